@@ -1,0 +1,6 @@
+//! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
+
+pub mod process;
+pub mod sink;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,127 @@
+//! Alarms: what a human must know. Each is a gauge, a log event and an entry in a bounded history.
+//!
+//! Raising an alarm that is already up only refreshes its text; it is logged and recorded when it
+//! changes between up and down. The history keeps the newest [`HISTORY`] changes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+
+use crate::{clock::Clock, decide::time::Timestamp};
+
+/// How many changes are kept.
+pub const HISTORY: usize = 100;
+
+/// One change of one alarm.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// When, wall clock.
+    pub at: Timestamp,
+    /// Which alarm: static, it labels a metric.
+    pub reason: &'static str,
+    /// Up, or cleared.
+    pub up: bool,
+    /// For a person: what, where, what to do.
+    pub message: String,
+}
+
+#[derive(Default)]
+struct Book {
+    up: BTreeMap<&'static str, Change>,
+    history: VecDeque<Change>,
+}
+
+/// The process's alarms; clones share one book.
+#[derive(Clone)]
+pub struct Alarms {
+    clock: Clock,
+    book: Arc<Mutex<Book>>,
+}
+
+impl Alarms {
+    /// An empty book.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, book: Arc::default() }
+    }
+
+    /// Puts the alarm up.
+    pub fn raise(&self, reason: &'static str, message: impl Into<String>) {
+        let change = Change { at: self.clock.wall(), reason, up: true, message: message.into() };
+        let mut book = self.lock();
+        if book.up.insert(reason, change.clone()).is_none() {
+            tracing::warn!(alarm = reason, "{}", change.message);
+            book.record(change);
+        }
+    }
+
+    /// Takes the alarm down, if it is up.
+    pub fn clear(&self, reason: &'static str) {
+        let mut book = self.lock();
+        if let Some(was) = book.up.remove(reason) {
+            tracing::info!(alarm = reason, "over: {}", was.message);
+            book.record(Change { at: self.clock.wall(), up: false, ..was });
+        }
+    }
+
+    /// Raises or clears by condition.
+    pub fn set(&self, reason: &'static str, up: bool, message: impl FnOnce() -> String) {
+        if up { self.raise(reason, message()) } else { self.clear(reason) }
+    }
+
+    /// Records something that happened once and is over already.
+    pub fn note(&self, reason: &'static str, message: impl Into<String>) {
+        self.raise(reason, message);
+        self.clear(reason);
+    }
+
+    /// The alarms that are up.
+    #[must_use]
+    pub fn up(&self) -> Vec<Change> {
+        self.lock().up.values().cloned().collect()
+    }
+
+    /// The newest changes, oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Change> {
+        self.lock().history.iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn record(&mut self, change: Change) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_is_recorded_when_it_changes_and_the_history_is_bounded() {
+        let alarms = Alarms::new(Clock::start());
+        alarms.raise("store", "away");
+        alarms.raise("store", "still away");
+        assert_eq!(alarms.up().len(), 1);
+        assert_eq!(alarms.up()[0].message, "still away");
+        assert_eq!(alarms.history().len(), 1);
+        alarms.clear("store");
+        alarms.clear("store");
+        assert!(alarms.up().is_empty());
+        for _ in 0..HISTORY {
+            alarms.note("once", "x");
+        }
+        assert_eq!(alarms.history().len(), HISTORY);
+    }
+}

@@ -1,0 +1,236 @@
+//! Validated configuration: what `KONTROL_*` and `KUBERVISOR_*` say, once, in types that cannot hold nonsense.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+/// A process that takes part in an ensemble: an agent, a master, or both.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this process is.
+    pub identity: Identity,
+    /// The keepalive port (an agent listens too: for commands).
+    pub listen: Listen,
+    /// Sends keepalives.
+    pub agent: Option<AgentConfig>,
+    /// Keeps the ensemble.
+    pub master: Option<MasterConfig>,
+}
+
+/// Who a process is: its pod's metadata, or what the variables say.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `NAMESPACE`, default `default`.
+    pub namespace: String,
+    /// `KONTROL_ID`: the pod's name.
+    pub id: String,
+    /// `KONTROL_IP`: the pod's IPv4 address.
+    pub ip: Ipv4Addr,
+    /// The label `app`.
+    pub app: String,
+    /// The label `role`.
+    pub role: String,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where keepalives and commands are taken, and how much of them.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// `KONTROL_BIND`:`KONTROL_PORT`.
+    pub address: SocketAddr,
+    /// `KUBERVISOR_MAX_CONNECTIONS`, default 16384.
+    pub max_connections: usize,
+    /// `KUBERVISOR_MAX_CONNECTIONS_PER_PEER`, default 4096.
+    pub max_per_peer: usize,
+    /// `KUBERVISOR_KEEPALIVE_TRUSTED`: exempt from the per-peer limit, and may speak for other addresses.
+    pub trusted: Vec<IpNet>,
+    /// An idle connection is closed after max(2 TTL, 60 s).
+    pub idle: Duration,
+}
+
+/// What an agent does.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The masters; each gets every keepalive.
+    pub masters: Vec<MasterTarget>,
+    /// `KONTROL_PING`, default TTL/3.
+    pub ping_every: Duration,
+    /// min(TTL/6, 2 s): then reconnect and retry at once.
+    pub ping_deadline: Duration,
+    /// `KONTROL_PAYLOAD`.
+    pub payload: Option<PathBuf>,
+    /// Whether and which commands run here.
+    pub invoke: InvokePolicy,
+}
+
+/// One master, as an agent reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterTarget {
+    /// Host name or address, resolved anew at each connect.
+    pub host: String,
+    /// Port, default our own.
+    pub port: u16,
+    /// How to speak to it.
+    pub dialect: Dialect,
+}
+
+/// The wire dialect of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// ZMTP 3 and msgpack (default).
+    ZeroRpc,
+    /// `PUT /ping` (a target written `http://host`).
+    Http,
+}
+
+/// `KONTROL_INVOKE`: which commands an agent runs.
+#[derive(Clone, Debug)]
+pub enum InvokePolicy {
+    /// None.
+    Off,
+    /// Those signed by the holder of the private key.
+    Signed {
+        /// `KONTROL_INVOKE_PUBKEY_FILE`: PEM, SPKI.
+        public_key: PathBuf,
+        /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
+        allow: Option<PathBuf>,
+    },
+    /// Anybody's: the original's open door, with a warning at each start.
+    Open {
+        /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
+        allow: Option<PathBuf>,
+    },
+}
+
+/// What a master does.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// `KONTROL_TTL`, default 25 s.
+    pub ttl: Duration,
+    /// How often agents are expected to ping: a newcomer on a live key is taken once its holder has missed two.
+    pub ping_every: Duration,
+    /// `KONTROL_DAMPER`, default 10 s; the maximum wait is ten times that.
+    pub damper: Duration,
+    /// `KONTROL_FOVER`, default 60 s: the leader's lease.
+    pub lease: Duration,
+    /// `KONTROL_CALLBACK`.
+    pub callback: Option<CallbackConfig>,
+    /// `KUBERVISOR_STORE`, `KONTROL_ETCD`.
+    pub store: StoreConfig,
+    /// `KUBERVISOR_POLICY`.
+    pub policy: Option<PathBuf>,
+    /// `KUBERVISOR_ENDPOINTS`.
+    pub endpoints: Option<EndpointsConfig>,
+    /// `--dry-run`: decide and report, write no endpoints.
+    pub dry_run: bool,
+    /// `--addr`: `/metrics /live /ready`; `None` is off.
+    pub addr: Option<SocketAddr>,
+    /// `--admin-addr`: everything else; `None` is off.
+    pub admin_addr: Option<SocketAddr>,
+}
+
+/// The callback's command and how it runs.
+#[derive(Clone, Debug)]
+pub struct CallbackConfig {
+    /// The command.
+    pub command: CommandLine,
+    /// `KONTROL_CALLBACK_TIMEOUT`, default 60 s.
+    pub timeout: Duration,
+    /// Whose rights it runs with.
+    pub user: RunAs,
+}
+
+/// A command as the user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// Program and arguments, split on spaces. Never empty.
+    Words(Vec<String>),
+    /// A line for `/bin/sh -c` (`KONTROL_SHELL_CALLBACK=TRUE`).
+    Shell(String),
+}
+
+/// `KONTROL_USER`: whose rights callbacks and commands have when we are root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// Unset: `kontrol` if that user exists and we are root, else as we are, with one warning.
+    KontrolIfThere,
+    /// This user, or it is a configuration error.
+    User(String),
+    /// Set and empty: as we are.
+    Ourselves,
+}
+
+/// Where coordination lives.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// `embedded:PATH`: one process, one crash-safe file.
+    Embedded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `etcd:...`.
+    Etcd(EtcdConfig),
+}
+
+/// How to reach etcd: `KUBERVISOR_ETCD_{USER,PASSWORD_FILE,CA_FILE,CERT_FILE,KEY_FILE}`.
+#[derive(Clone, Debug)]
+pub struct EtcdConfig {
+    /// `http(s)://host:port`, at least one.
+    pub endpoints: Vec<String>,
+    /// User and password.
+    pub login: Option<(String, SecretString)>,
+    /// PEM of the CA that signed the servers' certificates.
+    pub ca: Option<PathBuf>,
+    /// PEM files of a client certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// The endpoints file.
+#[derive(Clone, Debug)]
+pub struct EndpointsConfig {
+    /// `KUBERVISOR_ENDPOINTS`.
+    pub path: PathBuf,
+    /// `KUBERVISOR_ENDPOINTS_FORMAT`, default plain.
+    pub format: EndpointsFormat,
+    /// `KUBERVISOR_TARGET_PORT` or `KUBERVISOR_TARGET_PORT_POINTER`.
+    pub port: TargetPort,
+    /// `KUBERVISOR_ENDPOINTS_ROLES`: empty means all.
+    pub roles: Vec<String>,
+    /// `KUBERVISOR_FLEET_SIZE`.
+    pub fleet_size: Option<u32>,
+    /// `KUBERVISOR_ENDPOINTS_COMMAND`: runs after each write.
+    pub command: Option<CommandLine>,
+    /// Whose rights that command has.
+    pub user: RunAs,
+}
+
+/// Formats of the endpoints file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointsFormat {
+    /// One `ip:port` a line.
+    Plain,
+    /// Envoy's EDS resource file.
+    Envoy,
+    /// Prometheus' file-based discovery.
+    FileSd,
+    /// An include of `server ip:port;` lines.
+    Nginx,
+}
+
+/// Where a pod's traffic port comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The same for all.
+    Fixed(u16),
+    /// The integer at this JSON pointer (RFC 6901) of the payload.
+    Pointer(String),
+}

@@ -1,0 +1,8 @@
+//! The pure core: what is true of the fleet, what is wrong with whom, and what may be done about it.
+//!
+//! Nothing in here reads a clock, a socket, a file or a random number. Time comes in as a
+//! [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp); what should happen later goes out
+//! as the next wake-up. So production, the simulation, the model and a dry run are one function.
+
+pub mod key;
+pub mod time;

@@ -1,0 +1,3 @@
+//! The `kubervisor` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a process can be: wiring that reads as named steps.
