@@ -1,0 +1,49 @@
+# The two doors: `make demo` runs the main job, `make test` runs everything that CI holds us to.
+# Every target installs what it lacks when it can (as root, by apt-get), or says what to install.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+SOAK_MINUTES ?= 10
+DEMO_FLAGS ?=
+
+.PHONY: help setup demo test check lint deny bench soak python doc clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need
+	@scripts/need build test
+
+demo: ## the main job on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--keep --report FILE")
+	@scripts/need build
+	@cargo build --quiet --release
+	@target/release/kubervisor demo $(DEMO_FLAGS)
+
+test: ## everything: format, lints, licences, unit, property, wire, store and end-to-end tests
+	@scripts/need build test
+	@$(MAKE) --no-print-directory lint deny
+	@scripts/test
+
+check: ## the fast part: format, clippy, unit and property tests
+	@scripts/need build
+	@$(MAKE) --no-print-directory lint
+	@cargo test --quiet --lib --test architecture --test properties --test gate
+
+lint:
+	@cargo fmt --check
+	@cargo clippy --quiet --all-targets -- -D warnings
+
+deny:
+	@scripts/need deny
+	@cargo deny --log-level error check bans licenses sources
+
+bench: ## every figure beside its goal; a table here and in target/bench.json
+	@scripts/need build test
+	@scripts/bench
+
+soak: ## long sweeps: fuzzing, properties at depth, 50 000 pods for minutes (SOAK_MINUTES=10)
+	@scripts/need build test fuzz
+	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
+
+doc: ## the API documentation, warnings denied
+	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
