@@ -28,14 +28,14 @@ pub struct Change {
     pub message: String,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Book {
     up: BTreeMap<&'static str, Change>,
     history: VecDeque<Change>,
 }
 
 /// The process's alarms; clones share one book.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
     book: Arc<Mutex<Book>>,

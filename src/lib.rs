@@ -27,10 +27,12 @@
 //! | [`clock`], [`alarms`] | the two clocks; what a human must know |
 
 pub mod adapters;
+pub mod admin;
 pub mod alarms;
 pub mod api;
 pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod exit;
+pub mod metrics;
 pub mod roles;

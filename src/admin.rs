@@ -1,0 +1,124 @@
+//! What a process shows over HTTP: scrape and probes on one address, everything else on another.
+//!
+//! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest, JSON and
+//! read-only, to the machine it runs on. Neither knows a role: they show [`Views`].
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{CONTENT_TYPE, Metrics};
+
+/// What a role lets people see.
+pub trait Views: Send + Sync + 'static {
+    /// Whether this process can do its work; the text says why not.
+    ///
+    /// # Errors
+    /// The reason, for a person.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Digest, leader, and the pods with sequence and age.
+    fn ensemble(&self) -> Value;
+
+    /// Name, leader and members.
+    fn cluster(&self) -> BoxFuture<'_, Value>;
+
+    /// Every service: fleet, ledger, last plan, alarms.
+    fn services(&self) -> Value;
+
+    /// One of them.
+    fn service(&self, namespace: &str, name: &str) -> Option<Value>;
+
+    /// Why a pod is or is not withheld.
+    fn explain(&self, namespace: &str, pod: &str) -> Option<Value>;
+}
+
+type Shown = Arc<dyn Views>;
+
+/// `/metrics /live /ready`.
+pub fn probes(views: Shown, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/metrics", get(move || async move { scrape(&metrics) }))
+        .route("/live", get(|| async { "alive\n" }))
+        .route("/ready", get(ready))
+        .fallback(unknown)
+        .with_state(views)
+}
+
+/// `/cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD`.
+pub fn pages(views: Shown) -> Router {
+    Router::new()
+        .route("/ensemble", get(|State(views): State<Shown>| async move { Json(views.ensemble()) }))
+        .route("/cluster", get(|State(views): State<Shown>| async move { Json(views.cluster().await) }))
+        .route("/services", get(|State(views): State<Shown>| async move { Json(views.services()) }))
+        .route("/services/{namespace}/{name}", get(service))
+        .route("/explain/{namespace}/{pod}", get(explain))
+        .fallback(unknown)
+        .with_state(views)
+}
+
+/// Binds `address`; the caller turns a failure into a configuration error.
+///
+/// # Errors
+/// The address is taken, not ours, or not allowed.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+fn scrape(metrics: &Metrics) -> Response {
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn ready(State(views): State<Shown>) -> Response {
+    match views.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn service(State(views): State<Shown>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    found(views.service(&namespace, &name), || {
+        format!("no service {namespace}/{name} is worked on here; see /services")
+    })
+}
+
+async fn explain(State(views): State<Shown>, Path((namespace, pod)): Path<(String, String)>) -> Response {
+    found(views.explain(&namespace, &pod), || {
+        format!("no pod {namespace}/{pod} is known here; see /ensemble")
+    })
+}
+
+async fn unknown() -> Response {
+    let known = "/metrics /live /ready on --addr; \
+                 /cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD on --admin-addr";
+    (StatusCode::NOT_FOUND, Json(json!({ "error": format!("no such page; there are {known}") })))
+        .into_response()
+}
+
+fn found(page: Option<Value>, missing: impl FnOnce() -> String) -> Response {
+    match page {
+        Some(page) => Json(page).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": missing() }))).into_response(),
+    }
+}

@@ -1,0 +1,153 @@
+//! The process's metrics: one registry, prefix `kubervisor_`, to which each room adds its own struct.
+//!
+//! Labels are static words; never a pod's name, never an error's text. `docs/metrics.md` lists every
+//! metric and `tests/telemetry.rs` holds that list against a running process.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use crate::alarms::Alarms;
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The registry; clones share it.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Metrics {
+    /// A registry with what every process shows: its version, its alarms and its memory.
+    #[must_use]
+    pub fn new(alarms: &Alarms) -> Self {
+        let mut registry = Registry::with_prefix("kubervisor");
+        registry.register(
+            "build",
+            "The running program",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(AlarmGauge { alarms: alarms.clone() }));
+        registry.register_collector(Box::new(Memory));
+        Self { registry: Arc::new(Mutex::new(registry)) }
+    }
+
+    /// Lets a room register its metrics.
+    pub fn with_registry<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The exposition text, OpenMetrics.
+    ///
+    /// # Errors
+    /// When a collector fails to encode, which none of ours does.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// `kubervisor_alarm{reason}`: 1 while the alarm is up, 0 once it was.
+#[derive(Debug)]
+struct AlarmGauge {
+    alarms: Alarms,
+}
+
+impl Collector for AlarmGauge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauge: Family<Reason, Gauge> = Family::default();
+        for change in self.alarms.history() {
+            gauge.get_or_create_owned(&Reason { reason: change.reason }).set(0);
+        }
+        for change in self.alarms.up() {
+            gauge.get_or_create_owned(&Reason { reason: change.reason }).set(1);
+        }
+        let metric = encoder.encode_descriptor(
+            "alarm",
+            "1 while something needs a human",
+            None,
+            gauge.metric_type_of(),
+        )?;
+        gauge.encode(metric)
+    }
+}
+
+/// The type of a metric, asked of the value (the trait's method is hidden behind a generic otherwise).
+trait MetricTypeOf {
+    fn metric_type_of(&self) -> prometheus_client::metrics::MetricType;
+}
+
+impl<M: EncodeMetric> MetricTypeOf for M {
+    fn metric_type_of(&self) -> prometheus_client::metrics::MetricType {
+        self.metric_type()
+    }
+}
+
+/// `kubervisor_resident_memory_bytes`, read when scraped.
+#[derive(Debug)]
+struct Memory;
+
+impl Collector for Memory {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauge = ConstGauge::new(resident_bytes().unwrap_or(0));
+        let metric = encoder.encode_descriptor(
+            "resident_memory_bytes",
+            "Memory of this process that is in RAM",
+            None,
+            gauge.metric_type(),
+        )?;
+        gauge.encode(metric)
+    }
+}
+
+/// This process's resident set, in bytes; `None` where the kernel does not tell.
+#[must_use]
+pub fn resident_bytes() -> Option<i64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn an_alarm_shows_as_one_while_it_is_up_and_zero_afterwards() {
+        let alarms = Alarms::new(Clock::start());
+        let metrics = Metrics::new(&alarms);
+        assert!(!metrics.text().unwrap().contains("kubervisor_alarm{"));
+        alarms.raise("store", "away");
+        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 1"));
+        alarms.clear("store");
+        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 0"));
+    }
+
+    #[test]
+    fn the_memory_of_the_process_is_shown_in_bytes() {
+        assert!(resident_bytes().unwrap() > 1 << 20);
+        let metrics = Metrics::new(&Alarms::new(Clock::start()));
+        assert!(metrics.text().unwrap().contains("kubervisor_resident_memory_bytes "));
+    }
+}
