@@ -10,6 +10,20 @@ use std::{
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::exit::Exit;
+
+pub mod flags;
+
+/// Reads the process's own configuration: its variables, `flags` over them, and in a pod what the pod's metadata says of the rest.
+///
+/// # Errors
+/// [`Exit::Usage`] with every problem that was found, each naming the variable and what to write.
+#[allow(clippy::unused_async, reason = "the pod's metadata is asked for over the network")]
+pub async fn load(flags: &flags::Flags) -> Result<Config, Exit> {
+    let _ = flags;
+    Err(Exit::Usage("no configuration".to_owned()))
+}
+
 /// A process that takes part in an ensemble: an agent, a master, or both.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -70,6 +84,8 @@ pub struct AgentConfig {
     pub payload: Option<PathBuf>,
     /// Whether and which commands run here.
     pub invoke: InvokePolicy,
+    /// Whose rights those commands have.
+    pub user: RunAs,
 }
 
 /// One master, as an agent reaches it.

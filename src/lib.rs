@@ -23,6 +23,7 @@
 //! | [`api`] | the `KubervisorService` manifest: raw spec → validated policy |
 //! | [`adapters`] | stores, wire, processes, files: everything with a descriptor |
 //! | [`roles`] | master, agent, demo, command line: wiring that reads as named steps |
+//! | [`args`], [`telemetry`] | the command line; logs |
 //! | [`config`] | `KONTROL_*` and `KUBERVISOR_*` → validated configuration |
 //! | [`clock`], [`alarms`] | the two clocks; what a human must know |
 
@@ -30,9 +31,11 @@ pub mod adapters;
 pub mod admin;
 pub mod alarms;
 pub mod api;
+pub mod args;
 pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod exit;
 pub mod metrics;
 pub mod roles;
+pub mod telemetry;

@@ -1,3 +1,40 @@
-//! The `kubervisor` command.
+//! The `kubervisor` command: arguments, logs, one role, an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use kubervisor::{args::Cli, exit::Exit, telemetry};
+
+fn main() -> ExitCode {
+    // Every TLS client in the process uses this provider; an error would only say that there is one already.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::read(std::env::args_os().collect(), std::env::var_os("KONTROL_MODE").is_some()) {
+        Ok(cli) => cli,
+        Err(usage) => usage.exit(),
+    };
+    let Some(command) = cli.command else {
+        eprintln!("{}", Cli::command().render_help());
+        eprintln!(
+            "no command given: name one, or set KONTROL_MODE (slave, master or both) to run as Kontrol"
+        );
+        return ExitCode::from(2);
+    };
+    telemetry::start(cli.log_format, command.verbosity());
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot start the runtime")))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(command.run());
+            // A task that still hangs (a DNS look-up on a dead resolver) must not hold up the exit.
+            runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+            ended
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            eprintln!("kubervisor: {exit}");
+            exit.code()
+        }
+    }
+}

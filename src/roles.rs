@@ -1,1 +1,5 @@
 //! What a process can be: wiring that reads as named steps.
+
+pub mod invoke;
+pub mod keygen;
+pub mod run;

@@ -1,0 +1,119 @@
+//! The command line: which role, with which arguments. Every flag has a variable, so that a container needs no command line at all.
+//!
+//! Each role owns its `Args`; this file only lists them.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    exit::Exit,
+    roles,
+    telemetry::{LogFormat, Verbosity},
+};
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(name = "kubervisor", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// How log lines look on stderr; data is always on stdout.
+    #[arg(long, global = true, env = "KUBERVISOR_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// Which role; `run` when `KONTROL_MODE` is set.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The roles.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Kontrol: agent, master or both, as the KONTROL_* variables say.
+    Run(roles::run::Args),
+    /// Has an agent run a command, and prints its output.
+    Invoke(roles::invoke::Args),
+    /// Writes a key pair for `invoke`.
+    Keygen(roles::keygen::Args),
+}
+
+impl Cli {
+    /// Parses `arguments` (the first is the program); without a subcommand it is `run` when `kontrol_mode` is set.
+    ///
+    /// # Errors
+    /// What clap says: wrong usage, or the help that was asked for.
+    pub fn read(mut arguments: Vec<std::ffi::OsString>, kontrol_mode: bool) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(&arguments)?;
+        if cli.command.is_some() || !kontrol_mode {
+            return Ok(cli);
+        }
+        arguments.push("run".into());
+        Self::try_parse_from(&arguments)
+    }
+}
+
+impl Command {
+    /// How much the role logs unless `RUST_LOG` says otherwise: tools speak up only when something is wrong.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        match self {
+            Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
+            Self::Invoke(_) | Self::Keygen(_) => Verbosity::Warnings,
+        }
+    }
+
+    /// Runs the role to its end.
+    ///
+    /// # Errors
+    /// The role's own: the exit code and what to tell the user.
+    pub async fn run(self) -> Result<(), Exit> {
+        match self {
+            Self::Run(args) => roles::run::run(args).await,
+            Self::Invoke(args) => roles::invoke::run(args).await,
+            Self::Keygen(args) => roles::keygen::run(args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &[&str], kontrol_mode: bool) -> Result<Cli, clap::Error> {
+        Cli::read(arguments.iter().map(Into::into).collect(), kontrol_mode)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_only_when_kontrol_mode_is_set() {
+        assert!(matches!(read(&["kubervisor"], true).unwrap().command, Some(Command::Run(_))));
+        let json = read(&["kubervisor", "--log-format", "json"], true).unwrap();
+        assert!(matches!(json.command, Some(Command::Run(_))));
+        assert_eq!(json.log_format, LogFormat::Json);
+        assert!(read(&["kubervisor"], false).unwrap().command.is_none());
+        assert!(matches!(
+            read(&["kubervisor", "keygen", "--out", "x"], true).unwrap().command,
+            Some(Command::Keygen(_))
+        ));
+    }
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|a| a.get_long().is_some()) {
+                let id = argument.get_id().as_str();
+                if matches!(id, "help" | "version") {
+                    continue;
+                }
+                let variable = argument.get_env().and_then(|v| v.to_str()).unwrap_or_default();
+                let ours = variable.starts_with("KUBERVISOR_") || variable.starts_with("KONTROL_");
+                assert!(ours, "--{id} of {} has no variable", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}
