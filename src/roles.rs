@@ -1,5 +1,6 @@
 //! What a process can be: wiring that reads as named steps.
 
+pub mod agent;
 pub mod invoke;
 pub mod keygen;
 pub mod run;
