@@ -2,16 +2,27 @@
 //!
 //! One trait, several real backends, one contract test suite (`tests/store.rs`). What is written is
 //! always fenced by the leader's [`Term`]: a leader that was frozen and wakes up writes nothing.
-//! Heartbeats never come here; only changes do, in batches.
+//! Heartbeats never come here; only changes do, in batches. What each backend keeps where, and what an
+//! operator sees when it is away, is in `docs/stores.md`.
 
-use std::collections::BTreeMap;
+mod embedded;
+mod etcd;
+#[allow(dead_code, reason = "for etcd")]
+mod layout;
+mod metrics;
+#[allow(dead_code, reason = "for etcd")]
+mod mirror;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::decide::key::Key;
+pub use metrics::{Operation, StoreMetrics};
+
+use crate::{clock::Clock, config::StoreConfig, decide::key::Key};
 
 /// A leader's term: strictly greater than that of every leader before it on the same prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +46,9 @@ pub enum RecordKey {
 
 /// The largest callback state that any backend takes, in bytes.
 pub const STATE_LIMIT: usize = 1 << 20;
+
+/// The largest value of any other record, in bytes.
+pub const RECORD_LIMIT: usize = STATE_LIMIT;
 
 /// Writes that happen together or not at all.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +98,7 @@ pub enum Leadership {
 }
 
 /// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Another term has begun: this process is not the leader any more and must stop acting.
@@ -127,6 +141,9 @@ pub enum StoreError {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Leadership as it changes. A lost lease shows here before anybody else can be elected.
+    ///
+    /// It leaves [`Leadership::Unknown`] only after the followed records have been read, and it may come back
+    /// from there to `Leading` with the *same* term: then nobody else led in between.
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
     /// The live members, this one included.
@@ -141,16 +158,73 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`], or [`StoreError::Unusable`] for bytes of an unknown layout.
     async fn load(&self) -> Result<Records, StoreError>;
 
-    /// Writes `batch` in one transaction if `term` is still the newest.
+    /// Writes `batch` in one transaction if `term` is still the newest. A record that is put and deleted is put.
+    ///
+    /// A batch that no single request of the backend can carry (etcd: 4096 records or 1.4 MB) is written as
+    /// several transactions, each fenced, in the order sequence, pods, state, ledger, windows: a pod is never
+    /// durable before the sequence number that it was given.
     ///
     /// # Errors
     /// [`StoreError::Deposed`] when it is not; the others leave it unknown whether the write happened,
     /// except `TooLarge` and `NoSpace`, after which nothing was written.
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError>;
 
-    /// A record's committed value, now and as it changes, on leaders and followers alike.
+    /// A record's committed value, now and as it changes, on leaders and followers alike; bursts may be
+    /// coalesced, the last value wins. `None` is an absent record; before the first read of the store
+    /// (leadership [`Leadership::Unknown`]; for a pod, shortly after this call) it is one that is not known yet.
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>>;
 
     /// Leaves: hands the lead over at once (the next leader need not wait for the lease) and withdraws the membership.
     async fn resign(&self);
+}
+
+/// Where on a store a process sits, and as whom.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// What all keys begin with, as [`prefix`] makes it.
+    pub prefix: String,
+    /// This process.
+    pub member: Member,
+    /// How long a leader that is not heard from stays leader (`KONTROL_FOVER`).
+    pub lease: Duration,
+}
+
+/// The storage prefix of an ensemble: `/kontrol/<namespace>/<app>/`.
+#[must_use]
+pub fn prefix(namespace: &str, app: &str) -> String {
+    format!("/kontrol/{namespace}/{app}/")
+}
+
+/// Opens the configured store, joins its members and runs for leader.
+///
+/// An etcd that does not answer is no error: leadership stays [`Leadership::Unknown`] and the store keeps
+/// trying, so that a fleet that starts all at once comes up in any order.
+///
+/// # Errors
+/// [`StoreError::Unusable`] for what waiting cannot cure: a file that another process holds or that is
+/// corrupt, a certificate that cannot be read, a password that is refused. [`StoreError::NoSpace`] for a full disk.
+pub async fn open(
+    config: &StoreConfig,
+    seat: Seat,
+    clock: Clock,
+    metrics: StoreMetrics,
+) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match config {
+        StoreConfig::Embedded { path } => Arc::new(embedded::EmbeddedStore::open(path, seat, metrics).await?),
+        StoreConfig::Etcd(config) => Arc::new(etcd::EtcdStore::open(config, seat, clock, metrics).await?),
+    })
+}
+
+impl StoreError {
+    /// What kind, as a metric's label.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Deposed { .. } => "deposed",
+            Self::Unavailable { .. } => "unavailable",
+            Self::NoSpace { .. } => "no_space",
+            Self::TooLarge { .. } => "too_large",
+            Self::Unusable { .. } => "unusable",
+        }
+    }
 }

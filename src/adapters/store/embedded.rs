@@ -1,0 +1,111 @@
+//! One process, one crash-safe file: the store of fleets that have nothing else.
+//!
+//! Whoever holds the file leads, from the moment it is open; the term rises at each opening, in the file. All
+//! writes go through one thread ([`writer`]), which joins what waits into one durable transaction.
+
+mod file;
+mod writer;
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Batch, Leadership, Member, Operation, RecordKey, Records, Seat, Store, StoreError, StoreMetrics, Term,
+    layout, mirror::Mirror,
+};
+use file::File;
+use writer::{Request, Writer};
+
+/// The store in one file.
+pub(super) struct EmbeddedStore {
+    seat: Seat,
+    term: Term,
+    writer: Writer,
+    mirror: Arc<Mirror>,
+    leadership: watch::Sender<Leadership>,
+    metrics: StoreMetrics,
+}
+
+impl EmbeddedStore {
+    /// Opens the file, or makes it, and raises its term.
+    pub(super) async fn open(path: &Path, seat: Seat, metrics: StoreMetrics) -> Result<Self, StoreError> {
+        let (place, prefix) = (path.to_owned(), seat.prefix.clone());
+        let (file, term) = off_the_runtime(path, move || {
+            let mut file = File::open(&place, &prefix)?;
+            let term = file.raise_term()?;
+            Ok((file, term))
+        })
+        .await?;
+        let mirror = Arc::new(Mirror::new());
+        let writer = Writer::start(file, Arc::clone(&mirror)).await?;
+        let (leadership, _) = watch::channel(Leadership::Leading { term });
+        Ok(Self { seat, term, writer, mirror, leadership, metrics })
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let closed = || StoreError::Unavailable { reason: "the store has been closed".to_owned() };
+        if !self.writer.send(request(reply)) {
+            return Err(closed());
+        }
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+/// Runs file work on a blocking thread; a panic in it (redb asserts what a corrupt file may break) is an error.
+async fn off_the_runtime<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| file::corrupt(path, "it could not be read to its end"))?
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.metrics.asked(Operation::Members);
+        Ok(vec![self.seat.member.clone()])
+    }
+
+    async fn load(&self) -> Result<Records, StoreError> {
+        self.metrics.asked(Operation::Load);
+        self.metrics.judged(self.ask(Request::Load).await)
+    }
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        let writes = self.metrics.judged(layout::writes(batch))?;
+        if term != self.term || *self.leadership.borrow() != (Leadership::Leading { term }) {
+            return self.metrics.judged(Err(StoreError::Deposed { ours: term }));
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.metrics.asked(Operation::Commit);
+        self.metrics.judged(self.ask(|reply| Request::Commit(writes, reply)).await)
+    }
+
+    fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>> {
+        let (receiver, fresh) = self.mirror.follow(record);
+        if fresh {
+            self.writer.send(Request::Follow(record));
+        }
+        receiver
+    }
+
+    async fn resign(&self) {
+        self.leadership.send_replace(Leadership::Follower { leader: None });
+        self.writer.close().await;
+    }
+}

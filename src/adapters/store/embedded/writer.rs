@@ -1,0 +1,134 @@
+//! The thread that owns the file: it takes everything that waits, makes one durable transaction of it, and answers.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use super::file::File;
+use crate::adapters::store::{
+    RecordKey, Records, StoreError,
+    layout::{SINGLES, Writes},
+    mirror::Mirror,
+};
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the thread is asked for.
+pub(super) enum Request {
+    /// Read everything.
+    Load(Reply<Records>),
+    /// Write durably; answered after the transaction is on disk.
+    Commit(Writes, Reply<()>),
+    /// Feed the mirror with this record's value.
+    Follow(RecordKey),
+}
+
+/// At most this many requests share one transaction.
+const BATCH: usize = 256;
+
+/// The thread's other end; the thread ends, and lets go of the file, when it is closed or dropped.
+pub(super) struct Writer {
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread and waits until the mirror holds what the file does.
+    pub(super) async fn start(mut file: File, mirror: Arc<Mirror>) -> Result<Self, StoreError> {
+        let (requests, inbox) = mpsc::channel();
+        let (ready, started) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let first = SINGLES.into_iter().try_for_each(|record| refresh(&mut file, &mirror, record));
+                let usable = first.is_ok();
+                if ready.send(first).is_ok() && usable {
+                    run(&inbox, &mut file, &mirror);
+                }
+            })
+            .map_err(|error| StoreError::Unavailable {
+                reason: format!("no thread for the store: {error}"),
+            })?;
+        started.await.map_err(|_| StoreError::Unusable {
+            reason: "its thread ended by a panic while it read the file; the log says more".to_owned(),
+        })??;
+        Ok(Self { requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Whether the thread is still there to take it.
+    pub(super) fn send(&self, request: Request) -> bool {
+        lock(&self.requests).as_ref().is_some_and(|requests| requests.send(request).is_ok())
+    }
+
+    /// Finishes what waits, and lets go of the file.
+    pub(super) async fn close(&self) {
+        lock(&self.requests).take();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the thread of the store ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Waits for the thread, so that the file can be opened again at once.
+    fn drop(&mut self) {
+        lock(&self.requests).take();
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(inbox: &mpsc::Receiver<Request>, file: &mut File, mirror: &Mirror) {
+    while let Ok(first) = inbox.recv() {
+        let mut commits = Vec::new();
+        let mut reads = Vec::new();
+        for request in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
+            match request {
+                Request::Commit(writes, reply) => commits.push((writes, reply)),
+                read => reads.push(read),
+            }
+        }
+        commit(file, mirror, commits);
+        for request in reads {
+            match request {
+                Request::Load(reply) => drop(reply.send(file.load())),
+                Request::Follow(record) => {
+                    if let Err(error) = refresh(file, mirror, record) {
+                        tracing::warn!(%record, %error, "the followed record could not be read");
+                    }
+                }
+                Request::Commit(..) => {}
+            }
+        }
+    }
+}
+
+fn commit(file: &mut File, mirror: &Mirror, commits: Vec<(Writes, Reply<()>)>) {
+    if commits.is_empty() {
+        return;
+    }
+    let outcome = file.write(commits.iter().map(|(writes, _)| writes));
+    for (writes, reply) in commits {
+        if outcome.is_ok() {
+            writes.into_iter().for_each(|(record, value)| mirror.set(record, value));
+        }
+        let _ = reply.send(outcome.clone());
+    }
+}
+
+fn refresh(file: &mut File, mirror: &Mirror, record: RecordKey) -> Result<(), StoreError> {
+    mirror.set(record, file.read(record)?);
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Counts what is asked of the store, so that "a heartbeat costs the store nothing" is a number and no promise.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+use super::StoreError;
+
+/// What was asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// All records were read.
+    Load,
+    /// A batch was written: one for each transaction.
+    Commit,
+    /// The members were listed.
+    Members,
+    /// The process ran for leader.
+    Campaign,
+    /// The lease was granted, renewed or given back: at a fixed pace, whatever the fleet does.
+    Lease,
+    /// The leader and the followed records were read anew (start, reconnect, compaction).
+    Follow,
+}
+
+impl Operation {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Commit => "commit",
+            Self::Members => "members",
+            Self::Campaign => "campaign",
+            Self::Lease => "lease",
+            Self::Follow => "follow",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    category: &'static str,
+}
+
+/// The store's counters; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct StoreMetrics {
+    operations: Family<OperationLabels, Counter>,
+    errors: Family<ErrorLabels, Counter>,
+}
+
+impl StoreMetrics {
+    /// Puts the counters into a registry (whose prefix is `kubervisor`).
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("store_operations", "Requests to the store, by kind", self.operations.clone());
+        registry.register("store_errors", "Failed requests to the store, by category", self.errors.clone());
+    }
+
+    /// How often `operation` was asked of the store.
+    #[must_use]
+    pub fn operations(&self, operation: Operation) -> u64 {
+        self.operations.get_or_create_owned(&OperationLabels { op: operation.label() }).get()
+    }
+
+    /// How many requests failed in this [category](StoreError::category).
+    #[must_use]
+    pub fn errors(&self, category: &'static str) -> u64 {
+        self.errors.get_or_create_owned(&ErrorLabels { category }).get()
+    }
+
+    pub(super) fn asked(&self, operation: Operation) {
+        self.operations.get_or_create_owned(&OperationLabels { op: operation.label() }).inc();
+    }
+
+    pub(super) fn failed(&self, error: &StoreError) {
+        self.errors.get_or_create_owned(&ErrorLabels { category: error.category() }).inc();
+    }
+
+    /// Counts the error of `result`, if it is one.
+    pub(super) fn judged<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.inspect_err(|error| self.failed(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_and_errors_are_exported_under_their_documented_names() {
+        let metrics = StoreMetrics::default();
+        let mut registry = Registry::with_prefix("kubervisor");
+        metrics.register(&mut registry);
+        metrics.asked(Operation::Commit);
+        metrics.failed(&StoreError::NoSpace { reason: "full".to_owned() });
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("kubervisor_store_operations_total{op=\"commit\"} 1"), "{text}");
+        assert!(text.contains("kubervisor_store_errors_total{category=\"no_space\"} 1"), "{text}");
+        assert_eq!(metrics.operations(Operation::Commit), 1);
+        assert_eq!(metrics.operations(Operation::Load), 0);
+    }
+}

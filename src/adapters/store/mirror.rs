@@ -1,0 +1,57 @@
+//! The committed values that somebody follows: one channel for each record, fed by whoever sees commits.
+//!
+//! Pods are not kept here unless asked for: with 50 000 of them a second copy would cost more memory than all else.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{RecordKey, layout::SINGLES};
+
+type Feed = watch::Sender<Option<Bytes>>;
+
+/// The followed records.
+pub(super) struct Mirror {
+    feeds: Mutex<HashMap<RecordKey, Feed>>,
+}
+
+impl Mirror {
+    pub(super) fn new() -> Self {
+        let feeds = SINGLES.into_iter().map(|record| (record, watch::channel(None).0)).collect();
+        Self { feeds: Mutex::new(feeds) }
+    }
+
+    /// A receiver, and whether the record was not followed before: its value must be fetched then.
+    pub(super) fn follow(&self, record: RecordKey) -> (watch::Receiver<Option<Bytes>>, bool) {
+        let mut feeds = self.lock();
+        let fresh = !feeds.contains_key(&record);
+        let feed = feeds.entry(record).or_insert_with(|| watch::channel(None).0);
+        (feed.subscribe(), fresh)
+    }
+
+    /// A value was committed (or is found when reading anew).
+    pub(super) fn set(&self, record: RecordKey, value: Option<Bytes>) {
+        if let Some(feed) = self.lock().get(&record) {
+            feed.send_if_modified(|seen| {
+                let changed = *seen != value;
+                *seen = value;
+                changed
+            });
+        }
+    }
+
+    /// The records that are followed now. Pods that nobody listens to any more are forgotten.
+    pub(super) fn followed(&self) -> Vec<RecordKey> {
+        let mut feeds = self.lock();
+        feeds.retain(|record, feed| !matches!(record, RecordKey::Pod(_)) || feed.receiver_count() > 0);
+        feeds.keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, Feed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
