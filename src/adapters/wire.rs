@@ -8,6 +8,20 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+pub mod client;
+#[allow(dead_code)]
+pub mod limits;
+#[allow(dead_code)]
+pub mod metrics;
+pub mod msgpack;
+pub mod server;
+pub mod zerorpc;
+pub mod zmtp;
+
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use server::{BindError, Server};
+
 /// An answer that is there at once (the hot path: no allocation, no task), or one that takes a while.
 pub enum Answer<T> {
     /// Ready.
@@ -16,7 +30,10 @@ pub enum Answer<T> {
     Later(BoxFuture<'static, T>),
 }
 
-/// Why a request was not served. HTTP shows it as 4xx/5xx with a JSON error; ZeroRPC's `ping` and `invoke` answer None, as the original did.
+/// Why a request was not served. HTTP shows it as 4xx/5xx with a JSON error. In ZeroRPC a refused
+/// `ping` answers None, as in the original, and so does an `invoke` that is malformed or not served;
+/// what the original did not know (any other refused `invoke`, the extra methods) answers `ERR` with
+/// the kind's label as the error's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
@@ -43,7 +60,35 @@ pub enum RefusalKind {
     Unavailable,
 }
 
-/// What a master or an agent does with requests. Called on the connection's task: `Answer::Now` must not block.
+impl RefusalKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Malformed, Self::Forbidden, Self::Conflict, Self::TooMuch, Self::NotServed, Self::Unavailable];
+
+    /// The metric's label, and the error's name in ZeroRPC.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Forbidden => "forbidden",
+            Self::Conflict => "conflict",
+            Self::TooMuch => "too_much",
+            Self::NotServed => "not_served",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The kind with that label.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+}
+
+/// What a master or an agent does with requests.
+///
+/// A connection that ends drops the futures of its calls: work that must outlive its caller belongs on
+/// a task of its own. Called on the connection's task: `Answer::Now` must not block.
 pub trait Handler: Send + Sync + 'static {
     /// A keepalive from `peer`, its raw JSON.
     fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>>;

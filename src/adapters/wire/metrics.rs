@@ -1,0 +1,110 @@
+//! What the wire counts. The counters of the hot path are looked up once, not at each request.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::RefusalKind;
+
+/// A dialect, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
+pub(super) enum Spoken {
+    zerorpc,
+    http,
+}
+
+/// A method, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
+pub(super) enum Method {
+    ping,
+    invoke,
+    forward,
+    challenge,
+    state,
+    down,
+    builtin,
+    unknown,
+}
+
+impl Method {
+    const ALL: [Self; 8] = [
+        Self::ping,
+        Self::invoke,
+        Self::forward,
+        Self::challenge,
+        Self::state,
+        Self::down,
+        Self::builtin,
+        Self::unknown,
+    ];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    dialect: Spoken,
+    method: Method,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+/// The wire's metrics; clones share the counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Connections that are open.
+    pub(super) connections: Gauge,
+    requests: [[Counter; Method::ALL.len()]; 2],
+    refused: Family<KindLabel, Counter>,
+    closed: Family<KindLabel, Counter>,
+}
+
+impl Metrics {
+    /// Makes and registers them; the registry adds the prefix.
+    pub fn register(registry: &mut Registry) -> Self {
+        let requests = Family::<RequestLabels, Counter>::default();
+        let metrics = Self {
+            connections: Gauge::default(),
+            requests: [Spoken::zerorpc, Spoken::http].map(|dialect| {
+                Method::ALL.map(|method| requests.get_or_create_owned(&RequestLabels { dialect, method }))
+            }),
+            refused: Family::default(),
+            closed: Family::default(),
+        };
+        for kind in RefusalKind::ALL {
+            let _ = metrics.refused.get_or_create_owned(&KindLabel { kind: kind.label() });
+        }
+        registry.register("wire_connections", "Connections that are open", metrics.connections.clone());
+        registry.register("wire_requests", "Requests received, by dialect and method", requests);
+        registry.register(
+            "wire_refused",
+            "Requests and connections that were refused, by kind",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "wire_closed",
+            "Connections that ended, by what ended them",
+            metrics.closed.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn request(&self, dialect: Spoken, method: Method) {
+        self.requests[dialect as usize][method as usize].inc();
+    }
+
+    /// Counts a refusal: of a request ([`RefusalKind::label`]) or of a connection.
+    pub(super) fn refuse(&self, kind: &'static str) {
+        self.refused.get_or_create_owned(&KindLabel { kind }).inc();
+    }
+
+    /// Counts the end of a connection.
+    pub(super) fn close(&self, kind: &'static str) {
+        self.closed.get_or_create_owned(&KindLabel { kind }).inc();
+    }
+}

@@ -1,0 +1,373 @@
+//! ZMTP 3: greeting, READY, frames. Pure: bytes in, what they mean out; reading and writing is the session's.
+//!
+//! Nothing here allocates for what a peer announces: a frame's length is compared with the limit
+//! before anybody waits for its bytes, and a message is a slice of the buffer it arrived in.
+
+/// The greeting's length.
+pub const GREETING_LEN: usize = 64;
+
+/// Leading frames of one message; ZeroRPC uses one.
+const MAX_LEADING_FRAMES: usize = 8;
+
+/// Bytes of a command before the handshake is over.
+const MAX_HANDSHAKE_COMMAND: usize = 2048;
+
+const MORE: u8 = 0x01;
+const LONG: u8 = 0x02;
+const COMMAND: u8 = 0x04;
+
+/// Why a peer is not (or no longer) spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZmtpError {
+    /// The first bytes are no ZMTP signature.
+    #[error("no ZMTP signature")]
+    Signature,
+    /// An older protocol.
+    #[error("ZMTP {0}.x is not spoken here, only 3.x")]
+    Version(u8),
+    /// Not `NULL`.
+    #[error("a security mechanism other than NULL")]
+    Mechanism,
+    /// No READY where one belongs, or one that is malformed.
+    #[error("a malformed READY command")]
+    Ready,
+    /// A socket type that does not speak to ours.
+    #[error("a socket type that does not speak to ours")]
+    SocketType,
+    /// The peer sent ERROR.
+    #[error("the peer refused the handshake")]
+    Refused,
+    /// Flags that do not exist, or not together.
+    #[error("invalid frame flags {0:#04x}")]
+    Flags(u8),
+    /// Over the limit for a message.
+    #[error("a message over the limit")]
+    TooLong,
+    /// A message of too many frames.
+    #[error("a message of too many frames")]
+    TooManyFrames,
+}
+
+impl ZmtpError {
+    /// A label for a metric.
+    #[must_use]
+    pub fn category(self) -> &'static str {
+        match self {
+            Self::Signature | Self::Version(_) | Self::Mechanism => "greeting",
+            Self::Ready | Self::SocketType | Self::Refused => "ready",
+            Self::Flags(_) => "frame",
+            Self::TooLong | Self::TooManyFrames => "too_much",
+        }
+    }
+}
+
+/// Which end of a connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// ROUTER.
+    Server,
+    /// DEALER.
+    Client,
+}
+
+impl End {
+    fn socket_type(self) -> &'static [u8] {
+        match self {
+            Self::Server => b"ROUTER",
+            Self::Client => b"DEALER",
+        }
+    }
+
+    fn speaks_to(self, socket_type: &[u8]) -> bool {
+        match self {
+            Self::Server => matches!(socket_type, b"DEALER" | b"REQ"),
+            Self::Client => matches!(socket_type, b"ROUTER" | b"REP" | b"DEALER"),
+        }
+    }
+}
+
+/// Our greeting.
+#[must_use]
+pub fn greeting() -> [u8; GREETING_LEN] {
+    let mut greeting = [0; GREETING_LEN];
+    greeting[0] = 0xff;
+    greeting[8] = 0x01;
+    greeting[9] = 0x7f;
+    greeting[10..12].copy_from_slice(&[3, 1]);
+    greeting[12..16].copy_from_slice(b"NULL");
+    greeting
+}
+
+/// Our READY command, as a frame.
+#[must_use]
+pub fn ready(end: End) -> Vec<u8> {
+    let mut body = b"\x05READY".to_vec();
+    for (name, value) in [(&b"Socket-Type"[..], end.socket_type()), (b"Identity", b"")] {
+        body.push(u8::try_from(name.len()).unwrap_or(0));
+        body.extend_from_slice(name);
+        body.extend_from_slice(&u32::try_from(value.len()).unwrap_or(0).to_be_bytes());
+        body.extend_from_slice(value);
+    }
+    let mut frame = vec![COMMAND, u8::try_from(body.len()).unwrap_or(0)];
+    frame.extend(body);
+    frame
+}
+
+/// Looks at what has arrived of a peer's greeting; true when all of it has.
+///
+/// libzmq sends its greeting in stages and waits in between, so this is asked at every stage and
+/// refuses as soon as there is a reason.
+pub fn check_greeting(bytes: &[u8]) -> Result<bool, ZmtpError> {
+    let at = |place: usize| bytes.get(place).copied();
+    if at(0).is_some_and(|byte| byte != 0xff) || at(9).is_some_and(|byte| byte & 1 == 0) {
+        return Err(ZmtpError::Signature);
+    }
+    if let Some(major) = at(10).filter(|major| *major < 3) {
+        return Err(ZmtpError::Version(major));
+    }
+    let mechanism = bytes.get(12..).unwrap_or_default();
+    let wanted = &greeting()[12..32];
+    let arrived = mechanism.len().min(wanted.len());
+    if mechanism[..arrived] != wanted[..arrived] {
+        return Err(ZmtpError::Mechanism);
+    }
+    Ok(bytes.len() >= GREETING_LEN)
+}
+
+/// Checks the peer's READY: `body` is the command's.
+pub fn check_ready(body: &[u8], us: End) -> Result<(), ZmtpError> {
+    if body.starts_with(b"\x05ERROR") {
+        return Err(ZmtpError::Refused);
+    }
+    let mut rest = body.strip_prefix(b"\x05READY").ok_or(ZmtpError::Ready)?;
+    let mut speaks = false;
+    while !rest.is_empty() {
+        let (name, value, after) = property(rest).ok_or(ZmtpError::Ready)?;
+        if name.eq_ignore_ascii_case(b"Socket-Type") {
+            speaks = us.speaks_to(value);
+        }
+        rest = after;
+    }
+    if speaks { Ok(()) } else { Err(ZmtpError::SocketType) }
+}
+
+fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    Some((name, value, rest))
+}
+
+/// What a peer sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// A command's body.
+    Command(&'a [u8]),
+    /// A message.
+    Message {
+        /// All its frames but the last, as they came: an answer begins with them.
+        envelope: &'a [u8],
+        /// The content of its last frame.
+        payload: &'a [u8],
+    },
+}
+
+struct Frame<'a> {
+    flags: u8,
+    body: &'a [u8],
+    end: usize,
+}
+
+/// The frame that begins at `start`; `None` when its rest has not arrived yet.
+fn frame(bytes: &[u8], start: usize, limit: usize) -> Result<Option<Frame<'_>>, ZmtpError> {
+    let Some(&flags) = bytes.get(start) else { return Ok(None) };
+    if flags & !(MORE | LONG | COMMAND) != 0 || flags & (MORE | COMMAND) == MORE | COMMAND {
+        return Err(ZmtpError::Flags(flags));
+    }
+    let (length, body) = if flags & LONG == 0 {
+        let Some(&length) = bytes.get(start + 1) else { return Ok(None) };
+        (u64::from(length), start + 2)
+    } else {
+        let Some(length) = bytes.get(start + 1..start + 9) else { return Ok(None) };
+        (length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)), start + 9)
+    };
+    let length = usize::try_from(length).map_err(|_| ZmtpError::TooLong)?;
+    if body.saturating_add(length) > limit {
+        return Err(ZmtpError::TooLong);
+    }
+    let end = body + length;
+    Ok(bytes.get(body..end).map(|body| Frame { flags, body, end }))
+}
+
+/// The first command or message in `bytes` and how many bytes it takes; `None` until all of it is there.
+///
+/// `limit` bounds the message with all its frames and their heads.
+pub fn next(bytes: &[u8], limit: usize) -> Result<Option<(Received<'_>, usize)>, ZmtpError> {
+    let mut start = 0;
+    for _ in 0..=MAX_LEADING_FRAMES {
+        let Some(Frame { flags, body, end }) = frame(bytes, start, limit)? else { return Ok(None) };
+        if flags & COMMAND != 0 {
+            // A command between the frames of one message is nothing a peer may send.
+            return if start == 0 {
+                Ok(Some((Received::Command(body), end)))
+            } else {
+                Err(ZmtpError::Flags(flags))
+            };
+        }
+        if flags & MORE == 0 {
+            return Ok(Some((Received::Message { envelope: &bytes[..start], payload: body }, end)));
+        }
+        start = end;
+    }
+    Err(ZmtpError::TooManyFrames)
+}
+
+/// As [`next`], while the handshake lasts: a command and nothing else.
+pub fn next_handshake_command(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, ZmtpError> {
+    match next(bytes, MAX_HANDSHAKE_COMMAND) {
+        Ok(Some((Received::Command(body), end))) => Ok(Some((body, end))),
+        Ok(None) => Ok(None),
+        Ok(Some((Received::Message { .. }, _))) | Err(_) => Err(ZmtpError::Ready),
+    }
+}
+
+/// Writes the answer that a command asks for, if it asks for one: PONG for PING.
+pub fn answer_command(body: &[u8], out: &mut Vec<u8>) {
+    // PING: a time to live of two bytes, then a context of at most 16 that comes back.
+    let Some(context) = body.strip_prefix(b"\x04PING").and_then(|rest| rest.get(2..)) else { return };
+    let context = &context[..context.len().min(16)];
+    out.extend_from_slice(&[COMMAND, 5 + u8::try_from(context.len()).unwrap_or(0)]);
+    out.extend_from_slice(b"\x04PONG");
+    out.extend_from_slice(context);
+}
+
+/// The delimiter frame that opens every message of a client.
+pub const DELIMITER: [u8; 2] = [MORE, 0];
+
+/// Appends a message: the envelope's frames as they are, then one frame with what `write` writes.
+pub fn write_message(out: &mut Vec<u8>, envelope: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(envelope);
+    let head = out.len();
+    out.extend_from_slice(&[0, 0]);
+    write(out);
+    let length = out.len() - head - 2;
+    if let Ok(short) = u8::try_from(length) {
+        out[head + 1] = short;
+    } else {
+        let mut long = [LONG; 9];
+        long[1..].copy_from_slice(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
+        out.splice(head..head + 2, long);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    #[test]
+    fn a_greeting_is_judged_at_every_stage() {
+        let ours = greeting();
+        for arrived in 0..GREETING_LEN {
+            assert_eq!(check_greeting(&ours[..arrived]), Ok(false));
+        }
+        assert_eq!(check_greeting(&ours), Ok(true));
+        let with = |place: usize, byte: u8| {
+            let mut other = ours;
+            other[place] = byte;
+            check_greeting(&other[..=place])
+        };
+        assert_eq!(with(0, b'G'), Err(ZmtpError::Signature));
+        assert_eq!(with(9, 0x7e), Err(ZmtpError::Signature));
+        assert_eq!(with(10, 1), Err(ZmtpError::Version(1)));
+        assert_eq!(with(12, b'C'), Err(ZmtpError::Mechanism));
+        assert_eq!(with(16, b'X'), Err(ZmtpError::Mechanism));
+    }
+
+    #[test]
+    fn a_ready_must_be_well_formed_and_of_a_type_that_fits() {
+        let dealer = ready(End::Client);
+        let router = ready(End::Server);
+        assert_eq!(check_ready(&dealer[2..], End::Server), Ok(()));
+        assert_eq!(check_ready(&router[2..], End::Client), Ok(()));
+        assert_eq!(check_ready(&router[2..], End::Server), Err(ZmtpError::SocketType));
+        assert_eq!(check_ready(b"\x05READY", End::Server), Err(ZmtpError::SocketType));
+        assert_eq!(check_ready(&dealer[2..dealer.len() - 1], End::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05READY\xff", End::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05HELLO", End::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05ERROR\x03bad", End::Client), Err(ZmtpError::Refused));
+        let huge = b"\x05READY\x0bSocket-Type\xff\xff\xff\xffDEALER";
+        assert_eq!(check_ready(huge, End::Server), Err(ZmtpError::Ready));
+    }
+
+    #[test]
+    fn a_frame_of_two_to_the_sixty_is_refused_by_its_head() {
+        let head = [LONG, 0x10, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(next(&head, LIMIT), Err(ZmtpError::TooLong));
+        let most = [LONG, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(next(&most, LIMIT), Err(ZmtpError::TooLong));
+    }
+
+    #[test]
+    fn endless_more_frames_are_refused() {
+        assert_eq!(next(&DELIMITER.repeat(100), LIMIT), Err(ZmtpError::TooManyFrames));
+        assert_eq!(next(&DELIMITER.repeat(3), LIMIT), Ok(None));
+    }
+
+    #[test]
+    fn frames_that_together_pass_the_limit_are_refused() {
+        let mut bytes = vec![MORE, 200];
+        bytes.extend([0; 200]);
+        bytes.extend([0, 100]);
+        assert_eq!(next(&bytes, 303), Err(ZmtpError::TooLong));
+        assert_eq!(next(&bytes, 304), Ok(None));
+    }
+
+    #[test]
+    fn flags_that_do_not_exist_are_refused() {
+        assert_eq!(next(&[8, 0], LIMIT), Err(ZmtpError::Flags(8)));
+        assert_eq!(next(&[MORE | COMMAND, 0], LIMIT), Err(ZmtpError::Flags(5)));
+        assert_eq!(next(&[MORE, 0, COMMAND, 0], LIMIT), Err(ZmtpError::Flags(4)));
+    }
+
+    #[test]
+    fn a_ping_is_answered_with_its_context_and_other_commands_are_not() {
+        let mut out = Vec::new();
+        answer_command(b"\x04PING\x00\x0aabc", &mut out);
+        assert_eq!(out, b"\x04\x08\x04PONGabc");
+        out.clear();
+        answer_command(b"\x05OTHER", &mut out);
+        answer_command(b"\x04PING\x00", &mut out);
+        assert!(out.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_and_never_before_it_is_whole(
+            payload in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let mut bytes = Vec::new();
+            write_message(&mut bytes, &DELIMITER, |out| out.extend_from_slice(&payload));
+            for arrived in 0..bytes.len() {
+                prop_assert_eq!(next(&bytes[..arrived], LIMIT), Ok(None));
+            }
+            let whole = bytes.len();
+            bytes.extend([1, 2, 3]);
+            prop_assert_eq!(
+                next(&bytes, LIMIT),
+                Ok(Some((Received::Message { envelope: &DELIMITER, payload: &payload }, whole)))
+            );
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = next(&bytes, LIMIT);
+            let _ = check_greeting(&bytes);
+            let _ = check_ready(&bytes, End::Server);
+        }
+    }
+}
