@@ -4,5 +4,9 @@
 //! [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp); what should happen later goes out
 //! as the next wake-up. So production, the simulation, the model and a dry run are one function.
 
+pub mod fleet;
+pub mod gate;
 pub mod key;
+pub mod policy;
 pub mod time;
+pub mod verdict;

@@ -1,0 +1,117 @@
+//! How many pods may still be withheld: the only place where a ratio is computed.
+//!
+//! From *desired*: a floor over the serving or the existing pods sinks with the fleet (10, 5, 2, 1).
+//! One for all breakers: budgets per breaker add up. Rounded up: down lets the last pod go.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::decide::policy::{FloorRule, Policy};
+
+/// What the budget is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// How many pods there should be.
+    pub desired: u32,
+    /// How many there are.
+    pub existing: u32,
+    /// How many must serve.
+    pub floor: u32,
+    /// Ready, switch at yes, no ledger entry, seen by the load balancer.
+    pub serving: u32,
+    /// Entries of the ledger.
+    pub entries: u32,
+}
+
+impl Budget {
+    /// The floor that all breakers together ask of a fleet of this size.
+    #[must_use]
+    pub fn floor(policy: &Policy, desired: u32) -> u32 {
+        let rules = policy.breakers.iter().map(|breaker| &breaker.floor).chain([&policy.floor]);
+        rules.map(|rule| rule.of(desired)).max().unwrap_or(1)
+    }
+
+    /// How many entries the ledger may hold at all.
+    #[must_use]
+    pub fn room(&self) -> u32 {
+        self.desired.min(self.existing).saturating_sub(self.floor)
+    }
+
+    /// How many serving pods may still be withheld.
+    #[must_use]
+    pub fn may_withhold(&self) -> u32 {
+        self.may_forget().min(self.serving.saturating_sub(self.floor))
+    }
+
+    /// How many pods that do not serve may still be taken out: they cost room, but nobody's service.
+    #[must_use]
+    pub fn may_forget(&self) -> u32 {
+        if self.serving < self.floor { 0 } else { self.room().saturating_sub(self.entries) }
+    }
+
+    /// How many pods short of the floor the fleet is.
+    #[must_use]
+    pub fn missing(&self) -> u32 {
+        self.floor.saturating_sub(self.serving)
+    }
+
+    /// How many entries too many there are.
+    #[must_use]
+    pub fn excess(&self) -> u32 {
+        self.entries.saturating_sub(self.room())
+    }
+}
+
+impl FloorRule {
+    /// What it asks of a fleet that should have `desired` pods.
+    #[must_use]
+    pub fn of(&self, desired: u32) -> u32 {
+        let ratio = u64::from(self.min_available_ratio.unwrap_or(0));
+        let share = (ratio * u64::from(desired)).div_ceil(100);
+        self.min_available_count.max(u32::try_from(share).unwrap_or(u32::MAX))
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { desired, existing, floor, serving, entries } = self;
+        write!(
+            f,
+            "min(min(desired {desired}, existing {existing}) - floor {floor} - entries {entries}, \
+             serving {serving} - floor {floor}) = {}",
+            self.may_withhold()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(count: u32, ratio: Option<u8>) -> FloorRule {
+        FloorRule { min_available_count: count, min_available_ratio: ratio }
+    }
+
+    #[test]
+    fn mistake_2_the_floor_is_rounded_up() {
+        assert_eq!(rule(1, Some(50)).of(3), 2);
+        assert_eq!(rule(1, Some(34)).of(10), 4);
+        assert_eq!(rule(1, Some(100)).of(7), 7);
+        assert_eq!(rule(3, Some(0)).of(10), 3);
+        assert_eq!(rule(1, None).of(0), 1);
+        assert_eq!(rule(0, Some(100)).of(u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn the_smaller_of_room_and_serving_limits() {
+        let budget = Budget { desired: 10, existing: 10, floor: 5, serving: 10, entries: 0 };
+        assert_eq!(budget.may_withhold(), 5);
+        assert_eq!(Budget { serving: 6, ..budget }.may_withhold(), 1);
+        assert_eq!(Budget { entries: 4, ..budget }.may_withhold(), 1);
+        assert_eq!(Budget { existing: 6, ..budget }.may_withhold(), 1);
+        assert_eq!(Budget { desired: 5, ..budget }.may_withhold(), 0);
+        assert_eq!(Budget { serving: 4, ..budget }.may_forget(), 0);
+    }
+}
