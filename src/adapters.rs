@@ -1,5 +1,6 @@
 //! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
 
+pub mod callback;
 pub mod process;
 pub mod sink;
 pub mod store;

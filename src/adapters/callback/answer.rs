@@ -1,0 +1,183 @@
+//! What a callback's stdout means.
+//!
+//! Wrong shapes inside valid JSON are warnings: the state is the callback's own and is kept whatever it holds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{CallbackAnswer, CallbackError};
+use crate::adapters::store::STATE_LIMIT;
+
+/// The shortest and the longest `again`; others are moved to the nearer one.
+pub const AGAIN_LIMITS: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60));
+
+/// Something odd about an answer that did no harm.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Bytes that are no UTF-8.
+    #[error("its output is not UTF-8: the offending bytes were replaced")]
+    BadUtf8,
+    /// `again` is no number.
+    #[error("the member 'again' must be a number of seconds; it is ignored")]
+    BadAgain,
+    /// `traffic` is neither a list nor an object.
+    #[error("the member 'traffic' must be a list of verdicts or an object of id to verdict; it is ignored")]
+    BadTraffic,
+}
+
+impl Warning {
+    /// A static name of the kind, for a metric's label.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::BadUtf8 => "bad_utf8",
+            Self::BadAgain => "bad_again",
+            Self::BadTraffic => "bad_traffic",
+        }
+    }
+}
+
+/// Reads the stdout of a run that ended well.
+pub(super) fn read(
+    stdout: &Bytes,
+    truncated: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<CallbackAnswer, CallbackError> {
+    let trimmed = stdout.trim_ascii();
+    if trimmed.is_empty() && !truncated {
+        return Ok(CallbackAnswer::default());
+    }
+    if truncated || trimmed.len() > STATE_LIMIT {
+        return Err(CallbackError::StateTooLarge { size: trimmed.len() });
+    }
+    let state = match String::from_utf8_lossy(trimmed) {
+        std::borrow::Cow::Borrowed(_) => stdout.slice_ref(trimmed),
+        std::borrow::Cow::Owned(repaired) => {
+            warnings.push(Warning::BadUtf8);
+            Bytes::from(repaired)
+        }
+    };
+    if state.len() > STATE_LIMIT {
+        return Err(CallbackError::StateTooLarge { size: state.len() });
+    }
+    let value: Value =
+        serde_json::from_slice(&state).map_err(|source| CallbackError::InvalidJson { source })?;
+    let (traffic, again) = members(value);
+    Ok(CallbackAnswer {
+        state: Some(state),
+        traffic: traffic.filter(|traffic| well_shaped(traffic, warnings)),
+        again: again.and_then(|again| seconds(&again, warnings)),
+    })
+}
+
+/// The two members that mean something to us; `null` is the same as absent.
+fn members(value: Value) -> (Option<Value>, Option<Value>) {
+    let Value::Object(mut members) = value else { return (None, None) };
+    let mut take = |name| members.remove(name).filter(|member| !member.is_null());
+    (take("traffic"), take("again"))
+}
+
+fn well_shaped(traffic: &Value, warnings: &mut Vec<Warning>) -> bool {
+    let fine = traffic.is_array() || traffic.is_object();
+    if !fine {
+        warnings.push(Warning::BadTraffic);
+    }
+    fine
+}
+
+fn seconds(again: &Value, warnings: &mut Vec<Warning>) -> Option<Duration> {
+    let Some(seconds) = again.as_f64() else {
+        warnings.push(Warning::BadAgain);
+        return None;
+    };
+    let (least, most) = AGAIN_LIMITS;
+    Some(Duration::from_secs_f64(seconds.clamp(least.as_secs_f64(), most.as_secs_f64())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_str(text: &str) -> (Result<CallbackAnswer, CallbackError>, Vec<Warning>) {
+        let mut warnings = Vec::new();
+        (read(&Bytes::copy_from_slice(text.as_bytes()), false, &mut warnings), warnings)
+    }
+
+    #[test]
+    fn silence_is_a_success_that_leaves_the_state_alone() {
+        for text in ["", "\n", " \t\r\n"] {
+            let (answer, warnings) = read_str(text);
+            assert_eq!(answer.unwrap(), CallbackAnswer::default());
+            assert!(warnings.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_json_is_a_state_and_only_an_object_has_members() {
+        for text in ["1", "null", "\"x\"", "[{\"traffic\": 3}]", "{}"] {
+            let (answer, warnings) = read_str(&format!(" {text}\n"));
+            let answer = answer.unwrap();
+            assert_eq!(answer.state.unwrap(), text);
+            assert_eq!((answer.traffic, answer.again, warnings.len()), (None, None, 0));
+        }
+    }
+
+    #[test]
+    fn again_is_moved_into_its_range_and_a_wrong_shape_is_a_warning() {
+        for (text, expected) in [("0", 0.1), ("-5", 0.1), ("2.5", 2.5), ("1e300", 86_400.0), ("7", 7.0)] {
+            let (answer, warnings) = read_str(&format!("{{\"again\": {text}}}"));
+            assert_eq!(answer.unwrap().again, Some(Duration::from_secs_f64(expected)), "{text}");
+            assert!(warnings.is_empty());
+        }
+        for text in ["\"5\"", "[]", "true"] {
+            let (answer, warnings) = read_str(&format!("{{\"again\": {text}}}"));
+            let answer = answer.unwrap();
+            assert_eq!(answer.again, None);
+            assert!(answer.state.is_some());
+            assert_eq!(warnings, [Warning::BadAgain]);
+        }
+        assert_eq!(read_str("{\"again\": null}").1, []);
+    }
+
+    #[test]
+    fn traffic_is_handed_over_as_it_is_and_a_wrong_shape_is_a_warning() {
+        let (answer, warnings) = read_str(r#"{"traffic": {"a": "withhold"}, "mine": 1}"#);
+        let answer = answer.unwrap();
+        assert_eq!(answer.traffic, Some(serde_json::json!({"a": "withhold"})));
+        assert_eq!(answer.state.unwrap(), r#"{"traffic": {"a": "withhold"}, "mine": 1}"#);
+        assert!(warnings.is_empty());
+        let (answer, warnings) = read_str(r#"{"traffic": 7}"#);
+        assert_eq!((answer.unwrap().traffic, warnings), (None, vec![Warning::BadTraffic]));
+    }
+
+    #[test]
+    fn two_values_or_half_a_value_are_no_json() {
+        for text in ["{} {}", "{", "hello", "NaN", "'x'"] {
+            assert_eq!(read_str(text).0.unwrap_err().category(), "invalid_json", "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_replaced_and_flagged() {
+        let mut warnings = Vec::new();
+        let answer = read(&Bytes::from_static(b"{\"a\": \"\xff\"}"), false, &mut warnings).unwrap();
+        assert_eq!(answer.state.unwrap(), "{\"a\": \"\u{fffd}\"}");
+        assert_eq!(warnings, [Warning::BadUtf8]);
+    }
+
+    #[test]
+    fn a_state_beyond_the_limit_is_refused_and_one_at_the_limit_is_not() {
+        let text = |size: usize| format!("\"{}\"", "x".repeat(size - 2));
+        assert_eq!(read_str(&text(STATE_LIMIT)).0.unwrap().state.unwrap().len(), STATE_LIMIT);
+        assert_eq!(read_str(&text(STATE_LIMIT + 1)).0.unwrap_err().category(), "state_too_large");
+        // Each bad byte grows to three.
+        let mut bad = vec![0xff; STATE_LIMIT / 2];
+        bad.insert(0, b'"');
+        bad.push(b'"');
+        assert_eq!(read(&bad.into(), false, &mut Vec::new()).unwrap_err().category(), "state_too_large");
+    }
+}
