@@ -1,6 +1,7 @@
 //! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
 
 pub mod callback;
+pub mod pod_metadata;
 pub mod process;
 pub mod sink;
 pub mod store;

@@ -10,18 +10,52 @@ use std::{
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::exit::Exit;
+use self::environment::Environment;
+use crate::{
+    adapters::pod_metadata::{self, PodFacts, PodMetadataError},
+    exit::Exit,
+};
 
+pub mod address;
+mod endpoints;
+pub mod environment;
 pub mod flags;
+mod identity;
+mod mode;
+pub mod reading;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod variables;
 
 /// Reads the process's own configuration: its variables, `flags` over them, and in a pod what the pod's metadata says of the rest.
 ///
 /// # Errors
 /// [`Exit::Usage`] with every problem that was found, each naming the variable and what to write.
-#[allow(clippy::unused_async, reason = "the pod's metadata is asked for over the network")]
 pub async fn load(flags: &flags::Flags) -> Result<Config, Exit> {
-    let _ = flags;
-    Err(Exit::Usage("no configuration".to_owned()))
+    let mut env = Environment::of_process()?;
+    for (name, value) in flags.as_variables() {
+        env.set(name, value);
+    }
+    for name in variables::unknown(env.names()) {
+        tracing::warn!("{name} is set, but there is no such setting; see docs/configuration.md");
+    }
+    let in_pod = pod_metadata::in_pod(env.get("KUBERNETES_SERVICE_HOST"));
+    let pod = if in_pod && reading::needs_pod(&env) { Some(ask_for_pod(&env).await?) } else { None };
+    reading::read(&env, in_pod, pod.as_ref())
+}
+
+async fn ask_for_pod(env: &Environment) -> Result<PodFacts, Exit> {
+    let Some(name) = env.get("KONTROL_ID").or_else(|| env.get("HOSTNAME")) else {
+        return Err(Exit::Usage(
+            "KONTROL_ID: not set, and HOSTNAME does not tell the pod's name either".to_owned(),
+        ));
+    };
+    let asked = pod_metadata::fetch(env.get("NAMESPACE").unwrap_or("default"), name).await;
+    asked.map_err(|error| match error {
+        PodMetadataError::Refused { .. } => Exit::Usage(error.to_string()),
+        other => Exit::Failed(other.into()),
+    })
 }
 
 /// A process that takes part in an ensemble: an agent, a master, or both.

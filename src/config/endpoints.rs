@@ -1,0 +1,61 @@
+//! The endpoints file: where it is, how it is written, and where a pod's traffic port comes from.
+
+use std::path::PathBuf;
+
+use super::{CommandLine, EndpointsConfig, EndpointsFormat, RunAs, TargetPort, environment::Reader};
+
+pub(super) fn read(reader: &mut Reader<'_>, user: &RunAs) -> Option<EndpointsConfig> {
+    let path = PathBuf::from(reader.get("KUBERVISOR_ENDPOINTS")?);
+    let format = format(reader);
+    let json = path.extension().is_some_and(|extension| extension == "json");
+    if !json && matches!(format, EndpointsFormat::Envoy | EndpointsFormat::FileSd) {
+        reader.complain(
+            "KUBERVISOR_ENDPOINTS",
+            "this format is only read from files that end in .json; rename it",
+        );
+    }
+    let port = port(reader);
+    let roles = reader.list("KUBERVISOR_ENDPOINTS_ROLES").into_iter().map(str::to_owned).collect();
+    let fleet_size = reader.count("KUBERVISOR_FLEET_SIZE");
+    let command = reader.get("KUBERVISOR_ENDPOINTS_COMMAND").map(|line| CommandLine::Shell(line.to_owned()));
+    Some(EndpointsConfig { path, format, port: port?, roles, fleet_size, command, user: user.clone() })
+}
+
+fn format(reader: &mut Reader<'_>) -> EndpointsFormat {
+    let parse = |text: &str| match text {
+        "plain" => Some(EndpointsFormat::Plain),
+        "envoy" => Some(EndpointsFormat::Envoy),
+        "file_sd" => Some(EndpointsFormat::FileSd),
+        "nginx" => Some(EndpointsFormat::Nginx),
+        _ => None,
+    };
+    let expected = "no format; write plain, envoy, file_sd or nginx";
+    reader.parse("KUBERVISOR_ENDPOINTS_FORMAT", expected, parse).unwrap_or(EndpointsFormat::Plain)
+}
+
+fn port(reader: &mut Reader<'_>) -> Option<TargetPort> {
+    let pointer = reader.get("KUBERVISOR_TARGET_PORT_POINTER");
+    match (reader.get("KUBERVISOR_TARGET_PORT"), pointer) {
+        (Some(_), None) => reader.port("KUBERVISOR_TARGET_PORT").map(TargetPort::Fixed),
+        (None, Some(pointer)) if pointer.starts_with('/') => Some(TargetPort::Pointer(pointer.to_owned())),
+        (None, Some(_)) => {
+            reader.complain("KUBERVISOR_TARGET_PORT_POINTER", "no JSON pointer; write for example /port");
+            None
+        }
+        (Some(_), Some(_)) => {
+            reader.complain(
+                "KUBERVISOR_TARGET_PORT",
+                "KUBERVISOR_TARGET_PORT_POINTER is set too; keep one of them",
+            );
+            None
+        }
+        (None, None) => {
+            reader.complain(
+                "KUBERVISOR_TARGET_PORT",
+                "not set, but KUBERVISOR_ENDPOINTS is: which port gets traffic? Write a port, or set \
+                 KUBERVISOR_TARGET_PORT_POINTER to where it is in the payload, for example /port",
+            );
+            None
+        }
+    }
+}

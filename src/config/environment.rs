@@ -1,0 +1,231 @@
+//! Reads variables into values and collects every complaint, so that a user fixes them all at once.
+//!
+//! Each complaint names the variable, the value and what to write. An empty variable counts as unset.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::Display,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use crate::exit::Exit;
+
+/// The variables that configuration may look at. A pure value: tests make one from pairs.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    values: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The process's own variables.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when one of ours is not UTF-8.
+    pub fn of_process() -> Result<Self, Exit> {
+        let ours = |name: &str| name.starts_with("KONTROL_") || name.starts_with("KUBERVISOR_");
+        let read = |(name, value): (OsString, OsString)| {
+            let name = name.into_string().ok()?;
+            match value.into_string() {
+                Ok(value) => Some(Ok((name, value))),
+                Err(_) if ours(&name) => {
+                    Some(Err(Exit::Usage(format!("{name}: the value is not UTF-8; write plain text"))))
+                }
+                Err(_) => None,
+            }
+        };
+        std::env::vars_os().filter_map(read).collect()
+    }
+
+    /// The value of `name`; an empty one is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The value of `name` even when it is empty.
+    #[must_use]
+    pub fn get_even_empty(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// Sets `name`: a flag wins over the variable that it stands for.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self { values: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+}
+
+/// An environment being read, with the complaints so far.
+pub(super) struct Reader<'a> {
+    pub(super) env: &'a Environment,
+    complaints: Vec<String>,
+}
+
+/// The longest time that any setting takes: a day.
+const LONGEST: f64 = 86_400.0;
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(env: &'a Environment) -> Self {
+        Self { env, complaints: Vec::new() }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.env.get(name)
+    }
+
+    /// Notes that `name` cannot be used as it is.
+    pub(super) fn complain(&mut self, name: &str, what: impl Display) {
+        let value = self.env.get_even_empty(name).map(|value| {
+            let short: String = value.chars().take(80).collect();
+            format!("={short:?}{}", if short.len() < value.len() { "..." } else { "" })
+        });
+        let complaint = format!("{name}{}: {what}", value.unwrap_or_default());
+        if !self.complaints.contains(&complaint) {
+            self.complaints.push(complaint);
+        }
+    }
+
+    /// The value parsed by `parse`, or `None` with a complaint that ends in `expected`.
+    pub(super) fn parse<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(name)?;
+        let parsed = parse(value.trim());
+        if parsed.is_none() {
+            self.complain(name, expected);
+        }
+        parsed
+    }
+
+    /// A number of seconds, fractions allowed, at least `least`.
+    pub(super) fn seconds(&mut self, name: &str, default: f64, least: f64) -> Duration {
+        let example = (default * 1000.0).round() / 1000.0;
+        let expected = format!(
+            "not a number of seconds from {least} to {LONGEST}; write a plain number, for example {name}={example}"
+        );
+        let within = |value: &f64| (least..=LONGEST).contains(value);
+        let value = self.parse(name, &expected, |text| text.parse::<f64>().ok().filter(within));
+        Duration::from_secs_f64(value.unwrap_or(default))
+    }
+
+    /// A whole number of at least 1.
+    pub(super) fn count(&mut self, name: &str) -> Option<u32> {
+        let expected = format!("not a whole number from 1 to {}", u32::MAX);
+        self.parse(name, &expected, |text| text.parse().ok().filter(|&count| count > 0))
+    }
+
+    pub(super) fn port(&mut self, name: &str) -> Option<u16> {
+        let value = self.get(name)?;
+        let port = value.trim().parse().ok().filter(|&port| port > 0);
+        if port.is_none() && value.starts_with("tcp://") {
+            self.complain(
+                name,
+                "this is what Kubernetes sets for a Service of that name, not a port; \
+                 set the port in the manifest, or enableServiceLinks: false",
+            );
+        } else if port.is_none() {
+            self.complain(name, format!("not a TCP port from 1 to 65535; write for example {name}=8000"));
+        }
+        port
+    }
+
+    pub(super) fn ipv4(&mut self, name: &str) -> Option<Ipv4Addr> {
+        let value = self.get(name)?.trim();
+        let address = value.parse().ok();
+        if address.is_none() && value.parse::<std::net::Ipv6Addr>().is_ok() {
+            self.complain(
+                name,
+                "IPv6 is not supported: keys are made from IPv4 addresses; write an IPv4 address",
+            );
+        } else if address.is_none() {
+            self.complain(name, format!("not an IPv4 address; write for example {name}=172.16.123.1"));
+        }
+        address
+    }
+
+    /// `true` or `false`, and the usual other ways to write them.
+    pub(super) fn switch(&mut self, name: &str) -> bool {
+        let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        };
+        self.parse(name, "neither true nor false; write one of them", parse).unwrap_or(false)
+    }
+
+    /// An address to serve on; `off` is none, `:port` is that port on all addresses.
+    pub(super) fn serve_on(&mut self, name: &str, default: SocketAddr) -> Option<SocketAddr> {
+        let parse = |text: &str| match text {
+            "off" => Some(None),
+            _ if text.starts_with(':') => format!("0.0.0.0{text}").parse().ok().map(Some),
+            _ => text.parse().ok().map(Some),
+        };
+        let expected = format!("not an address; write IP:PORT, :PORT or off, for example {name}={default}");
+        self.parse(name, &expected, parse).unwrap_or(Some(default))
+    }
+
+    /// A comma-separated list; blanks around the entries and empty entries do not count.
+    pub(super) fn list(&self, name: &str) -> Vec<&'a str> {
+        let entries = self.get(name).unwrap_or_default().split(',');
+        entries.map(str::trim).filter(|entry| !entry.is_empty()).collect()
+    }
+
+    /// CIDRs, or single addresses.
+    pub(super) fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for entry in self.list(name) {
+            let single = || entry.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+            match entry.parse().ok().or_else(single) {
+                Some(network) => networks.push(network),
+                None => self.complain(
+                    name,
+                    format!("{entry:?} is no CIDR; write a list such as 10.0.0.0/8,192.168.1.7"),
+                ),
+            }
+        }
+        networks
+    }
+
+    /// A JSON object of strings, such as labels.
+    pub(super) fn string_map(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
+        let value = self.get(name)?;
+        match serde_json::from_str(value) {
+            Ok(map) => Some(map),
+            Err(error) => {
+                let example = r#"{"app":"shop","role":"web"}"#;
+                self.complain(
+                    name,
+                    format!("not a JSON object of strings ({error}); write for example {example}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// The value that was read, unless there were complaints: then all of them.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Exit> {
+        match (value, self.complaints.as_slice()) {
+            (Some(value), []) => Ok(value),
+            (_, complaints) => {
+                Err(Exit::Usage(format!("wrong configuration\n  {}", complaints.join("\n  "))))
+            }
+        }
+    }
+}

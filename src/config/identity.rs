@@ -1,0 +1,121 @@
+//! Who this process is: what the variables say, and in a pod its metadata for the rest.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{Identity, environment::Reader, mode::Mode};
+use crate::adapters::pod_metadata::PodFacts;
+
+/// The longest id: that of a pod's name.
+const ID_LIMIT: usize = 253;
+
+/// Whether the variables leave something open that only the pod's metadata can tell.
+pub(super) fn leaves_open(reader: &Reader<'_>, mode: Mode) -> bool {
+    let unset = |name| reader.get(name).is_none();
+    !mode.debug
+        && (["KONTROL_ID", "KONTROL_IP", "KONTROL_LABELS"].into_iter().any(unset)
+            || (mode.slave && unset("KONTROL_ANNOTATIONS")))
+}
+
+/// The address that `debug` uses for everything.
+pub(super) fn debug_host(reader: &mut Reader<'_>) -> Ipv4Addr {
+    reader.ipv4("KONTROL_HOST").unwrap_or(Ipv4Addr::LOCALHOST)
+}
+
+pub(super) fn read(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<Identity> {
+    let namespace = reader.get("NAMESPACE").unwrap_or("default").to_owned();
+    if !is_label_value(&namespace) {
+        reader.complain("NAMESPACE", "not a Kubernetes namespace; write letters, digits and dashes");
+    }
+    let (id, ip) = (id(reader, mode, pod), ip(reader, mode, pod));
+    let labels = labels(reader, mode, pod);
+    let annotations = match reader.string_map("KONTROL_ANNOTATIONS") {
+        Some(annotations) => annotations,
+        None => pod.map(|pod| pod.annotations.clone()).unwrap_or_default(),
+    };
+    let labels = labels?;
+    let (app, role) = (label(reader, &labels, "app"), label(reader, &labels, "role"));
+    Some(Identity { namespace, id: id?, ip: ip?, app: app?, role: role?, labels, annotations })
+}
+
+fn id(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<String> {
+    let from_pod = || pod.map(|pod| pod.name.clone());
+    let from_mode = || mode.debug.then(|| "local".to_owned());
+    let id = reader.get("KONTROL_ID").map(str::to_owned).or_else(from_mode).or_else(from_pod);
+    match &id {
+        None => reader.complain(
+            "KONTROL_ID",
+            "not set, and this is no pod; write a name, for example KONTROL_ID=web-1",
+        ),
+        Some(id) if id.len() > ID_LIMIT || id.chars().any(char::is_control) => {
+            reader.complain("KONTROL_ID", format!("not a name of at most {ID_LIMIT} printable characters"));
+        }
+        Some(_) => {}
+    }
+    id
+}
+
+fn ip(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<Ipv4Addr> {
+    if reader.get("KONTROL_IP").is_some() {
+        return reader.ipv4("KONTROL_IP");
+    }
+    match pod {
+        _ if mode.debug => Some(debug_host(reader)),
+        Some(pod) => {
+            let address = pod.addresses.iter().find_map(|address| address.parse().ok());
+            if address.is_none() {
+                let has = pod.addresses.join(", ");
+                reader.complain(
+                    "KONTROL_IP",
+                    format!(
+                        "this pod has no IPv4 address (it has {has:?}); IPv6-only pods are not supported"
+                    ),
+                );
+            }
+            address
+        }
+        None => {
+            reader.complain(
+                "KONTROL_IP",
+                "not set, and this is no pod; write this machine's IPv4 address, for example KONTROL_IP=172.16.123.1",
+            );
+            None
+        }
+    }
+}
+
+fn labels(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<BTreeMap<String, String>> {
+    if reader.get("KONTROL_LABELS").is_some() {
+        return reader.string_map("KONTROL_LABELS");
+    }
+    if mode.debug {
+        return Some(["app", "role"].map(|label| (label.to_owned(), "test".to_owned())).into());
+    }
+    if pod.is_none() {
+        reader.complain(
+            "KONTROL_LABELS",
+            r#"not set, and this is no pod; write a JSON object, for example {"app":"shop","role":"web"}"#,
+        );
+    }
+    pod.map(|pod| pod.labels.clone())
+}
+
+fn label(reader: &mut Reader<'_>, labels: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    let value = labels.get(name);
+    match value {
+        None => reader
+            .complain("KONTROL_LABELS", format!("no label {name:?}; both \"app\" and \"role\" are needed")),
+        Some(value) if !is_label_value(value) => reader.complain(
+            "KONTROL_LABELS",
+            format!("{name:?} is {value:?}; write 1 to 63 letters, digits, dots, dashes or underscores"),
+        ),
+        Some(_) => {}
+    }
+    value.cloned()
+}
+
+/// What Kubernetes takes as the value of a label, except the empty one; it becomes part of the store's prefix.
+fn is_label_value(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
+}

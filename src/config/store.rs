@@ -1,0 +1,118 @@
+//! Where coordination lives: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else (no pod) a file of our own.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::{EtcdConfig, Identity, StoreConfig, address, environment::Reader, mode::Mode};
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    mode: Mode,
+    in_pod: bool,
+    identity: Option<&Identity>,
+) -> Option<StoreConfig> {
+    if let Some(store) = reader.get("KUBERVISOR_STORE") {
+        return named(reader, store.trim());
+    }
+    if reader.get("KONTROL_ETCD").is_some() {
+        return etcd(reader, "KONTROL_ETCD", reader.get("KONTROL_ETCD")?);
+    }
+    if in_pod && !mode.debug {
+        no_kubernetes_store(reader, "not set, and in a pod the default would be Kubernetes");
+        return None;
+    }
+    default_file(reader, identity?)
+}
+
+fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
+    match store.split_once(':') {
+        Some(("embedded", path)) if !path.is_empty() => {
+            Some(StoreConfig::Embedded { path: PathBuf::from(path) })
+        }
+        Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
+        Some(("kubernetes", _)) => {
+            no_kubernetes_store(reader, "no such store yet");
+            None
+        }
+        _ => {
+            reader.complain("KUBERVISOR_STORE", "no store; write embedded:PATH or etcd:HOST[:PORT][,...]");
+            None
+        }
+    }
+}
+
+fn no_kubernetes_store(reader: &mut Reader<'_>, why: &str) {
+    let instead = "Kubernetes as a store is not built yet; set KONTROL_ETCD=HOST[:PORT], or KUBERVISOR_STORE=embedded:PATH";
+    reader.complain(
+        "KUBERVISOR_STORE",
+        format!("{why}: {instead} for a single master with a volume of its own"),
+    );
+}
+
+fn default_file(reader: &mut Reader<'_>, identity: &Identity) -> Option<StoreConfig> {
+    let absolute = |name| reader.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").map(|home| home.join(".local/state"));
+    let Some(state) = absolute("XDG_STATE_HOME").or_else(home) else {
+        reader.complain(
+            "KUBERVISOR_STORE",
+            "not set, and neither XDG_STATE_HOME nor HOME says where a file could be; write embedded:PATH",
+        );
+        return None;
+    };
+    let folder = state.join("kubervisor").join(&identity.namespace);
+    Some(StoreConfig::Embedded { path: folder.join(format!("{}.redb", identity.app)) })
+}
+
+fn etcd(reader: &mut Reader<'_>, name: &str, endpoints: &str) -> Option<StoreConfig> {
+    let ca = reader.get("KUBERVISOR_ETCD_CA_FILE").map(PathBuf::from);
+    let client = match (reader.get("KUBERVISOR_ETCD_CERT_FILE"), reader.get("KUBERVISOR_ETCD_KEY_FILE")) {
+        (Some(cert), Some(key)) => Some((PathBuf::from(cert), PathBuf::from(key))),
+        (None, None) => None,
+        (Some(_), None) => missing_half(reader, "KUBERVISOR_ETCD_CERT_FILE", "KUBERVISOR_ETCD_KEY_FILE"),
+        (None, Some(_)) => missing_half(reader, "KUBERVISOR_ETCD_KEY_FILE", "KUBERVISOR_ETCD_CERT_FILE"),
+    };
+    let secured = ca.is_some() || client.is_some();
+    let scheme = if secured { "https" } else { "http" };
+    let mut urls = Vec::new();
+    for entry in endpoints.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        match address::etcd(entry, scheme) {
+            Ok(url) if secured && url.starts_with("http:") => reader.complain(
+                name,
+                format!(
+                    "{entry:?} is plain http, but certificates are configured; write https:// or no scheme"
+                ),
+            ),
+            Ok(url) => urls.push(url),
+            Err(error) => {
+                reader.complain(name, format!("{error}; write HOST[:PORT] or http(s)://HOST[:PORT]"))
+            }
+        }
+    }
+    if urls.is_empty() {
+        reader.complain(name, "names no endpoint; write HOST[:PORT][,...]");
+        return None;
+    }
+    let login = login(reader);
+    Some(StoreConfig::Etcd(EtcdConfig { endpoints: urls, login, ca, client }))
+}
+
+fn missing_half<T>(reader: &mut Reader<'_>, given: &str, missing: &str) -> Option<T> {
+    reader.complain(missing, format!("not set, but {given} is; both belong together"));
+    None
+}
+
+fn login(reader: &mut Reader<'_>) -> Option<(String, SecretString)> {
+    match (reader.get("KUBERVISOR_ETCD_USER"), reader.get("KUBERVISOR_ETCD_PASSWORD_FILE")) {
+        (None, None) => None,
+        (Some(_), None) => missing_half(reader, "KUBERVISOR_ETCD_USER", "KUBERVISOR_ETCD_PASSWORD_FILE"),
+        (None, Some(_)) => missing_half(reader, "KUBERVISOR_ETCD_PASSWORD_FILE", "KUBERVISOR_ETCD_USER"),
+        (Some(user), Some(file)) => match std::fs::read_to_string(Path::new(file)) {
+            Ok(password) => Some((user.to_owned(), password.trim_end_matches(['\n', '\r']).into())),
+            Err(error) => {
+                reader.complain("KUBERVISOR_ETCD_PASSWORD_FILE", format!("cannot be read: {error}"));
+                None
+            }
+        },
+    }
+}

@@ -1,0 +1,166 @@
+//! Every variable that configures us, with its default and meaning: `docs/configuration.md` is this table.
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, for a reader.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn row(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, meaning }
+}
+
+/// The table.
+pub const VARIABLES: &[Variable] = &[
+    row(
+        "KONTROL_MODE",
+        "slave",
+        "comma-separated set of `slave`, `master`, `debug`, `verbose`; `debug` is slave and master on `KONTROL_HOST`",
+    ),
+    row("KONTROL_PORT", "8000", "TCP port, both dialects"),
+    row(
+        "KONTROL_BIND",
+        "0.0.0.0, or `KONTROL_IP` when that is in 127/8",
+        "address that the port is opened on",
+    ),
+    row("KONTROL_HOST", "127.0.0.1", "`debug` only: address of the pod and of the master"),
+    row(
+        "KONTROL_IP",
+        "the pod's",
+        "IPv4 address; the key is made from it, and agents connect from it where it is local",
+    ),
+    row("KONTROL_ID", "the pod's name", "identifier"),
+    row("KONTROL_LABELS", "the pod's", "JSON object; `app` and `role` are needed"),
+    row(
+        "KONTROL_ANNOTATIONS",
+        "the pod's",
+        "JSON object; `kontrol.unity3d.com/master` names the masters, comma-separated: `host[:port]`, or `http://host[:port]` for the older dialect",
+    ),
+    row(
+        "NAMESPACE",
+        "default",
+        "namespace of the pod, part of the store's prefix `/kontrol/<namespace>/<app>`",
+    ),
+    row("KONTROL_TTL", "25", "seconds after its last keepalive until a pod expires"),
+    row("KONTROL_PING", "TTL / 3", "seconds between keepalives; below the TTL"),
+    row("KONTROL_DAMPER", "10", "seconds from a change to the callback; 0 is at once"),
+    row("KONTROL_FOVER", "60", "seconds of the leader's lease"),
+    row("KONTROL_CALLBACK", "none", "command that runs on changes, split on spaces"),
+    row(
+        "KONTROL_SHELL_CALLBACK",
+        "none",
+        "exactly `TRUE`: the whole of `KONTROL_CALLBACK` is a line for the shell",
+    ),
+    row("KONTROL_CALLBACK_TIMEOUT", "60", "seconds until a running callback is killed"),
+    row("KONTROL_PAYLOAD", "none", "JSON file that goes with each keepalive; a change forces one"),
+    row(
+        "KONTROL_ETCD",
+        "none",
+        "etcd as the store: `host[:port]` or `http(s)://host[:port]`, comma-separated",
+    ),
+    row(
+        "KONTROL_INVOKE",
+        "`signed` with a public key, else `off`",
+        "which commands an agent runs: `off`, `signed`, or `open` (anybody's)",
+    ),
+    row(
+        "KONTROL_INVOKE_PUBKEY_FILE",
+        "none",
+        "agent: PEM file of the public key that commands are checked with",
+    ),
+    row("KONTROL_INVOKE_KEY_FILE", "none", "`kubervisor invoke` and `keygen`: PEM file of the private key"),
+    row(
+        "KONTROL_INVOKE_ALLOW",
+        "none",
+        "agent: YAML file, name to command line; a request's `cmd` is then a name in it",
+    ),
+    row(
+        "KONTROL_USER",
+        "`kontrol` where that user exists and we are root",
+        "user of callbacks and commands; set and empty: as we are",
+    ),
+    row(
+        "KUBERVISOR_STORE",
+        "etcd if `KONTROL_ETCD` is set, else `embedded:$XDG_STATE_HOME/kubervisor/<namespace>/<app>.redb`",
+        "where a master keeps what outlives it: `embedded:PATH` or `etcd:HOST[:PORT][,...]`",
+    ),
+    row("KUBERVISOR_ETCD_USER", "none", "user name for etcd"),
+    row("KUBERVISOR_ETCD_PASSWORD_FILE", "none", "file with that user's password"),
+    row("KUBERVISOR_ETCD_CA_FILE", "none", "PEM of the CA of etcd's certificates; turns TLS on"),
+    row("KUBERVISOR_ETCD_CERT_FILE", "none", "PEM of our client certificate for etcd"),
+    row("KUBERVISOR_ETCD_KEY_FILE", "none", "PEM of that certificate's key"),
+    row("KUBERVISOR_POLICY", "none", "KubervisorService manifest: breakers and activators over the ensemble"),
+    row("KUBERVISOR_ENDPOINTS", "none", "file that lists the addresses which may get traffic"),
+    row("KUBERVISOR_ENDPOINTS_FORMAT", "plain", "`plain`, `envoy`, `file_sd` or `nginx`"),
+    row(
+        "KUBERVISOR_TARGET_PORT",
+        "none",
+        "traffic port of all pods; this or the pointer is needed with an endpoints file",
+    ),
+    row(
+        "KUBERVISOR_TARGET_PORT_POINTER",
+        "none",
+        "JSON pointer into the payload: each pod's own traffic port",
+    ),
+    row("KUBERVISOR_ENDPOINTS_ROLES", "all", "roles whose pods are the fleet, comma-separated"),
+    row("KUBERVISOR_ENDPOINTS_COMMAND", "none", "shell line that runs after each write of the file"),
+    row("KUBERVISOR_FLEET_SIZE", "the most pods seen", "how many pods the fleet should have"),
+    row("KUBERVISOR_DRY_RUN", "false", "decide and report, leave the endpoints file alone"),
+    row(
+        "KUBERVISOR_ADDR",
+        "127.0.0.1:8086, in a pod 0.0.0.0:8086",
+        "master: `/metrics`, `/live`, `/ready`; `off` turns it off",
+    ),
+    row("KUBERVISOR_ADMIN_ADDR", "127.0.0.1:8087", "master: the other pages; `off` turns it off"),
+    row("KUBERVISOR_LOG_FORMAT", "text", "`text` or `json`, on stderr; `RUST_LOG` sets levels"),
+    row("KUBERVISOR_MAX_CONNECTIONS", "16384", "open connections on the keepalive port"),
+    row("KUBERVISOR_MAX_CONNECTIONS_PER_PEER", "4096", "open connections from one address"),
+    row(
+        "KUBERVISOR_KEEPALIVE_TRUSTED",
+        "none",
+        "CIDRs of peers without that limit, which may speak for other addresses",
+    ),
+    row("KUBERVISOR_INVOKE_CMD", "none", "`kubervisor invoke --cmd`"),
+    row("KUBERVISOR_INVOKE_JSON", "none", "`kubervisor invoke --json`"),
+    row("KUBERVISOR_INVOKE_ID", "looked up in PODS", "`kubervisor invoke --id`"),
+    row("KUBERVISOR_INVOKE_TIMEOUT", "65", "`kubervisor invoke --timeout`"),
+];
+
+/// Names among `names` that look like settings of ours and are none: probably misspelt.
+///
+/// What Kubernetes sets for a Service called `kubervisor` does not count, and other `KONTROL_`
+/// variables are the callback's business.
+pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    names.filter(|name| name.starts_with("KUBERVISOR_") && !is_service_link(name)).filter(is_unlisted)
+}
+
+fn is_unlisted(name: &&str) -> bool {
+    !VARIABLES.iter().any(|variable| variable.name == *name)
+}
+
+fn is_service_link(name: &str) -> bool {
+    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|mark| name.contains(mark))
+        || name.ends_with("_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_setting_is_found_and_a_service_link_is_none() {
+        let names = [
+            "KUBERVISOR_STORE",
+            "KUBERVISOR_ENPOINTS",
+            "KUBERVISOR_SERVICE_HOST",
+            "KUBERVISOR_PORT_8086_TCP",
+            "KONTROL_MINE",
+        ];
+        assert_eq!(unknown(names.into_iter()).collect::<Vec<_>>(), ["KUBERVISOR_ENPOINTS"]);
+    }
+}
