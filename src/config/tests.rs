@@ -388,7 +388,7 @@ fn a_flag_wins_over_its_variable() {
     let mut env = env(&env_with_mode("master"), &[("KUBERVISOR_STORE", "etcd:e")]);
     flags.as_variables().for_each(|(name, value)| env.set(name, value));
     let config = read(&env, false, None).unwrap().master.unwrap();
-    assert!(matches!(config.store, StoreConfig::Embedded { path } if path == "/flag"));
+    assert!(matches!(config.store, StoreConfig::Embedded { path } if path.as_os_str() == "/flag"));
     assert!(config.dry_run);
 }
 
