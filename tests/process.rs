@@ -1,0 +1,74 @@
+//! Commands and callbacks against the real kernel: what they print, how they end, and that nothing of them stays.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+#[path = "process/callbacks.rs"]
+mod callbacks;
+#[path = "process/runs.rs"]
+mod runs;
+#[path = "process/trees.rs"]
+mod trees;
+#[path = "process/users.rs"]
+mod users;
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use kubervisor::{
+    adapters::process::{self, Finished, Job, ProcessError},
+    config::CommandLine,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A job for the shell.
+fn shell(line: &str) -> Job {
+    Job::new("test", CommandLine::Shell(line.to_owned()))
+}
+
+/// A job without a shell.
+fn words(words: &[&str]) -> Job {
+    Job::new("test", CommandLine::Words(words.iter().map(|word| (*word).to_owned()).collect()))
+}
+
+async fn run(job: Job) -> Result<Finished, ProcessError> {
+    process::run(job, CancellationToken::new()).await
+}
+
+fn text(finished: &Finished) -> &str {
+    std::str::from_utf8(&finished.stdout).unwrap().trim_end()
+}
+
+/// Whether a process with this pid exists and is no zombie.
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Waits for a condition, at most ten seconds.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "still not so after ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+const ISOLATED: &str = "KUBERVISOR_TEST_ISOLATED";
+
+/// Runs the test `name` again in a process of its own, where no other test's jobs run and limits may be lowered; true in there.
+fn isolated(name: &str) -> bool {
+    if std::env::var_os(ISOLATED).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ISOLATED, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "no test is called {name}: {said}");
+    false
+}

@@ -1,0 +1,203 @@
+//! Whatever a command leaves behind goes with it, and nobody else does.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use kubervisor::adapters::process::{self, Ended, Job};
+use tokio_util::sync::CancellationToken;
+
+use super::{alive, eventually, isolated, run, shell, text, words};
+
+/// A daemon by the book: fork, setsid, fork, with its pipes closed; the parent prints its pid and ends (or waits).
+const DAEMON: &str = r#"
+import os, sys, time
+read, write = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in (0, 1, 2): os.close(fd)
+        os.write(write, str(os.getpid()).encode())
+        if "clear" in sys.argv: os.execve("/bin/sleep", ["sleep", "1000"], {})
+        os.execv("/bin/sleep", ["sleep", "1000"])
+    os._exit(0)
+os.wait()
+print(os.read(read, 20).decode(), flush=True)
+if "wait" in sys.argv: time.sleep(1000)
+"#;
+
+fn daemon(arguments: &[&str]) -> Job {
+    let mut all = vec!["python3", "-c", DAEMON];
+    all.extend(arguments);
+    words(&all)
+}
+
+/// Our children that are no kernel's business any more: zombies that nobody reaped.
+fn zombies() -> usize {
+    let us = std::process::id().to_string();
+    let stats = fs::read_dir("/proc").unwrap().flatten();
+    stats
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+            fields.next() == Some("Z") && fields.next() == Some(&us)
+        })
+        .count()
+}
+
+#[tokio::test]
+async fn children_in_the_background_go_with_the_command() {
+    let finished = run(shell("sleep 1000 & echo $!")).await.unwrap();
+    assert_eq!(finished.ended, Ended::Exited(0));
+    assert!(!alive(text(&finished).parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_child_that_left_the_session_goes_with_the_command() {
+    let begun = Instant::now();
+    // It keeps stdout open as well: nobody waits for it.
+    let finished =
+        run(shell("setsid sh -c 'echo $$; exec sleep 1000' & wait_for=$!; sleep 0.2")).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(!alive(text(&finished).parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_daemon_goes_with_the_command() {
+    let finished = run(daemon(&[])).await.unwrap();
+    assert_eq!(finished.ended, Ended::Exited(0));
+    assert!(!alive(text(&finished).parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_daemon_goes_when_the_time_is_up() {
+    let finished = run(Job { timeout: Duration::from_secs(1), ..daemon(&["wait"]) }).await.unwrap();
+    assert_eq!(finished.ended, Ended::TimedOut);
+    assert!(!alive(text(&finished).parse().unwrap()));
+}
+
+#[test]
+fn a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays() {
+    if !isolated("trees::a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let finished = run(daemon(&["clear"])).await.unwrap();
+        assert!(!alive(text(&finished).parse().unwrap()));
+        for _ in 0..5 {
+            run(shell("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 1000 & sleep 1000' &) ; done"))
+                .await
+                .unwrap();
+        }
+        assert_eq!(zombies(), 0);
+    });
+}
+
+#[test]
+fn the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none() {
+    if !isolated("trees::the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut plain = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let note = |name: &str| dir.path().join(name);
+        let read = |name: &str| fs::read_to_string(note(name)).ok()?.trim().parse::<i32>().ok();
+        // The other job has an ordinary child, a stray with its marker, and one without.
+        let line = format!(
+            "sleep 1000 & echo $! > {0}/child; (setsid sh -c 'echo $$ > {0}/stray; exec sleep 1000' &); \
+             (env -i setsid sh -c 'echo $$ > {0}/unmarked; exec sleep 1000' &); sleep 1000",
+            dir.path().display()
+        );
+        let cancel = CancellationToken::new();
+        let other = tokio::spawn(process::run(shell(&line), cancel.clone()));
+        eventually("the other job's processes run", || {
+            ["child", "stray", "unmarked"].iter().all(|name| read(name).is_some_and(alive))
+        })
+        .await;
+        for _ in 0..3 {
+            let finished = run(daemon(&[])).await.unwrap();
+            assert!(!alive(text(&finished).parse().unwrap()));
+        }
+        for name in ["child", "stray", "unmarked"] {
+            assert!(alive(read(name).unwrap()), "{name} was killed by a job that is not its own");
+        }
+        cancel.cancel();
+        assert_eq!(other.await.unwrap().unwrap().ended, Ended::Cancelled);
+        for name in ["child", "stray", "unmarked"] {
+            assert!(!alive(read(name).unwrap()), "{name} outlived its job");
+        }
+        assert!(plain.try_wait().unwrap().is_none(), "a child that is no job was killed or reaped");
+        plain.kill().unwrap();
+        plain.wait().unwrap();
+        assert_eq!(zombies(), 0);
+    });
+}
+
+#[tokio::test]
+async fn many_jobs_at_once_each_get_their_own_end() {
+    let runs = (0..24).map(|i| async move {
+        let line = format!("(setsid sleep 1000 &); echo {i}; exit {i}");
+        (i, run(shell(&line)).await.unwrap())
+    });
+    for (i, finished) in futures::future::join_all(runs).await {
+        assert_eq!((finished.ended, text(&finished)), (Ended::Exited(i), i.to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_half_way_is_killed_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let line = format!("echo $$ > {0}.tmp && mv {0}.tmp {0}; sleep 1000", file.display());
+    let running = tokio::spawn(run(shell(&line)));
+    eventually("it runs", || file.exists()).await;
+    let pid = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    assert!(alive(pid));
+    running.abort();
+    eventually("it is gone", || !alive(pid)).await;
+}
+
+#[test]
+fn a_command_dies_with_us_even_when_we_are_killed() {
+    let name = "trees::a_command_dies_with_us_even_when_we_are_killed";
+    if let Some(file) = std::env::var_os("KUBERVISOR_TEST_VICTIM") {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let line = format!("echo $$ > {0}.tmp && mv {0}.tmp {0}; exec sleep 1000", file.display());
+        let _ = runtime.block_on(run(shell(&line)));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env("KUBERVISOR_TEST_VICTIM", &file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        eventually("the command runs", || file.exists()).await;
+        let pid = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        assert!(alive(pid));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        eventually("the command is gone", || !alive(pid)).await;
+    });
+}
+
+#[tokio::test]
+async fn a_thread_that_asked_for_a_run_may_end_before_it() {
+    // The death signal follows the thread that forked, not the process.
+    let handle = tokio::runtime::Handle::current();
+    let asked = tokio::task::spawn_blocking(move || {
+        std::thread::spawn(move || handle.spawn(run(shell("sleep 0.3; echo still here")))).join().unwrap()
+    });
+    let finished = asked.await.unwrap().await.unwrap().unwrap();
+    assert_eq!((finished.ended, text(&finished)), (Ended::Exited(0), "still here"));
+}
