@@ -4,9 +4,15 @@
 //! [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp); what should happen later goes out
 //! as the next wake-up. So production, the simulation, the model and a dry run are one function.
 
+pub mod canonical;
+pub mod damper;
+pub mod digest;
+pub mod ensemble;
 pub mod fleet;
 pub mod gate;
+pub mod keepalive;
 pub mod key;
 pub mod policy;
+pub mod sequence;
 pub mod time;
 pub mod verdict;

@@ -1,0 +1,294 @@
+//! Canonical JSON: the one spelling of a value, so that equal pods have equal bytes and digests are reproducible.
+//!
+//! Members sorted by code point, nothing between tokens (`,` and `:` alone), everything outside
+//! printable ASCII escaped as `\uXXXX` (surrogate pairs above U+FFFF). Of a repeated member the last
+//! one counts. That is `json.dumps(value, sort_keys=True, separators=(",", ":"))` of Python 3, with
+//! one difference: numbers keep their source text, because rewriting `1.10` or a 30-digit integer
+//! would change what the pod said.
+//!
+//! serde_json checks the grammar; what is left to do here is a walk over text known to be JSON.
+
+use std::borrow::Cow;
+
+/// The deepest nesting that is read; the outermost array or object is level 1.
+pub const MAX_DEPTH: usize = 32;
+
+/// Why a text has no canonical form.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CanonicalError {
+    /// Not UTF-8.
+    #[error("the JSON is not UTF-8")]
+    DecodeText(#[source] std::str::Utf8Error),
+    /// Not JSON.
+    #[error("this is not valid JSON")]
+    ParseJson(#[source] serde_json::Error),
+    /// Arrays and objects inside each other beyond [`MAX_DEPTH`].
+    #[error("the JSON is nested deeper than {MAX_DEPTH} levels")]
+    NestTooDeep,
+    /// A string that no reader could hold: half of a surrogate pair.
+    #[error("a string of the JSON holds half of a surrogate pair")]
+    DecodeString(#[source] serde_json::Error),
+    /// A number that most readers would refuse or turn into infinity.
+    #[error("the number {text} is out of the range of a double")]
+    NumberOutOfRange {
+        /// Its source text, shortened.
+        text: String,
+    },
+}
+
+/// A JSON value that still knows how its numbers were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node<'a> {
+    /// `null`, `true`, `false` or a number, as written.
+    Scalar(&'a str),
+    /// A string, unescaped.
+    Text(Cow<'a, str>),
+    /// An array.
+    List(Vec<Node<'a>>),
+    /// An object: sorted by name, each name once.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+impl<'a> Node<'a> {
+    /// Reads one JSON text.
+    ///
+    /// # Errors
+    /// See [`CanonicalError`].
+    pub fn parse(raw: &'a [u8]) -> Result<Self, CanonicalError> {
+        let text = std::str::from_utf8(raw).map_err(CanonicalError::DecodeText)?;
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(CanonicalError::ParseJson)?;
+        Walker { text, at: 0 }.value(0)
+    }
+
+    /// Appends the canonical form to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Scalar(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Text(text) => write_text(text, out),
+            Self::List(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write(out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                write_object(members.iter().map(|(name, value)| (&**name, value)), out);
+            }
+        }
+    }
+}
+
+/// Appends an object; `members` come sorted by name.
+pub fn write_object<'n, 'a: 'n>(members: impl Iterator<Item = (&'n str, &'n Node<'a>)>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (name, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_text(name, out);
+        out.push(b':');
+        value.write(out);
+    }
+    out.push(b'}');
+}
+
+/// The canonical form of one JSON text.
+///
+/// # Errors
+/// See [`CanonicalError`].
+pub fn canonical(raw: &[u8]) -> Result<Vec<u8>, CanonicalError> {
+    let node = Node::parse(raw)?;
+    let mut out = Vec::with_capacity(raw.len());
+    node.write(&mut out);
+    Ok(out)
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for char in text.chars() {
+        match char {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            ' '..='~' => out.push(char as u8),
+            _ => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_unit(*unit, out)),
+        }
+    }
+    out.push(b'"');
+}
+
+fn write_unit(unit: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\\u");
+    for shift in [12, 8, 4, 0] {
+        out.push(b"0123456789abcdef"[usize::from(unit >> shift & 0xf)]);
+    }
+}
+
+/// Walks text that serde_json has accepted, so that only depth, surrogates and ranges can still be wrong.
+struct Walker<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Walker<'a> {
+    fn value(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+        match self.peek() {
+            b'{' | b'[' if depth == MAX_DEPTH => Err(CanonicalError::NestTooDeep),
+            b'{' => self.object(depth + 1),
+            b'[' => self.list(depth + 1),
+            b'"' => self.string().map(Node::Text),
+            _ => self.scalar(),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+        let mut members = Vec::new();
+        self.at += 1;
+        while self.peek() != b'}' {
+            self.skip(b',');
+            self.peek();
+            let name = self.string()?;
+            self.peek();
+            self.skip(b':');
+            members.push((name, self.value(depth)?));
+        }
+        self.at += 1;
+        Ok(Node::Object(last_of_each(members)))
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+        let mut items = Vec::new();
+        self.at += 1;
+        while self.peek() != b']' {
+            self.skip(b',');
+            items.push(self.value(depth)?);
+        }
+        self.at += 1;
+        Ok(Node::List(items))
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
+        let quoted = self.take_string();
+        if quoted.contains('\\') {
+            let text = serde_json::from_str(quoted).map_err(CanonicalError::DecodeString)?;
+            return Ok(Cow::Owned(text));
+        }
+        Ok(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
+    }
+
+    /// The string at hand with its quotes.
+    fn take_string(&mut self) -> &'a str {
+        let start = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        for byte in &self.text.as_bytes()[start + 1..] {
+            self.at += 1;
+            match byte {
+                b'"' if !escaped => break,
+                b'\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        &self.text[start..self.at]
+    }
+
+    fn scalar(&mut self) -> Result<Node<'a>, CanonicalError> {
+        let rest = &self.text[self.at..];
+        let end = rest.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
+        let text = &rest[..end];
+        self.at += end;
+        let finite = || text.parse::<f64>().is_ok_and(f64::is_finite);
+        if matches!(text, "null" | "true" | "false") || finite() {
+            return Ok(Node::Scalar(text));
+        }
+        Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() })
+    }
+
+    /// The next byte that is not white space; a stand-in at the end, where valid JSON never asks.
+    fn peek(&mut self) -> u8 {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.text.as_bytes().get(self.at).copied().unwrap_or(b'}')
+    }
+
+    fn skip(&mut self, byte: u8) {
+        if self.text.as_bytes().get(self.at) == Some(&byte) {
+            self.at += 1;
+        }
+    }
+}
+
+/// Sorts by name and keeps the last of each.
+fn last_of_each<'a>(mut members: Vec<(Cow<'a, str>, Node<'a>)>) -> Vec<(Cow<'a, str>, Node<'a>)> {
+    members.reverse();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    members.dedup_by(|(later, _), (earlier, _)| later == earlier);
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical_text(raw: &str) -> String {
+        String::from_utf8(canonical(raw.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn members_are_sorted_and_nothing_stands_between_tokens() {
+        assert_eq!(
+            canonical_text(" { \"b\" : [ 1 , { } , [ ] ] ,\n\t\"a\" : null } "),
+            r#"{"a":null,"b":[1,{},[]]}"#
+        );
+    }
+
+    #[test]
+    fn numbers_keep_their_source_text() {
+        for number in ["1.10", "-0", "1E+2", "123456789012345678901234567890", "0.1e-7"] {
+            assert_eq!(canonical_text(number), number);
+        }
+    }
+
+    #[test]
+    fn everything_outside_printable_ascii_is_escaped() {
+        assert_eq!(
+            canonical_text("\"é\u{1F600}\u{7f}\\u0001\\/\\n\\\"\\\\\""),
+            r#""\u00e9\ud83d\ude00\u007f\u0001/\n\"\\""#
+        );
+    }
+
+    #[test]
+    fn of_a_repeated_member_the_last_one_counts() {
+        assert_eq!(canonical_text(r#"{"a":1,"b":2,"a":3,"\u0061":4}"#), r#"{"a":4,"b":2}"#);
+    }
+
+    #[test]
+    fn thirty_two_levels_are_read_and_one_more_is_refused() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(canonical_text(&nested(32)), nested(32));
+        let refused = canonical(nested(33).as_bytes());
+        assert!(matches!(refused, Err(CanonicalError::NestTooDeep)));
+        let bomb = canonical(nested(500_000).as_bytes());
+        assert!(matches!(bomb, Err(CanonicalError::NestTooDeep)));
+    }
+
+    #[test]
+    fn each_kind_of_bad_text_has_its_own_error() {
+        assert!(matches!(canonical(b"\"\xff\""), Err(CanonicalError::DecodeText(_))));
+        for text in ["", "{", "{\"a\":1,}", "[1 2]", "nul", "01", "NaN", "\"a\nb\"", "{} {}"] {
+            let refused = canonical(text.as_bytes());
+            assert!(matches!(refused, Err(CanonicalError::ParseJson(_))), "{text}");
+        }
+        assert!(matches!(canonical(br#""\ud800x""#), Err(CanonicalError::DecodeString(_))));
+        assert!(matches!(canonical(b"[1e999]"), Err(CanonicalError::NumberOutOfRange { .. })));
+    }
+}

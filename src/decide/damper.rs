@@ -1,0 +1,316 @@
+//! When the callback runs: after changes have settled, after starts, when it asked to, and again when it failed.
+//!
+//! A change waits for `damper`, each further one moves it, and ten times the damper is the longest
+//! that steady churn can hold it back. A change that arrives while the callback runs is due after
+//! the run: nothing is ever cleared that the run did not see.
+
+use std::time::Duration;
+
+use crate::decide::time::Moment;
+
+/// Steady churn holds a run back for at most this many dampers.
+pub const MAX_DAMPERS: u32 = 10;
+
+/// The shortest and the longest time that a callback may ask for with `again`.
+pub const AGAIN_LIMITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
+
+/// A failed run is tried again after this, or after its last `again` if that was shorter.
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How often the wait after failures is doubled beyond [`RETRY_AFTER`], at most: 60 s become 5 minutes.
+const RETRY_STRETCH: u32 = 5;
+
+/// Why this process leads now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nobody led before: the run waits for the damper, so that pods can report.
+    Fresh,
+    /// Another master led: run at once.
+    FailOver,
+}
+
+/// Why a run is due; the earliest reason counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A start or a fail-over.
+    Start,
+    /// Changes that have settled.
+    Change,
+    /// The callback asked for it.
+    Again,
+    /// The last run failed.
+    Retry,
+}
+
+impl Cause {
+    /// For a metric's label.
+    #[must_use]
+    pub fn category(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Change => "change",
+            Self::Again => "again",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its result counts.
+    pub ok: bool,
+    /// It wants to run again after this; clamped to [`AGAIN_LIMITS`].
+    pub again: Option<Duration>,
+}
+
+/// Changes since the last run began.
+#[derive(Clone, Copy, Debug)]
+struct Changes {
+    first: Moment,
+    last: Moment,
+}
+
+/// Decides when the callback runs. Driven by its caller: what happened goes in, the next wake-up comes out.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    damper: Duration,
+    running: bool,
+    start: Option<Moment>,
+    changes: Option<Changes>,
+    again: Option<Moment>,
+    retry: Option<Moment>,
+    last_again: Option<Duration>,
+    failures: u32,
+}
+
+impl Schedule {
+    /// Nothing is due until something happens.
+    #[must_use]
+    pub fn new(damper: Duration) -> Self {
+        Self {
+            damper,
+            running: false,
+            start: None,
+            changes: None,
+            again: None,
+            retry: None,
+            last_again: None,
+            failures: 0,
+        }
+    }
+
+    /// This process leads from now on: what an earlier lead left is forgotten, and one run is due.
+    pub fn started(&mut self, now: Moment, start: Start) {
+        let wait = match start {
+            Start::Fresh => self.damper,
+            Start::FailOver => Duration::ZERO,
+        };
+        *self = Self { start: Some(now + wait), ..Self::new(self.damper) };
+    }
+
+    /// This process leads no more: nothing is due.
+    pub fn stopped(&mut self) {
+        *self = Self::new(self.damper);
+    }
+
+    /// The snapshot changed.
+    pub fn changed(&mut self, now: Moment) {
+        let changes = self.changes.get_or_insert(Changes { first: now, last: now });
+        changes.last = changes.last.max(now);
+    }
+
+    /// Why a run is due, if one is; never while one is running.
+    #[must_use]
+    pub fn due(&self, now: Moment) -> Option<Cause> {
+        self.earliest().filter(|(at, _)| *at <= now).map(|(_, cause)| cause)
+    }
+
+    /// When [`due`](Self::due) will say so if nothing else happens.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        self.earliest().map(|(at, _)| at)
+    }
+
+    /// A run begins: it sees everything up to now.
+    pub fn begin(&mut self) {
+        self.running = true;
+        (self.start, self.changes, self.again, self.retry) = (None, None, None, None);
+    }
+
+    /// The changes came to nothing (the digest is that of the last run): they are forgotten without a run.
+    pub fn skip(&mut self) {
+        self.changes = None;
+    }
+
+    /// The run has ended.
+    pub fn finished(&mut self, now: Moment, outcome: Outcome) {
+        self.running = false;
+        if !outcome.ok {
+            self.retry = Some(now + self.retry_delay());
+            self.failures = self.failures.saturating_add(1);
+            return;
+        }
+        let (shortest, longest) = AGAIN_LIMITS;
+        self.failures = 0;
+        self.last_again = outcome.again.map(|again| again.clamp(shortest, longest));
+        self.again = self.last_again.map(|again| now + again);
+    }
+
+    fn earliest(&self) -> Option<(Moment, Cause)> {
+        if self.running {
+            return None;
+        }
+        [
+            self.start.map(|at| (at, Cause::Start)),
+            self.changes.map(|changes| (self.settled(changes), Cause::Change)),
+            self.again.map(|at| (at, Cause::Again)),
+            self.retry.map(|at| (at, Cause::Retry)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    fn settled(&self, changes: Changes) -> Moment {
+        (changes.last + self.damper).min(changes.first + self.damper.saturating_mul(MAX_DAMPERS))
+    }
+
+    fn retry_delay(&self) -> Duration {
+        let base = self.last_again.map_or(RETRY_AFTER, |again| again.min(RETRY_AFTER));
+        let longest = RETRY_AFTER.max(base.saturating_mul(RETRY_STRETCH));
+        base.saturating_mul(1 << self.failures.min(16)).min(longest)
+    }
+}
+
+/// The `again` of a callback's output, in seconds; `None` for what is no duration (negative, not a number).
+#[must_use]
+pub fn again_from_seconds(seconds: f64) -> Option<Duration> {
+    let (_, longest) = AGAIN_LIMITS;
+    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAMPER: Duration = Duration::from_secs(10);
+    const OK: Outcome = Outcome { ok: true, again: None };
+    const FAILED: Outcome = Outcome { ok: false, again: None };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::after_origin(Duration::from_secs(seconds))
+    }
+
+    fn again(seconds: f64) -> Outcome {
+        Outcome { ok: true, again: again_from_seconds(seconds) }
+    }
+
+    #[test]
+    fn a_change_is_due_after_the_damper_and_a_further_one_moves_it() {
+        let mut schedule = Schedule::new(DAMPER);
+        assert_eq!(schedule.next_wakeup(), None);
+        schedule.changed(at(100));
+        schedule.changed(at(105));
+        assert_eq!(schedule.next_wakeup(), Some(at(115)));
+        assert_eq!((schedule.due(at(114)), schedule.due(at(115))), (None, Some(Cause::Change)));
+    }
+
+    #[test]
+    fn steady_churn_waits_for_ten_dampers_at_most() {
+        let mut schedule = Schedule::new(DAMPER);
+        for second in 0..500 {
+            schedule.changed(at(second));
+            assert!(schedule.next_wakeup() <= Some(at(100)));
+        }
+    }
+
+    #[test]
+    fn a_damper_of_zero_means_at_once() {
+        let mut schedule = Schedule::new(Duration::ZERO);
+        schedule.changed(at(3));
+        assert_eq!(schedule.due(at(3)), Some(Cause::Change));
+    }
+
+    #[test]
+    fn a_change_during_a_run_is_due_after_the_run_and_after_its_damper() {
+        for (end, due) in [(105, 112), (130, 130)] {
+            let mut schedule = Schedule::new(DAMPER);
+            schedule.changed(at(90));
+            schedule.begin();
+            schedule.changed(at(102));
+            assert_eq!((schedule.due(at(120)), schedule.next_wakeup()), (None, None));
+            schedule.finished(at(end), OK);
+            assert_eq!(schedule.due(at(due)), Some(Cause::Change));
+            assert_eq!(schedule.due(at(111)), None);
+        }
+    }
+
+    #[test]
+    fn a_start_waits_for_the_damper_and_a_fail_over_does_not() {
+        let mut schedule = Schedule::new(DAMPER);
+        schedule.started(at(5), Start::Fresh);
+        assert_eq!(schedule.next_wakeup(), Some(at(15)));
+        schedule.started(at(5), Start::FailOver);
+        assert_eq!(schedule.due(at(5)), Some(Cause::Start));
+        schedule.begin();
+        schedule.finished(at(6), OK);
+        assert_eq!(schedule.next_wakeup(), None);
+        schedule.started(at(7), Start::Fresh);
+        schedule.stopped();
+        assert_eq!(schedule.next_wakeup(), None);
+    }
+
+    #[test]
+    fn again_bypasses_the_damper_is_clamped_and_the_earliest_wins() {
+        let mut schedule = Schedule::new(DAMPER);
+        let wakeup_after = |schedule: &mut Schedule, outcome| {
+            schedule.begin();
+            schedule.finished(at(50), outcome);
+            schedule.next_wakeup().unwrap().since(at(50))
+        };
+        assert_eq!(wakeup_after(&mut schedule, again(2.0)), Duration::from_secs(2));
+        assert_eq!(wakeup_after(&mut schedule, again(0.0)), AGAIN_LIMITS.0);
+        assert_eq!(wakeup_after(&mut schedule, again(1e300)), AGAIN_LIMITS.1);
+        schedule.changed(at(50));
+        assert_eq!(schedule.next_wakeup(), Some(at(60)));
+        assert_eq!(wakeup_after(&mut schedule, again(3.0)), Duration::from_secs(3));
+        assert_eq!((again_from_seconds(-1.0), again_from_seconds(f64::NAN)), (None, None));
+    }
+
+    #[test]
+    fn a_failed_run_is_tried_again_ever_more_slowly() {
+        let mut schedule = Schedule::new(DAMPER);
+        let delays = |schedule: &mut Schedule, runs: usize| {
+            let delay = |_| {
+                schedule.begin();
+                schedule.finished(at(0), FAILED);
+                schedule.next_wakeup().unwrap().since_origin().as_secs_f64()
+            };
+            (0..runs).map(delay).collect::<Vec<_>>()
+        };
+        assert_eq!(delays(&mut schedule, 5), [60.0, 120.0, 240.0, 300.0, 300.0]);
+        schedule.begin();
+        schedule.finished(at(0), again(4.0));
+        assert_eq!(delays(&mut schedule, 6), [4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+        assert_eq!(schedule.due(at(60)), Some(Cause::Retry));
+    }
+
+    #[test]
+    fn changes_that_came_to_nothing_are_forgotten_and_nothing_else_is() {
+        let mut schedule = Schedule::new(DAMPER);
+        schedule.begin();
+        schedule.finished(at(0), again(30.0));
+        schedule.changed(at(0));
+        schedule.skip();
+        assert_eq!(schedule.next_wakeup(), Some(at(30)));
+    }
+
+    #[test]
+    fn a_clock_that_goes_backwards_moves_nothing_forward() {
+        let mut schedule = Schedule::new(DAMPER);
+        schedule.changed(at(100));
+        schedule.changed(at(20));
+        assert_eq!(schedule.next_wakeup(), Some(at(110)));
+    }
+}

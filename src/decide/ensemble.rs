@@ -1,0 +1,552 @@
+//! The ensemble: who is alive, in which order, as the keepalives tell it.
+//!
+//! Three things shape it. The same bytes as last time are by far the most frequent input, so they
+//! only move a deadline: no parsing, no allocation, nothing written. A pod that is new stands in a
+//! snapshot only after its sequence number is durable, so that no leader ever gives it a second
+//! one. And silence is judged only while this process can act: frozen, nothing expires, and after
+//! that everybody gets a full TTL.
+//!
+//! A pod is (key, id, nonce). The key is its address; a nonce names one process, and a newer one
+//! replaces it for good. `down` is the last word of its nonce.
+
+mod durability;
+mod fingerprint;
+mod rejection;
+mod roll;
+mod roster;
+mod settings;
+mod snapshot;
+mod stored;
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use self::{
+    durability::Pending,
+    fingerprint::{Fingerprint, Fingerprints},
+    roll::{At, Pod, Roll, Standing},
+    roster::{Departed, Memory},
+    snapshot::{Join, Text},
+};
+pub use self::{
+    durability::{BATCH_BYTES, BATCH_RECORDS, Changes, Ticket},
+    rejection::{Observed, Rejection, RestoreError},
+    roster::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status},
+    settings::Settings,
+    snapshot::{Member, Pods, Snapshot},
+    stored::{SCHEMA, StoredPod, StoredPodError},
+};
+use crate::decide::{
+    keepalive::{Keepalive, KeepaliveError, MAX_SIZE},
+    key::Key,
+    sequence::Sequence,
+    time::Moment,
+};
+
+/// So many replaced nonces are remembered for each pod.
+const REPLACED_LIMIT: usize = 4;
+
+/// The pods of one prefix, on their leader.
+///
+/// Time never runs backwards in here: a moment before the latest one counts as the latest.
+#[derive(Debug)]
+pub struct Ensemble {
+    settings: Settings,
+    prints: Fingerprints,
+    roll: Roll,
+    departed: Memory,
+    pending: Pending,
+    sequence: Sequence,
+    latest: Arc<Snapshot>,
+    revision: u64,
+    clock: Moment,
+    /// Nobody's TTL began before this.
+    grace: Moment,
+    frozen: bool,
+    /// Bytes of all canonical texts together.
+    bytes: usize,
+}
+
+/// What a keepalive is to the pod that holds its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// Another pod's.
+    Stranger,
+    /// The same process's.
+    Same,
+    /// The same pod's after a restart.
+    Restarted,
+    /// One of the same pod before a restart that is known already.
+    Stale,
+}
+
+impl Ensemble {
+    /// An empty ensemble, for a store that holds none.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            prints: Fingerprints::new(),
+            roll: Roll::new(),
+            departed: Memory::default(),
+            pending: Pending::default(),
+            sequence: Sequence::default(),
+            latest: Arc::new(Join::with_room_for(0, 0).finish(0)),
+            revision: 0,
+            clock: Moment::ORIGIN,
+            grace: Moment::ORIGIN,
+            frozen: false,
+            bytes: 0,
+        }
+    }
+
+    /// The ensemble as the last leader stored it; each pod gets one full TTL from `now`.
+    ///
+    /// # Errors
+    /// [`RestoreError`] names the record that cannot be read: then this version must not lead.
+    pub fn restore<T: AsRef<[u8]>>(
+        settings: Settings,
+        now: Moment,
+        stored: impl IntoIterator<Item = (Key, T)>,
+        sequence: Sequence,
+    ) -> Result<Self, RestoreError> {
+        let mut ensemble = Self { sequence, clock: now, grace: now, ..Self::new(settings) };
+        for (key, record) in stored {
+            let refuse = |source| RestoreError::ReadPod { key, source };
+            let pod = StoredPod::decode(record.as_ref()).map_err(refuse)?;
+            ensemble.restore_pod(key, pod)?;
+        }
+        ensemble.revision += 1;
+        Ok(ensemble)
+    }
+
+    fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), RestoreError> {
+        let Some(member) = Member::read(&stored.text).filter(|member| member.key == key) else {
+            return Err(RestoreError::WrongKey { key });
+        };
+        let pod = Pod {
+            key,
+            standing: if stored.down { Standing::Down } else { Standing::Live },
+            durable: true,
+            heard: false,
+            seq: stored.seq,
+            last_seen: self.clock,
+            print: Fingerprint::default(),
+            id_hash: self.prints.of_name(&member.id),
+            text: Text::Own(stored.text.into()),
+            replaced: stored.replaced.into(),
+        };
+        self.sequence.skip_past(pod.seq);
+        self.bytes += pod.text.len();
+        self.roll.insert(pod);
+        Ok(())
+    }
+
+    /// A keepalive arrived. `sender` is the only address that it may speak for; `None`: any.
+    ///
+    /// # Errors
+    /// [`Rejection`]: nothing has changed.
+    pub fn observe(
+        &mut self,
+        now: Moment,
+        raw: &[u8],
+        sender: Option<Ipv4Addr>,
+    ) -> Result<Observed, Rejection> {
+        let now = self.tick(now);
+        if raw.len() > MAX_SIZE {
+            return Err(KeepaliveError::TooLarge { size: raw.len() }.into());
+        }
+        let print = self.prints.of(raw);
+        if let Some(at) = self.roll.by_print(print) {
+            check_sender(self.roll.pod(at).key, sender)?;
+            self.roll.refresh(at, now);
+            return Ok(Observed::Heartbeat);
+        }
+        let beat = Keepalive::parse(raw)?;
+        check_sender(beat.key(), sender)?;
+        self.admit(now, &beat, print)
+    }
+
+    /// Takes out every pod whose TTL is over, and returns the keys of those that were live.
+    pub fn expire(&mut self, now: Moment) -> Vec<Key> {
+        let now = self.tick(now);
+        let mut expired = Vec::new();
+        while let Some(at) = self.roll.oldest()
+            && self.deadline(at) <= now
+            && !self.frozen
+        {
+            let pod = self.take_out(at);
+            if pod.standing == Standing::Live {
+                expired.push(pod.key);
+                self.remember(now, &pod);
+            }
+        }
+        let memory = self.settings.ttl.saturating_mul(DEPARTED_TTLS);
+        self.departed.prune(Moment::after_origin(now.since(Moment::after_origin(memory))));
+        expired
+    }
+
+    /// When the next pod expires if nothing is heard of it.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        self.roll.oldest().filter(|_| !self.frozen).map(|at| self.deadline(at))
+    }
+
+    /// From now on nothing expires: there is no leader, or no store.
+    pub fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// The end of a freeze: everybody gets a full TTL.
+    pub fn thaw(&mut self, now: Moment) {
+        if self.frozen {
+            self.frozen = false;
+            self.grace = self.tick(now);
+        }
+    }
+
+    /// Whether nothing expires.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Counts the changes to what a snapshot shows: compare it before and after, and tell the damper.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The next batch for the store, unless one is on its way or nothing changed.
+    pub fn take_changes(&mut self) -> Option<Changes> {
+        if self.pending.is_idle() {
+            return None;
+        }
+        let (mut put, mut delete, mut seqs, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        while put.len() + delete.len() < BATCH_RECORDS
+            && bytes < BATCH_BYTES
+            && let Some(key) = self.pending.pop()
+        {
+            match self.roll.by_key(key).map(|at| self.roll.pod(at)).filter(|pod| pod.standing.is_known()) {
+                Some(pod) => {
+                    let stored = self.encode(pod);
+                    bytes += stored.len();
+                    seqs.push((key, pod.seq));
+                    put.push((key, stored));
+                }
+                None => delete.push(key),
+            }
+        }
+        let ticket = self.pending.depart(seqs, delete.clone());
+        Some(Changes { ticket, put, delete, sequence: self.sequence })
+    }
+
+    /// The batch is stored: new pods in it may be seen from now on.
+    pub fn confirm(&mut self, ticket: Ticket) {
+        let Some(batch) = self.pending.arrive(ticket) else { return };
+        for (key, seq) in batch.put {
+            let Some(at) = self.roll.by_key(key) else { continue };
+            let pod = self.roll.pod_mut(at);
+            if pod.seq == seq && pod.standing.is_known() && !pod.durable {
+                pod.durable = true;
+                self.revision += u64::from(pod.is_visible());
+            }
+        }
+    }
+
+    /// The batch is not stored, or nobody knows: it will be offered again.
+    pub fn fail(&mut self, ticket: Ticket) {
+        if let Some(batch) = self.pending.arrive(ticket) {
+            self.pending.put_back(batch);
+        }
+    }
+
+    /// The visible pods, ordered by seq; the same one again as long as the revision is the same.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        if self.latest.revision() != self.revision {
+            self.latest = Arc::new(self.join());
+        }
+        Arc::clone(&self.latest)
+    }
+
+    /// Every pod whose seq is stored, live and down, then those that expired of late.
+    pub fn roster(&self, now: Moment) -> impl Iterator<Item = Known<'_>> {
+        let now = now.max(self.clock);
+        let known = self.roll.pods().filter(|pod| pod.durable && pod.standing.is_known());
+        let known = known.filter_map(move |pod| {
+            let status = if pod.standing == Standing::Live { Status::Live } else { Status::Down };
+            let member = Member::read(pod.text.bytes(self.latest.pods()))?;
+            Some(Known { member, status, age: now.since(pod.last_seen), heard: pod.heard })
+        });
+        let departed = self.departed.iter().filter(|gone| self.roll.by_name(gone.id_hash).is_none());
+        known.chain(departed.filter_map(move |gone| {
+            let member = Member::read(&gone.text)?;
+            Some(Known { member, status: Status::Expired, age: now.since(gone.last_seen), heard: gone.heard })
+        }))
+    }
+}
+
+/// How a keepalive changes the ensemble.
+impl Ensemble {
+    fn admit(
+        &mut self,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        let Some(at) = self.roll.by_key(beat.key()) else { return self.join_in(now, beat, print) };
+        let relation = self.relation(at, beat);
+        match (self.roll.pod(at).standing, relation) {
+            (Standing::Live, Relation::Stranger) if !self.is_silent(at, now) => Err(self.key_taken(at, beat)),
+            (Standing::Live | Standing::Down, Relation::Stranger) => self.replace(at, now, beat, print),
+            (Standing::Live | Standing::Down, Relation::Stale) => Err(stale(beat)),
+            (Standing::Down, Relation::Same) if beat.is_down() => Ok(Observed::Heartbeat),
+            (Standing::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
+            (Standing::Live | Standing::Down, _) => self.update(at, now, beat, print, relation),
+            (Standing::Unborn, Relation::Same) => Err(said_down(beat)),
+            (Standing::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
+                Some(key) => {
+                    self.roll.refresh(at, now);
+                    Err(Rejection::IdMoved { id: beat.id().to_owned(), from: beat.key(), to: key })
+                }
+                None => self.replace(at, now, beat, print),
+            },
+            (Standing::Retired | Standing::Unborn, _) => self.replace(at, now, beat, print),
+        }
+    }
+
+    fn relation(&self, at: At, beat: &Keepalive<'_>) -> Relation {
+        let pod = self.roll.pod(at);
+        let Some(known) = self.member(pod).filter(|known| known.id == beat.id()) else {
+            return Relation::Stranger;
+        };
+        let replaced = pod.replaced.iter().any(|old| Some(&**old) == beat.nonce());
+        match known.nonce.as_deref() == beat.nonce() {
+            true => Relation::Same,
+            false if replaced => Relation::Stale,
+            false => Relation::Restarted,
+        }
+    }
+
+    /// The pod that held the key is gone; the newcomer starts afresh.
+    fn replace(
+        &mut self,
+        at: At,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        self.fitting(beat, self.sequence.next(), Some(self.roll.pod(at).text.len()))?;
+        self.take_out(at);
+        self.join_in(now, beat, print)
+    }
+
+    /// A pod on a key that was free.
+    fn join_in(
+        &mut self,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        let unborn = beat.is_down();
+        if unborn && beat.nonce().is_none() {
+            return Ok(Observed::Left);
+        }
+        let id_hash = self.prints.of_name(beat.id());
+        let seq = self.sequence.next();
+        let text = Text::Own(self.fitting(beat, seq, None)?.into());
+        if !unborn {
+            self.sequence.take();
+            self.retire(id_hash, beat);
+            self.departed.forget(beat.key());
+            self.pending.push(beat.key());
+        }
+        let pod = Pod {
+            key: beat.key(),
+            standing: if unborn { Standing::Unborn } else { Standing::Live },
+            durable: false,
+            heard: true,
+            seq,
+            last_seen: now,
+            print: Fingerprint::default(),
+            id_hash,
+            text,
+            replaced: Box::default(),
+        };
+        self.bytes += pod.text.len();
+        let at = self.roll.insert(pod);
+        if unborn {
+            return Ok(Observed::Left);
+        }
+        self.roll.recognize(at, print);
+        Ok(Observed::Joined)
+    }
+
+    /// The pod that holds the key said something new, or the same in other words.
+    fn update(
+        &mut self,
+        at: At,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+        relation: Relation,
+    ) -> Result<Observed, Rejection> {
+        let pod = self.roll.pod(at);
+        let (was_visible, was, size) = (pod.is_visible(), pod.standing, pod.text.len());
+        let text = self.fitting(beat, pod.seq, Some(size))?;
+        let same_text = *text == *pod.text.bytes(self.latest.pods());
+        let standing = if beat.is_down() { Standing::Down } else { Standing::Live };
+        if relation == Relation::Restarted {
+            self.retire_nonce(at);
+        }
+        self.roll.refresh(at, now);
+        self.roll.forget_print(at);
+        if standing == Standing::Live {
+            self.roll.recognize(at, print);
+        }
+        if same_text && standing == was {
+            return Ok(Observed::Heartbeat);
+        }
+        self.bytes = self.bytes + text.len() - size;
+        let pod = self.roll.pod_mut(at);
+        pod.standing = standing;
+        if !same_text {
+            pod.text = Text::Own(text.into());
+        }
+        self.revision += u64::from(was_visible || pod.is_visible());
+        self.pending.push(beat.key());
+        Ok(match (was, standing) {
+            (_, Standing::Down) => Observed::Left,
+            (Standing::Down, _) => Observed::Returned,
+            _ => Observed::Changed,
+        })
+    }
+
+    /// The known pod of this name, on another key, is replaced by the newcomer.
+    fn retire(&mut self, id_hash: u64, beat: &Keepalive<'_>) {
+        let Some(at) = self.roll.by_name(id_hash) else { return };
+        let pod = self.roll.pod(at);
+        if self.member(pod).is_none_or(|known| known.id != beat.id()) {
+            return;
+        }
+        self.revision += u64::from(pod.is_visible());
+        self.pending.push(pod.key);
+        self.roll.forget_name(at);
+        self.roll.forget_print(at);
+        self.roll.pod_mut(at).standing = Standing::Retired;
+    }
+
+    fn retire_nonce(&mut self, at: At) {
+        let nonce = self.member(self.roll.pod(at)).and_then(|known| known.nonce.map(|n| n.into_owned()));
+        let Some(nonce) = nonce else { return };
+        let replaced = &mut self.roll.pod_mut(at).replaced;
+        let kept = replaced.len().saturating_sub(REPLACED_LIMIT - 1);
+        *replaced = replaced.iter().skip(kept).cloned().chain([nonce]).collect();
+    }
+
+    /// Removes a pod from everything but the memory of the departed.
+    fn take_out(&mut self, at: At) -> Pod {
+        let pod = self.roll.remove(at);
+        self.bytes -= pod.text.len();
+        self.revision += u64::from(pod.is_visible());
+        if pod.standing.is_known() {
+            self.pending.push(pod.key);
+        }
+        pod
+    }
+
+    fn remember(&mut self, now: Moment, pod: &Pod) {
+        if !pod.durable {
+            return;
+        }
+        let text = pod.text.bytes(self.latest.pods()).into();
+        let Pod { last_seen, heard, id_hash, .. } = *pod;
+        self.departed.remember(pod.key, Departed { at: now, last_seen, heard, id_hash, text });
+    }
+}
+
+/// Questions about what is there.
+impl Ensemble {
+    fn tick(&mut self, now: Moment) -> Moment {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    fn deadline(&self, at: At) -> Moment {
+        self.roll.pod(at).last_seen.max(self.grace) + self.settings.ttl
+    }
+
+    /// Whether the pod has missed two pings, with half a ping's patience.
+    fn is_silent(&self, at: At, now: Moment) -> bool {
+        now.since(self.roll.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
+    }
+
+    fn member<'s>(&'s self, pod: &'s Pod) -> Option<Member<'s>> {
+        Member::read(pod.text.bytes(self.latest.pods()))
+    }
+
+    /// The other key on which the retired pod's name is known now.
+    fn elsewhere(&self, at: At) -> Option<Key> {
+        let retired = self.roll.pod(at);
+        let holder = self.roll.pod(self.roll.by_name(retired.id_hash)?);
+        (holder.standing == Standing::Live).then_some(holder.key)
+    }
+
+    fn key_taken(&self, at: At, beat: &Keepalive<'_>) -> Rejection {
+        let holder = self.member(self.roll.pod(at)).map_or_else(String::new, |known| known.id.into_owned());
+        Rejection::KeyTaken { key: beat.key(), holder, newcomer: beat.id().to_owned() }
+    }
+
+    /// The canonical bytes of a keepalive, if they fit; `freed` is the size of the text that they replace.
+    fn fitting(&self, beat: &Keepalive<'_>, seq: u64, freed: Option<usize>) -> Result<Vec<u8>, Rejection> {
+        let text = beat.canonical(seq);
+        if text.len() > MAX_SIZE {
+            return Err(KeepaliveError::TooLarge { size: text.len() }.into());
+        }
+        let Settings { max_pods, max_bytes, .. } = self.settings;
+        let pods = self.roll.len() + usize::from(freed.is_none());
+        if pods > max_pods || self.bytes - freed.unwrap_or(0) + text.len() > max_bytes {
+            return Err(Rejection::Full { pods: self.roll.len(), bytes: self.bytes });
+        }
+        Ok(text)
+    }
+
+    fn encode(&self, pod: &Pod) -> Vec<u8> {
+        let text = pod.text.bytes(self.latest.pods());
+        stored::encode(pod.seq, pod.standing == Standing::Down, &pod.replaced, text)
+    }
+
+    /// Joins the visible pods, and lets their texts point into the join.
+    fn join(&mut self) -> Snapshot {
+        let old = Arc::clone(&self.latest);
+        let mut visible: Vec<_> = self.roll.pods_mut().filter(|pod| pod.is_visible()).collect();
+        visible.sort_unstable_by_key(|pod| pod.seq);
+        let bytes = visible.iter().map(|pod| pod.text.len()).sum();
+        let mut join = Join::with_room_for(visible.len(), bytes);
+        for pod in visible {
+            pod.text = join.push(pod.text.bytes(old.pods()));
+        }
+        for pod in self.roll.pods_mut().filter(|pod| !pod.is_visible()) {
+            if let Text::Shared(..) = pod.text {
+                pod.text = Text::Own(pod.text.bytes(old.pods()).into());
+            }
+        }
+        join.finish(self.revision)
+    }
+}
+
+fn check_sender(key: Key, sender: Option<Ipv4Addr>) -> Result<(), Rejection> {
+    match sender {
+        Some(sender) if sender != key.address() => {
+            Err(Rejection::ForgedAddress { claimed: key.address(), sender })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stale(beat: &Keepalive<'_>) -> Rejection {
+    Rejection::Stale { key: beat.key(), id: beat.id().to_owned() }
+}
+
+fn said_down(beat: &Keepalive<'_>) -> Rejection {
+    Rejection::SaidDown { key: beat.key(), id: beat.id().to_owned() }
+}

@@ -1,0 +1,173 @@
+//! Snapshots: the pods that callbacks see, as the exact bytes of `PODS`, shared and never changed.
+//!
+//! A snapshot is one join of the pods' cached bytes. The ensemble then keeps no bytes of its own
+//! for those pods: they point into the newest snapshot, so that a fleet is held once.
+
+use std::{
+    borrow::Cow,
+    net::Ipv4Addr,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::decide::{digest::Digest, key::Key};
+
+/// The exact bytes of `PODS`; clones share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pods(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Pods {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Pods {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The visible pods at one revision, ordered by seq.
+#[derive(Debug)]
+pub struct Snapshot {
+    revision: u64,
+    pods: Pods,
+    spans: Vec<(u32, u32)>,
+    digest: OnceLock<Digest>,
+}
+
+impl Snapshot {
+    /// The ensemble's revision that this shows.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The exact bytes of `PODS`: a canonical JSON array.
+    #[must_use]
+    pub fn pods(&self) -> &Pods {
+        &self.pods
+    }
+
+    /// MD5 of exactly these bytes; computed when first asked for, so ask where nobody waits.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| Digest::of(&self.pods))
+    }
+
+    /// How many pods.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The pods, in order, each read from its bytes as it is asked for.
+    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        self.spans.iter().filter_map(|span| Member::read(&self.pods[range(*span)]))
+    }
+}
+
+/// One pod, read from its canonical bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Member<'a> {
+    /// Its key.
+    pub key: Key,
+    /// Its name.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The label `app`.
+    #[serde(borrow)]
+    pub app: Cow<'a, str>,
+    /// The label `role`.
+    #[serde(borrow)]
+    pub role: Cow<'a, str>,
+    /// Its process's nonce, if it sends one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Cow<'a, str>>,
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its payload, as canonical JSON text.
+    #[serde(borrow)]
+    pub payload: &'a RawValue,
+}
+
+impl<'a> Member<'a> {
+    /// Reads one pod as it stands in `PODS`.
+    #[must_use]
+    pub fn read(text: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+}
+
+/// The canonical bytes of one pod: its own, or a part of the newest snapshot.
+#[derive(Debug)]
+pub(super) enum Text {
+    Own(Box<[u8]>),
+    Shared(u32, u32),
+}
+
+impl Text {
+    pub(super) fn bytes<'a>(&'a self, pods: &'a Pods) -> &'a [u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(start, end) => &pods[range((*start, *end))],
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.len(),
+            Self::Shared(start, end) => (end - start) as usize,
+        }
+    }
+}
+
+fn range((start, end): (u32, u32)) -> Range<usize> {
+    start as usize..end as usize
+}
+
+/// Joins texts, in the order given, and says where each one went.
+pub(super) struct Join {
+    pods: Vec<u8>,
+    spans: Vec<(u32, u32)>,
+}
+
+impl Join {
+    /// Room for `count` texts of `bytes` together; the caller keeps that below 4 GiB.
+    pub(super) fn with_room_for(count: usize, bytes: usize) -> Self {
+        let mut pods = Vec::with_capacity(bytes + count.max(1) + 1);
+        pods.push(b'[');
+        Self { pods, spans: Vec::with_capacity(count) }
+    }
+
+    pub(super) fn push(&mut self, text: &[u8]) -> Text {
+        if !self.spans.is_empty() {
+            self.pods.push(b',');
+        }
+        let offset = |pods: &Vec<u8>| u32::try_from(pods.len()).unwrap_or(u32::MAX);
+        let start = offset(&self.pods);
+        self.pods.extend_from_slice(text);
+        let end = offset(&self.pods);
+        self.spans.push((start, end));
+        Text::Shared(start, end)
+    }
+
+    pub(super) fn finish(mut self, revision: u64) -> Snapshot {
+        self.pods.push(b']');
+        Snapshot { revision, pods: Pods(Arc::new(self.pods)), spans: self.spans, digest: OnceLock::new() }
+    }
+}

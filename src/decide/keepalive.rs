@@ -1,0 +1,400 @@
+//! Keepalives: what a pod says of itself, checked before anything is done with it.
+//!
+//! Strict where others rely on it (address, key, identity), open everywhere else: any JSON is a
+//! valid payload, and members that nobody here knows are kept and passed on. The canonical form
+//! of a keepalive is the pod as callbacks see it in `PODS`.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use crate::decide::{
+    canonical::{self, CanonicalError, Node},
+    key::Key,
+};
+
+/// The largest keepalive that is read, and the largest canonical form of one, in bytes.
+pub const MAX_SIZE: usize = 1 << 20;
+
+/// The longest `app`, `id`, `role` and `nonce`, in bytes: a Kubernetes name has at most 253.
+pub const MAX_NAME: usize = 256;
+
+/// Why a keepalive is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepaliveError {
+    /// More than [`MAX_SIZE`] bytes, as sent or in canonical form.
+    #[error("the keepalive has {size} bytes; at most {MAX_SIZE} are taken")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// Not JSON, or JSON that cannot be passed on.
+    #[error("the keepalive cannot be read: {0}")]
+    ReadJson(#[from] CanonicalError),
+    /// JSON, but no object.
+    #[error("the keepalive is JSON, but no object: send {{\"app\": ..., \"id\": ..., \"ip\": ..., ...}}")]
+    NotAnObject,
+    /// A member that must be there is not.
+    #[error("the keepalive has no member `{member}`; app, id, ip, key and role are needed")]
+    Missing {
+        /// Which.
+        member: &'static str,
+    },
+    /// A member has the wrong type.
+    #[error("the member `{member}` must be {expected}")]
+    WrongType {
+        /// Which.
+        member: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A name beyond [`MAX_NAME`] bytes.
+    #[error("the member `{member}` has {size} bytes; at most {MAX_NAME} are taken")]
+    NameTooLong {
+        /// Which.
+        member: &'static str,
+        /// Its size.
+        size: usize,
+    },
+    /// An IPv6 address.
+    #[error(
+        "`ip` is the IPv6 address {ip}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
+    )]
+    Ipv6 {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// No address at all.
+    #[error("`ip` is {ip:?}, which is no IPv4 address in dotted decimal")]
+    NotAnAddress {
+        /// What was sent, shortened.
+        ip: String,
+    },
+    /// The key does not spell the address.
+    #[error("`key` is {key:?}, but the key of {ip} is {expected}")]
+    WrongKey {
+        /// What was sent, shortened.
+        key: String,
+        /// The address it came with.
+        ip: Ipv4Addr,
+        /// Its key.
+        expected: Key,
+    },
+}
+
+impl KeepaliveError {
+    /// The kind, for a metric's label.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::ReadJson(CanonicalError::NestTooDeep) => "too_deep",
+            Self::ReadJson(_) | Self::NotAnObject => "not_json",
+            Self::Missing { .. } => "missing_member",
+            Self::WrongType { .. } | Self::NameTooLong { .. } => "bad_member",
+            Self::Ipv6 { .. } | Self::NotAnAddress { .. } => "bad_address",
+            Self::WrongKey { .. } => "wrong_key",
+        }
+    }
+}
+
+/// A keepalive that was checked; it borrows from the bytes that arrived.
+#[derive(Clone, Debug)]
+pub struct Keepalive<'a> {
+    app: Cow<'a, str>,
+    id: Cow<'a, str>,
+    role: Cow<'a, str>,
+    nonce: Option<Cow<'a, str>>,
+    key: Key,
+    down: bool,
+    /// All members but `seq` and `down`, sorted by name.
+    members: Vec<(Cow<'a, str>, Node<'a>)>,
+}
+
+impl<'a> Keepalive<'a> {
+    /// Reads and checks one keepalive.
+    ///
+    /// # Errors
+    /// See [`KeepaliveError`].
+    pub fn parse(raw: &'a [u8]) -> Result<Self, KeepaliveError> {
+        if raw.len() > MAX_SIZE {
+            return Err(KeepaliveError::TooLarge { size: raw.len() });
+        }
+        let Node::Object(mut members) = Node::parse(raw)? else {
+            return Err(KeepaliveError::NotAnObject);
+        };
+        let down = flag(&members, "down")?;
+        members.retain(|(name, _)| name != "seq" && name != "down");
+        if let Err(at) = members.binary_search_by(|(name, _)| (**name).cmp("payload")) {
+            members.insert(at, (Cow::Borrowed("payload"), Node::Text(Cow::Borrowed(""))));
+        }
+        Ok(Self {
+            app: name(&members, "app")?,
+            id: name(&members, "id")?,
+            role: name(&members, "role")?,
+            nonce: optional_name(&members, "nonce")?,
+            key: checked_key(&members)?,
+            down,
+            members,
+        })
+    }
+
+    /// The label `app`.
+    #[must_use]
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// The pod's name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The label `role`.
+    #[must_use]
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
+    /// Drawn by the process at its start; `None` from a client that sends none.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
+    }
+
+    /// The pod's key, which spells its address.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The pod's address.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.key.address()
+    }
+
+    /// Whether this is the last one before a graceful stop.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down
+    }
+
+    /// The pod as it stands in `PODS`: canonical JSON with our `seq`, without `down`.
+    #[must_use]
+    pub fn canonical(&self, seq: u64) -> Vec<u8> {
+        let seq = seq.to_string();
+        let seq = Node::Scalar(&seq);
+        let (before, after) =
+            self.members.split_at(self.members.partition_point(|(name, _)| &**name < "seq"));
+        let mut out = Vec::with_capacity(256);
+        let members = before.iter().map(borrowed).chain([("seq", &seq)]).chain(after.iter().map(borrowed));
+        canonical::write_object(members, &mut out);
+        out
+    }
+}
+
+/// What an agent is, in every keepalive it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The label `app`.
+    pub app: String,
+    /// The pod's name.
+    pub id: String,
+    /// The pod's address; the key is made from it.
+    pub ip: Ipv4Addr,
+    /// The label `role`.
+    pub role: String,
+    /// 8 random bytes as hex, drawn once per process.
+    pub nonce: String,
+}
+
+impl Sender {
+    /// A keepalive with `payload` (JSON text) as this pod sends it; `down` marks the last one.
+    ///
+    /// # Errors
+    /// What a master would refuse: see [`KeepaliveError`].
+    pub fn compose(&self, payload: &[u8], down: bool) -> Result<Vec<u8>, KeepaliveError> {
+        let text = |text: String| Node::Text(Cow::Owned(text));
+        let mut members = vec![
+            ("app", text(self.app.clone())),
+            ("id", text(self.id.clone())),
+            ("ip", text(self.ip.to_string())),
+            ("key", text(Key::of(self.ip).to_string())),
+            ("nonce", text(self.nonce.clone())),
+            ("payload", Node::parse(payload)?),
+            ("role", text(self.role.clone())),
+        ];
+        if down {
+            members.insert(1, ("down", Node::Scalar("true")));
+        }
+        let mut raw = Vec::with_capacity(256 + payload.len());
+        canonical::write_object(members.iter().map(|(name, value)| (*name, value)), &mut raw);
+        Keepalive::parse(&raw)?;
+        Ok(raw)
+    }
+}
+
+type Members<'a> = [(Cow<'a, str>, Node<'a>)];
+
+fn borrowed<'m, 'a>((name, value): &'m (Cow<'a, str>, Node<'a>)) -> (&'m str, &'m Node<'a>) {
+    (name, value)
+}
+
+fn member<'m, 'a>(members: &'m Members<'a>, name: &str) -> Option<&'m Node<'a>> {
+    let at = members.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
+    members.get(at).map(|(_, value)| value)
+}
+
+fn flag(members: &Members<'_>, name: &'static str) -> Result<bool, KeepaliveError> {
+    match member(members, name) {
+        None | Some(Node::Scalar("false" | "null")) => Ok(false),
+        Some(Node::Scalar("true")) => Ok(true),
+        Some(_) => Err(KeepaliveError::WrongType { member: name, expected: "true or false" }),
+    }
+}
+
+fn name<'a>(members: &Members<'a>, name: &'static str) -> Result<Cow<'a, str>, KeepaliveError> {
+    optional_name(members, name)?.ok_or(KeepaliveError::Missing { member: name })
+}
+
+fn optional_name<'a>(
+    members: &Members<'a>,
+    name: &'static str,
+) -> Result<Option<Cow<'a, str>>, KeepaliveError> {
+    match member(members, name) {
+        None | Some(Node::Scalar("null")) => Ok(None),
+        Some(Node::Text(text)) if text.len() > MAX_NAME => {
+            Err(KeepaliveError::NameTooLong { member: name, size: text.len() })
+        }
+        Some(Node::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(_) => Err(KeepaliveError::WrongType { member: name, expected: "a string that is not empty" }),
+    }
+}
+
+fn checked_key(members: &Members<'_>) -> Result<Key, KeepaliveError> {
+    let ip = address(&name(members, "ip")?)?;
+    let (key, expected) = (name(members, "key")?, Key::of(ip));
+    if expected.to_string() == *key {
+        return Ok(expected);
+    }
+    Err(KeepaliveError::WrongKey { key: shortened(&key), ip, expected })
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, KeepaliveError> {
+    match text.parse() {
+        Ok(IpAddr::V4(ip)) => Ok(ip),
+        Ok(ip) => Err(KeepaliveError::Ipv6 { ip }),
+        Err(_) => Err(KeepaliveError::NotAnAddress { ip: shortened(text) }),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(48).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"app":"web","id":"web-1","ip":"10.0.0.1","key":"blXcB","nonce":"00ff","payload":{"b":1.50,"a":[null]},"role":"front","zone":"é","seq":"mine"}"#;
+
+    fn with(name: &str, value: &str) -> String {
+        // A later member of the same name wins.
+        format!("{},\"{name}\":{value}}}", GOOD.trim_end_matches('}'))
+    }
+
+    fn refused(raw: &str) -> KeepaliveError {
+        Keepalive::parse(raw.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_pod_stands_in_pods_with_our_seq_its_own_members_and_no_down() {
+        let raw = with("down", "true");
+        let keepalive = Keepalive::parse(raw.as_bytes()).unwrap();
+        assert!(keepalive.is_down());
+        assert_eq!(keepalive.ip(), Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(
+            (keepalive.app(), keepalive.id(), keepalive.role(), keepalive.nonce()),
+            ("web", "web-1", "front", Some("00ff"))
+        );
+        assert_eq!(
+            String::from_utf8(keepalive.canonical(7)).unwrap(),
+            r#"{"app":"web","id":"web-1","ip":"10.0.0.1","key":"blXcB","nonce":"00ff","payload":{"a":[null],"b":1.50},"role":"front","seq":7,"zone":"\u00e9"}"#
+        );
+    }
+
+    #[test]
+    fn any_json_is_a_payload_and_nonce_and_payload_may_be_left_out() {
+        for payload in ["null", "0", "-1.5e3", "\"x\"", "[]", "{}", "true"] {
+            let raw = with("payload", payload);
+            let pod = Keepalive::parse(raw.as_bytes()).unwrap().canonical(0);
+            assert!(
+                String::from_utf8(pod).unwrap().contains(&format!("\"payload\":{payload},")),
+                "{payload}"
+            );
+        }
+        let bare = br#"{"app":"a","id":"i","ip":"10.0.0.1","key":"blXcB","role":"r"}"#;
+        let keepalive = Keepalive::parse(bare).unwrap();
+        assert_eq!(keepalive.nonce(), None);
+        assert_eq!(
+            String::from_utf8(keepalive.canonical(3)).unwrap(),
+            r#"{"app":"a","id":"i","ip":"10.0.0.1","key":"blXcB","payload":"","role":"r","seq":3}"#
+        );
+    }
+
+    #[test]
+    fn missing_and_misshapen_members_are_refused_by_name() {
+        for member in ["app", "id", "ip", "key", "role"] {
+            assert!(refused(&with(member, "null")).to_string().contains(&format!("`{member}`")));
+            assert_eq!(refused(&with(member, "null")).category(), "missing_member");
+            assert_eq!(refused(&with(member, "7")).category(), "bad_member");
+            assert_eq!(refused(&with(member, "\"\"")).category(), "bad_member");
+        }
+        assert_eq!(refused(&with("nonce", "7")).category(), "bad_member");
+        assert_eq!(refused(&with("down", "1")).category(), "bad_member");
+        let long = format!("\"{}\"", "x".repeat(MAX_NAME + 1));
+        assert!(matches!(refused(&with("id", &long)), KeepaliveError::NameTooLong { .. }));
+    }
+
+    #[test]
+    fn addresses_must_be_ipv4_and_keys_must_spell_them() {
+        assert!(refused(&with("ip", "\"fd00::1\"")).to_string().contains("IPv6"));
+        for ip in ["\"10.0.0\"", "\"10.0.0.256\"", "\"010.0.0.1\"", "\"web-1\""] {
+            assert!(matches!(refused(&with("ip", ip)), KeepaliveError::NotAnAddress { .. }), "{ip}");
+        }
+        assert_eq!(refused(&with("key", "\"0blXcB\"")).category(), "wrong_key");
+        assert_eq!(refused(&with("ip", "\"10.0.0.2\"")).category(), "wrong_key");
+    }
+
+    #[test]
+    fn what_is_no_small_flat_json_object_is_refused() {
+        assert_eq!(refused("{").category(), "not_json");
+        assert_eq!(refused("[]").category(), "not_json");
+        let deep = format!("{}{}", "[".repeat(32), "]".repeat(32));
+        assert_eq!(refused(&with("payload", &deep)).category(), "too_deep");
+        assert!(Keepalive::parse(with("payload", &deep[1..63]).as_bytes()).is_ok());
+        let large = format!("\"{}\"", "x".repeat(MAX_SIZE));
+        assert_eq!(refused(&with("payload", &large)).category(), "too_large");
+    }
+
+    #[test]
+    fn what_an_agent_composes_is_what_a_master_reads() {
+        let sender = Sender {
+            app: "web".into(),
+            id: "web-1".into(),
+            ip: Ipv4Addr::new(10, 0, 0, 1),
+            role: "front".into(),
+            nonce: "00ff".into(),
+        };
+        let raw = sender.compose(b"{\"load\": 0.50}", true).unwrap();
+        let keepalive = Keepalive::parse(&raw).unwrap();
+        assert!(keepalive.is_down());
+        assert_eq!((keepalive.id(), keepalive.nonce()), ("web-1", Some("00ff")));
+        assert!(String::from_utf8(raw).unwrap().contains("\"payload\":{\"load\":0.50}"));
+        assert!(sender.compose(b"{", false).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! Properties of the pure core: they hold for every input and every order of events, not for an example.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "properties/canonical.rs"]
+mod canonical;
