@@ -46,4 +46,12 @@ impl Clock {
     pub fn instant(&self, moment: Moment) -> Instant {
         self.origin + moment.since_origin()
     }
+
+    /// Sleeps until `moment`; for ever without one.
+    pub async fn sleep_until(&self, moment: Option<Moment>) {
+        match moment {
+            Some(moment) => tokio::time::sleep_until(self.instant(moment)).await,
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -3,4 +3,5 @@
 pub mod agent;
 pub mod invoke;
 pub mod keygen;
+pub mod master;
 pub mod run;

@@ -1,0 +1,88 @@
+//! How a follower hands keepalives to the leader: one connection, a bounded number of calls in
+//! flight, a second's patience. The client gets the leader's answer; a ping that the leader does not
+//! answer is kept, so that its pod loses nothing.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::desk::Desk;
+use crate::{
+    adapters::wire::{
+        Answer, Refusal,
+        client::{ClientError, Connection},
+    },
+    config::MasterTarget,
+    decide::keepalive::Keepalive,
+};
+
+/// How long the leader has for one forwarded keepalive, connecting included.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// How many forwarded keepalives wait for the leader at a time.
+const IN_FLIGHT: usize = 512;
+
+/// The way to one leader; clones share the connection.
+#[derive(Clone)]
+pub(crate) struct Forwarder(Arc<Way>);
+
+struct Way {
+    leader: MasterTarget,
+    from: Option<Ipv4Addr>,
+    desk: Weak<Desk>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    in_flight: Semaphore,
+}
+
+impl Forwarder {
+    pub(crate) fn new(leader: MasterTarget, from: Option<Ipv4Addr>, desk: Weak<Desk>) -> Self {
+        let way = Way { leader, from, desk, connection: Mutex::default(), in_flight: Semaphore::new(IN_FLIGHT) };
+        Self(Arc::new(way))
+    }
+
+    /// Sends one keepalive on; its answer is the leader's, or "kept".
+    pub(crate) fn forward(&self, peer: SocketAddr, raw: Bytes) -> Answer<Result<(), Refusal>> {
+        let way = Arc::clone(&self.0);
+        // On a task of its own: a client that hangs up must not take its keepalive with it.
+        let sent = tokio::spawn(async move { way.send_or_keep(peer, raw).await });
+        Answer::Later(Box::pin(async move { sent.await.unwrap_or(Ok(())) }))
+    }
+}
+
+impl Way {
+    async fn send_or_keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
+        match tokio::time::timeout(DEADLINE, self.send(&raw)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ClientError::Refused(refusal))) if refusal.kind != super::UNAVAILABLE => Err(refusal),
+            Ok(Err(_)) | Err(_) => self.keep(peer, raw),
+        }
+    }
+
+    async fn send(&self, raw: &Bytes) -> Result<(), ClientError> {
+        let _place = self.in_flight.acquire().await.map_err(|_| ClientError::Closed)?;
+        let text = std::str::from_utf8(raw).map_err(|_| ClientError::Answer("a keepalive that is no UTF-8"))?;
+        let connection = self.connection().await?;
+        connection.forward(text, DEADLINE).await
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, ClientError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(open) = slot.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(Arc::clone(open));
+        }
+        let fresh = Arc::new(Connection::connect(&self.leader, self.from, DEADLINE).await?);
+        *slot = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
+        let Some(desk) = self.desk.upgrade() else { return Ok(()) };
+        let Ok(key) = Keepalive::parse(&raw).map(|keepalive| keepalive.key()) else { return Ok(()) };
+        desk.keep(key, peer, raw)
+    }
+}
