@@ -124,7 +124,7 @@ impl Master {
             settings: Settings::new(master.ttl, master.ping_every),
             damper: master.damper,
             callback: callback(master, process),
-            source: super::agent::local_source(identity.ip),
+            source: local_source(identity.ip),
             led_before: AtomicBool::new(false),
             digest: Mutex::default(),
             gatekeeping,
@@ -203,4 +203,9 @@ fn callback(master: &MasterConfig, process: &Process) -> Option<CallbackRunner> 
     let metrics = CallbackMetrics::default();
     process.metrics.with_registry(|registry| metrics.register(registry));
     Some(CallbackRunner::new(config, Vec::new(), metrics))
+}
+
+/// Our own address, where it is one of this host's: forwarded keepalives then come from a member's address.
+fn local_source(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    std::net::UdpSocket::bind((address, 0)).is_ok().then_some(address)
 }

@@ -1,6 +1,33 @@
-//! `kubervisor run`: an agent, a master, or both.
+//! `kubervisor run`: an agent, a master, or both, on one port, until told to stop.
+//!
+//! The order of the end is the reverse of the beginning: the agent says `down`, the master hands
+//! over, then the port closes.
 
-use crate::{config::flags::Flags, exit::Exit};
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    agent::{Agent, AgentHandler, CommandDesk},
+    master::{Master, Process},
+};
+use crate::{
+    adapters::{
+        process::become_subreaper,
+        wire::{self, Handler, Server},
+    },
+    admin,
+    alarms::Alarms,
+    clock::Clock,
+    config::{AgentConfig, Config, MasterConfig, flags::Flags},
+    exit::Exit,
+    metrics::Metrics,
+};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +43,121 @@ pub struct Args {
 /// Wrong configuration (2), or what made the process unable to go on (1).
 pub async fn run(args: Args) -> Result<(), Exit> {
     let config = crate::config::load(&args.flags).await?;
-    tracing::debug!(?config, "configured");
-    Err(Exit::Failed(anyhow::anyhow!("no role is built in yet")))
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    if let Err(error) = become_subreaper() {
+        tracing::warn!(%error, "this process cannot adopt orphans: a callback's daemons may outlive it");
+    }
+    start(&config, stop).await
+}
+
+/// Starts what `config` asks for, serves until `stop`, and ends it in order.
+async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
+    let process = process();
+    let server = listen(config, &process)?;
+    let mut serving = JoinSet::new();
+    let commands = match &config.agent {
+        Some(agent) => Some(Arc::new(open_desk(config, agent, &process)?)),
+        None => None,
+    };
+    let master = match &config.master {
+        Some(master) => Some(start_master(config, master, &process, &mut serving, &stop).await?),
+        None => None,
+    };
+    let handler: Arc<dyn Handler> = match (&master, &commands) {
+        (Some(master), commands) => master.handler(commands.clone(), stop.clone()),
+        (None, Some(commands)) => Arc::new(AgentHandler::new(Arc::clone(commands), stop.clone())),
+        (None, None) => {
+            return Err(Exit::Usage("KONTROL_MODE names no role: use slave, master or both".to_owned()));
+        }
+    };
+    let closed = CancellationToken::new();
+    serving.spawn(server.serve(handler, closed.clone()));
+    let agent = match &config.agent {
+        Some(agent) => Some(Agent::start(&config.identity, agent).await?),
+        None => None,
+    };
+    tracing::info!(address = %config.listen.address, id = config.identity.id, "running");
+    stop.cancelled().await;
+    tracing::info!("stopping");
+    if let Some(agent) = agent {
+        agent.stop().await;
+    }
+    if let Some(master) = master {
+        master.stop().await;
+    }
+    closed.cancel();
+    while serving.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn process() -> Process {
+    let clock = Clock::start();
+    let alarms = Alarms::new(clock);
+    let metrics = Metrics::new(&alarms);
+    Process { clock, alarms, metrics }
+}
+
+fn listen(config: &Config, process: &Process) -> Result<Server, Exit> {
+    let metrics = process.metrics.with_registry(wire::Metrics::register);
+    Server::bind(&config.listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
+}
+
+fn open_desk(config: &Config, agent: &AgentConfig, process: &Process) -> Result<CommandDesk, Exit> {
+    CommandDesk::open(
+        &config.identity,
+        config.listen.address.port(),
+        &agent.invoke,
+        &agent.user,
+        process.clock,
+    )
+}
+
+async fn start_master(
+    config: &Config,
+    master: &MasterConfig,
+    process: &Process,
+    serving: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<Master, Exit> {
+    // Ports first: whoever gets one wrong is told before anything is opened.
+    let probes = bind(master.addr, "--addr (KUBERVISOR_ADDR)").await?;
+    let pages = bind(master.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
+    let running = Master::start(config, master, process).await?;
+    let mut show = |listener: Option<_>, router: Router| {
+        if let Some(listener) = listener {
+            serving.spawn(admin::serve(listener, router, stop.clone()));
+        }
+    };
+    show(probes, admin::probes(running.views(), process.metrics.clone()));
+    show(pages, admin::pages(running.views()));
+    Ok(running)
+}
+
+async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = admin::bind(address).await;
+    bound.map(Some).map_err(|error| {
+        Exit::Usage(format!(
+            "cannot listen on {address}: {error}; choose another address with {setting}, or `off`"
+        ))
+    })
+}
+
+/// The first TERM or INT stops in order; a second one is the user's impatience and ends at once.
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    for handed_out in signals {
+        let mut signal = handed_out.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                if stop.is_cancelled() {
+                    std::process::exit(1);
+                }
+                stop.cancel();
+            }
+        });
+    }
+    Ok(())
 }

@@ -37,7 +37,9 @@ async fn persist(shared: &Shared, term: Term, changes: Changes, stop: &Cancellat
     let ticket = changes.ticket;
     let written = reign::commit(shared, term, batch(changes), stop).await;
     let confirmed = written.is_ok();
-    shared.desk.with_ensemble(|ensemble, _| if confirmed { ensemble.confirm(ticket) } else { ensemble.fail(ticket) });
+    shared.desk.with_ensemble(
+        |ensemble, _| if confirmed { ensemble.confirm(ticket) } else { ensemble.fail(ticket) },
+    );
     match written {
         Ok(()) => true,
         Err(StoreError::TooLarge { .. }) => {

@@ -105,9 +105,7 @@ impl Desk {
     pub(crate) fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
         let mut inner = self.lock();
         match &mut inner.posture {
-            Posture::Leading(ensemble) => {
-                Answer::Now(self.observe(ensemble, self.speaker(peer), raw))
-            }
+            Posture::Leading(ensemble) => Answer::Now(self.observe(ensemble, self.speaker(peer), raw)),
             Posture::Following(forwarder) => {
                 let forwarder = forwarder.clone();
                 drop(inner);
@@ -128,7 +126,8 @@ impl Desk {
     pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
         if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
             self.metrics.refused("not_a_member");
-            let message = format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
+            let message =
+                format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
             return Err(Refusal { kind: RefusalKind::Forbidden, message });
         }
         match &mut self.lock().posture {
@@ -218,7 +217,9 @@ impl Desk {
     /// The address that a keepalive from `peer` must carry, if it must.
     fn speaker(&self, peer: SocketAddr) -> Option<Ipv4Addr> {
         let Speakers::Themselves { trusted } = &self.speakers else { return None };
-        let std::net::IpAddr::V4(address) = peer.ip().to_canonical() else { return Some(Ipv4Addr::UNSPECIFIED) };
+        let std::net::IpAddr::V4(address) = peer.ip().to_canonical() else {
+            return Some(Ipv4Addr::UNSPECIFIED);
+        };
         (!trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()))).then_some(address)
     }
 

@@ -3,11 +3,7 @@
 //! Every reign starts from the store, also when the same process leads again: what was confirmed is
 //! there, what was not is kept at the desk or comes again with the next ping.
 
-use std::{
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +87,10 @@ async fn end(reign: &mut Option<Reign>) {
 
 fn follow(shared: &Arc<Shared>, leader: &Leader) {
     let Some(target) = target(&leader.member) else {
-        tracing::error!(address = leader.member.address, "the leader's address cannot be read; keepalives are kept");
+        tracing::error!(
+            address = leader.member.address,
+            "the leader's address cannot be read; keepalives are kept"
+        );
         return shared.desk.wait();
     };
     let forwarder = Forwarder::new(target, shared.source, Arc::downgrade(&shared.desk));

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::desk::Desk;
 use crate::{
     adapters::wire::{
-        Answer, Refusal,
+        Answer, Refusal, RefusalKind,
         client::{ClientError, Connection},
     },
     config::MasterTarget,
@@ -41,7 +41,8 @@ struct Way {
 
 impl Forwarder {
     pub(crate) fn new(leader: MasterTarget, from: Option<Ipv4Addr>, desk: Weak<Desk>) -> Self {
-        let way = Way { leader, from, desk, connection: Mutex::default(), in_flight: Semaphore::new(IN_FLIGHT) };
+        let way =
+            Way { leader, from, desk, connection: Mutex::default(), in_flight: Semaphore::new(IN_FLIGHT) };
         Self(Arc::new(way))
     }
 
@@ -58,14 +59,17 @@ impl Way {
     async fn send_or_keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
         match tokio::time::timeout(DEADLINE, self.send(&raw)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(ClientError::Refused(refusal))) if refusal.kind != super::UNAVAILABLE => Err(refusal),
+            Ok(Err(ClientError::Refused(refusal))) if refusal.kind != RefusalKind::Unavailable => {
+                Err(refusal)
+            }
             Ok(Err(_)) | Err(_) => self.keep(peer, raw),
         }
     }
 
     async fn send(&self, raw: &Bytes) -> Result<(), ClientError> {
         let _place = self.in_flight.acquire().await.map_err(|_| ClientError::Closed)?;
-        let text = std::str::from_utf8(raw).map_err(|_| ClientError::Answer("a keepalive that is no UTF-8"))?;
+        let text =
+            std::str::from_utf8(raw).map_err(|_| ClientError::Answer("a keepalive that is no UTF-8"))?;
         let connection = self.connection().await?;
         connection.forward(text, DEADLINE).await
     }

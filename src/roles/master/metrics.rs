@@ -40,7 +40,11 @@ impl DeskMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("keepalives", "Keepalives taken, by what they did", metrics.taken.clone());
-        registry.register("heartbeats", "Keepalives that said what the last one said", metrics.heartbeats.clone());
+        registry.register(
+            "heartbeats",
+            "Keepalives that said what the last one said",
+            metrics.heartbeats.clone(),
+        );
         registry.register("keepalives_refused", "Keepalives refused, by reason", metrics.refused.clone());
         metrics
     }

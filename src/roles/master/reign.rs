@@ -7,9 +7,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, bookkeeper, callbacks};
+use super::{Shared, bookkeeper, callbacks::Callbacks};
 use crate::{
-    adapters::store::{RecordKey, Records, StoreError, Term},
+    adapters::store::{Batch, RecordKey, Records, StoreError, Term},
     decide::{
         ensemble::{Ensemble, RestoreError},
         sequence::{Sequence, SequenceError},
@@ -27,14 +27,21 @@ pub(crate) async fn reign(shared: Arc<Shared>, term: Term, stop: CancellationTok
     shared.desk.lead(ensemble);
     let mut tasks = JoinSet::new();
     tasks.spawn(bookkeeper::keep_books(Arc::clone(&shared), term, stop.clone()));
-    tasks.spawn(callbacks::run_callbacks(Arc::clone(&shared), term, start, records, stop.clone()));
+    let callbacks = Callbacks {
+        shared: Arc::clone(&shared),
+        term,
+        stop: stop.clone(),
+        gate: None,
+        state: records.get(&RecordKey::State).cloned(),
+    };
+    tasks.spawn(callbacks.run(start));
     tokio::select! {
         () = stop.cancelled() => {}
         // A task ends by itself only when it was deposed.
         _ = tasks.join_next() => stop.cancel(),
     }
-    shared.desk.wait();
     while tasks.join_next().await.is_some() {}
+    shared.desk.wait();
     tracing::info!(term = term.0, "leading no more");
 }
 
@@ -55,7 +62,9 @@ async fn take_over(shared: &Shared, term: Term, stop: &CancellationToken) -> Opt
                 shared.alarms.clear("store_unreadable");
                 return Some(taken);
             }
-            Err(error) => shared.alarms.raise("store_unreadable", format!("term {} cannot begin: {error:#}", term.0)),
+            Err(error) => {
+                shared.alarms.raise("store_unreadable", format!("term {} cannot begin: {error:#}", term.0))
+            }
         }
         if !pause(&mut waits, stop).await {
             return None;
@@ -86,11 +95,19 @@ enum UnreadableStore {
 /// A fresh series of waits for a store that does not answer.
 pub(super) fn patience() -> impl Iterator<Item = Duration> + Send {
     let (least, most) = BACKOFF;
-    ExponentialBuilder::new().with_min_delay(least).with_max_delay(most).with_jitter().without_max_times().build()
+    ExponentialBuilder::new()
+        .with_min_delay(least)
+        .with_max_delay(most)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// Waits for the next of `waits`; `false` when the reign ended first.
-pub(super) async fn pause(waits: &mut (impl Iterator<Item = Duration> + Send), stop: &CancellationToken) -> bool {
+pub(super) async fn pause(
+    waits: &mut (impl Iterator<Item = Duration> + Send),
+    stop: &CancellationToken,
+) -> bool {
     let wait = waits.next().unwrap_or(BACKOFF.1);
     tokio::select! {
         () = stop.cancelled() => false,
@@ -105,7 +122,7 @@ pub(super) async fn pause(waits: &mut (impl Iterator<Item = Duration> + Send), s
 pub(super) async fn commit(
     shared: &Shared,
     term: Term,
-    batch: crate::adapters::store::Batch,
+    batch: Batch,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
     let mut waits = patience();
