@@ -9,6 +9,7 @@
 //! A pod is (key, id, nonce). The key is its address; a nonce names one process, and a newer one
 //! replaces it for good. `down` is the last word of its nonce.
 
+mod admission;
 mod durability;
 mod fingerprint;
 mod rejection;
@@ -42,8 +43,16 @@ use crate::decide::{
     time::Moment,
 };
 
-/// So many replaced nonces are remembered for each pod.
-const REPLACED_LIMIT: usize = 4;
+/// How many pods there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Those that snapshots show.
+    pub live: usize,
+    /// Those that said `down` and are remembered.
+    pub down: usize,
+    /// Those whose seq is not stored yet.
+    pub joining: usize,
+}
 
 /// The pods of one prefix, on their leader.
 ///
@@ -64,19 +73,6 @@ pub struct Ensemble {
     frozen: bool,
     /// Bytes of all canonical texts together.
     bytes: usize,
-}
-
-/// What a keepalive is to the pod that holds its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    /// Another pod's.
-    Stranger,
-    /// The same process's.
-    Same,
-    /// The same pod's after a restart.
-    Restarted,
-    /// One of the same pod before a restart that is known already.
-    Stale,
 }
 
 impl Ensemble {
@@ -216,6 +212,17 @@ impl Ensemble {
         self.revision
     }
 
+    /// How many pods there are, by how they stand; walks over all of them.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let count = |wanted: fn(&Pod) -> bool| self.roll.pods().filter(|pod| wanted(pod)).count();
+        Census {
+            live: count(Pod::is_visible),
+            down: count(|pod| pod.standing == Standing::Down),
+            joining: count(|pod| pod.standing == Standing::Live && !pod.durable),
+        }
+    }
+
     /// The next batch for the store, unless one is on its way or nothing changed.
     pub fn take_changes(&mut self) -> Option<Changes> {
         if self.pending.is_idle() {
@@ -285,164 +292,8 @@ impl Ensemble {
     }
 }
 
-/// How a keepalive changes the ensemble.
+/// What the public part is made of.
 impl Ensemble {
-    fn admit(
-        &mut self,
-        now: Moment,
-        beat: &Keepalive<'_>,
-        print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
-        let Some(at) = self.roll.by_key(beat.key()) else { return self.join_in(now, beat, print) };
-        let relation = self.relation(at, beat);
-        match (self.roll.pod(at).standing, relation) {
-            (Standing::Live, Relation::Stranger) if !self.is_silent(at, now) => Err(self.key_taken(at, beat)),
-            (Standing::Live | Standing::Down, Relation::Stranger) => self.replace(at, now, beat, print),
-            (Standing::Live | Standing::Down, Relation::Stale) => Err(stale(beat)),
-            (Standing::Down, Relation::Same) if beat.is_down() => Ok(Observed::Heartbeat),
-            (Standing::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
-            (Standing::Live | Standing::Down, _) => self.update(at, now, beat, print, relation),
-            (Standing::Unborn, Relation::Same) => Err(said_down(beat)),
-            (Standing::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
-                Some(key) => {
-                    self.roll.refresh(at, now);
-                    Err(Rejection::IdMoved { id: beat.id().to_owned(), from: beat.key(), to: key })
-                }
-                None => self.replace(at, now, beat, print),
-            },
-            (Standing::Retired | Standing::Unborn, _) => self.replace(at, now, beat, print),
-        }
-    }
-
-    fn relation(&self, at: At, beat: &Keepalive<'_>) -> Relation {
-        let pod = self.roll.pod(at);
-        let Some(known) = self.member(pod).filter(|known| known.id == beat.id()) else {
-            return Relation::Stranger;
-        };
-        let replaced = pod.replaced.iter().any(|old| Some(&**old) == beat.nonce());
-        match known.nonce.as_deref() == beat.nonce() {
-            true => Relation::Same,
-            false if replaced => Relation::Stale,
-            false => Relation::Restarted,
-        }
-    }
-
-    /// The pod that held the key is gone; the newcomer starts afresh.
-    fn replace(
-        &mut self,
-        at: At,
-        now: Moment,
-        beat: &Keepalive<'_>,
-        print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
-        self.fitting(beat, self.sequence.next(), Some(self.roll.pod(at).text.len()))?;
-        self.take_out(at);
-        self.join_in(now, beat, print)
-    }
-
-    /// A pod on a key that was free.
-    fn join_in(
-        &mut self,
-        now: Moment,
-        beat: &Keepalive<'_>,
-        print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
-        let unborn = beat.is_down();
-        if unborn && beat.nonce().is_none() {
-            return Ok(Observed::Left);
-        }
-        let id_hash = self.prints.of_name(beat.id());
-        let seq = self.sequence.next();
-        let text = Text::Own(self.fitting(beat, seq, None)?.into());
-        if !unborn {
-            self.sequence.take();
-            self.retire(id_hash, beat);
-            self.departed.forget(beat.key());
-            self.pending.push(beat.key());
-        }
-        let pod = Pod {
-            key: beat.key(),
-            standing: if unborn { Standing::Unborn } else { Standing::Live },
-            durable: false,
-            heard: true,
-            seq,
-            last_seen: now,
-            print: Fingerprint::default(),
-            id_hash,
-            text,
-            replaced: Box::default(),
-        };
-        self.bytes += pod.text.len();
-        let at = self.roll.insert(pod);
-        if unborn {
-            return Ok(Observed::Left);
-        }
-        self.roll.recognize(at, print);
-        Ok(Observed::Joined)
-    }
-
-    /// The pod that holds the key said something new, or the same in other words.
-    fn update(
-        &mut self,
-        at: At,
-        now: Moment,
-        beat: &Keepalive<'_>,
-        print: Fingerprint,
-        relation: Relation,
-    ) -> Result<Observed, Rejection> {
-        let pod = self.roll.pod(at);
-        let (was_visible, was, size) = (pod.is_visible(), pod.standing, pod.text.len());
-        let text = self.fitting(beat, pod.seq, Some(size))?;
-        let same_text = *text == *pod.text.bytes(self.latest.pods());
-        let standing = if beat.is_down() { Standing::Down } else { Standing::Live };
-        if relation == Relation::Restarted {
-            self.retire_nonce(at);
-        }
-        self.roll.refresh(at, now);
-        self.roll.forget_print(at);
-        if standing == Standing::Live {
-            self.roll.recognize(at, print);
-        }
-        if same_text && standing == was {
-            return Ok(Observed::Heartbeat);
-        }
-        self.bytes = self.bytes + text.len() - size;
-        let pod = self.roll.pod_mut(at);
-        pod.standing = standing;
-        if !same_text {
-            pod.text = Text::Own(text.into());
-        }
-        self.revision += u64::from(was_visible || pod.is_visible());
-        self.pending.push(beat.key());
-        Ok(match (was, standing) {
-            (_, Standing::Down) => Observed::Left,
-            (Standing::Down, _) => Observed::Returned,
-            _ => Observed::Changed,
-        })
-    }
-
-    /// The known pod of this name, on another key, is replaced by the newcomer.
-    fn retire(&mut self, id_hash: u64, beat: &Keepalive<'_>) {
-        let Some(at) = self.roll.by_name(id_hash) else { return };
-        let pod = self.roll.pod(at);
-        if self.member(pod).is_none_or(|known| known.id != beat.id()) {
-            return;
-        }
-        self.revision += u64::from(pod.is_visible());
-        self.pending.push(pod.key);
-        self.roll.forget_name(at);
-        self.roll.forget_print(at);
-        self.roll.pod_mut(at).standing = Standing::Retired;
-    }
-
-    fn retire_nonce(&mut self, at: At) {
-        let nonce = self.member(self.roll.pod(at)).and_then(|known| known.nonce.map(|n| n.into_owned()));
-        let Some(nonce) = nonce else { return };
-        let replaced = &mut self.roll.pod_mut(at).replaced;
-        let kept = replaced.len().saturating_sub(REPLACED_LIMIT - 1);
-        *replaced = replaced.iter().skip(kept).cloned().chain([nonce]).collect();
-    }
-
     /// Removes a pod from everything but the memory of the departed.
     fn take_out(&mut self, at: At) -> Pod {
         let pod = self.roll.remove(at);
@@ -462,10 +313,7 @@ impl Ensemble {
         let Pod { last_seen, heard, id_hash, .. } = *pod;
         self.departed.remember(pod.key, Departed { at: now, last_seen, heard, id_hash, text });
     }
-}
 
-/// Questions about what is there.
-impl Ensemble {
     fn tick(&mut self, now: Moment) -> Moment {
         self.clock = self.clock.max(now);
         self.clock
@@ -475,39 +323,8 @@ impl Ensemble {
         self.roll.pod(at).last_seen.max(self.grace) + self.settings.ttl
     }
 
-    /// Whether the pod has missed two pings, with half a ping's patience.
-    fn is_silent(&self, at: At, now: Moment) -> bool {
-        now.since(self.roll.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
-    }
-
     fn member<'s>(&'s self, pod: &'s Pod) -> Option<Member<'s>> {
         Member::read(pod.text.bytes(self.latest.pods()))
-    }
-
-    /// The other key on which the retired pod's name is known now.
-    fn elsewhere(&self, at: At) -> Option<Key> {
-        let retired = self.roll.pod(at);
-        let holder = self.roll.pod(self.roll.by_name(retired.id_hash)?);
-        (holder.standing == Standing::Live).then_some(holder.key)
-    }
-
-    fn key_taken(&self, at: At, beat: &Keepalive<'_>) -> Rejection {
-        let holder = self.member(self.roll.pod(at)).map_or_else(String::new, |known| known.id.into_owned());
-        Rejection::KeyTaken { key: beat.key(), holder, newcomer: beat.id().to_owned() }
-    }
-
-    /// The canonical bytes of a keepalive, if they fit; `freed` is the size of the text that they replace.
-    fn fitting(&self, beat: &Keepalive<'_>, seq: u64, freed: Option<usize>) -> Result<Vec<u8>, Rejection> {
-        let text = beat.canonical(seq);
-        if text.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: text.len() }.into());
-        }
-        let Settings { max_pods, max_bytes, .. } = self.settings;
-        let pods = self.roll.len() + usize::from(freed.is_none());
-        if pods > max_pods || self.bytes - freed.unwrap_or(0) + text.len() > max_bytes {
-            return Err(Rejection::Full { pods: self.roll.len(), bytes: self.bytes });
-        }
-        Ok(text)
     }
 
     fn encode(&self, pod: &Pod) -> Vec<u8> {
@@ -543,10 +360,5 @@ fn check_sender(key: Key, sender: Option<Ipv4Addr>) -> Result<(), Rejection> {
     }
 }
 
-fn stale(beat: &Keepalive<'_>) -> Rejection {
-    Rejection::Stale { key: beat.key(), id: beat.id().to_owned() }
-}
-
-fn said_down(beat: &Keepalive<'_>) -> Rejection {
-    Rejection::SaidDown { key: beat.key(), id: beat.id().to_owned() }
-}
+#[cfg(test)]
+mod tests;

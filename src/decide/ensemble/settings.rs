@@ -7,7 +7,9 @@ use std::time::Duration;
 pub struct Settings {
     /// A pod expires this long after its last keepalive.
     pub ttl: Duration,
-    /// How often pods are expected to ping.
+    /// How often pods are expected to ping. A newcomer on a live key is taken once its holder was
+    /// silent for two and a half of these: the half keeps agents of the original, which ping every
+    /// 0.75 TTL, from looking dead at our default of TTL/3.
     pub ping_every: Duration,
     /// Newcomers beyond this many pods are refused.
     pub max_pods: usize,

@@ -1,0 +1,232 @@
+//! What a keepalive that is not a plain repetition does to the ensemble.
+//!
+//! The table in [`Ensemble::admit`] is the whole policy: how the pod on that key stands, and what
+//! the keepalive is to it. Everything below carries out one of its lines.
+
+use super::{
+    Ensemble, Observed, Rejection, Settings,
+    fingerprint::Fingerprint,
+    roll::{At, Pod, Standing},
+    snapshot::Text,
+};
+use crate::decide::{
+    keepalive::{Keepalive, KeepaliveError, MAX_SIZE},
+    key::Key,
+    time::Moment,
+};
+
+/// So many replaced nonces are remembered for each pod.
+const REPLACED_LIMIT: usize = 4;
+
+/// What a keepalive is to the pod that holds its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// Another pod's.
+    Stranger,
+    /// The same process's.
+    Same,
+    /// The same pod's after a restart.
+    Restarted,
+    /// One of the same pod before a restart that is known already.
+    Stale,
+}
+
+impl Ensemble {
+    pub(super) fn admit(
+        &mut self,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        let Some(at) = self.roll.by_key(beat.key()) else { return self.join_in(now, beat, print) };
+        let relation = self.relation(at, beat);
+        match (self.roll.pod(at).standing, relation) {
+            (Standing::Live, Relation::Stranger) if beat.is_down() || !self.is_silent(at, now) => {
+                Err(self.key_taken(at, beat))
+            }
+            (Standing::Down, Relation::Stranger) if beat.is_down() => Ok(Observed::Left),
+            (Standing::Live | Standing::Down, Relation::Stranger) => self.replace(at, now, beat, print),
+            (Standing::Live | Standing::Down, Relation::Stale) => Err(stale(beat)),
+            (Standing::Down, Relation::Same) if beat.is_down() => Ok(Observed::Heartbeat),
+            (Standing::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
+            (Standing::Live | Standing::Down, _) => self.update(at, now, beat, print, relation),
+            (Standing::Unborn, Relation::Same) => Err(said_down(beat)),
+            (Standing::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
+                Some(key) => {
+                    self.roll.refresh(at, now);
+                    Err(Rejection::IdMoved { id: beat.id().to_owned(), from: beat.key(), to: key })
+                }
+                None => self.replace(at, now, beat, print),
+            },
+            (Standing::Retired | Standing::Unborn, _) => self.replace(at, now, beat, print),
+        }
+    }
+
+    fn relation(&self, at: At, beat: &Keepalive<'_>) -> Relation {
+        let pod = self.roll.pod(at);
+        let Some(known) = self.member(pod).filter(|known| known.id == beat.id()) else {
+            return Relation::Stranger;
+        };
+        let replaced = pod.replaced.iter().any(|old| Some(&**old) == beat.nonce());
+        match known.nonce.as_deref() == beat.nonce() {
+            true => Relation::Same,
+            false if replaced => Relation::Stale,
+            false => Relation::Restarted,
+        }
+    }
+
+    /// The pod that held the key is gone; the newcomer starts afresh.
+    fn replace(
+        &mut self,
+        at: At,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        self.fitting(beat, self.sequence.next(), Some(self.roll.pod(at).text.len()))?;
+        self.take_out(at);
+        self.join_in(now, beat, print)
+    }
+
+    /// A pod on a key that was free.
+    fn join_in(
+        &mut self,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+    ) -> Result<Observed, Rejection> {
+        let unborn = beat.is_down();
+        if unborn && beat.nonce().is_none() {
+            return Ok(Observed::Left);
+        }
+        let id_hash = self.prints.of_name(beat.id());
+        let seq = self.sequence.next();
+        let text = Text::Own(self.fitting(beat, seq, None)?.into());
+        if !unborn {
+            self.sequence.take();
+            self.retire(id_hash, beat);
+            self.departed.forget(beat.key());
+            self.pending.push(beat.key());
+        }
+        let pod = Pod {
+            key: beat.key(),
+            standing: if unborn { Standing::Unborn } else { Standing::Live },
+            durable: false,
+            heard: true,
+            seq,
+            last_seen: now,
+            print: Fingerprint::default(),
+            id_hash,
+            text,
+            replaced: Box::default(),
+        };
+        self.bytes += pod.text.len();
+        let at = self.roll.insert(pod);
+        if unborn {
+            return Ok(Observed::Left);
+        }
+        self.roll.recognize(at, print);
+        Ok(Observed::Joined)
+    }
+
+    /// The pod that holds the key said something new, or the same in other words.
+    fn update(
+        &mut self,
+        at: At,
+        now: Moment,
+        beat: &Keepalive<'_>,
+        print: Fingerprint,
+        relation: Relation,
+    ) -> Result<Observed, Rejection> {
+        let pod = self.roll.pod(at);
+        let (was_visible, was, size) = (pod.is_visible(), pod.standing, pod.text.len());
+        let text = self.fitting(beat, pod.seq, Some(size))?;
+        let same_text = *text == *pod.text.bytes(self.latest.pods());
+        let standing = if beat.is_down() { Standing::Down } else { Standing::Live };
+        if relation == Relation::Restarted {
+            self.retire_nonce(at);
+        }
+        self.roll.refresh(at, now);
+        self.roll.forget_print(at);
+        if standing == Standing::Live {
+            self.roll.recognize(at, print);
+        }
+        if same_text && standing == was {
+            return Ok(Observed::Heartbeat);
+        }
+        self.bytes = self.bytes + text.len() - size;
+        let pod = self.roll.pod_mut(at);
+        pod.standing = standing;
+        if !same_text {
+            pod.text = Text::Own(text.into());
+        }
+        self.revision += u64::from(was_visible || pod.is_visible());
+        self.pending.push(beat.key());
+        Ok(match (was, standing) {
+            (_, Standing::Down) => Observed::Left,
+            (Standing::Down, _) => Observed::Returned,
+            _ => Observed::Changed,
+        })
+    }
+
+    /// The known pod of this name, on another key, is replaced by the newcomer.
+    fn retire(&mut self, id_hash: u64, beat: &Keepalive<'_>) {
+        let Some(at) = self.roll.by_name(id_hash) else { return };
+        let pod = self.roll.pod(at);
+        if self.member(pod).is_none_or(|known| known.id != beat.id()) {
+            return;
+        }
+        self.revision += u64::from(pod.is_visible());
+        self.pending.push(pod.key);
+        self.roll.forget_name(at);
+        self.roll.forget_print(at);
+        self.roll.pod_mut(at).standing = Standing::Retired;
+    }
+
+    fn retire_nonce(&mut self, at: At) {
+        let nonce = self.member(self.roll.pod(at)).and_then(|known| known.nonce.map(|n| n.into_owned()));
+        let Some(nonce) = nonce else { return };
+        let replaced = &mut self.roll.pod_mut(at).replaced;
+        let kept = replaced.len().saturating_sub(REPLACED_LIMIT - 1);
+        *replaced = replaced.iter().skip(kept).cloned().chain([nonce]).collect();
+    }
+
+    /// Whether the pod has missed two pings, with half a ping's patience.
+    fn is_silent(&self, at: At, now: Moment) -> bool {
+        now.since(self.roll.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
+    }
+
+    /// The other key on which the retired pod's name is known now.
+    fn elsewhere(&self, at: At) -> Option<Key> {
+        let retired = self.roll.pod(at);
+        let holder = self.roll.pod(self.roll.by_name(retired.id_hash)?);
+        (holder.standing == Standing::Live).then_some(holder.key)
+    }
+
+    fn key_taken(&self, at: At, beat: &Keepalive<'_>) -> Rejection {
+        let holder = self.member(self.roll.pod(at)).map_or_else(String::new, |known| known.id.into_owned());
+        Rejection::KeyTaken { key: beat.key(), holder, newcomer: beat.id().to_owned() }
+    }
+
+    /// The canonical bytes of a keepalive, if they fit; `freed` is the size of the text that they replace.
+    fn fitting(&self, beat: &Keepalive<'_>, seq: u64, freed: Option<usize>) -> Result<Vec<u8>, Rejection> {
+        let text = beat.canonical(seq);
+        if text.len() > MAX_SIZE {
+            return Err(KeepaliveError::TooLarge { size: text.len() }.into());
+        }
+        let Settings { max_pods, max_bytes, .. } = self.settings;
+        let pods = self.roll.len() + usize::from(freed.is_none());
+        if pods > max_pods || self.bytes - freed.unwrap_or(0) + text.len() > max_bytes {
+            return Err(Rejection::Full { pods: self.roll.len(), bytes: self.bytes });
+        }
+        Ok(text)
+    }
+}
+
+fn stale(beat: &Keepalive<'_>) -> Rejection {
+    Rejection::Stale { key: beat.key(), id: beat.id().to_owned() }
+}
+
+fn said_down(beat: &Keepalive<'_>) -> Rejection {
+    Rejection::SaidDown { key: beat.key(), id: beat.id().to_owned() }
+}
