@@ -2,6 +2,7 @@
 
 pub mod callback;
 pub mod pod_metadata;
+pub mod policy_file;
 pub mod process;
 pub mod sink;
 pub mod store;

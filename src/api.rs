@@ -1,1 +1,156 @@
 //! The `KubervisorService` manifest: its raw form, its checks, and the validated policy that the core works with.
+//!
+//! A manifest is written by hand, so a mistake in it is answered with the file, the line, the field
+//! and what to write instead, all mistakes at once. What comes out holds no mistake: every default
+//! and every inheritance is resolved.
+
+pub mod fields;
+mod labels;
+pub mod located;
+pub mod raw;
+mod read;
+mod report;
+mod validate;
+
+pub(crate) use read::bytes;
+
+use std::{fmt, path::Path, time::Duration};
+
+use serde::Serialize;
+
+use crate::decide::{detect::Rule, policy::Policy};
+
+/// The API group and version.
+pub const API_VERSION: &str = "kubervisor.k8s.io/v1alpha1";
+/// The kind.
+pub const KIND: &str = "KubervisorService";
+/// The largest file that is read, in bytes.
+pub const FILE_LIMIT: usize = 1 << 20;
+
+/// A valid manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// `metadata.namespace`, if it has one.
+    pub namespace: Option<String>,
+    /// What the gate works with.
+    pub policy: Policy,
+    /// What the detectors work with: one rule for each breaker, in the same order.
+    pub rules: Vec<Rule>,
+    /// Where it starts in its file.
+    pub line: u64,
+}
+
+/// What the process that loads a manifest can do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Which detectors there are.
+    pub detectors: Detectors,
+    /// The ensemble's times, where there is one.
+    pub timing: Option<Timing>,
+}
+
+/// Which detectors a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detectors {
+    /// Every kind; for checks without a process behind them.
+    All,
+    /// Only those that see keepalives: others are refused by name.
+    Keepalives,
+}
+
+/// How often pods report: a limit on silence must lie between two pings and the TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// `KONTROL_TTL`.
+    pub ttl: Duration,
+    /// `KONTROL_PING`.
+    pub ping_every: Duration,
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Its line, from 1.
+    pub line: u64,
+    /// The field's path, such as `spec.breakers[0].keepalive.min`; empty for the file as a whole.
+    pub field: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to write instead.
+    pub write: String,
+}
+
+/// All mistakes of a file, in the order of their lines; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems {
+    /// The file's name as it was given.
+    pub file: String,
+    /// The mistakes.
+    pub list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Problem { line, field, what, write }) in self.list.iter().enumerate() {
+            let (newline, colon) =
+                (if index > 0 { "\n" } else { "" }, if field.is_empty() { "" } else { ": " });
+            write!(f, "{newline}{}:{line}: {field}{colon}{what}; {write}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads every `KubervisorService` of the text; documents of other kinds are only looked at for
+/// labels that are no texts.
+///
+/// # Errors
+/// All that is wrong with it; also when it holds no `KubervisorService`.
+pub fn parse(file: &str, text: &str, context: Context) -> Result<Vec<Manifest>, Problems> {
+    read::manifests(text, context).map_err(|mut list| {
+        list.sort_by_key(|problem| problem.line);
+        Problems { file: file.to_owned(), list }
+    })
+}
+
+/// Reads the file and every `KubervisorService` in it.
+///
+/// # Errors
+/// As [`parse`], and when the file cannot be read.
+pub fn load_all(path: &Path, context: Context) -> Result<Vec<Manifest>, Problems> {
+    let file = path.display().to_string();
+    let refuse = |what: String, write: &str| Problems {
+        file: file.clone(),
+        list: vec![Problem { line: 1, field: String::new(), what, write: write.to_owned() }],
+    };
+    let bytes = read::bytes(path)
+        .map_err(|error| refuse(format!("cannot be read: {error}"), "name a file that this user can read"))?;
+    if bytes.len() > FILE_LIMIT {
+        return Err(refuse(
+            "is larger than 1 MiB".to_owned(),
+            "write one KubervisorService in a file of its own",
+        ));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| refuse(format!("is not UTF-8: {error}"), "write the file in UTF-8"))?;
+    parse(&file, &text, context)
+}
+
+/// Reads a policy file: exactly one `KubervisorService`, and other documents if need be.
+///
+/// # Errors
+/// As [`load_all`], and when there are several.
+pub fn load(path: &Path, context: Context) -> Result<Manifest, Problems> {
+    let mut manifests = load_all(path, context)?;
+    match (manifests.pop(), manifests.first()) {
+        (Some(manifest), None) => Ok(manifest),
+        (last, _) => Err(Problems {
+            file: path.display().to_string(),
+            list: vec![Problem {
+                line: last.map_or(1, |manifest| manifest.line),
+                field: String::new(),
+                what: "a second KubervisorService".to_owned(),
+                write: "write one in each policy file, and name the one that holds here".to_owned(),
+            }],
+        }),
+    }
+}

@@ -6,9 +6,11 @@
 
 pub mod canonical;
 pub mod damper;
+pub mod detect;
 pub mod digest;
 pub mod ensemble;
 pub mod fleet;
+pub mod fleet_report;
 pub mod gate;
 pub mod keepalive;
 pub mod key;

@@ -1,6 +1,8 @@
 //! What a process can be: wiring that reads as named steps.
 
 pub mod agent;
+pub mod breaker;
+pub mod check;
 pub mod invoke;
 pub mod keygen;
 pub mod master;

@@ -1,0 +1,79 @@
+//! Texts that YAML takes for something else: the label `kubervisor/traffic: yes` is a boolean to the
+//! Kubernetes API server, which then refuses the whole object. Every document of a file is looked at,
+//! since the label stands in Services and pod templates.
+
+use serde_json::Value;
+
+use super::{
+    located::{Document, join},
+    report::{Report, describe},
+};
+
+/// Maps that hold texts only, wherever they stand.
+const TEXT_MAPS: [&str; 4] = ["labels", "annotations", "matchLabels", "selector"];
+
+/// Blames every label, annotation and selector that is no text.
+pub(super) fn check(document: &Document, report: &mut Report<'_>) {
+    walk(&document.value, "", &mut |path, value, in_text_map| {
+        if !in_text_map {
+            return;
+        }
+        if document.is_boolean_word(path) {
+            blame_word(path, value, report);
+        } else if matches!(value, Value::Bool(_) | Value::Number(_)) {
+            let what = format!("is {}, and a label is a text", describe(value));
+            report.add(path, what, format!("write \"{value}\" in quotes instead"));
+        }
+    });
+}
+
+/// Blames every plain `yes`, `no`, `on` and `off` in a document of ours: what it means depends on who
+/// reads it.
+pub(super) fn check_words(document: &Document, report: &mut Report<'_>) {
+    walk(&document.value, "", &mut |path, value, _| {
+        if !document.is_boolean_word(path) {
+            return;
+        }
+        if super::fields::find(path).is_some_and(|field| field.write == "true or false") {
+            report.misfit(path, format!("is the unquoted word {}", word(value)));
+        } else {
+            blame_word(path, value, report);
+        }
+    });
+}
+
+fn blame_word(path: &str, value: &Value, report: &mut Report<'_>) {
+    let word = word(value);
+    report.add(
+        path,
+        format!("is the unquoted word {word}, which YAML takes for a boolean"),
+        format!("write \"{word}\" in quotes instead"),
+    );
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Calls `visit` with each leaf, its path, and whether its map is one of texts.
+fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value, bool)) {
+    step(value, path, false, visit);
+}
+
+fn step(value: &Value, path: &str, in_text_map: bool, visit: &mut impl FnMut(&str, &Value, bool)) {
+    match value {
+        Value::Object(map) => {
+            for (key, member) in map {
+                let is_text_map = member.is_object() && TEXT_MAPS.contains(&key.as_str());
+                let leaf_of_text_map = in_text_map && !member.is_object() && !member.is_array();
+                step(member, &join(path, key), is_text_map || leaf_of_text_map, visit);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                step(item, &format!("{path}[{index}]"), false, visit);
+            }
+        }
+        leaf => visit(path, leaf, in_text_map),
+    }
+}

@@ -1,0 +1,289 @@
+//! A YAML or JSON document as a value that remembers where each part of it stands.
+//!
+//! serde tells of the first mistake only, and of its place only as a line of text. A policy is
+//! written by hand, so here the document is read once into a plain value beside a map from each
+//! field's path (`spec.breakers[0].name`) to its line; every later check names both.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+
+/// One document of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What it says.
+    pub value: Value,
+    /// The line of its first field.
+    pub line: u64,
+    places: BTreeMap<String, Place>,
+}
+
+/// Where a field stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    line: u64,
+    /// A plain word that older YAML readers, the Kubernetes API server's among them, take for a boolean.
+    boolean_word: bool,
+}
+
+/// Why a text is no YAML (or JSON).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// The line, 1 when the reader could not tell.
+    pub line: u64,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Document {
+    /// The line of the field at `path`, or of the nearest one that contains it.
+    #[must_use]
+    pub fn line_of(&self, path: &str) -> u64 {
+        let mut rest = path;
+        loop {
+            if let Some(place) = self.places.get(rest) {
+                return place.line;
+            }
+            match rest.rfind(['.', '[']) {
+                Some(at) => rest = &rest[..at],
+                None => return self.line,
+            }
+        }
+    }
+
+    /// Whether the value at `path` is a plain `yes`, `no`, `on` or `off`, in any case: a boolean to
+    /// some readers and a text to others.
+    #[must_use]
+    pub fn is_boolean_word(&self, path: &str) -> bool {
+        self.places.get(path).is_some_and(|place| place.boolean_word)
+    }
+}
+
+/// Reads every document of `text`; empty ones are left out.
+///
+/// # Errors
+/// The text is no YAML, repeats a key, or holds more than any manifest could (aliases, depth, size).
+pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let nodes: Vec<Spanned<Node>> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
+            line: error.location().map_or(1, |at| at.line()),
+            message: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        })?;
+    Ok(nodes.into_iter().map(|node| document(text, node)).collect())
+}
+
+fn document(text: &str, node: Spanned<Node>) -> Document {
+    let line = node.referenced.line();
+    let mut places = BTreeMap::new();
+    let value = place(text, node, "", line, &mut places);
+    Document { value, line, places }
+}
+
+/// Turns the node into a plain value and notes the place of each part. The place of a member is
+/// that of its key: a block value starts on the line after.
+fn place(
+    text: &str,
+    node: Spanned<Node>,
+    path: &str,
+    line: u64,
+    places: &mut BTreeMap<String, Place>,
+) -> Value {
+    let boolean_word = matches!(node.value, Node::Leaf(_)) && is_boolean_word(source(text, &node));
+    places.insert(path.to_owned(), Place { line, boolean_word });
+    match node.value {
+        Node::Leaf(value) => value,
+        Node::List(items) => items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let line = item.referenced.line();
+                place(text, item, &format!("{path}[{index}]"), line, places)
+            })
+            .collect(),
+        Node::Map(members) => {
+            let mut map = Map::new();
+            for (key, member) in members {
+                let inner = join(path, &key.value);
+                let line = key.referenced.line();
+                map.insert(key.value, place(text, member, &inner, line, places));
+            }
+            Value::Object(map)
+        }
+    }
+}
+
+/// `path.member`, or `member` at the top.
+#[must_use]
+pub fn join(path: &str, member: &str) -> String {
+    if path.is_empty() { member.to_owned() } else { format!("{path}.{member}") }
+}
+
+/// The node as it was written, quotes included.
+fn source<'a, T>(text: &'a str, node: &Spanned<T>) -> &'a str {
+    let span = node.defined.span();
+    let bounds = span.byte_offset().zip(span.byte_len());
+    bounds
+        .and_then(|(start, len)| {
+            let start = usize::try_from(start).ok()?;
+            text.get(start..start.checked_add(usize::try_from(len).ok()?)?)
+        })
+        .unwrap_or_default()
+        .trim()
+}
+
+fn is_boolean_word(written: &str) -> bool {
+    ["yes", "no", "on", "off", "y", "n"].iter().any(|word| word.eq_ignore_ascii_case(written))
+}
+
+/// A node of the document; its own place is with whoever holds it.
+enum Node {
+    Leaf(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value that JSON can hold")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
+        Ok(Node::Leaf(number.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Leaf(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            map.push(member);
+        }
+        Ok(Node::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn one(text: &str) -> Document {
+        let mut documents = read(text).unwrap();
+        assert_eq!(documents.len(), 1);
+        documents.remove(0)
+    }
+
+    #[test]
+    fn every_field_has_the_line_of_its_key() {
+        let document =
+            one("kind: X\nspec:\n  breakers:\n  - name: a\n    outlier:\n      minPeers: 3\n  - name: b\n");
+        assert_eq!(
+            document.value,
+            json!({"kind": "X", "spec": {"breakers": [{"name": "a", "outlier": {"minPeers": 3}}, {"name": "b"}]}})
+        );
+        assert_eq!(document.line_of("spec"), 2);
+        assert_eq!(document.line_of("spec.breakers[0].outlier"), 5);
+        assert_eq!(document.line_of("spec.breakers[0].outlier.minPeers"), 6);
+        assert_eq!(document.line_of("spec.breakers[1].name"), 7);
+    }
+
+    #[test]
+    fn a_missing_field_stands_where_it_should_have_been() {
+        let document = one("spec:\n  breakers:\n  - name: a\n");
+        assert_eq!(document.line_of("spec.service"), 1);
+        assert_eq!(document.line_of("spec.breakers[0].keepalive.min"), 3);
+        assert_eq!(document.line_of("metadata.name"), 1);
+    }
+
+    #[test]
+    fn json_is_read_with_lines_too() {
+        let document =
+            one("{\n  \"kind\": \"X\",\n  \"spec\": {\n    \"service\": null,\n    \"n\": 1.5}\n}\n");
+        assert_eq!(document.value, json!({"kind": "X", "spec": {"service": null, "n": 1.5}}));
+        assert_eq!(document.line_of("spec.n"), 5);
+    }
+
+    #[test]
+    fn documents_keep_the_lines_of_their_file() {
+        let documents = read("kind: A\n---\n---\nkind: B\nspec:\n  x: 1\n").unwrap();
+        assert_eq!(documents.len(), 2);
+        assert_eq!(documents[1].line_of("spec.x"), 6);
+    }
+
+    #[test]
+    fn a_plain_yes_is_told_from_a_quoted_one() {
+        let document = one("a: yes\nb: \"yes\"\nc: 'no'\nd: Off\ne: yesterday\nf: true\n");
+        let words: Vec<_> =
+            ["a", "b", "c", "d", "e", "f"].into_iter().filter(|p| document.is_boolean_word(p)).collect();
+        assert_eq!(words, ["a", "d"]);
+    }
+
+    #[test]
+    fn broken_yaml_a_repeated_key_and_a_bomb_are_refused_with_a_line() {
+        assert_eq!(read("a: 1\nb: [1, 2\nc: 3\n").unwrap_err().line, 3);
+        let repeated = read("a: 1\nb: 2\na: 3\n").unwrap_err();
+        assert_eq!(repeated.line, 3);
+        assert!(repeated.message.contains("duplicate"), "{repeated}");
+        let mut bomb = String::from("a0: &a0 [x, x]\n");
+        for level in 1..40 {
+            let inner = level - 1;
+            bomb.push_str(&format!("a{level}: &a{level} [*a{inner}, *a{inner}]\n"));
+        }
+        assert!(read(&bomb).is_err());
+        assert!(read(&"[".repeat(100_000)).is_err());
+        assert!(read("a: .nan\n").is_err());
+    }
+}

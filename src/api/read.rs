@@ -1,0 +1,149 @@
+//! From a file to raw manifests: which documents are ours, which of their fields are known and of the
+//! right type, and which labels are no texts.
+
+use std::{fs::File, io::Read, path::Path};
+
+use serde_json::{Value, json};
+use serde_path_to_error::{Segment, Track};
+
+use super::{
+    API_VERSION, Context, FILE_LIMIT, KIND, Manifest, Problem, fields, labels,
+    located::{self, Document, join},
+    raw::RawResource,
+    report::{Report, describe},
+    validate,
+};
+
+/// So many mistakes in one document are enough.
+const MOST_MISTAKES: usize = 64;
+
+/// The file, up to a little more than is accepted.
+pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Every `KubervisorService` of the text, or every mistake in it.
+pub(super) fn manifests(text: &str, context: Context) -> Result<Vec<Manifest>, Vec<Problem>> {
+    let whole =
+        |line, what, write: &str| vec![Problem { line, field: String::new(), what, write: write.to_owned() }];
+    let documents = located::read(text).map_err(|error| {
+        whole(error.line, format!("is not valid YAML: {}", error.message), "write YAML or JSON")
+    })?;
+    let (mut manifests, mut problems) = (Vec::new(), Vec::new());
+    for document in &documents {
+        let mut report = Report::new(document);
+        labels::check(document, &mut report);
+        if is_ours(&document.value) {
+            labels::check_words(document, &mut report);
+            manifests.extend(manifest(document, context, &mut report));
+        }
+        problems.extend(report.into_list());
+    }
+    if problems.is_empty() && manifests.is_empty() {
+        let write = format!("write a document with apiVersion {API_VERSION} and kind {KIND}");
+        problems = whole(1, format!("holds no {KIND}"), &write);
+    }
+    if problems.is_empty() { Ok(manifests) } else { Err(problems) }
+}
+
+/// Says it is, or looks as if it forgot to.
+fn is_ours(value: &Value) -> bool {
+    let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    text("kind") == KIND
+        || text("apiVersion").starts_with("kubervisor.k8s.io/")
+        || value.pointer("/spec/breakers").is_some()
+}
+
+fn manifest(document: &Document, context: Context, report: &mut Report<'_>) -> Option<Manifest> {
+    let raw = raw(document, report)?;
+    validate::resource(&raw, context, report)
+}
+
+/// Reads the typed form. serde stops at the first mistake, so the offending value is taken out and the
+/// rest is read again, until nothing offends.
+fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
+    let mut value = document.value.clone();
+    for _ in 0..MOST_MISTAKES {
+        let mut track = Track::new();
+        let reader = serde_path_to_error::Deserializer::new(&value, &mut track);
+        let error: serde_json::Error = match serde::Deserialize::deserialize(reader) {
+            Ok(raw) => return Some(raw),
+            Err(error) => error,
+        };
+        let error = error.to_string();
+        let steps = track.path();
+        let steps: Vec<&Segment> = steps.iter().collect();
+        let path = written(&steps);
+        blame(&value, &steps, &path, &error, report);
+        if !take_out(&mut value, &steps) {
+            return None;
+        }
+    }
+    None
+}
+
+fn blame(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mut Report<'_>) {
+    let found = at(value, steps);
+    match (fields::find(path), found) {
+        (None, _) if path.is_empty() => {
+            report.add(
+                path,
+                format!("is {}", describe(value)),
+                "write a map with apiVersion, kind, metadata and spec",
+            );
+        }
+        (None, _) => report.add(path, "is no field of a KubervisorService", fields::instead_of_unknown(path)),
+        (Some(_), Some(scalar @ (Value::Bool(_) | Value::Number(_))))
+            if error.contains("expected a string") =>
+        {
+            report.add(
+                path,
+                format!("is {}", describe(scalar)),
+                format!("write \"{scalar}\" in quotes instead"),
+            );
+        }
+        (Some(_), found) => {
+            report.misfit(path, format!("is {}", describe(found.unwrap_or(&Value::Null))));
+        }
+    }
+}
+
+/// The path as people write it.
+fn written(steps: &[&Segment]) -> String {
+    steps.iter().fold(String::new(), |path, step| match step {
+        Segment::Seq { index } => format!("{path}[{index}]"),
+        Segment::Map { key } => join(&path, key),
+        Segment::Enum { variant } => join(&path, variant),
+        Segment::Unknown => path,
+    })
+}
+
+fn at<'a>(value: &'a Value, steps: &[&Segment]) -> Option<&'a Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// Removes a member; an item is replaced by an empty one of the type that belongs there, so that the
+/// others keep their index.
+fn take_out(value: &mut Value, steps: &[&Segment]) -> bool {
+    let Some((last, before)) = steps.split_last() else { return false };
+    let parent = before.iter().try_fold(value, |value, step| match step {
+        Segment::Seq { index } => value.get_mut(index),
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    match (parent, last) {
+        (Some(Value::Object(map)), Segment::Map { key }) => map.remove(key).is_some(),
+        (Some(Value::Array(items)), Segment::Seq { index }) => {
+            let breakers = matches!(before.last(), Some(Segment::Map { key }) if key == "breakers");
+            let empty = if breakers { json!({}) } else { json!("") };
+            items.get_mut(*index).is_some_and(|item| std::mem::replace(item, empty.clone()) != empty)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,78 @@
+//! The mistakes found so far in one document, each with its line.
+
+use serde_json::Value;
+
+use super::{Problem, fields, located::Document};
+
+/// Collects mistakes; one field is blamed once.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    document: &'a Document,
+    list: Vec<Problem>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(document: &'a Document) -> Self {
+        Self { document, list: Vec::new() }
+    }
+
+    /// Notes a mistake, unless the field or one that contains it is blamed already: what follows from
+    /// a mistake is no mistake of its own.
+    pub(super) fn add(&mut self, path: &str, what: impl Into<String>, write: impl Into<String>) {
+        if !self.blames(path) {
+            let line = self.document.line_of(path);
+            self.list.push(Problem { line, field: path.to_owned(), what: what.into(), write: write.into() });
+        }
+    }
+
+    /// Notes that `value` does not fit; what to write is the field's own text.
+    pub(super) fn misfit(&mut self, path: &str, what: impl Into<String>) {
+        self.add(path, what, fields::instead(path));
+    }
+
+    /// Notes that a required field is missing.
+    pub(super) fn missing(&mut self, path: &str) {
+        let write = fields::find(path).map_or_else(String::new, |field| format!("write {}", field.write));
+        self.add(path, "is missing", write);
+    }
+
+    /// Whether the field, or one that contains it, is blamed.
+    pub(super) fn blames(&self, path: &str) -> bool {
+        self.list.iter().any(|problem| contains(&problem.field, path))
+    }
+
+    /// Whether anything inside the field is blamed.
+    pub(super) fn blames_inside(&self, path: &str) -> bool {
+        self.list.iter().any(|problem| contains(path, &problem.field))
+    }
+
+    pub(super) fn line_of(&self, path: &str) -> u64 {
+        self.document.line_of(path)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn into_list(self) -> Vec<Problem> {
+        self.list
+    }
+}
+
+/// Whether the field at `outer` is, or contains, the one at `inner`.
+fn contains(outer: &str, inner: &str) -> bool {
+    !outer.is_empty()
+        && inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// A value as a message shows it.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("the boolean {value}"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text {:?}", text.chars().take(64).collect::<String>()),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+    }
+}

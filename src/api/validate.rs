@@ -1,0 +1,163 @@
+//! From the raw manifest to a policy: every check that needs more than one field's type, every default,
+//! every inheritance. A check that fails puts the default in place and goes on, so that all mistakes
+//! come out at once; the policy counts only if none did.
+
+mod activator;
+mod detectors;
+mod forms;
+mod take;
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use self::take::Take;
+use super::{
+    API_VERSION, Context, KIND, Manifest,
+    raw::{RawBreaker, RawResource, RawSpec},
+    report::{Report, describe},
+};
+use crate::decide::{
+    detect::{Detector, Rule},
+    policy::{Breaker, FloorRule, OnNoData, Policy},
+};
+
+/// Most breakers in one resource: each asks its source every few seconds.
+const MOST_BREAKERS: usize = 32;
+
+/// The policy, if nothing is wrong with it.
+pub(super) fn resource(raw: &RawResource, context: Context, report: &mut Report<'_>) -> Option<Manifest> {
+    identify(raw, report);
+    let (name, namespace) = metadata(raw.metadata.as_ref(), report);
+    let Some(spec) = &raw.spec else {
+        report.missing("spec");
+        return None;
+    };
+    let (policy, rules) = policy(spec, name, context, report);
+    report.is_empty().then(|| Manifest { namespace, policy, rules, line: report.line_of("") })
+}
+
+fn identify(raw: &RawResource, report: &mut Report<'_>) {
+    for (path, found, expected) in [("apiVersion", &raw.api_version, API_VERSION), ("kind", &raw.kind, KIND)]
+    {
+        match found {
+            None => report.missing(path),
+            Some(found) if found != expected => report.misfit(path, format!("is {found:?}")),
+            Some(_) => {}
+        }
+    }
+}
+
+fn metadata(metadata: Option<&Map<String, Value>>, report: &mut Report<'_>) -> (String, Option<String>) {
+    let mut text = |field: &str| {
+        let path = format!("metadata.{field}");
+        match metadata.and_then(|map| map.get(field)).filter(|value| !value.is_null() && *value != "") {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => {
+                report.misfit(&path, format!("is {}", describe(other)));
+                None
+            }
+            None => None,
+        }
+    };
+    let (name, namespace) = (text("name"), text("namespace"));
+    match &name {
+        None => report.missing("metadata.name"),
+        Some(name) if !forms::is_resource_name(name) => {
+            report.misfit("metadata.name", format!("is {name:?}, {} characters", name.chars().count()));
+        }
+        Some(_) => {}
+    }
+    if let Some(namespace) = namespace.as_ref().filter(|name| !forms::is_resource_name(name)) {
+        report.misfit("metadata.namespace", format!("is {namespace:?}"));
+    }
+    (name.unwrap_or_default(), namespace)
+}
+
+fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_>) -> (Policy, Vec<Rule>) {
+    let mut take = Take { report, path: "spec" };
+    let service = take.label("service", spec.service.as_deref());
+    let panic_threshold = take.percent("panicThreshold", spec.panic_threshold, 1);
+    let revert_if_no_better = take.seconds_if_set("revertIfNoBetter", spec.revert_if_no_better, 86_400.0);
+    let default_activator = activator::default(spec, report);
+    let (breakers, rules) = breakers(spec, context, report);
+    let sees_keepalives = rules.iter().any(|rule| is_new(&rule.detector));
+    let policy = Policy {
+        name,
+        service,
+        floor: FloorRule { min_available_count: 0, min_available_ratio: None },
+        breakers,
+        default_activator,
+        panic_threshold: panic_threshold.or(sees_keepalives.then_some(50)),
+        paused: spec.paused.unwrap_or(false),
+        dry_run: spec.dry_run.unwrap_or(false),
+        revert_if_no_better,
+    };
+    (policy, rules)
+}
+
+fn breakers(spec: &RawSpec, context: Context, report: &mut Report<'_>) -> (Vec<Breaker>, Vec<Rule>) {
+    let raw = spec.breakers.as_deref().unwrap_or_default();
+    match raw.len() {
+        0 if spec.breakers.is_none() => report.missing("spec.breakers"),
+        0 => report.misfit("spec.breakers", "is empty"),
+        1..=MOST_BREAKERS => {}
+        many => report.misfit("spec.breakers", format!("has {many} items")),
+    }
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let (mut breakers, mut rules) = (Vec::new(), Vec::new());
+    for (index, raw) in raw.iter().enumerate().take(MOST_BREAKERS) {
+        let path = format!("spec.breakers[{index}]");
+        if let Some(name) = raw.name.as_deref()
+            && let Some(first) = names.insert(name, index)
+        {
+            report.misfit(&format!("{path}.name"), format!("is {name:?}, as that of spec.breakers[{first}]"));
+        }
+        if let Some((breaker, rule)) = breaker(&path, raw, spec, context, report) {
+            breakers.push(breaker);
+            rules.push(rule);
+        }
+    }
+    (breakers, rules)
+}
+
+fn breaker(
+    path: &str,
+    raw: &RawBreaker,
+    spec: &RawSpec,
+    context: Context,
+    report: &mut Report<'_>,
+) -> Option<(Breaker, Rule)> {
+    let mut take = Take { report, path };
+    let name = take.label("name", raw.name.as_deref());
+    let every = take.seconds("evaluationPeriod", raw.evaluation_period, 5.0, (0.01, 86_400.0));
+    let floor = FloorRule {
+        min_available_count: raw.min_pods_available_count.unwrap_or(1),
+        min_available_ratio: take.percent("minPodsAvailableRatio", raw.min_pods_available_ratio, 0),
+    };
+    let min_coverage = take.percent("minCoveragePercent", raw.min_coverage_percent, 0).unwrap_or(50);
+    let on_no_data = take.word(
+        "onNoData",
+        raw.on_no_data.as_deref(),
+        &[("hold", OnNoData::Hold), ("restore", OnNoData::Restore)],
+        OnNoData::Hold,
+    );
+    let detector = detectors::resolve(path, raw, context, report);
+    let jitter = if detector.as_ref().is_some_and(is_new) { 0.1 } else { 0.0 };
+    let activator = activator::of_breaker(path, raw.activator.as_ref(), spec, jitter, report);
+    let breaker = Breaker {
+        name: name.clone(),
+        evaluation_period: every,
+        floor,
+        activator,
+        on_no_data,
+        min_coverage,
+        dry_run: raw.dry_run.unwrap_or(false),
+    };
+    Some((breaker, Rule { breaker: name, every, detector: detector? }))
+}
+
+/// Not one of the original's: those keep the original's behaviour where nothing is written.
+fn is_new(detector: &Detector) -> bool {
+    matches!(detector, Detector::Silence(_) | Detector::Payload(_) | Detector::Outlier(_))
+}

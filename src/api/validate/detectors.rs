@@ -1,0 +1,370 @@
+//! The one detector of a breaker: which it is, whether this process has it, and its own fields.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        Context, Detectors, Timing,
+        raw::{RawAuth, RawBreaker, RawContinuous, RawDiscrete, RawKeepalive, RawOutlier, RawSecretKey},
+        report::Report,
+    },
+    forms,
+    take::Take,
+};
+use crate::decide::detect::{
+    Auth, Consecutive, Custom, Detector, Deviation, Direction, Discrete, Good, Outlier, OutlierSource,
+    PayloadRule, Query, SecretKey, Silence, Values,
+};
+
+/// Most values in a list.
+const MOST_VALUES: usize = 64;
+const DIRECTIONS: &[(&str, Direction)] =
+    &[("high", Direction::High), ("low", Direction::Low), ("both", Direction::Both)];
+
+/// The detector of the breaker at `path`; `None` when it has none or several.
+pub(super) fn resolve(
+    path: &str,
+    raw: &RawBreaker,
+    context: Context,
+    report: &mut Report<'_>,
+) -> Option<Detector> {
+    exactly_one(path, raw, report)?;
+    stray(path, raw, report);
+    let source = Source::new(path, raw, report);
+    let detector = match raw {
+        RawBreaker { keepalive: Some(raw), .. } => {
+            keepalive(&format!("{path}.keepalive"), raw, context.timing, report)
+        }
+        RawBreaker { outlier: Some(raw), .. } => outlier(&format!("{path}.outlier"), raw, source, report),
+        RawBreaker { discrete_value_out_of_list: Some(raw), .. } => {
+            Some(discrete(&format!("{path}.discreteValueOutOfList"), raw, source, report))
+        }
+        RawBreaker { continuous_value_deviation: Some(deviation), .. } => {
+            let mut take = Take { report, path };
+            let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::Both);
+            Some(continuous(
+                &format!("{path}.continuousValueDeviation"),
+                deviation,
+                direction,
+                source,
+                report,
+            ))
+        }
+        RawBreaker { custom_service: Some(service), .. } => {
+            if !forms::is_custom_service(service) {
+                report.misfit(&format!("{path}.customService"), format!("is {service:?}"));
+            }
+            Some(Detector::Custom(Custom { service: service.clone(), timeout: source.timeout }))
+        }
+        _ => None,
+    }?;
+    if context.detectors == Detectors::Keepalives && !detector.sees_keepalives_only() {
+        let field = detector.field();
+        report.add(
+            &format!("{path}.{field}"),
+            format!("{field} needs a source beside keepalives, which this process does not have yet"),
+            "write keepalive, or outlier with a pointer, instead",
+        );
+    }
+    Some(detector)
+}
+
+fn exactly_one(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Option<()> {
+    let set: Vec<&str> = [
+        ("keepalive", raw.keepalive.is_some()),
+        ("outlier", raw.outlier.is_some()),
+        ("discreteValueOutOfList", raw.discrete_value_out_of_list.is_some()),
+        ("continuousValueDeviation", raw.continuous_value_deviation.is_some()),
+        ("customService", raw.custom_service.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(field, is_set)| is_set.then_some(field))
+    .collect();
+    match set[..] {
+        [_] => return Some(()),
+        // A misspelt or mistyped detector is what is wrong then.
+        [] if report.blames_inside(path) => {}
+        [] => report.add(
+            path,
+            "has no detector",
+            "write one of keepalive, outlier, discreteValueOutOfList, continuousValueDeviation, customService",
+        ),
+        [first, second, ..] => report.add(
+            &format!("{path}.{second}"),
+            format!("is a second detector beside {first}"),
+            "write it in a breaker of its own instead",
+        ),
+    }
+    None
+}
+
+/// Fields that say nothing beside this detector.
+fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
+    if raw.direction.is_some() && raw.continuous_value_deviation.is_none() {
+        let write = if raw.outlier.is_some() { "write it inside outlier instead" } else { "remove it" };
+        report.add(&format!("{path}.direction"), "belongs to continuousValueDeviation", write);
+    }
+    let by_query = raw.discrete_value_out_of_list.is_some()
+        || raw.continuous_value_deviation.is_some()
+        || raw.outlier.as_ref().is_some_and(|outlier| outlier.prom_ql.is_some());
+    if raw.auth.is_some() && !by_query {
+        report.add(&format!("{path}.auth"), "belongs to a detector that asks Prometheus", "remove it");
+    }
+}
+
+/// What all detectors with a source of their own share.
+struct Source {
+    timeout: Duration,
+    max_sample_age: Duration,
+    auth: Option<Auth>,
+}
+
+impl Source {
+    fn new(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Self {
+        let mut take = Take { report, path };
+        let timeout = take.seconds("timeout", raw.timeout, 5.0, (0.0, 300.0));
+        let max_sample_age = take.seconds("maxSampleAge", raw.max_sample_age, 60.0, (0.0, 86_400.0));
+        let auth = raw.auth.as_ref().and_then(|raw| auth(&format!("{path}.auth"), raw, report));
+        Self { timeout, max_sample_age, auth }
+    }
+
+    fn query(
+        self,
+        take: &mut Take<'_, '_>,
+        service: Option<&str>,
+        promql: Option<&str>,
+        pod_name_key: Option<&str>,
+    ) -> Query {
+        let Self { timeout, max_sample_age, auth } = self;
+        let written = take.required("prometheusService", service);
+        if service.is_some() && !forms::is_prometheus(&written) {
+            take.misfit("prometheusService", format!("is {written:?}"));
+        }
+        Query {
+            service: written,
+            promql: take.required("promQL", promql),
+            pod_name_key: take.required("podNamekey", pod_name_key),
+            max_sample_age,
+            timeout,
+            auth,
+        }
+    }
+}
+
+fn auth(path: &str, raw: &RawAuth, report: &mut Report<'_>) -> Option<Auth> {
+    let mut secret = |field: &str, raw: &RawSecretKey| {
+        let path = format!("{path}.{field}");
+        let mut take = Take { report: &mut *report, path: &path };
+        let name = take.required("name", raw.name.as_deref());
+        SecretKey { name, key: take.required("key", raw.key.as_deref()) }
+    };
+    match (&raw.bearer_secret, &raw.basic_secret) {
+        (Some(raw), None) => Some(Auth::Bearer(secret("bearerSecret", raw))),
+        (None, Some(raw)) => Some(Auth::Basic(secret("basicSecret", raw))),
+        (Some(_), Some(_)) => {
+            report.add(path, "has both bearerSecret and basicSecret", "write one of them");
+            None
+        }
+        (None, None) => {
+            report.misfit(path, "has neither bearerSecret nor basicSecret");
+            None
+        }
+    }
+}
+
+fn keepalive(
+    path: &str,
+    raw: &RawKeepalive,
+    timing: Option<Timing>,
+    report: &mut Report<'_>,
+) -> Option<Detector> {
+    let bounded = raw.min.is_some() || raw.max.is_some() || raw.one_of.is_some();
+    match (raw.silent_after, &raw.pointer) {
+        (Some(seconds), None) if !bounded => {
+            let mut take = Take { report, path };
+            let after = take.seconds("silentAfter", Some(seconds), 1.0, (0.0, 86_400.0));
+            silence_fits(&mut take, after, timing);
+            Some(Detector::Silence(Silence { after }))
+        }
+        (Some(_), _) => {
+            report.add(
+                path,
+                "has both silentAfter and a rule for the payload",
+                "write each in a breaker of its own instead",
+            );
+            None
+        }
+        (None, Some(pointer)) => payload(path, raw, pointer, report),
+        (None, None) if bounded => {
+            report.missing(&format!("{path}.pointer"));
+            None
+        }
+        (None, None) if report.blames_inside(path) => None,
+        (None, None) => {
+            report.misfit(path, "has no rule");
+            None
+        }
+    }
+}
+
+/// Silence is only seen before the TTL, and one late ping is no silence.
+fn silence_fits(take: &mut Take<'_, '_>, after: Duration, timing: Option<Timing>) {
+    let Some(Timing { ttl, ping_every }) = timing else { return };
+    let shown = after.as_secs_f64();
+    if after >= ttl {
+        take.misfit("silentAfter", format!("is {shown}, not below KONTROL_TTL of {} s", ttl.as_secs_f64()));
+    } else if after < ping_every * 2 {
+        let pings = (ping_every * 2).as_secs_f64();
+        take.misfit("silentAfter", format!("is {shown}, less than two pings of KONTROL_PING, {pings} s"));
+    }
+}
+
+fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_>) -> Option<Detector> {
+    let mut take = Take { report, path };
+    let pointer = pointer_at(&mut take, pointer);
+    let good = match (raw.min, raw.max, &raw.one_of) {
+        (None, None, Some(values)) => {
+            list_fits(&mut take, "oneOf", values.len());
+            Good::OneOf(values.clone())
+        }
+        (None, None, None) => {
+            take.report.add(path, "has a pointer and no bound", "write min, max or oneOf beside it");
+            return None;
+        }
+        (_, _, Some(_)) => {
+            let path = format!("{path}.oneOf");
+            take.report.add(&path, "stands beside min or max", "write one or the other");
+            return None;
+        }
+        (min, max, None) => {
+            if let (Some(min), Some(max)) = (min, max)
+                && min > max
+            {
+                let path = format!("{path}.min");
+                take.report.add(
+                    &path,
+                    format!("is {min}, above max of {max}"),
+                    "write a number up to max instead",
+                );
+            }
+            Good::Within { min, max }
+        }
+    };
+    Some(Detector::Payload(PayloadRule { pointer, good }))
+}
+
+fn outlier(path: &str, raw: &RawOutlier, source: Source, report: &mut Report<'_>) -> Option<Detector> {
+    let mut take = Take { report, path };
+    let queried = raw.prom_ql.is_some() || raw.prometheus_service.is_some() || raw.pod_name_key.is_some();
+    let source = match &raw.pointer {
+        Some(_) if queried => {
+            let path = format!("{path}.pointer");
+            take.report.add(&path, "stands beside a query to Prometheus", "write one or the other");
+            return None;
+        }
+        Some(pointer) => OutlierSource::Pointer(pointer_at(&mut take, pointer)),
+        None if queried => OutlierSource::Query(source.query(
+            &mut take,
+            raw.prometheus_service.as_deref(),
+            raw.prom_ql.as_deref(),
+            raw.pod_name_key.as_deref(),
+        )),
+        None if take.report.blames_inside(path) => return None,
+        None => {
+            take.report.misfit(path, "has no source of numbers");
+            return None;
+        }
+    };
+    let consecutive = consecutive(path, raw, take.report);
+    let mut take = Take { report, path };
+    let threshold = raw.threshold.unwrap_or(3.5);
+    if !(threshold > 0.0 && threshold <= 1000.0) {
+        take.misfit("threshold", format!("is {threshold}"));
+    }
+    Some(Detector::Outlier(Outlier {
+        source,
+        threshold,
+        min_peers: take.number("minPeers", raw.min_peers, 5, 3, u32::MAX),
+        min_deviation: take.number("minDeviation", raw.min_deviation, 0.0, 0.0, f64::MAX),
+        direction: take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::High),
+        consecutive,
+    }))
+}
+
+fn consecutive(outlier: &str, raw: &RawOutlier, report: &mut Report<'_>) -> Consecutive {
+    let raw = raw.consecutive.clone().unwrap_or_default();
+    let path = format!("{outlier}.consecutive");
+    let mut take = Take { report, path: &path };
+    let of = take.number("of", raw.of, 5, 1, 64);
+    Consecutive { of, bad: take.number("bad", raw.bad, of.min(3), 1, of) }
+}
+
+fn discrete(path: &str, raw: &RawDiscrete, source: Source, report: &mut Report<'_>) -> Detector {
+    let mut take = Take { report, path };
+    let query = source.query(
+        &mut take,
+        raw.prometheus_service.as_deref(),
+        raw.prom_ql.as_deref(),
+        raw.pod_name_key.as_deref(),
+    );
+    let key = take.required("key", raw.key.as_deref());
+    let good = raw.good_values.as_deref().filter(|values| !values.is_empty());
+    let bad = raw.bad_values.as_deref().filter(|values| !values.is_empty());
+    let values = match (good, bad) {
+        (Some(good), None) => {
+            list_fits(&mut take, "goodValues", good.len());
+            Values::Good(good.to_vec())
+        }
+        (None, Some(bad)) => {
+            list_fits(&mut take, "badValues", bad.len());
+            Values::Bad(bad.to_vec())
+        }
+        (Some(_), Some(_)) => {
+            let path = format!("{path}.badValues");
+            take.report.add(&path, "stands beside goodValues", "write one of the two lists");
+            Values::Good(Vec::new())
+        }
+        (None, None) => {
+            if !take.report.blames_inside(path) {
+                take.report.add(path, "has neither goodValues nor badValues", "write one of the two lists");
+            }
+            Values::Good(Vec::new())
+        }
+    };
+    let (tolerance, min_activity) = (raw.tolerance.unwrap_or(50), raw.min_activity.unwrap_or(2));
+    Detector::Discrete(Discrete { query, key, values, tolerance, min_activity })
+}
+
+fn continuous(
+    path: &str,
+    raw: &RawContinuous,
+    direction: Direction,
+    source: Source,
+    report: &mut Report<'_>,
+) -> Detector {
+    let mut take = Take { report, path };
+    let query = source.query(
+        &mut take,
+        raw.prometheus_service.as_deref(),
+        raw.prom_ql.as_deref(),
+        raw.pod_name_key.as_deref(),
+    );
+    let max_percent = raw.max_deviation_percent.unwrap_or(75.0);
+    if max_percent <= 0.0 {
+        take.misfit("maxDeviationPercent", format!("is {max_percent}"));
+    }
+    Detector::Deviation(Deviation { query, max_percent, direction })
+}
+
+fn pointer_at(take: &mut Take<'_, '_>, pointer: &str) -> String {
+    if !forms::is_pointer(pointer) {
+        take.misfit("pointer", format!("is {pointer:?}, which is no JSON pointer"));
+    }
+    take.text("pointer", pointer)
+}
+
+fn list_fits(take: &mut Take<'_, '_>, field: &str, length: usize) {
+    if !(1..=MOST_VALUES).contains(&length) {
+        take.misfit(field, format!("has {length} items"));
+    }
+}

@@ -1,0 +1,100 @@
+//! The forms of texts: names, addresses, pointers.
+
+/// The longest text of any field.
+pub(super) const LONGEST_TEXT: usize = 4096;
+
+/// DNS-1035: a letter first, then a-z, 0-9 and -, no - at the end, at most 63 characters.
+pub(super) fn is_label(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.ends_with('-')
+}
+
+/// A resource's name that also fits into a label: DNS-1123, with dots, at most 63 characters.
+pub(super) fn is_resource_name(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 63 && text.split('.').all(part)
+}
+
+/// RFC 6901: empty, or `/` before each step; `~` only as `~0` and `~1`.
+pub(super) fn is_pointer(text: &str) -> bool {
+    let escaped = |step: &str| step.starts_with(['0', '1']);
+    (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(escaped)
+}
+
+/// host:port, with or without a scheme.
+pub(super) fn is_prometheus(text: &str) -> bool {
+    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match authority {
+        Some(authority) => {
+            let authority = authority.strip_suffix('/').unwrap_or(authority);
+            is_authority(authority, false)
+        }
+        None => is_authority(text, true),
+    }
+}
+
+/// host[:port][/path].
+pub(super) fn is_custom_service(text: &str) -> bool {
+    let (authority, path) = text.split_once('/').unwrap_or((text, ""));
+    is_authority(authority, false) && path.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn is_authority(text: &str, needs_port: bool) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let port_fits = port.map_or(!needs_port, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let host_fits = !host.is_empty()
+        && host.len() <= 253
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    host_fits && port_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(fits: fn(&str) -> bool, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(fits(text), "{text:?} is good");
+        }
+        for text in bad {
+            assert!(!fits(text), "{text:?} is bad");
+        }
+    }
+
+    #[test]
+    fn labels_are_dns_1035() {
+        let (longest, longer) = ("a".repeat(63), "a".repeat(64));
+        all(is_label, &["a", "web-1", &longest], &["", "1a", "-a", "a-", "A", "a.b", "a_b", "é", &longer]);
+    }
+
+    #[test]
+    fn resource_names_may_have_dots_and_start_with_a_digit() {
+        let longer = "a".repeat(64);
+        all(is_resource_name, &["web", "1.web-2"], &["", ".", "a..b", "a-.b", "Web", &longer]);
+    }
+
+    #[test]
+    fn pointers_are_rfc_6901() {
+        all(is_pointer, &["", "/", "/a/0", "/a~0b~1", "/ü"], &["a", "/a~", "/a~2", "#/a"]);
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        all(
+            is_prometheus,
+            &["prometheus:9090", "prom.mon.svc:80", "https://prom.example", "http://p:9/"],
+            &["", "prometheus", ":9090", "p:0", "p:65536", "p:x", "ftp://p:9", "http://p:9/graph", "a b:1"],
+        );
+        all(is_custom_service, &["d", "d:80", "d:80/a/b?c=d", "d/x"], &["", "/x", "d:0/x", "d d", "d/a b"]);
+    }
+}

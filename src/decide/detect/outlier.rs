@@ -1,0 +1,209 @@
+//! Who is unlike the others: distance from the fleet's median, measured in its own spread.
+//!
+//! Median and MAD (the median distance from the median) do not move for a few bad pods, and they do
+//! move with the fleet: when all pods get slower together nobody stands out, so a fault of a shared
+//! dependency withholds nobody. Only pods in traffic set the standard, as long as enough are left:
+//! what a withheld pod reports says little about those that work.
+
+use super::{
+    Direction, Outlier,
+    payload::{Sample, beyond},
+};
+use crate::decide::verdict::{Evidence, Judgement};
+
+/// Makes the MAD of normal noise its standard deviation.
+const SCALE: f64 = 1.4826;
+
+/// One pod against its peers, once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Look {
+    /// It has a number, and so have enough others.
+    Measured {
+        /// Too far from the median, on a side that is bad.
+        beyond: bool,
+        /// 0..1; 0 when it is not too far.
+        severity: f64,
+        /// In numbers.
+        evidence: Evidence,
+    },
+    /// It cannot be judged.
+    Unjudged(Judgement),
+}
+
+/// What is usual in the fleet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Standard {
+    median: f64,
+    /// The distance from the median that is too far.
+    limit: f64,
+}
+
+/// Compares each pod with the fleet; the answers are in the order of the samples.
+#[must_use]
+pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<Look> {
+    let standard = standard(rule, samples);
+    let look = |sample: &Sample| match (*sample, standard) {
+        (Sample::Number { value, .. }, Some(standard)) => measure(rule, standard, value),
+        (Sample::Number { .. }, None) | (Sample::Missing, _) => Look::Unjudged(Judgement::NoData),
+        (Sample::Old, _) => Look::Unjudged(Judgement::Stale),
+        (Sample::NotANumber, _) => Look::Unjudged(Judgement::Error),
+    };
+    samples.iter().map(look).collect()
+}
+
+/// `None`: too few numbers, or no spread to measure with.
+fn standard(rule: &Outlier, samples: &[Sample]) -> Option<Standard> {
+    let numbers = |of_all: bool| -> Vec<f64> {
+        let number = |sample: &Sample| match *sample {
+            Sample::Number { value, withheld } if of_all || !withheld => Some(value),
+            _ => None,
+        };
+        samples.iter().filter_map(number).collect()
+    };
+    let enough = |values: &Vec<f64>| !values.is_empty() && values.len() >= rule.min_peers as usize;
+    let mut values = Some(numbers(false)).filter(enough).or_else(|| Some(numbers(true)).filter(enough))?;
+    let median = median(&mut values)?;
+    let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+    let limit = (rule.threshold * SCALE * self::median(&mut distances)?).max(rule.min_deviation);
+    // More than half are equal and nobody said which distance matters: any speck of dust would stand out.
+    (limit > 0.0 && limit.is_finite()).then_some(Standard { median, limit })
+}
+
+fn measure(rule: &Outlier, Standard { median, limit }: Standard, value: f64) -> Look {
+    let (above, below) = (value - median > limit, median - value > limit);
+    let is_beyond = match rule.direction {
+        Direction::High => above,
+        Direction::Low => below,
+        Direction::Both => above || below,
+    };
+    let side = match rule.direction {
+        Direction::High => limit,
+        Direction::Low => -limit,
+        Direction::Both => limit.copysign(value - median),
+    };
+    let severity = if is_beyond { beyond((value - median).abs(), limit) } else { 0.0 };
+    let evidence = Evidence {
+        rule: "outlier".into(),
+        value: Some(value),
+        threshold: Some(median + side),
+        median: Some(median),
+        note: None,
+    };
+    Look::Measured { beyond: is_beyond, severity, evidence }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(values: &mut [f64]) -> Option<f64> {
+    let middle = values.len() / 2;
+    let even = values.len().is_multiple_of(2);
+    let (lower, &mut upper, _) =
+        (!values.is_empty()).then(|| values.select_nth_unstable_by(middle, f64::total_cmp))?;
+    if !even {
+        return Some(upper);
+    }
+    let below = lower.iter().copied().max_by(f64::total_cmp)?;
+    Some(below / 2.0 + upper / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::detect::{Consecutive, OutlierSource};
+
+    fn rule() -> Outlier {
+        Outlier {
+            source: OutlierSource::Pointer("/x".into()),
+            threshold: 3.5,
+            min_peers: 5,
+            min_deviation: 0.0,
+            direction: Direction::High,
+            consecutive: Consecutive { of: 1, bad: 1 },
+        }
+    }
+
+    fn numbers(values: &[f64]) -> Vec<Sample> {
+        values.iter().map(|&value| Sample::Number { value, withheld: false }).collect()
+    }
+
+    /// `B` beyond, `.` within, `?` unjudged.
+    fn verdicts(rule: &Outlier, samples: &[Sample]) -> String {
+        let letter = |look| match look {
+            Look::Measured { beyond: true, .. } => 'B',
+            Look::Measured { beyond: false, .. } => '.',
+            Look::Unjudged(_) => '?',
+        };
+        judge(rule, samples).into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&mut []), None);
+        assert_eq!(median(&mut [3.0]), Some(3.0));
+        assert_eq!(median(&mut [9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), Some(2.5));
+        assert_eq!(median(&mut [f64::MAX, f64::MAX]), Some(f64::MAX));
+    }
+
+    #[test]
+    fn the_pod_far_above_its_peers_stands_out_with_the_numbers_to_prove_it() {
+        let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
+        assert_eq!(verdicts(&rule(), &samples), ".....B");
+        // Median 10.25, distances 0.25 0.75 1.25 0.25 0.75 19.75: MAD 0.75, limit 3.5 x 1.4826 x 0.75.
+        let Look::Measured { severity, evidence, .. } = judge(&rule(), &samples).remove(5) else { panic!() };
+        assert_eq!((evidence.median, evidence.value), (Some(10.25), Some(30.0)));
+        assert!((evidence.threshold.unwrap() - (10.25 + 3.891_825)).abs() < 1e-9, "{evidence:?}");
+        assert!(severity > 0.7 && severity < 1.0);
+    }
+
+    #[test]
+    fn direction_says_which_side_is_bad() {
+        let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0, -5.0]);
+        assert_eq!(verdicts(&rule(), &samples), ".....B.");
+        assert_eq!(verdicts(&Outlier { direction: Direction::Low, ..rule() }, &samples), "......B");
+        assert_eq!(verdicts(&Outlier { direction: Direction::Both, ..rule() }, &samples), ".....BB");
+    }
+
+    #[test]
+    fn too_few_peers_give_no_verdict_and_missing_values_are_no_peers() {
+        let mut samples = numbers(&[10.0, 11.0, 9.0, 30.0]);
+        assert_eq!(verdicts(&rule(), &samples), "????");
+        samples.extend([Sample::Missing, Sample::Old, Sample::NotANumber]);
+        let judgements: Vec<_> = judge(&rule(), &samples).into_iter().skip(4).collect();
+        let expected = [Judgement::NoData, Judgement::Stale, Judgement::Error].map(Look::Unjudged);
+        assert_eq!(judgements, expected);
+        samples.extend(numbers(&[10.0]));
+        assert_eq!(verdicts(&rule(), &samples), "...B???.");
+    }
+
+    #[test]
+    fn when_more_than_half_are_equal_only_min_deviation_can_tell() {
+        let samples = numbers(&[0.0, 0.0, 0.0, 0.0, 0.001, 0.5]);
+        assert_eq!(verdicts(&rule(), &samples), "??????");
+        assert_eq!(verdicts(&Outlier { min_deviation: 0.1, ..rule() }, &samples), ".....B");
+    }
+
+    #[test]
+    fn a_distance_below_min_deviation_never_matters() {
+        let samples = numbers(&[10.0, 10.1, 9.9, 10.05, 9.95, 12.0]);
+        assert_eq!(verdicts(&rule(), &samples), ".....B");
+        assert_eq!(verdicts(&Outlier { min_deviation: 5.0, ..rule() }, &samples), "......");
+    }
+
+    #[test]
+    fn withheld_pods_do_not_set_the_standard_while_enough_others_do() {
+        let idle = |value| Sample::Number { value, withheld: true };
+        let mut samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5]);
+        samples.extend([idle(0.0); 6]);
+        samples.push(idle(40.0));
+        assert_eq!(verdicts(&rule(), &samples), "...........B");
+        let mut few = numbers(&[10.0, 11.0, 9.0, 10.5]);
+        few.extend([idle(9.5), idle(40.0)]);
+        assert_eq!(verdicts(&rule(), &few), ".....B", "all together are enough");
+    }
+
+    #[test]
+    fn numbers_at_the_edge_of_what_a_number_can_be_give_no_verdict_rather_than_nonsense() {
+        let samples = numbers(&[f64::MAX, f64::MIN, 0.0, 1.0, f64::MAX]);
+        assert!(!verdicts(&rule(), &samples).contains('B'));
+    }
+}

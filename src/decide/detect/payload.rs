@@ -1,0 +1,248 @@
+//! What a keepalive tells by itself: that it came, and what its payload says.
+
+use serde_json::Value;
+
+use super::{Good, Observation, PayloadRule, Silence, Status};
+use crate::decide::verdict::{Evidence, Judgement};
+
+/// What a pod contributes to a comparison with its peers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// A finite number.
+    Number {
+        /// It.
+        value: f64,
+        /// The pod gets no traffic at the moment.
+        withheld: bool,
+    },
+    /// Nothing there.
+    Missing,
+    /// The pod has been silent for longer than its TTL.
+    Old,
+    /// Something that is no number.
+    NotANumber,
+}
+
+/// Judges by the age of the last keepalive; one that expired is bad whatever its age.
+#[must_use]
+pub fn silence(rule: &Silence, pod: &Observation) -> Judgement {
+    if pod.age <= rule.after && pod.status != Status::Expired {
+        return Judgement::Good;
+    }
+    let (age, after) = (pod.age.as_secs_f64(), rule.after.as_secs_f64());
+    Judgement::Bad {
+        severity: beyond(age, after),
+        evidence: Evidence {
+            rule: "keepalive.silentAfter".into(),
+            value: Some(age),
+            threshold: Some(after),
+            ..Evidence::default()
+        },
+    }
+}
+
+/// Judges by the value at the pointer.
+#[must_use]
+pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
+    if pod.status == Status::Expired {
+        return Judgement::Stale;
+    }
+    let value = match pod.payload.pointer(&rule.pointer) {
+        None | Some(Value::Null) => return absent(rule),
+        Some(Value::String(text)) if text.is_empty() && rule.pointer.is_empty() => return Judgement::NoData,
+        Some(value) => value,
+    };
+    match &rule.good {
+        Good::Within { min, max } => match value.as_f64().filter(|number| number.is_finite()) {
+            Some(number) => within(rule, number, *min, *max),
+            None => Judgement::Error,
+        },
+        Good::OneOf(good) => one_of(rule, value, good),
+    }
+}
+
+/// The number of each pod at the pointer, in the order of `pods`.
+#[must_use]
+pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
+    let sample = |pod: &&Observation| match pod.payload.pointer(pointer) {
+        _ if pod.status == Status::Expired => Sample::Old,
+        None | Some(Value::Null) => Sample::Missing,
+        Some(Value::String(text)) if text.is_empty() && pointer.is_empty() => Sample::Missing,
+        Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
+            Some(value) => Sample::Number { value, withheld: pod.withheld },
+            None => Sample::NotANumber,
+        },
+    };
+    pods.iter().map(sample).collect()
+}
+
+/// How far `value` is beyond `limit`, as a share: 0 at the limit, towards 1 far away.
+#[must_use]
+pub fn beyond(value: f64, limit: f64) -> f64 {
+    let far = (value - limit).abs();
+    let share = far / (limit.abs() + far);
+    if share.is_finite() { share } else { 0.0 }
+}
+
+/// Nothing at the pointer is no data, unless `null` is one of the good values.
+fn absent(rule: &PayloadRule) -> Judgement {
+    match &rule.good {
+        Good::OneOf(good) if good.contains(&Value::Null) => Judgement::Good,
+        _ => Judgement::NoData,
+    }
+}
+
+fn within(rule: &PayloadRule, number: f64, min: Option<f64>, max: Option<f64>) -> Judgement {
+    let crossed = min
+        .filter(|min| number < *min)
+        .map(|min| ("min", min))
+        .or(max.filter(|max| number > *max).map(|max| ("max", max)));
+    let Some((end, limit)) = crossed else { return Judgement::Good };
+    Judgement::Bad {
+        severity: beyond(number, limit),
+        evidence: Evidence {
+            rule: format!("keepalive.{end} of {:?}", rule.pointer),
+            value: Some(number),
+            threshold: Some(limit),
+            ..Evidence::default()
+        },
+    }
+}
+
+fn one_of(rule: &PayloadRule, value: &Value, good: &[Value]) -> Judgement {
+    if good.iter().any(|item| same(item, value)) {
+        return Judgement::Good;
+    }
+    if !good.iter().any(|item| std::mem::discriminant(item) == std::mem::discriminant(value)) {
+        return Judgement::Error;
+    }
+    Judgement::Bad {
+        severity: 1.0,
+        evidence: Evidence {
+            rule: format!("keepalive.oneOf of {:?}", rule.pointer),
+            value: value.as_f64(),
+            note: Some(format!("found {}", brief(value))),
+            ..Evidence::default()
+        },
+    }
+}
+
+/// Equal as people read them: 1 and 1.0 are the same number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// The value as JSON, cut to a length that fits a reason.
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 64 { text } else { text.chars().take(61).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(payload: Value) -> Observation {
+        Observation {
+            uid: "u".into(),
+            id: "web-1".into(),
+            age: Duration::from_secs(1),
+            status: Status::Live,
+            withheld: false,
+            payload: Arc::new(payload),
+        }
+    }
+
+    fn rule(pointer: &str, good: Good) -> PayloadRule {
+        PayloadRule { pointer: pointer.into(), good }
+    }
+
+    fn evidence(judgement: Judgement) -> (f64, Evidence) {
+        match judgement {
+            Judgement::Bad { severity, evidence } => (severity, evidence),
+            other => panic!("not bad: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_pod_is_silent_only_beyond_the_limit() {
+        let rule = Silence { after: Duration::from_secs(10) };
+        let mut observed = pod(json!(""));
+        observed.age = Duration::from_secs(10);
+        assert_eq!(silence(&rule, &observed), Judgement::Good);
+        observed.age = Duration::from_millis(10_001);
+        let (slight, found) = evidence(silence(&rule, &observed));
+        assert_eq!((found.value, found.threshold), (Some(10.001), Some(10.0)));
+        observed.age = Duration::from_secs(60);
+        assert!(evidence(silence(&rule, &observed)).0 > slight, "longer silence is worse");
+    }
+
+    #[test]
+    fn an_expired_pod_is_silent_whatever_its_age_and_its_payload_is_stale() {
+        let mut observed = pod(json!({"errors": 1.0}));
+        observed.status = Status::Expired;
+        evidence(silence(&Silence { after: Duration::from_secs(10) }, &observed));
+        let within = rule("/errors", Good::Within { min: None, max: Some(0.1) });
+        assert_eq!(bounds(&within, &observed), Judgement::Stale);
+        assert_eq!(samples("/errors", &[&observed]), [Sample::Old]);
+    }
+
+    #[test]
+    fn both_ends_of_a_range_are_good_and_beyond_them_is_bad() {
+        let within = rule("/load", Good::Within { min: Some(-1.0), max: Some(2.0) });
+        for good in [json!(-1), json!(0), json!(2.0)] {
+            assert_eq!(bounds(&within, &pod(json!({"load": good}))), Judgement::Good);
+        }
+        let (_, low) = evidence(bounds(&within, &pod(json!({"load": -1.5}))));
+        assert_eq!((low.value, low.threshold), (Some(-1.5), Some(-1.0)));
+        assert_eq!(low.rule, "keepalive.min of \"/load\"");
+        let (near, high) = evidence(bounds(&within, &pod(json!({"load": 2.5}))));
+        assert_eq!((high.value, high.threshold), (Some(2.5), Some(2.0)));
+        let (far, _) = evidence(bounds(&within, &pod(json!({"load": 50}))));
+        assert!(far > near && far < 1.0);
+    }
+
+    #[test]
+    fn a_missing_value_is_no_data_and_another_type_is_an_error() {
+        let within = rule("/load", Good::Within { min: None, max: Some(2.0) });
+        for missing in [json!({}), json!(""), json!(null), json!({"load": null}), json!(7)] {
+            assert_eq!(bounds(&within, &pod(missing.clone())), Judgement::NoData, "{missing}");
+        }
+        for odd in [json!("NaN"), json!("3"), json!(true), json!([3]), json!({"a": 3})] {
+            assert_eq!(bounds(&within, &pod(json!({"load": odd}))), Judgement::Error, "{odd}");
+        }
+    }
+
+    #[test]
+    fn one_of_compares_as_people_read_and_names_what_it_found() {
+        let states = rule("/state", Good::OneOf(vec![json!("up"), json!(1)]));
+        assert_eq!(bounds(&states, &pod(json!({"state": "up"}))), Judgement::Good);
+        assert_eq!(bounds(&states, &pod(json!({"state": 1.0}))), Judgement::Good);
+        let (severity, found) = evidence(bounds(&states, &pod(json!({"state": "x".repeat(500)}))));
+        assert_eq!(severity, 1.0);
+        assert!(found.note.is_some_and(|note| note.starts_with("found \"xxx") && note.len() < 80));
+        assert_eq!(bounds(&states, &pod(json!({"state": true}))), Judgement::Error);
+        assert_eq!(bounds(&states, &pod(json!({}))), Judgement::NoData);
+    }
+
+    #[test]
+    fn the_empty_pointer_is_the_whole_payload_and_no_payload_is_no_data() {
+        let within = rule("", Good::Within { min: None, max: Some(2.0) });
+        assert_eq!(bounds(&within, &pod(json!(1))), Judgement::Good);
+        assert_eq!(bounds(&within, &pod(json!(""))), Judgement::NoData);
+        evidence(bounds(&within, &pod(json!(3))));
+    }
+
+    #[test]
+    fn pointers_follow_rfc_6901() {
+        let within = rule("/a~1b/m~0n/1", Good::Within { min: None, max: Some(2.0) });
+        assert_eq!(bounds(&within, &pod(json!({"a/b": {"m~n": [9, 1]}}))), Judgement::Good);
+    }
+}

@@ -1,0 +1,75 @@
+//! `$FLEET_FILE`: what the master knows of each pod beyond its keepalive, as a callback reads it.
+//!
+//! It stands outside the digest, because ages change with every ping and a change of the digest runs
+//! the callback. It is where `kubervisor breaker` sees silence, and what was carried out of what it
+//! asked for.
+
+use serde::{Deserialize, Serialize};
+
+use super::{detect::Status, fleet::Traffic, key::Key, time::Timestamp};
+
+/// One pod: a row of the JSON array in `$FLEET_FILE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetRow {
+    /// The pod's name, as in `PODS`.
+    pub id: String,
+    /// Its key, as in `PODS`.
+    pub key: Key,
+    /// Its role.
+    #[serde(default)]
+    pub role: String,
+    /// The process that speaks for it; clients of old send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// Seconds since its last keepalive.
+    pub age: f64,
+    /// Whether it is there.
+    pub status: Status,
+    /// What its traffic switch says.
+    pub traffic: Traffic,
+    /// The breaker or callback that withheld it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// When it was withheld, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_at: Option<Timestamp>,
+    /// How often it was withheld.
+    #[serde(default)]
+    pub retry_count: u32,
+    /// What was last said about it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+}
+
+impl FleetRow {
+    /// The pod gets no traffic because of us.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        matches!(self.traffic, Traffic::No | Traffic::Pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_back_as_it_was_written_and_its_names_do_not_drift() {
+        let row = json!({"id": "web-1", "key": "2T3m2n", "role": "web", "nonce": "00ff", "age": 1.5,
+            "status": "live", "traffic": "no", "breaker": "errors", "breakAt": 1_700_000_000_000_i64,
+            "retryCount": 2, "verdict": "outlier, value 3"});
+        let read: FleetRow = serde_json::from_value(row.clone()).unwrap();
+        assert!(read.is_withheld());
+        assert_eq!(serde_json::to_value(&read).unwrap(), row);
+    }
+
+    #[test]
+    fn a_row_needs_only_what_every_pod_has() {
+        let row = json!({"id": "a", "key": "1", "age": 0.0, "status": "down", "traffic": "yes"});
+        let read: FleetRow = serde_json::from_value(row).unwrap();
+        assert_eq!((read.retry_count, read.break_at, read.is_withheld()), (0, None, false));
+    }
+}

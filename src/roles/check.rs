@@ -1,0 +1,70 @@
+//! `kubervisor check`: what is wrong with a manifest, before anything runs with it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    api::{self, Context, Detectors, Manifest, Problem, Problems},
+    exit::Exit,
+};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Manifests and policies, YAML or JSON.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Checks every file; a line for each good `KubervisorService` on stdout, one for each mistake on stderr.
+///
+/// # Errors
+/// 2 when any file has a mistake.
+pub async fn run(args: Args) -> Result<(), Exit> {
+    let mut bad = 0;
+    let mut seen = BTreeMap::new();
+    for path in &args.files {
+        let file = path.display().to_string();
+        match api::load_all(path, CONTEXT).and_then(|manifests| unique(&file, manifests, &mut seen)) {
+            Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+            Err(problems) => {
+                bad += 1;
+                eprintln!("{problems}");
+            }
+        }
+    }
+    match (bad, args.files.len()) {
+        (0, _) => Ok(()),
+        (_, 1) => Err(Exit::Usage("the file has mistakes".to_owned())),
+        (_, all) => Err(Exit::Usage(format!("{bad} of {all} files have mistakes"))),
+    }
+}
+
+/// A manifest is checked for any process, with any times.
+const CONTEXT: Context = Context { detectors: Detectors::All, timing: None };
+
+/// One resource is written once, in whichever file.
+fn unique(
+    file: &str,
+    manifests: Vec<Manifest>,
+    seen: &mut BTreeMap<(Option<String>, String), String>,
+) -> Result<Vec<String>, Problems> {
+    let (mut lines, mut list) = (Vec::new(), Vec::new());
+    for Manifest { namespace, policy, line, .. } in manifests {
+        let breakers = policy.breakers.len();
+        let name = policy.name;
+        lines.push(format!(
+            "{file}:{line}: KubervisorService {}{name}: {breakers} breaker{}, good",
+            namespace.iter().map(|namespace| format!("{namespace}/")).collect::<String>(),
+            if breakers == 1 { "" } else { "s" },
+        ));
+        if let Some(first) = seen.insert((namespace, name.clone()), format!("{file}:{line}")) {
+            list.push(Problem {
+                line,
+                field: "metadata.name".to_owned(),
+                what: format!("is {name:?}, as that of the one at {first}"),
+                write: "write another name instead".to_owned(),
+            });
+        }
+    }
+    if list.is_empty() { Ok(lines) } else { Err(Problems { file: file.to_owned(), list }) }
+}
