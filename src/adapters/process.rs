@@ -13,8 +13,10 @@
 //! What a command did to the rest of the world before it was killed.
 
 mod census;
+mod child;
 mod drain;
 mod errors;
+mod image;
 mod spawn;
 mod tree;
 mod user;
@@ -164,7 +166,7 @@ pub async fn run(job: Job, cancel: CancellationToken) -> Result<Finished, Proces
     let spawned = spawn::spawn(&job).await?;
     let failed = |source| ProcessError::sort(job.name, source);
     let tree = Tree::watch(spawned.root).map_err(failed)?;
-    let pipes = Pipes::new(spawned.stdin, spawned.stdout, spawned.stderr).map_err(failed)?;
+    let pipes = Pipes::new(spawned.ends).map_err(failed)?;
     let (mut kept, mut log) = (Kept::new(job.stdout_limit), Log::new(job.name));
     let ended = {
         let mut pump = pin!(pipes.pump(job.stdin, &mut kept, &mut log).fuse());

@@ -40,6 +40,8 @@ async fn a_named_user_has_its_own_rights_only() {
     let (uid, gid) = (uid.to_string(), user.gid.to_string());
     assert_eq!(lines[..5], [&uid, &uid, &gid, "0000000000000000", home.as_str()]);
     assert_eq!(lines[5], "Permission denied");
+    let dumpable = rustix::process::dumpable_behavior().unwrap();
+    assert_eq!(dumpable, rustix::process::DumpableBehavior::Dumpable, "the child's new user was noted on us");
 }
 
 #[tokio::test]

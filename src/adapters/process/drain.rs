@@ -1,11 +1,6 @@
 //! A job's three pipes: fed and drained at the same time, and whatever it writes, only so much is kept.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    process::{ChildStderr, ChildStdin, ChildStdout},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -13,6 +8,8 @@ use tokio::{
     net::unix::pipe::{Receiver, Sender},
     time::Instant,
 };
+
+use super::spawn::Ends;
 
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;
@@ -29,31 +26,26 @@ const COMPLAINT_LIMIT: usize = 300;
 
 /// Our ends of the pipes, as the runtime reads them.
 pub(super) struct Pipes {
-    stdin: Option<Sender>,
-    stdout: Option<Receiver>,
-    stderr: Option<Receiver>,
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
 }
 
 impl Pipes {
-    pub(super) fn new(
-        stdin: Option<ChildStdin>,
-        stdout: Option<ChildStdout>,
-        stderr: Option<ChildStderr>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(ends: Ends) -> io::Result<Self> {
         Ok(Self {
-            stdin: stdin.map(|pipe| Sender::from_owned_fd(OwnedFd::from(pipe))).transpose()?,
-            stdout: stdout.map(|pipe| Receiver::from_owned_fd(OwnedFd::from(pipe))).transpose()?,
-            stderr: stderr.map(|pipe| Receiver::from_owned_fd(OwnedFd::from(pipe))).transpose()?,
+            stdin: Sender::from_owned_fd(ends.stdin)?,
+            stdout: Receiver::from_owned_fd(ends.stdout)?,
+            stderr: Receiver::from_owned_fd(ends.stderr)?,
         })
     }
 
     /// Feeds and drains until all of them are closed. May be dropped at any time: what was read is in `kept` and `log`.
     pub(super) async fn pump(self, input: Bytes, kept: &mut Kept, log: &mut Log) {
         let feed = async {
-            if let Some(mut pipe) = self.stdin {
-                // A command that does not read its input closes the pipe: that is its business.
-                let _ = pipe.write_all(&input).await;
-            }
+            let mut pipe = self.stdin;
+            // A command that does not read its input closes the pipe: that is its business.
+            let _ = pipe.write_all(&input).await;
         };
         let keep = drain(self.stdout, |chunk| kept.take(chunk));
         let tell = drain(self.stderr, |chunk| log.take(chunk));
@@ -61,8 +53,7 @@ impl Pipes {
     }
 }
 
-async fn drain(pipe: Option<Receiver>, mut sink: impl FnMut(&[u8])) {
-    let Some(mut pipe) = pipe else { return };
+async fn drain(mut pipe: Receiver, mut sink: impl FnMut(&[u8])) {
     let mut chunk = Vec::new();
     loop {
         chunk.clear();

@@ -1,14 +1,14 @@
 //! Starts a job's main child, from one thread that never ends.
 //!
-//! `PR_SET_PDEATHSIG` fires when the *thread* that forked ends, and the runtime's blocking threads end
-//! when they are idle; so all jobs are started by one thread of their own. Fork and exec also block for
-//! about a millisecond, which is no business of a runtime thread's.
+//! `PR_SET_PDEATHSIG` fires when the *thread* that made the child ends, and the runtime's blocking threads
+//! end when they are idle; so all jobs are started by one thread of their own. It also waits until the child
+//! has become its program, which is no business of a runtime thread's.
 
 use std::{
+    ffi::CString,
     io,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::Path,
-    process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         OnceLock,
         mpsc::{self, Sender},
@@ -16,50 +16,52 @@ use std::{
     thread,
 };
 
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use rustix::{
-    fs::Mode,
-    io::Errno,
+    io::{Errno, fcntl_dupfd_cloexec},
+    pipe::{PipeFlags, pipe_with},
     process::{
-        Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid, getpid, getppid, getrlimit, pidfd_open,
-        set_parent_process_death_signal, setrlimit, setsid, umask,
+        DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, dumpable_behavior, kill_process_group,
+        pidfd_open, set_dumpable_behavior, waitpid,
     },
-    thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 use tokio::sync::oneshot;
 
 use super::{
-    Job, Limits, ProcessError,
+    Job, ProcessError,
+    child::{Failure, Preparation, become_image},
+    image::{self, Image},
     tree::{self, Root},
-    user::{self, Account},
+    user,
 };
-use crate::config::CommandLine;
-
-/// Where programs are looked for when the environment is cleared.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Never given to others, whatever our own mask is: a callback's files are not world-writable.
-const MASK: u32 = 0o022;
 
 /// A started job: the root of its tree, and our ends of its pipes.
 pub(super) struct Spawned {
     pub(super) root: Root,
-    pub(super) stdin: Option<ChildStdin>,
-    pub(super) stdout: Option<ChildStdout>,
-    pub(super) stderr: Option<ChildStderr>,
+    pub(super) ends: Ends,
+}
+
+/// Our ends of a job's pipes.
+pub(super) struct Ends {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
 }
 
 /// Starts `job`. A caller that goes away meanwhile leaves nothing behind: the answer kills what it holds when dropped.
 pub(super) async fn spawn(job: &Job) -> Result<Spawned, ProcessError> {
-    let program = program(&job.command);
-    let account = user::resolve(&job.user)?;
-    if let Some(directory) = &job.directory {
-        enterable(directory, program)?;
-    }
-    let marker = tree::new_marker();
-    let command = command(job, account.as_ref(), &marker);
-    let (answer, started) = oneshot::channel();
+    let program = image::program(&job.command);
     let failed = |source| ProcessError::sort(program, source);
-    starter().map_err(failed)?.send(Order { command, marker, answer }).map_err(|_| failed(gone()))?;
+    let account = user::resolve(&job.user)?;
+    let directory = job.directory.as_deref().map(|directory| enterable(directory, program)).transpose()?;
+    let marker = tree::new_marker();
+    let image = Image::new(job, account.as_ref(), &marker).map_err(|nul| failed(nul.into()))?;
+    let preparation = Preparation::new(job, account.as_ref(), directory);
+    let (answer, started) = oneshot::channel();
+    starter()
+        .map_err(failed)?
+        .send(Order { preparation, image, marker, answer })
+        .map_err(|_| failed(gone()))?;
     started.await.map_err(|_| failed(gone()))?.map_err(failed)
 }
 
@@ -67,17 +69,10 @@ fn gone() -> io::Error {
     io::Error::other("the thread that starts processes is gone")
 }
 
-fn program(command: &CommandLine) -> &str {
-    match command {
-        CommandLine::Words(words) => words.first().map_or("", String::as_str),
-        CommandLine::Shell(_) => "/bin/sh",
-    }
-}
-
-/// A missing directory and a missing program are the same error number after the fork, so look before.
-fn enterable(directory: &Path, program: &str) -> Result<(), ProcessError> {
+/// A missing directory and a missing program are the same error number in the child, so look before.
+fn enterable(directory: &Path, program: &str) -> Result<CString, ProcessError> {
     match directory.metadata() {
-        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(meta) if meta.is_dir() => CString::new(directory.as_os_str().as_bytes()).map_err(io::Error::from),
         Ok(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
         Err(error) => Err(error),
     }
@@ -88,97 +83,9 @@ fn enterable(directory: &Path, program: &str) -> Result<(), ProcessError> {
     })
 }
 
-fn command(job: &Job, account: Option<&Account>, marker: &str) -> Command {
-    let mut command = Command::new(program(&job.command));
-    match &job.command {
-        CommandLine::Words(words) => command.args(words.iter().skip(1)),
-        CommandLine::Shell(line) => command.arg("-c").arg(line),
-    };
-    if job.clear_environment {
-        command.env_clear().env("PATH", DEFAULT_PATH);
-    }
-    for name in &job.without {
-        command.env_remove(name);
-    }
-    if let Some(account) = account {
-        command.env("HOME", &account.home).env("USER", &account.name).env("LOGNAME", &account.name);
-    }
-    command.envs(job.environment.iter().map(|(name, value)| (name, value))).env(tree::MARKER, marker);
-    if let Some(directory) = &job.directory {
-        command.current_dir(directory);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let preparation = Preparation::new(account, &job.limits);
-    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are
-    // allowed: `Preparation::apply` makes raw system calls over memory that was laid out before the fork;
-    // it neither allocates nor locks.
-    unsafe { command.pre_exec(move || preparation.apply()) };
-    command
-}
-
-/// What the child does to itself before exec, laid out before the fork.
-struct Preparation {
-    parent: Pid,
-    identity: Option<(Uid, Gid, Vec<Gid>)>,
-    limits: Vec<(Resource, Rlimit)>,
-}
-
-impl Preparation {
-    fn new(account: Option<&Account>, limits: &Limits) -> Self {
-        let gid = |gid: &nix::unistd::Gid| Gid::from_raw(gid.as_raw());
-        let identity = account.map(|account| {
-            (Uid::from_raw(account.uid.as_raw()), gid(&account.gid), account.groups.iter().map(gid).collect())
-        });
-        let limits = [
-            (Resource::Cpu, limits.cpu_seconds),
-            (Resource::As, limits.address_space),
-            (Resource::Nofile, limits.open_files),
-            (Resource::Fsize, limits.file_size),
-            (Resource::Core, limits.core_size),
-        ];
-        let limits = limits.into_iter().filter_map(|(resource, wanted)| {
-            let wanted =
-                wanted.map(|wanted| getrlimit(resource).maximum.map_or(wanted, |max| max.min(wanted)))?;
-            Some((resource, Rlimit { current: Some(wanted), maximum: Some(wanted) }))
-        });
-        Self { parent: getpid(), identity, limits: limits.collect() }
-    }
-
-    /// In the child. The order matters: rights go last but for what a change of user resets (the death signal).
-    fn apply(&self) -> io::Result<()> {
-        // A session of its own: nothing in it can ever return to ours, which is how strays are told from our own children.
-        setsid()?;
-        let inherited = umask(Mode::from_raw_mode(0o777));
-        umask(inherited | Mode::from_raw_mode(MASK));
-        for (resource, limit) in &self.limits {
-            setrlimit(*resource, *limit)?;
-        }
-        if let Some((uid, gid, groups)) = &self.identity {
-            set_thread_groups(groups)?;
-            set_thread_res_gid(*gid, *gid, *gid)?;
-            set_thread_res_uid(*uid, *uid, *uid)?;
-        }
-        set_no_new_privs(true)?;
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before the line above.
-        if getppid() != Some(self.parent) {
-            return Err(Errno::SRCH.into());
-        }
-        close_descriptors_at_exec();
-        Ok(())
-    }
-}
-
-/// Ours are all close-on-exec; those that we inherited ourselves (a shell's, make's) may not be.
-fn close_descriptors_at_exec() {
-    use nix::libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, c_uint, syscall};
-    // SAFETY: only flags of descriptors in this child change, and no memory is touched. A kernel without the call
-    // answers ENOSYS; then they stay as they are.
-    unsafe { syscall(SYS_close_range, 3 as c_uint, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-}
-
 struct Order {
-    command: Command,
+    preparation: Preparation,
+    image: Image,
     marker: String,
     answer: oneshot::Sender<io::Result<Spawned>>,
 }
@@ -191,33 +98,74 @@ fn starter() -> io::Result<&'static Sender<Order>> {
     }
     let (sender, orders) = mpsc::channel::<Order>();
     thread::Builder::new().name("starter".into()).spawn(move || {
+        // A handler of ours must not run in a child that borrows our memory; children unblock them again.
+        let blocked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
         if let Err(error) = tree::become_subreaper() {
             tracing::warn!(%error, "daemons that a command leaves behind cannot be found");
         }
-        for Order { mut command, marker, answer } in orders {
+        for Order { preparation, image, marker, answer } in orders {
+            let started = blocked.map_err(io::Error::from).and_then(|()| start(&preparation, image, marker));
             // A caller that is gone drops the answer, and with it the tree.
-            let _ = answer.send(start(&mut command, marker));
+            let _ = answer.send(started);
         }
     })?;
     // A thread that loses the race ends when its sender is dropped here; it has started nothing.
     Ok(STARTER.get_or_init(|| sender))
 }
 
-fn start(command: &mut Command, marker: String) -> io::Result<Spawned> {
-    tree::register(marker, || {
-        let mut child = command.spawn()?;
-        let pid = Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-            Ok(pidfd) => {
-                let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-                Ok((pid, pidfd, pipes))
-            }
-            Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                Err(error.into())
-            }
+fn start(preparation: &Preparation, image: Image, marker: String) -> io::Result<Spawned> {
+    let (stdin, stdout, stderr) = (pipe()?, pipe()?, pipe()?);
+    let ends = Ends { stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 };
+    let theirs = [stdin.0, stdout.1, stderr.1];
+    let root = tree::register(marker, || {
+        let pid = with_dumps_kept(preparation, || make(preparation, image, &theirs))?;
+        pidfd_open(pid, PidfdFlags::NONBLOCK).map(|pidfd| (pid, pidfd)).map_err(|errno| {
+            let _ = kill_process_group(pid, Signal::KILL);
+            reap(pid);
+            errno.into()
+        })
+    })?;
+    Ok(Spawned { root, ends })
+}
+
+/// Makes the child; a program of no known format is a script without a first line, and the shell's.
+fn make(preparation: &Preparation, image: Image, stdio: &[OwnedFd; 3]) -> io::Result<Pid> {
+    match attempt(preparation, &image, stdio) {
+        Err(Failure { errno: Errno::NOEXEC, candidate, .. }) => {
+            attempt(preparation, &image.into_script(candidate)?, stdio)
+        }
+        other => other,
+    }
+    .map_err(|failure| failure.errno.into())
+}
+
+fn attempt(preparation: &Preparation, image: &Image, stdio: &[OwnedFd; 3]) -> Result<Pid, Failure> {
+    become_image(preparation, image, stdio).inspect_err(|failure| {
+        if let Some(child) = failure.child {
+            reap(child);
         }
     })
-    .map(|(root, (stdin, stdout, stderr))| Spawned { root, stdin, stdout, stderr })
+}
+
+/// Waits for a child that is about to end.
+fn reap(pid: Pid) {
+    while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+}
+
+/// A child that changes its user marks the memory that it shares with us as not to be dumped: mark it as it was.
+fn with_dumps_kept<T>(preparation: &Preparation, act: impl FnOnce() -> T) -> T {
+    let before = dumpable_behavior().ok().filter(|_| preparation.changes_user());
+    let result = act();
+    if before == Some(DumpableBehavior::Dumpable) {
+        let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+    }
+    result
+}
+
+/// A pipe whose ends are none of the three standard descriptors, even if we have none of those open.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    use std::os::fd::AsRawFd;
+    let raise = |fd: OwnedFd| if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(fd, 3) };
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((raise(read)?, raise(write)?))
 }

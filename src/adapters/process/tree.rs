@@ -61,14 +61,14 @@ pub(super) fn new_marker() -> String {
 }
 
 /// Starts a main child and registers it in one step, so that nobody takes it for a stray in between.
-pub(super) fn register<T>(
+pub(super) fn register(
     marker: String,
-    start: impl FnOnce() -> io::Result<(Pid, OwnedFd, T)>,
-) -> io::Result<(Root, T)> {
+    start: impl FnOnce() -> io::Result<(Pid, OwnedFd)>,
+) -> io::Result<Root> {
     let mut running = running();
-    let (pid, pidfd, rest) = start()?;
+    let (pid, pidfd) = start()?;
     running.insert(pid.as_raw_nonzero().get(), marker.clone());
-    Ok((Root { pid, pidfd, marker, dead: false }, rest))
+    Ok(Root { pid, pidfd, marker, dead: false })
 }
 
 /// The main child of a job. Dropped before its tree is dead, it kills it in the background.
