@@ -1,9 +1,11 @@
 //! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
 
 pub mod callback;
+pub mod order;
 pub mod pod_metadata;
 pub mod policy_file;
 pub mod process;
+pub mod signing;
 pub mod sink;
 pub mod store;
 pub mod wire;

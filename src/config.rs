@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -131,6 +132,16 @@ pub struct MasterTarget {
     pub port: u16,
     /// How to speak to it.
     pub dialect: Dialect,
+}
+
+impl fmt::Display for MasterTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.dialect {
+            Dialect::ZeroRpc => "",
+            Dialect::Http => "http://",
+        };
+        write!(f, "{scheme}{}:{}", self.host, self.port)
+    }
 }
 
 /// The wire dialect of a client.

@@ -1,3 +1,5 @@
+//! The tables that hold configuration to its specification.
+
 use std::time::Duration;
 
 use super::{environment::Environment, reading::read, *};

@@ -1,8 +1,31 @@
 //! `kubervisor invoke`: has an agent run a command, so that a callback can heal a pod.
+//!
+//! With a key the command is signed for exactly one agent: the address that we dialled and its id.
+//! Without one it only works where the agent's door is open.
 
-use std::path::PathBuf;
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+    time::Duration,
+};
 
-use crate::exit::Exit;
+use anyhow::{Context, anyhow};
+use serde_json::{Map, Value, value::to_raw_value};
+use tokio::time::timeout;
+
+use self::pods::Pods;
+use crate::{
+    adapters::{
+        order::{Offer, PROOF, Proof, Reply},
+        signing::{Order, PrivateKey},
+        wire::client::{ClientError, Connection},
+    },
+    config::{Dialect, MasterTarget, address},
+    exit::Exit,
+};
+
+mod pods;
 
 /// Arguments of `invoke`.
 #[derive(Debug, clap::Args)]
@@ -13,8 +36,8 @@ pub struct Args {
     #[arg(long, env = "KUBERVISOR_INVOKE_CMD", value_name = "CMD")]
     pub cmd: String,
     /// A further member of the request; VALUE is JSON, or else a string. Repeatable.
-    #[arg(long, env = "KUBERVISOR_INVOKE_JSON", value_name = "KEY=VALUE")]
-    pub json: Vec<String>,
+    #[arg(long, env = "KUBERVISOR_INVOKE_JSON", value_name = "KEY=VALUE", value_parser = member)]
+    pub json: Vec<(String, Value)>,
     /// The private key that signs the command (PEM).
     #[arg(long, env = "KONTROL_INVOKE_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
@@ -22,8 +45,29 @@ pub struct Args {
     #[arg(long, env = "KUBERVISOR_INVOKE_ID", value_name = "ID")]
     pub id: Option<String>,
     /// Seconds until we give up (exit code 124).
-    #[arg(long, env = "KUBERVISOR_INVOKE_TIMEOUT", value_name = "SECONDS", default_value_t = 65.0)]
-    pub timeout: f64,
+    #[arg(
+        long,
+        env = "KUBERVISOR_INVOKE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "65",
+        value_parser = seconds
+    )]
+    pub timeout: Duration,
+}
+
+fn member(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if name.is_empty() || name == "cmd" || name == PROOF {
+        return Err(format!("{name:?} cannot be set like this"));
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let within = |seconds: &f64| (0.001..=86_400.0).contains(seconds);
+    let seconds = text.parse().ok().filter(within).ok_or("write a number of seconds from 0.001 to 86400")?;
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Runs the command and prints its output.
@@ -31,5 +75,118 @@ pub struct Args {
 /// # Errors
 /// 1 when it was refused or failed, 2 for wrong usage, 124 when the time ran out.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    Err(Exit::Failed(anyhow::anyhow!("cannot reach {} yet", args.target)))
+    let key = match args.key_file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+        Some(file) => Some(PrivateKey::read(file).map_err(|error| Exit::Usage(error.to_string()))?),
+        None => None,
+    };
+    let patience = args.timeout;
+    let given_up = || {
+        let (target, seconds) = (&args.target, patience.as_secs_f64());
+        Exit::TimedOut(format!("no answer from {target} within {seconds} s; the command may still run there"))
+    };
+    match timeout(patience, order(&args, key.as_ref())).await {
+        Ok(Ok(answer)) => print(&answer),
+        Ok(Err(exit)) => Err(exit),
+        Err(_elapsed) => Err(given_up()),
+    }
+}
+
+/// Dials, has the command signed if there is a key, and waits for the answer.
+async fn order(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, Exit> {
+    let dialled = resolve(&args.target).await?;
+    let target =
+        MasterTarget { host: dialled.ip().to_string(), port: dialled.port(), dialect: Dialect::ZeroRpc };
+    let failed = |error: ClientError| {
+        Exit::Failed(
+            anyhow::Error::new(error).context(format!("the agent at {dialled} did not run the command")),
+        )
+    };
+    // Checked before anything goes out: a wrong usage needs no network.
+    let id = key.map(|_| agent_id(args, *dialled.ip())).transpose()?;
+    let connection = Connection::connect(&target, None, args.timeout).await.map_err(failed)?;
+    let proof = match key.zip(id) {
+        None => Proof::unsigned(),
+        Some((key, id)) => {
+            let offer = connection.challenge(args.timeout).await.map_err(failed)?;
+            sign(args, key, &id, dialled, &offer)?
+        }
+    };
+    let request = request(args, &proof).context("cannot write the request as JSON")?;
+    connection.invoke(&request, args.timeout).await.map_err(failed)
+}
+
+/// The request's members; serde_json's map is sorted, and so is what is signed.
+fn request(args: &Args, proof: &Proof) -> Result<String, serde_json::Error> {
+    let mut request: Map<String, Value> = args.json.iter().cloned().collect();
+    request.insert("cmd".to_owned(), Value::String(args.cmd.clone()));
+    request.insert(PROOF.to_owned(), serde_json::to_value(proof)?);
+    serde_json::to_string(&request)
+}
+
+fn sign(args: &Args, key: &PrivateKey, id: &str, dialled: SocketAddrV4, offer: &str) -> Result<Proof, Exit> {
+    let offer: Offer = serde_json::from_str(offer).context("the agent's challenge is not JSON")?;
+    let challenge =
+        offer.challenge().ok_or_else(|| anyhow!("the agent's challenge is of an unknown version"))?;
+    let members: Map<String, Value> = args.json.iter().cloned().collect();
+    let mut texts = Vec::new();
+    for (name, value) in &members {
+        texts.push((name.as_str(), to_raw_value(value).context("cannot write a member as JSON")?));
+    }
+    let members: Vec<_> = texts.iter().map(|(name, value)| (*name, value.get())).collect();
+    let order =
+        Order { challenge: &challenge, address: dialled, agent: id, cmd: &args.cmd, members: &members };
+    Ok(Proof::signed(&challenge, &key.sign(&order)))
+}
+
+/// The address that is dialled, and therefore signed: a name is resolved here, once.
+async fn resolve(target: &str) -> Result<SocketAddrV4, Exit> {
+    let (host, port) =
+        address::host_and_port(target).map_err(|error| Exit::Usage(format!("TARGET: {error}")))?;
+    let port = port.unwrap_or_else(|| {
+        let ours = std::env::var("KONTROL_PORT").ok();
+        ours.and_then(|port| port.parse().ok()).unwrap_or(8000)
+    });
+    let found = tokio::net::lookup_host((host.as_str(), port)).await;
+    let mut found = found.with_context(|| format!("cannot resolve {host}"))?;
+    let v4 = found.find_map(|address| match address {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    });
+    Ok(v4.ok_or_else(|| anyhow!("{host} has no IPv4 address"))?)
+}
+
+fn agent_id(args: &Args, ip: Ipv4Addr) -> Result<String, Exit> {
+    if let Some(id) = args.id.as_ref().filter(|id| !id.is_empty()) {
+        return Ok(id.clone());
+    }
+    let advice = "a signed command is made out to one agent; name it with --id";
+    let pods = Pods::of_callback().map_err(|error| Exit::Usage(format!("{error}; {advice}")))?;
+    pods.id_at(ip).map_err(|error| Exit::Usage(format!("{error}; {advice}")))
+}
+
+/// Prints what came back; the exit code says whether the command succeeded.
+fn print(answer: &Option<String>) -> Result<(), Exit> {
+    let Some(text) = answer else {
+        return Err(Exit::Failed(anyhow!(
+            "no answer: there is no agent at that address, or it takes no commands"
+        )));
+    };
+    // An agent of the original answers with the bare output.
+    let reply = serde_json::from_str(text).unwrap_or_else(|_| Reply {
+        stdout: text.clone(),
+        exit: 0,
+        truncated: false,
+    });
+    let mut stdout = std::io::stdout().lock();
+    let newline = if reply.stdout.is_empty() { "" } else { "\n" };
+    write!(stdout, "{}{newline}", reply.stdout)
+        .and_then(|()| stdout.flush())
+        .context("cannot write to stdout")?;
+    if reply.truncated {
+        tracing::warn!("the command wrote more than fits: this is the beginning of its output");
+    }
+    match reply.exit {
+        0 => Ok(()),
+        code => Err(Exit::Failed(anyhow!("the command failed there with exit code {code}"))),
+    }
 }

@@ -1,8 +1,15 @@
 //! `kubervisor keygen`: the key pair that `invoke` needs. The private half stays with the master; agents get the public one.
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
-use crate::exit::Exit;
+use anyhow::Context;
+
+use crate::{adapters::signing::PrivateKey, exit::Exit};
 
 /// Arguments of `keygen`.
 #[derive(Debug, clap::Args)]
@@ -22,5 +29,41 @@ pub struct Args {
 /// # Errors
 /// 2 when a file is there already, 1 when one cannot be written.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    Err(Exit::Failed(anyhow::anyhow!("cannot write {} yet", args.out.display())))
+    let private = args.out;
+    let mut public = private.clone().into_os_string();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    let key = PrivateKey::draw().map_err(anyhow::Error::from)?;
+    let (private_pem, public_pem) =
+        (key.to_pem().map_err(anyhow::Error::from)?, key.public().to_pem().map_err(anyhow::Error::from)?);
+    write(&private, 0o600, &private_pem)?;
+    if let Err(exit) = write(&public, 0o644, &public_pem) {
+        // Half a pair helps nobody, and this half is ours: it was not there before.
+        let _ = fs::remove_file(&private);
+        return Err(exit);
+    }
+    let report = format!(
+        "private key (the master's KONTROL_INVOKE_KEY_FILE): {}\npublic key (the agents' KONTROL_INVOKE_PUBKEY_FILE): {}\n",
+        private.display(),
+        public.display()
+    );
+    io::stdout().write_all(report.as_bytes()).context("cannot write to stdout")?;
+    Ok(())
+}
+
+fn write(path: &Path, mode: u32, text: &str) -> Result<(), Exit> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let mut file = match file {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let path = path.display();
+            return Err(Exit::Usage(format!(
+                "{path} is there already; move it away, or name another file with --out"
+            )));
+        }
+        file => file.with_context(|| format!("cannot create {}", path.display()))?,
+    };
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
 }

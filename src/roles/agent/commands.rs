@@ -1,27 +1,79 @@
 //! The desk where commands are handed in: who may, which, and one at a time in order.
+//!
+//! A signature is checked when the command arrives, not when its turn comes. What was taken runs to its
+//! end even if the caller goes away: a half-healed pod is worse than an answer that nobody reads.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    net::{SocketAddr, SocketAddrV4},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio_util::sync::CancellationToken;
 
+use super::challenges::{Challenges, VALID};
 use crate::{
-    adapters::wire::{Refusal, RefusalKind},
+    adapters::{
+        order::{Offer, PROOF, Proof, Reply, Request},
+        process::{self, Ended, Finished, Job, ProcessError, VARIABLE_LIMIT, resolve_user},
+        signing::{Challenge, Order, PublicKey, VERSION},
+        wire::{Refusal, RefusalKind},
+    },
     clock::Clock,
-    config::{Identity, InvokePolicy, RunAs},
+    config::{CommandLine, Identity, InvokePolicy, RunAs},
     exit::Exit,
 };
 
+/// How long a command may run.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Commands that wait or run.
+const QUEUE: usize = 32;
+/// Output that is kept of a command: as JSON it fits a message of 1 MiB even if every byte is escaped.
+const OUTPUT: usize = 160 << 10;
+
+/// Who may hand in commands.
+enum Door {
+    Closed,
+    Signed(PublicKey),
+    Open,
+}
+
 /// Takes commands for one agent. A process that is master too delegates `challenge` and `invoke` to it.
 pub struct CommandDesk {
+    door: Door,
+    /// Commands by name, where only those may run.
+    allow: Option<BTreeMap<String, String>>,
+    /// The only address and id that orders may be made out to.
+    address: SocketAddrV4,
+    id: String,
+    user: RunAs,
+    home: Option<OsString>,
     clock: Clock,
+    challenges: Mutex<Challenges>,
+    places: Arc<Semaphore>,
+    turn: Arc<Turn<()>>,
+    stop: CancellationToken,
+}
+
+/// A command that may run.
+struct Accepted {
+    line: String,
+    /// Whether the caller wants [`Reply`].
+    structured: bool,
 }
 
 impl CommandDesk {
     /// Opens the desk for the agent `identity` that listens on `port`. Reads the public key and the allow-list.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when one of these files cannot be used.
+    /// [`Exit::Usage`] when one of these files, or the user, cannot be used.
     pub fn open(
         identity: &Identity,
         port: u16,
@@ -29,8 +81,35 @@ impl CommandDesk {
         user: &RunAs,
         clock: Clock,
     ) -> Result<Self, Exit> {
-        let _ = (identity, port, policy, user);
-        Ok(Self { clock })
+        let usage = |error: &dyn std::fmt::Display| Exit::Usage(error.to_string());
+        let (door, allow) = match policy {
+            InvokePolicy::Off => (Door::Closed, None),
+            InvokePolicy::Signed { public_key, allow } => {
+                (Door::Signed(PublicKey::read(public_key).map_err(|error| usage(&error))?), allow.as_deref())
+            }
+            InvokePolicy::Open { allow } => {
+                tracing::warn!("KONTROL_INVOKE=open: whoever reaches this port may run commands here");
+                (Door::Open, allow.as_deref())
+            }
+        };
+        let allow = allow.map(allow_list).transpose()?;
+        let mut home = None;
+        if !matches!(door, Door::Closed) && resolve_user(user).map_err(|error| usage(&error))?.is_none() {
+            home = std::env::var_os("HOME");
+        }
+        Ok(Self {
+            door,
+            allow,
+            address: SocketAddrV4::new(identity.ip, port),
+            id: identity.id.clone(),
+            user: user.clone(),
+            home,
+            clock,
+            challenges: Mutex::default(),
+            places: Arc::new(Semaphore::new(QUEUE)),
+            turn: Arc::default(),
+            stop: CancellationToken::new(),
+        })
     }
 
     /// A fresh challenge, as JSON text.
@@ -38,8 +117,19 @@ impl CommandDesk {
     /// # Errors
     /// Refused where commands are not signed, and when too many are outstanding.
     pub fn challenge(&self, peer: SocketAddr) -> Result<String, Refusal> {
-        let _ = (peer, self.clock);
-        Err(Refusal { kind: RefusalKind::Forbidden, message: "commands are off".to_owned() })
+        match self.door {
+            Door::Closed => return Err(closed()),
+            Door::Open => {
+                return Err(forbidden("this agent takes commands without a signature; leave the key away"));
+            }
+            Door::Signed(_) => {}
+        }
+        let mut challenge: Challenge = [0; 32];
+        getrandom::fill(&mut challenge).map_err(|error| unavailable(&error))?;
+        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = challenges.give(challenge, peer.ip(), self.clock.now());
+        given.map_err(|_| too_much("too many challenges are outstanding; try again in a few seconds"))?;
+        serde_json::to_string(&Offer::of(&challenge)).map_err(|error| unavailable(&error))
     }
 
     /// Runs a command, after those that were handed in before it; `None` when the request names none.
@@ -48,7 +138,180 @@ impl CommandDesk {
         peer: SocketAddr,
         raw: Bytes,
     ) -> BoxFuture<'static, Result<Option<String>, Refusal>> {
-        let _ = (peer, raw);
-        Box::pin(async { Ok(None) })
+        let accepted = match self.accept(&raw) {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return Box::pin(async { Ok(None) }),
+            Err(refusal) => {
+                tracing::warn!(%peer, "a command was refused: {refusal}");
+                return Box::pin(async { Err(refusal) });
+            }
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let refusal = too_much("too many commands wait here already; try again later");
+            return Box::pin(async { Err(refusal) });
+        };
+        let (job, structured) = (self.job(accepted.line, raw), accepted.structured);
+        let stop = self.stop.child_token();
+        // Asked for here, not in the task: tasks may start in any order, commands may not.
+        let mut turn = Box::pin(Arc::clone(&self.turn).lock_owned());
+        let ours_at_once = (&mut turn).now_or_never();
+        let run = tokio::spawn(async move {
+            let _place = place;
+            let _turn = match ours_at_once {
+                Some(ours) => ours,
+                None => turn.await,
+            };
+            tracing::info!(%peer, command = short(&job.command), "running a command");
+            answer(process::run(job, stop).await, structured)
+        });
+        Box::pin(async { run.await.unwrap_or_else(|error| Err(unavailable(&error))) })
     }
+
+    /// Checks a request at the door.
+    fn accept(&self, raw: &[u8]) -> Result<Option<Accepted>, Refusal> {
+        let request =
+            Request::read(raw).map_err(|error| malformed(&format!("the request is no command: {error}")))?;
+        let Some(cmd) = request.get("cmd") else { return Ok(None) };
+        let cmd: String =
+            serde_json::from_str(cmd).map_err(|_| malformed("the member \"cmd\" must be a string"))?;
+        let proof: Option<Proof> = match request.get(PROOF).map(serde_json::from_str).transpose() {
+            Ok(Some(Proof { v, .. })) if v != VERSION => {
+                return Err(malformed(&format!(
+                    "version {v} of signed commands is not known here, {VERSION} is"
+                )));
+            }
+            Ok(proof) => proof,
+            Err(error) => return Err(malformed(&format!("the member \"{PROOF}\" is malformed: {error}"))),
+        };
+        match &self.door {
+            Door::Closed => return Err(closed()),
+            Door::Signed(key) => self.verify(key, &request, &cmd, proof.as_ref())?,
+            Door::Open => {}
+        }
+        let line = match &self.allow {
+            None => cmd,
+            Some(allow) => match allow.get(&cmd) {
+                Some(line) => line.clone(),
+                None => {
+                    return Err(forbidden(
+                        "no such command in this agent's allow-list (KONTROL_INVOKE_ALLOW)",
+                    ));
+                }
+            },
+        };
+        Ok(Some(Accepted { line, structured: proof.is_some() }))
+    }
+
+    fn verify(
+        &self,
+        key: &PublicKey,
+        request: &Request<'_>,
+        cmd: &str,
+        proof: Option<&Proof>,
+    ) -> Result<(), Refusal> {
+        let Some((challenge, signature)) = proof.and_then(Proof::parts) else {
+            return Err(forbidden(
+                "this agent runs signed commands only; `kubervisor invoke --key-file` signs them",
+            ));
+        };
+        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        if !challenges.redeem(&challenge, self.clock.now()) {
+            let valid = VALID.as_secs();
+            return Err(forbidden(&format!(
+                "this challenge was used before, is older than {valid} s, or is not ours"
+            )));
+        }
+        let members = request.others();
+        let order =
+            Order { challenge: &challenge, address: self.address, agent: &self.id, cmd, members: &members };
+        if !key.verifies(&order, &signature) {
+            return Err(forbidden(&format!(
+                "the signature does not fit: it must be made with our master's key, for the agent {} at {}",
+                self.id, self.address
+            )));
+        }
+        Ok(())
+    }
+
+    fn job(&self, line: String, raw: Bytes) -> Job {
+        let mut environment: Vec<(OsString, OsString)> = vec![("LANG".into(), "C.UTF-8".into())];
+        environment.extend(self.home.clone().map(|home| ("HOME".into(), home)));
+        if let Ok(input) = std::str::from_utf8(&raw)
+            && "INPUT=".len() + input.len() <= VARIABLE_LIMIT
+        {
+            environment.push(("INPUT".into(), input.into()));
+        }
+        Job {
+            clear_environment: true,
+            environment,
+            stdin: raw,
+            timeout: TIMEOUT,
+            stdout_limit: OUTPUT,
+            user: self.user.clone(),
+            limits: process::Limits::for_invoke(),
+            ..Job::new("invoke", CommandLine::Shell(line))
+        }
+    }
+}
+
+impl Drop for CommandDesk {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn answer(run: Result<Finished, ProcessError>, structured: bool) -> Result<Option<String>, Refusal> {
+    let finished = run.map_err(|error| unavailable(&error))?;
+    let text = String::from_utf8_lossy(&finished.stdout);
+    let stdout = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+    if !structured {
+        return Ok(Some(stdout));
+    }
+    let exit = match finished.ended {
+        Ended::Exited(code) => code,
+        Ended::Signalled(signal) => 128 + signal,
+        Ended::TimedOut => 124,
+        Ended::Cancelled => return Err(unavailable(&"the agent stops, and ended the command")),
+    };
+    let reply = Reply { stdout, exit, truncated: finished.truncated };
+    serde_json::to_string(&reply).map(Some).map_err(|error| unavailable(&error))
+}
+
+/// Reads an allow-list: a YAML map from names to command lines.
+fn allow_list(path: &Path) -> Result<BTreeMap<String, String>, Exit> {
+    let refuse = |what: &dyn std::fmt::Display| {
+        let path = path.display();
+        Exit::Usage(format!(
+            "KONTROL_INVOKE_ALLOW: {path}: {what}; write a YAML map of names to command lines"
+        ))
+    };
+    let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
+    serde_saphyr::from_str(&text).map_err(|error| refuse(&error))
+}
+
+fn short(command: &CommandLine) -> String {
+    match command {
+        CommandLine::Shell(line) => line.chars().take(200).collect(),
+        CommandLine::Words(words) => words.join(" "),
+    }
+}
+
+fn closed() -> Refusal {
+    forbidden("commands are off on this agent; KONTROL_INVOKE_PUBKEY_FILE turns signed ones on")
+}
+
+fn forbidden(message: &str) -> Refusal {
+    Refusal { kind: RefusalKind::Forbidden, message: message.to_owned() }
+}
+
+fn malformed(message: &str) -> Refusal {
+    Refusal { kind: RefusalKind::Malformed, message: message.to_owned() }
+}
+
+fn too_much(message: &str) -> Refusal {
+    Refusal { kind: RefusalKind::TooMuch, message: message.to_owned() }
+}
+
+fn unavailable(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal { kind: RefusalKind::Unavailable, message: error.to_string() }
 }
