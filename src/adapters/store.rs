@@ -7,10 +7,8 @@
 
 mod embedded;
 mod etcd;
-#[allow(dead_code, reason = "for etcd")]
 mod layout;
 mod metrics;
-#[allow(dead_code, reason = "for etcd")]
 mod mirror;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -1,31 +1,282 @@
-//! Coordination over etcd.
-use super::{
-    Batch, Bytes, Clock, Leadership, Member, RecordKey, Records, Seat, Store, StoreError, StoreMetrics, Term,
-    async_trait, watch,
+//! Coordination over etcd: one leased election key, one watch, and transactions that compare the key.
+//!
+//! The leader is who made `election/leader`; its create revision is the term, so terms rise by themselves.
+//! Every write is a transaction that compares that revision: a leader that was frozen and wakes up writes
+//! nothing, however late its clocks are. On top of that, [`standing`] stops acting on our own clock before the
+//! lease can run out on the server.
+
+mod connect;
+mod refusal;
+mod session;
+mod standing;
+mod transaction;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use crate::config::EtcdConfig;
-pub(super) struct EtcdStore;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use etcd_client::{Client, GetOptions};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    Batch, Leadership, Member, Operation, RecordKey, Records, Seat, Store, StoreError, StoreMetrics, Term,
+    layout::{self, LEADER, MEMBERS},
+    mirror::Mirror,
+};
+use crate::{clock::Clock, config::EtcdConfig};
+use connect::Endpoint;
+use standing::Standing;
+
+/// How many keys one page of a load holds.
+const PAGE: i64 = 1000;
+
+/// How often a load that was overtaken by a compaction starts over.
+const LOAD_ATTEMPTS: usize = 3;
+
+/// What the store's calls and its background session share.
+struct Shared {
+    seat: Seat,
+    clock: Clock,
+    metrics: StoreMetrics,
+    mirror: Mirror,
+    standing: Standing,
+    /// The session's connection, or why there is none.
+    client: watch::Sender<Result<Client, String>>,
+    /// The lease that our keys hang on.
+    lease: Mutex<Option<i64>>,
+}
+
+/// The store in etcd.
+pub(super) struct EtcdStore {
+    shared: Arc<Shared>,
+    follows: mpsc::UnboundedSender<RecordKey>,
+    leaving: CancellationToken,
+    session: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
 impl EtcdStore {
-    pub(super) async fn open(_: &EtcdConfig, _: Seat, _: Clock, _: StoreMetrics) -> Result<Self, StoreError> {
-        Err(StoreError::Unavailable { reason: "not connected".to_owned() })
+    /// Starts the session, and waits until it stands or every endpoint has been tried once.
+    pub(super) async fn open(
+        config: &EtcdConfig,
+        seat: Seat,
+        clock: Clock,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
+        let endpoints = connect::endpoints(config, request_deadline(seat.lease))?;
+        let shared = Arc::new(Shared {
+            seat,
+            clock,
+            metrics,
+            mirror: Mirror::new(),
+            standing: Standing::new(clock),
+            client: watch::channel(Err("not tried yet".to_owned())).0,
+            lease: Mutex::new(None),
+        });
+        let (follows, followed) = mpsc::unbounded_channel();
+        let (ready, started) = oneshot::channel();
+        let leaving = CancellationToken::new();
+        let task = live(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
+        let session = AbortOnDropHandle::new(tokio::spawn(task));
+        started
+            .await
+            .map_err(|_| StoreError::Unavailable { reason: "etcd: the session ended early".to_owned() })??;
+        Ok(Self { shared, follows, leaving, session: Mutex::new(Some(session)) })
     }
 }
+
+/// The background task: sessions, one after the other, under a guard that watches the lease's deadline.
+async fn live(
+    shared: Arc<Shared>,
+    endpoints: Vec<Endpoint>,
+    followed: mpsc::UnboundedReceiver<RecordKey>,
+    ready: oneshot::Sender<Result<(), StoreError>>,
+    leaving: CancellationToken,
+) {
+    tokio::select! {
+        () = session::keep(&shared, &endpoints, followed, ready) => {}
+        () = shared.standing.guard() => {}
+        () = leaving.cancelled() => shared.leave(&endpoints).await,
+    }
+}
+
+impl Shared {
+    fn key(&self, name: impl std::fmt::Display) -> String {
+        format!("{}{name}", self.seat.prefix)
+    }
+
+    fn member_key(&self) -> String {
+        self.key(format_args!("{MEMBERS}{}", self.seat.member.id))
+    }
+
+    fn lease(&self) -> Option<i64> {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_lease(&self, lease: Option<i64>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    fn deadline(&self) -> Duration {
+        request_deadline(self.seat.lease)
+    }
+
+    /// The session's client; waits a request's deadline for one while a session is being made.
+    async fn client(&self) -> Result<Client, StoreError> {
+        let mut client = self.client.subscribe();
+        let _ = tokio::time::timeout(self.deadline(), client.wait_for(Result::is_ok)).await;
+        let found = client.borrow().clone();
+        found.map_err(|why| StoreError::Unavailable { reason: format!("etcd: not connected ({why})") })
+    }
+
+    /// Runs one request under the deadline.
+    async fn ask<T>(
+        &self,
+        what: &'static str,
+        request: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.deadline(), request).await {
+            Ok(answer) => answer.map_err(|error| refusal::explain(what, &error)),
+            Err(_) => Err(self.overdue(what)),
+        }
+    }
+
+    fn overdue(&self, what: &str) -> StoreError {
+        let waited = self.deadline().as_millis();
+        StoreError::Unavailable { reason: format!("etcd: {what}: no answer within {waited} ms") }
+    }
+
+    /// Gives the lease back, and all keys with it: the next leader need not wait.
+    async fn leave(&self, endpoints: &[Endpoint]) {
+        let Some(lease) = self.lease() else { return };
+        self.set_lease(None);
+        let current = self.client.send_replace(Err("this process has resigned".to_owned()));
+        if let Ok(client) = current
+            && self.revoke(&client, lease).await.is_ok()
+        {
+            return;
+        }
+        for endpoint in endpoints {
+            let Ok(client) = self.ask("connect", endpoint.connect()).await else { continue };
+            if self.revoke(&client, lease).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!("etcd does not answer: our lease runs out by itself, until then nobody leads");
+    }
+
+    async fn revoke(&self, client: &Client, lease: i64) -> Result<(), StoreError> {
+        self.metrics.asked(Operation::Lease);
+        self.ask("give the lease back", client.lease_client().revoke(lease)).await.map(drop)
+    }
+
+    async fn load_once(&self, client: &Client) -> Result<Records, StoreError> {
+        let mut kv = connect::reader(client);
+        let end = transaction::range_end(&self.seat.prefix);
+        let (mut from, mut revision) = (self.seat.prefix.clone().into_bytes(), 0);
+        let mut records = Records::new();
+        loop {
+            self.metrics.asked(Operation::Load);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
+            let page = self.ask("read all records", kv.get(from, Some(options))).await?;
+            revision = page.header().map_or(revision, |header| header.revision()).max(revision);
+            for kv in page.kvs() {
+                let name = kv.key().strip_prefix(self.seat.prefix.as_bytes()).unwrap_or_default();
+                if let Some(record) = layout::record(&String::from_utf8_lossy(name))? {
+                    records.insert(record, Bytes::copy_from_slice(kv.value()));
+                }
+            }
+            match page.kvs().last() {
+                Some(last) if page.more() => from = [last.key(), b"\0"].concat(),
+                _ => return Ok(records),
+            }
+        }
+    }
+
+    async fn load(&self) -> Result<Records, StoreError> {
+        let client = self.client().await?;
+        let mut attempts = 1;
+        loop {
+            match self.load_once(&client).await {
+                Err(StoreError::Unavailable { reason })
+                    if refusal::is_compacted(&reason) && attempts < LOAD_ATTEMPTS =>
+                {
+                    attempts += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        let writes = layout::writes(batch)?;
+        if !self.standing.may_write(term) {
+            return Err(StoreError::Deposed { ours: term });
+        }
+        let client = self.client().await?;
+        let leader = self.key(LEADER);
+        for part in transaction::parts(&self.seat.prefix, writes) {
+            self.metrics.asked(Operation::Commit);
+            let guarded = transaction::guarded(&leader, term, part);
+            let answer = self.ask("commit", client.kv_client().txn(guarded)).await?;
+            if !answer.succeeded() {
+                self.standing.depose(term);
+                return Err(StoreError::Deposed { ours: term });
+            }
+        }
+        Ok(())
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        let client = self.client().await?;
+        self.metrics.asked(Operation::Members);
+        let options = GetOptions::new().with_prefix();
+        let found =
+            self.ask("list the members", client.kv_client().get(self.key(MEMBERS), Some(options))).await?;
+        found.kvs().iter().map(session::member).collect()
+    }
+}
+
 #[async_trait]
 impl Store for EtcdStore {
     fn leadership(&self) -> watch::Receiver<Leadership> {
-        watch::channel(Leadership::Unknown).1
+        self.shared.standing.subscribe()
     }
+
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        Ok(vec![])
+        self.shared.metrics.judged(self.shared.members().await)
     }
+
     async fn load(&self) -> Result<Records, StoreError> {
-        Ok(Records::new())
+        self.shared.metrics.judged(self.shared.load().await)
     }
-    async fn commit(&self, _: Term, _: Batch) -> Result<(), StoreError> {
-        Ok(())
+
+    async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
+        self.shared.metrics.judged(self.shared.commit(term, batch).await)
     }
-    fn follow(&self, _: RecordKey) -> watch::Receiver<Option<Bytes>> {
-        watch::channel(None).1
+
+    fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>> {
+        let (receiver, fresh) = self.shared.mirror.follow(record);
+        if fresh {
+            let _ = self.follows.send(record);
+        }
+        receiver
     }
-    async fn resign(&self) {}
+
+    async fn resign(&self) {
+        self.shared.standing.retire();
+        self.leaving.cancel();
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(session) = session {
+            let _ = session.await;
+        }
+    }
+}
+
+/// How long one request may take: some of them must fit into a lease.
+fn request_deadline(lease: Duration) -> Duration {
+    (lease / 4).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }

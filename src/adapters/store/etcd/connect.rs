@@ -1,0 +1,110 @@
+//! One connection to one endpoint. With several endpoints a session takes the next when one fails: a balancer
+//! that spreads requests would keep sending some of them to the dead one.
+
+use std::{fs, path::Path, time::Duration};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use secrecy::ExposeSecret;
+
+use crate::{adapters::store::StoreError, config::EtcdConfig};
+
+/// The largest answer that is taken: a page of records.
+const ANSWER_LIMIT: usize = 256 << 20;
+
+/// How to reach one endpoint.
+pub(super) struct Endpoint {
+    pub(super) url: String,
+    options: ConnectOptions,
+}
+
+impl Endpoint {
+    /// Connects, and logs in where a user is set.
+    pub(super) async fn connect(&self) -> Result<Client, etcd_client::Error> {
+        Client::connect([&self.url], Some(self.options.clone())).await
+    }
+
+    /// Says what may be behind a TLS connection that the server closes without a word: with TLS 1.3 a client
+    /// certificate is checked only after the client's side of the handshake is done.
+    pub(super) fn hint(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Unavailable { reason }
+                if self.url.starts_with("https://") && reason.contains("connection closed") =>
+            {
+                StoreError::Unavailable {
+                    reason: format!(
+                        "{reason}; if it wants a client certificate, check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"
+                    ),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The endpoints of `config`, with all files read.
+pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<Endpoint>, StoreError> {
+    let tls = tls(config)?;
+    if config.endpoints.is_empty() {
+        return Err(StoreError::Unusable {
+            reason: "etcd: no endpoint is named; set KONTROL_ETCD to host[:port]".to_owned(),
+        });
+    }
+    config.endpoints.iter().map(|url| endpoint(config, url, tls.as_ref(), connect)).collect()
+}
+
+fn endpoint(
+    config: &EtcdConfig,
+    url: &str,
+    tls: Option<&TlsOptions>,
+    connect: Duration,
+) -> Result<Endpoint, StoreError> {
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(connect)
+        .with_require_leader(true)
+        .with_auto_token_refresh(true);
+    if let Some((user, password)) = &config.login {
+        options = options.with_user(user, password.expose_secret());
+    }
+    if url.starts_with("https://") {
+        let tls = tls.ok_or_else(|| StoreError::Unusable {
+            reason: format!(
+                "etcd: {url} needs the CA that signed its certificate: set KUBERVISOR_ETCD_CA_FILE"
+            ),
+        })?;
+        options = options.with_tls(tls.clone());
+    } else if config.ca.is_some() || config.client.is_some() {
+        return Err(StoreError::Unusable {
+            reason: format!(
+                "etcd: certificates are set, but {url} is not encrypted; write https:// or unset KUBERVISOR_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE"
+            ),
+        });
+    }
+    Ok(Endpoint { url: url.to_owned(), options })
+}
+
+fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
+    let Some(ca) = &config.ca else { return Ok(None) };
+    let mut tls =
+        TlsOptions::new().ca_certificate(Certificate::from_pem(read("KUBERVISOR_ETCD_CA_FILE", ca)?));
+    if let Some((certificate, key)) = &config.client {
+        let certificate = read("KUBERVISOR_ETCD_CERT_FILE", certificate)?;
+        tls = tls.identity(Identity::from_pem(certificate, read("KUBERVISOR_ETCD_KEY_FILE", key)?));
+    }
+    Ok(Some(tls))
+}
+
+fn read(variable: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(|error| StoreError::Unusable {
+        reason: format!("etcd: {variable}: {} cannot be read: {error}", path.display()),
+    })
+}
+
+/// A client for reads, whose answers may be large.
+pub(super) fn reader(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(ANSWER_LIMIT)
+}
+
+/// A client for the watch, whose answers may be large.
+pub(super) fn watcher(client: &Client) -> etcd_client::WatchClient {
+    client.watch_client().max_decoding_message_size(ANSWER_LIMIT)
+}

@@ -1,0 +1,75 @@
+//! What an answer of etcd's means to an operator: what passes by itself, and what does not.
+
+use std::error::Error as _;
+
+use etcd_client::Error;
+
+use crate::adapters::store::StoreError;
+
+/// Etcd's default for the size of a request, which most servers keep.
+const REQUEST_LIMIT: usize = 1_572_864;
+
+/// What is wrong when etcd's text holds the first, and what to do about it.
+const HOPELESS: [(&str, &str); 7] = [
+    ("authentication failed", "check KUBERVISOR_ETCD_USER and KUBERVISOR_ETCD_PASSWORD_FILE"),
+    ("user name is empty", "it wants a login: set KUBERVISOR_ETCD_USER and KUBERVISOR_ETCD_PASSWORD_FILE"),
+    ("authentication is not enabled", "it knows no users: unset KUBERVISOR_ETCD_USER"),
+    ("permission denied", "grant the user's role readwrite on the prefix /kontrol/"),
+    ("invalid peer certificate", "check KUBERVISOR_ETCD_CA_FILE and that the certificate names this host"),
+    ("CertificateRequired", "it wants a client certificate: set KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"),
+    ("BadCertificate", "it refuses our certificate: check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"),
+];
+
+/// The error of the request `what`, as the store's callers know it.
+pub(super) fn explain(what: &str, error: &Error) -> StoreError {
+    let text = chain(error);
+    if text.contains("database space exceeded") {
+        return StoreError::NoSpace {
+            reason: format!(
+                "etcd: {what}: its quota is used up; compact and defragment it, then disarm the NOSPACE alarm"
+            ),
+        };
+    }
+    if text.contains("request is too large") {
+        return StoreError::TooLarge {
+            what: format!("etcd: {what}"),
+            size: REQUEST_LIMIT,
+            limit: REQUEST_LIMIT,
+        };
+    }
+    match HOPELESS.iter().find(|(sign, _)| text.contains(sign)) {
+        Some((_, advice)) => StoreError::Unusable { reason: format!("etcd: {what}: {text}; {advice}") },
+        None => StoreError::Unavailable { reason: format!("etcd: {what}: {text}") },
+    }
+}
+
+/// Whether the lease that the request named is gone.
+pub(super) fn is_lease_gone(error: &Error) -> bool {
+    matches!(error, Error::LeaseKeepAliveError(_)) || chain(error).contains("lease not found")
+}
+
+/// Whether the revision that was asked for has been compacted away.
+pub(super) fn is_compacted(reason: &str) -> bool {
+    reason.contains("revision has been compacted")
+}
+
+/// The texts of the error and its sources: the transport says what happened only in the last.
+fn chain(error: &Error) -> String {
+    let mut text = match error {
+        Error::GRpcStatus(status) => status.message().to_owned(),
+        other => other.to_string(),
+    };
+    let mut source = match error {
+        Error::GRpcStatus(status) => status.source(),
+        Error::TransportError(error) => error.source(),
+        _ => None,
+    };
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,413 @@
+//! One stay at etcd after the other: join with a lease, read what is followed, watch, renew, run for leader.
+//!
+//! A session lives on one connection. Whatever goes wrong ends it, and the next one begins with a read of
+//! everything that is followed, so that nothing is missed: there is one way to start and no way to patch up.
+
+use std::{iter, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use etcd_client::{
+    Client, Compare, CompareOp, EventType, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn,
+    TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, connect, connect::Endpoint, refusal};
+use crate::{
+    adapters::store::{
+        Leader, Member, Operation, RecordKey, StoreError, Term,
+        layout::{self, LEADER},
+    },
+    decide::time::Moment,
+};
+
+/// Records in one transaction of reads.
+const READS: usize = 100;
+
+/// Why a session ended.
+enum End {
+    /// What we know is stale: begin anew, at once.
+    Stale(&'static str),
+    /// The connection or the server failed.
+    Lost(StoreError),
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// Keeps a session, for ever. `ready` hears of the first one that stands, or that none can be made.
+pub(super) async fn keep(
+    shared: &Shared,
+    endpoints: &[Endpoint],
+    mut followed: mpsc::UnboundedReceiver<RecordKey>,
+    ready: oneshot::Sender<Result<(), StoreError>>,
+) {
+    let mut ready = Some(ready);
+    let mut hopeless = None;
+    let (mut turn, mut failures, mut delays) = (0, 0, delays(shared.seat.lease));
+    loop {
+        let endpoint = &endpoints[turn % endpoints.len()];
+        let mut stood = false;
+        let end = session(shared, endpoint, &mut followed, &mut || {
+            stood = true;
+            ready.take().map(|ready| ready.send(Ok(())));
+            tracing::info!(etcd = endpoint.url, "joined");
+        })
+        .await;
+        if stood {
+            (failures, delays) = (0, self::delays(shared.seat.lease));
+        }
+        let error = match end {
+            End::Stale(why) => {
+                tracing::debug!(etcd = endpoint.url, why, "reading anew");
+                continue;
+            }
+            End::Lost(error) => endpoint.hint(error),
+        };
+        let _ = shared.client.send_replace(Err(error.to_string()));
+        shared.metrics.failed(&error);
+        tracing::warn!(etcd = endpoint.url, %error, failures, "the session was lost; trying again");
+        (turn, failures) = (turn + 1, failures + 1);
+        if matches!(error, StoreError::Unusable { .. }) {
+            hopeless = Some(error);
+        }
+        if failures % endpoints.len() == 0 {
+            if let Some(ready) = ready.take() {
+                let _ = ready.send(hopeless.take().map_or(Ok(()), Err));
+            }
+            tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
+        }
+    }
+}
+
+fn delays(lease: Duration) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay((lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(3)))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// One session, from its first request to its end.
+async fn session(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    followed: &mut mpsc::UnboundedReceiver<RecordKey>,
+    standing: &mut impl FnMut(),
+) -> End {
+    let mut session = match Session::begin(shared, endpoint).await {
+        Ok(session) => session,
+        Err(end) => return end,
+    };
+    standing();
+    loop {
+        if let Err(end) = session.step(followed).await {
+            return end;
+        }
+    }
+}
+
+struct Session<'a> {
+    shared: &'a Shared,
+    client: Client,
+    lease: i64,
+    ttl: Duration,
+    keeper: LeaseKeeper,
+    renewals: LeaseKeepAliveStream,
+    watch: WatchStream,
+    /// When the renewal that is under way was sent.
+    sent: Option<Moment>,
+    /// When the lease is renewed next.
+    renew_at: Moment,
+    /// When the election is tried (again), while nobody leads.
+    campaign_at: Option<Moment>,
+    /// The newest revision of the election key that has been dealt with.
+    election: i64,
+}
+
+/// What a session begins with.
+struct View {
+    revision: i64,
+    leader: Option<KeyValue>,
+    is_member: bool,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(shared: &'a Shared, endpoint: &Endpoint) -> Result<Self, End> {
+        let client = ask(shared, "connect", endpoint.connect()).await?;
+        let (lease, ttl, keeper, renewals) = join(shared, &client).await?;
+        let view = read(shared, &client).await?;
+        if !view.is_member {
+            let record = PutOptions::new().with_lease(lease);
+            let (key, value) = (shared.member_key(), own_record(shared)?);
+            ask(shared, "register", client.kv_client().put(key, value, Some(record))).await?;
+        }
+        let options =
+            WatchOptions::new().with_prefix().with_start_revision(view.revision + 1).with_fragment();
+        let mut watcher = connect::watcher(&client);
+        let watch = ask(shared, "watch", watcher.watch(shared.seat.prefix.clone(), Some(options))).await?;
+        let _ = shared.client.send_replace(Ok(client.clone()));
+        let renew_at = shared.clock.now() + ttl / 3;
+        let mut session = Self {
+            shared,
+            client,
+            lease,
+            ttl,
+            keeper,
+            renewals,
+            watch,
+            sent: None,
+            renew_at,
+            campaign_at: None,
+            election: 0,
+        };
+        session.elected(view.leader.as_ref(), view.revision)?;
+        Ok(session)
+    }
+
+    /// Waits for one thing to happen, and deals with it.
+    async fn step(&mut self, followed: &mut mpsc::UnboundedReceiver<RecordKey>) -> Result<(), End> {
+        let clock = self.shared.clock;
+        let late = self.sent.map(|sent| sent + self.shared.deadline());
+        tokio::select! {
+            message = self.watch.message() => self.seen(message).await,
+            message = self.renewals.message() => {
+                let ttl = message.map_err(|error| lost(self.shared, "renew the lease", &error))?.map(|answer| answer.ttl());
+                self.renewed(ttl)
+            }
+            () = tokio::time::sleep_until(clock.instant(late.unwrap_or(self.renew_at))) => match late {
+                None => self.renew().await,
+                Some(_) => Err(End::Lost(self.shared.overdue("renew the lease"))),
+            },
+            () = sleep_until(self.shared, self.campaign_at) => self.campaign().await,
+            Some(record) = followed.recv() => fetch(self.shared, &self.client, &[record]).await.map(drop),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), End> {
+        self.shared.metrics.asked(Operation::Lease);
+        self.sent = Some(self.shared.clock.now());
+        ask(self.shared, "renew the lease", self.keeper.keep_alive()).await
+    }
+
+    fn renewed(&mut self, ttl: Option<i64>) -> Result<(), End> {
+        match ttl.map(u64::try_from) {
+            Some(Ok(seconds)) if seconds > 0 => {
+                let sent = self.sent.take().unwrap_or(self.renew_at);
+                self.ttl = Duration::from_secs(seconds);
+                self.renew_at = sent + self.ttl / 3;
+                self.shared.standing.vouch(sent, self.ttl);
+                if self.shared.standing.is_unknown() {
+                    return Err(End::Stale("the lease held longer than we dared to believe"));
+                }
+                Ok(())
+            }
+            Some(_) => Err(forfeit(self.shared)),
+            None => {
+                Err(End::Lost(StoreError::Unavailable { reason: "etcd: renewals have ended".to_owned() }))
+            }
+        }
+    }
+
+    async fn seen(
+        &mut self,
+        message: Result<Option<etcd_client::WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), End> {
+        let response = message.map_err(|error| lost(self.shared, "watch", &error))?.ok_or_else(|| {
+            End::Lost(StoreError::Unavailable { reason: "etcd: the watch has ended".to_owned() })
+        })?;
+        if response.compact_revision() > 0 {
+            return Err(End::Stale("what we had not seen yet was compacted"));
+        }
+        if response.canceled() {
+            let reason = format!("etcd: the watch was ended: {}", response.cancel_reason());
+            return Err(End::Lost(StoreError::Unavailable { reason }));
+        }
+        for event in response.events() {
+            let Some(kv) = event.kv() else { continue };
+            let put = event.event_type() == EventType::Put;
+            let name = kv.key().strip_prefix(self.shared.seat.prefix.as_bytes()).unwrap_or_default();
+            let name = String::from_utf8_lossy(name);
+            if name == LEADER {
+                self.elected(put.then_some(kv), kv.mod_revision())?;
+            } else if kv.key() == self.shared.member_key().as_bytes() {
+                if !put {
+                    return Err(End::Stale("our member record was removed"));
+                }
+            } else if let Ok(Some(record)) = layout::record(&name) {
+                self.shared.mirror.set(record, put.then(|| Bytes::copy_from_slice(kv.value())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The election key as of `revision`; what is older than what we know is passed over.
+    fn elected(&mut self, key: Option<&KeyValue>, revision: i64) -> Result<(), End> {
+        if revision < self.election {
+            return Ok(());
+        }
+        self.election = revision;
+        let Some(key) = key else {
+            self.shared.standing.follow(None);
+            self.campaign_at = Some(self.shared.clock.now());
+            return Ok(());
+        };
+        self.campaign_at = None;
+        let term = Term(u64::try_from(key.create_revision()).unwrap_or_default());
+        if key.lease() == self.lease {
+            self.shared.standing.lead(term);
+        } else {
+            self.shared.standing.follow(Some(Leader { member: member(key)?, term }));
+        }
+        Ok(())
+    }
+
+    async fn campaign(&mut self) -> Result<(), End> {
+        self.shared.metrics.asked(Operation::Campaign);
+        self.campaign_at = None;
+        let key = self.shared.key(LEADER);
+        let put = PutOptions::new().with_lease(self.lease);
+        let attempt = Txn::new()
+            .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(key.clone(), own_record(self.shared)?, Some(put))])
+            .or_else([TxnOp::get(key, None)]);
+        let answer = match ask(self.shared, "run for leader", self.client.kv_client().txn(attempt)).await {
+            Err(End::Lost(error @ StoreError::NoSpace { .. })) => {
+                tracing::warn!(%error, "nobody leads, and etcd takes no leader");
+                self.shared.metrics.failed(&error);
+                self.campaign_at = Some(self.shared.clock.now() + self.ttl / 3);
+                return Ok(());
+            }
+            answer => answer?,
+        };
+        let revision = answer.header().map_or(0, |header| header.revision());
+        if answer.succeeded() {
+            self.election = revision;
+            self.shared.standing.lead(Term(u64::try_from(revision).unwrap_or_default()));
+            return Ok(());
+        }
+        let holder = first_of(answer.op_responses());
+        self.elected(holder.as_ref(), revision)
+    }
+}
+
+/// Holds on to the lease that we have, or takes a new one.
+async fn join(
+    shared: &Shared,
+    client: &Client,
+) -> Result<(i64, Duration, LeaseKeeper, LeaseKeepAliveStream), End> {
+    let lease = match shared.lease() {
+        Some(lease) => lease,
+        None => grant(shared, client).await?,
+    };
+    shared.metrics.asked(Operation::Lease);
+    let mut leases = client.lease_client();
+    let (mut keeper, mut renewals) = ask(shared, "renew the lease", leases.keep_alive(lease)).await?;
+    // The first answer does not tell how long the lease lives, a second one does.
+    let sent = shared.clock.now();
+    ask(shared, "renew the lease", keeper.keep_alive()).await?;
+    let answer = ask(shared, "renew the lease", renewals.message()).await?;
+    match answer.map(|answer| u64::try_from(answer.ttl()).unwrap_or(0)) {
+        Some(seconds) if seconds > 0 => {
+            let ttl = Duration::from_secs(seconds);
+            shared.standing.vouch(sent, ttl);
+            Ok((lease, ttl, keeper, renewals))
+        }
+        _ => Err(forfeit(shared)),
+    }
+}
+
+async fn grant(shared: &Shared, client: &Client) -> Result<i64, End> {
+    shared.metrics.asked(Operation::Lease);
+    let seconds = shared.seat.lease.as_millis().div_ceil(1000).max(1);
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let granted = ask(shared, "take a lease", client.lease_client().grant(seconds, None)).await?;
+    shared.set_lease(Some(granted.id()));
+    Ok(granted.id())
+}
+
+/// Our lease is gone, and with it our membership and the lead.
+fn forfeit(shared: &Shared) -> End {
+    shared.set_lease(None);
+    shared.standing.forfeit();
+    End::Stale("our lease has run out")
+}
+
+/// One request under the deadline; a lease that is gone is noticed whoever says so.
+async fn ask<T>(
+    shared: &Shared,
+    what: &'static str,
+    request: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, End> {
+    match tokio::time::timeout(shared.deadline(), request).await {
+        Ok(answer) => answer.map_err(|error| lost(shared, what, &error)),
+        Err(_) => Err(End::Lost(shared.overdue(what))),
+    }
+}
+
+fn lost(shared: &Shared, what: &'static str, error: &etcd_client::Error) -> End {
+    if refusal::is_lease_gone(error) {
+        return forfeit(shared);
+    }
+    End::Lost(refusal::explain(what, error))
+}
+
+/// Reads the leader, our own member record and every followed record.
+async fn read(shared: &Shared, client: &Client) -> Result<View, End> {
+    let records = shared.mirror.followed();
+    fetch(shared, client, &records).await
+}
+
+/// Reads `records` into the mirror, with the leader and our own member record.
+async fn fetch(shared: &Shared, client: &Client, records: &[RecordKey]) -> Result<View, End> {
+    let mut view = None;
+    let chunks = records.chunks(READS).map(Some);
+    for chunk in chunks.chain(iter::once(None).take(usize::from(records.is_empty()))) {
+        let chunk = chunk.unwrap_or_default();
+        shared.metrics.asked(Operation::Follow);
+        let names = [shared.key(LEADER), shared.member_key()];
+        let gets = names.into_iter().chain(chunk.iter().map(|record| shared.key(record)));
+        let reads = Txn::new().and_then(gets.map(|key| TxnOp::get(key, None)).collect::<Vec<_>>());
+        let answer = ask(shared, "read what is followed", connect::reader(client).txn(reads)).await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        let mut found = answer.op_responses().into_iter().map(|response| first_of([response]));
+        let (leader, own) = (found.next().flatten(), found.next().flatten());
+        for (record, kv) in chunk.iter().zip(found) {
+            shared.mirror.set(*record, kv.map(|kv| Bytes::copy_from_slice(kv.value())));
+        }
+        let own = own.is_some_and(|own| Some(own.lease()) == shared.lease());
+        view.get_or_insert(View { revision, leader, is_member: own });
+    }
+    view.ok_or(End::Stale("nothing was read"))
+}
+
+fn first_of(responses: impl IntoIterator<Item = TxnOpResponse>) -> Option<KeyValue> {
+    match responses.into_iter().next()? {
+        TxnOpResponse::Get(mut found) => found.take_kvs().into_iter().next(),
+        _ => None,
+    }
+}
+
+fn own_record(shared: &Shared) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(&shared.seat.member)
+        .map_err(|error| StoreError::Unusable { reason: format!("our member record: {error}") })
+}
+
+/// The member that a record under `members/` or the election key describes.
+pub(super) fn member(kv: &KeyValue) -> Result<Member, StoreError> {
+    serde_json::from_slice(kv.value()).map_err(|error| StoreError::Unusable {
+        reason: format!("etcd: {}: {error}; remove that key", String::from_utf8_lossy(kv.key())),
+    })
+}
+
+async fn sleep_until(shared: &Shared, moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(shared.clock.instant(moment)).await,
+        None => std::future::pending().await,
+    }
+}

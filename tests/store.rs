@@ -1,0 +1,19 @@
+//! One contract over every store, and what only a store of several processes can get wrong.
+
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+
+#[path = "support/etcd.rs"]
+mod etcd_server;
+
+#[path = "store/contract.rs"]
+mod contract;
+#[path = "store/embedded.rs"]
+mod embedded;
+#[path = "store/etcd.rs"]
+mod etcd;
+#[path = "store/etcd_access.rs"]
+mod etcd_access;
+#[path = "store/etcd_faults.rs"]
+mod etcd_faults;
+#[path = "store/seats.rs"]
+mod seats;
