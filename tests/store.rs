@@ -1,5 +1,6 @@
 //! One contract over every store, and what only a store of several processes can get wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(unreachable_pub, reason = "modules of one test binary")]
 
 #[path = "support/etcd.rs"]
