@@ -32,6 +32,10 @@ pub enum Command {
     Invoke(roles::invoke::Args),
     /// Writes a key pair for `invoke`.
     Keygen(roles::keygen::Args),
+    /// Shows the fleet: ensemble, services, alarms.
+    Status(roles::status::StatusArgs),
+    /// Says why a pod is or is not withheld.
+    Explain(roles::status::ExplainArgs),
 }
 
 impl Cli {
@@ -55,7 +59,7 @@ impl Command {
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
-            Self::Invoke(_) | Self::Keygen(_) => Verbosity::Warnings,
+            Self::Invoke(_) | Self::Keygen(_) | Self::Status(_) | Self::Explain(_) => Verbosity::Warnings,
         }
     }
 
@@ -68,6 +72,8 @@ impl Command {
             Self::Run(args) => roles::run::run(args).await,
             Self::Invoke(args) => roles::invoke::run(args).await,
             Self::Keygen(args) => roles::keygen::run(args).await,
+            Self::Status(args) => roles::status::status(args).await,
+            Self::Explain(args) => roles::status::explain(args).await,
         }
     }
 }

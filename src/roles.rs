@@ -7,3 +7,4 @@ pub mod invoke;
 pub mod keygen;
 pub mod master;
 pub mod run;
+pub mod status;

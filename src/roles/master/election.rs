@@ -17,8 +17,8 @@ use crate::{
     config::{Dialect, MasterTarget},
 };
 
-/// How often the members are read again, and what is kept is sent on.
-const ROUND: Duration = Duration::from_secs(1);
+/// How often the members are read again, and what a leader has not taken is sent on.
+const ROUND: Duration = Duration::from_secs(2);
 
 /// A reign under way.
 struct Reign {

@@ -59,9 +59,7 @@ impl Way {
     async fn send_or_keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
         match tokio::time::timeout(DEADLINE, self.send(&raw)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(ClientError::Refused(refusal))) if refusal.kind != RefusalKind::Unavailable => {
-                Err(refusal)
-            }
+            Ok(Err(ClientError::Refused(refusal))) if is_of_the_keepalive(refusal.kind) => Err(refusal),
             Ok(Err(_)) | Err(_) => self.keep(peer, raw),
         }
     }
@@ -89,4 +87,10 @@ impl Way {
         let Ok(key) = Keepalive::parse(&raw).map(|keepalive| keepalive.key()) else { return Ok(()) };
         desk.keep(key, peer, raw)
     }
+}
+
+/// Whether a refusal is about the keepalive, and so the client's; the rest (the leader has just changed, or has
+/// not heard of us yet) is between masters and passes.
+fn is_of_the_keepalive(kind: RefusalKind) -> bool {
+    !matches!(kind, RefusalKind::Unavailable | RefusalKind::Forbidden)
 }

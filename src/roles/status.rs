@@ -1,0 +1,223 @@
+//! `kubervisor status` and `kubervisor explain POD`: what the admin port shows, for a terminal.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::Context;
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde_json::Value;
+
+use crate::exit::Exit;
+
+/// How long the admin port has for one page.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the admin port is.
+#[derive(Debug, clap::Args)]
+pub struct Admin {
+    /// The admin port of a master or a controller.
+    #[arg(long, env = "KUBERVISOR_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8087")]
+    pub admin_addr: String,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    admin: Admin,
+    /// Prints the pages as one JSON object instead.
+    #[arg(long, env = "KUBERVISOR_STATUS_JSON")]
+    json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The pod's id.
+    pod: String,
+    /// Its namespace.
+    #[arg(long, short, env = "KUBERVISOR_EXPLAIN_NAMESPACE", default_value = "default")]
+    namespace: String,
+    #[command(flatten)]
+    admin: Admin,
+    /// Prints the page as JSON instead.
+    #[arg(long, env = "KUBERVISOR_EXPLAIN_JSON")]
+    json: bool,
+}
+
+/// Shows the cluster, the ensemble, the services and the alarms.
+///
+/// # Errors
+/// The admin port does not answer.
+pub async fn status(args: StatusArgs) -> Result<(), Exit> {
+    let pages = ["cluster", "ensemble", "services"].map(|page| args.admin.page(page));
+    let [cluster, ensemble, services] = futures::future::join_all(pages)
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?
+        .try_into()
+        .map_err(|_| Exit::Failed(anyhow::anyhow!("a page is missing")))?;
+    if args.json {
+        let all = serde_json::json!({ "cluster": cluster, "ensemble": ensemble, "services": services });
+        return print_json(&all);
+    }
+    print!("{}{}{}", show_ensemble(&cluster, &ensemble), show_services(&services), show_alarms(&services));
+    Ok(())
+}
+
+/// Shows why a pod is or is not withheld.
+///
+/// # Errors
+/// The admin port does not answer, or does not know the pod.
+pub async fn explain(args: ExplainArgs) -> Result<(), Exit> {
+    let page = args.admin.page(&format!("explain/{}/{}", args.namespace, args.pod)).await?;
+    if args.json {
+        return print_json(&page);
+    }
+    print!("{}", show_story(&page));
+    Ok(())
+}
+
+impl Admin {
+    async fn page(&self, path: &str) -> Result<Value, Exit> {
+        let url = format!("http://{}/{path}", self.admin_addr);
+        let help = || {
+            format!(
+                "cannot read {url}: is a master running there? name its admin port with --admin-addr (KUBERVISOR_ADMIN_ADDR)"
+            )
+        };
+        let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().with_context(help)?;
+        let answer = client.get(&url).send().await.with_context(help)?;
+        let known = answer.status().is_success();
+        let page: Value = answer.json().await.with_context(help)?;
+        if known {
+            return Ok(page);
+        }
+        let why = text(&page, "/error");
+        Err(Exit::Failed(anyhow::anyhow!("{url}: {}", if why.is_empty() { "refused" } else { &why })))
+    }
+}
+
+fn print_json(page: &Value) -> Result<(), Exit> {
+    let shown = serde_json::to_string_pretty(page).context("cannot print the page")?;
+    println!("{shown}");
+    Ok(())
+}
+
+/// What stands at `pointer`, as a person would write it; empty when nothing does.
+fn text(page: &Value, pointer: &str) -> String {
+    match page.pointer(pointer) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => match number.as_f64() {
+            Some(fraction) if fraction.fract() != 0.0 => format!("{fraction:.1}"),
+            _ => number.to_string(),
+        },
+        Some(other) => other.to_string(),
+    }
+}
+
+fn list<'a>(page: &'a Value, pointer: &str) -> &'a [Value] {
+    page.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(header.iter().copied());
+    table.add_rows(rows);
+    table
+}
+
+fn show_ensemble(cluster: &Value, ensemble: &Value) -> String {
+    let pods = list(ensemble, "/pods");
+    let mut shown = format!(
+        "cluster {}  {}  masters {}  pods {}  digest {}\n",
+        text(cluster, "/name"),
+        text(cluster, "/leadership/posture"),
+        list(cluster, "/members").len(),
+        pods.len(),
+        text(ensemble, "/digest"),
+    );
+    if ensemble.pointer("/pods").is_none_or(Value::is_null) {
+        let leader = text(cluster, "/leadership/leader/address");
+        let _infallible = writeln!(shown, "the leader at {leader} knows the pods");
+        return shown;
+    }
+    let columns = ["/seq", "/key", "/id", "/ip", "/role", "/status", "/ageSeconds"];
+    let rows = pods.iter().map(|pod| columns.iter().map(|column| text(pod, column)).collect());
+    let _infallible =
+        writeln!(shown, "{}", table(&["SEQ", "KEY", "ID", "IP", "ROLE", "STATUS", "AGE s"], rows));
+    shown
+}
+
+fn show_services(services: &Value) -> String {
+    let mut shown = String::new();
+    for service in list(services, "/services") {
+        let _infallible = writeln!(
+            shown,
+            "\nservice {}/{}  {}{}{}\n{}",
+            text(service, "/namespace"),
+            text(service, "/name"),
+            text(service, "/part"),
+            if service["panic"] == true { "  PANIC" } else { "" },
+            if service["dryRun"] == true { "  dry run" } else { "" },
+            text(service, "/floor/formula"),
+        );
+        let columns = ["/id", "/address", "/traffic", "/summary"];
+        let rows = list(service, "/pods").iter();
+        let rows = rows.map(|pod| columns.iter().map(|column| text(pod, column)).collect());
+        let _infallible = writeln!(shown, "{}", table(&["POD", "ADDRESS", "TRAFFIC", "WHY"], rows));
+    }
+    shown
+}
+
+fn show_alarms(services: &Value) -> String {
+    let mut shown = String::new();
+    for alarm in list(services, "/alarms/up") {
+        let _infallible = writeln!(shown, "ALARM {}: {}", text(alarm, "/reason"), text(alarm, "/message"));
+    }
+    shown
+}
+
+fn show_story(page: &Value) -> String {
+    let mut shown =
+        format!("{}  traffic {}\n{}\n", text(page, "/id"), text(page, "/traffic"), text(page, "/summary"));
+    for line in ["/floor/formula", "/hold"].map(|pointer| text(page, pointer)) {
+        if !line.is_empty() {
+            let _infallible = writeln!(shown, "{line}");
+        }
+    }
+    for event in list(page, "/history") {
+        let _infallible = writeln!(shown, "  {}  {}", text(event, "/at"), text(event, "/what"));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_shown_as_a_table_with_one_line_for_each_pod() {
+        let cluster = json!({ "name": "/kontrol/default/shop/", "leadership": { "posture": "leading" }, "members": [1] });
+        let ensemble = json!({ "digest": "ab:cd", "pods": [{ "seq": 7, "key": "2k", "id": "web-7", "ageSeconds": 1.25 }] });
+        let shown = show_ensemble(&cluster, &ensemble);
+        assert!(shown.contains("masters 1  pods 1  digest ab:cd"), "{shown}");
+        let line = shown.lines().find(|line| line.contains("web-7")).unwrap();
+        assert!(line.contains('7') && line.contains("1.2"), "{line}");
+    }
+
+    #[test]
+    fn a_follower_says_who_knows_the_pods() {
+        let cluster = json!({ "leadership": { "leader": { "address": "10.0.0.1:8000" } } });
+        assert!(show_ensemble(&cluster, &json!({ "pods": null })).contains("the leader at 10.0.0.1:8000"));
+    }
+
+    #[test]
+    fn alarms_stand_out() {
+        let page = json!({ "alarms": { "up": [{ "reason": "panic", "message": "most look bad" }] } });
+        assert_eq!(show_alarms(&page), "ALARM panic: most look bad\n");
+    }
+}
