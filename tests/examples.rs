@@ -1,5 +1,10 @@
 //! The examples, run as a master runs them.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "a test may fail loudly"
+)]
 
 use std::{
     ffi::OsString,
