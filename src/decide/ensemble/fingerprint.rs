@@ -6,11 +6,18 @@
 //! pod, and the most that a collision could do is keep a pod alive with its last payload. The
 //! key decides nothing else: no result of the core depends on it.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// 128 bits that stand for the bytes of one keepalive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
+
+/// One number, and not the bytes of an array: [`AsItIs`] takes nothing else.
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
 
 /// The key of this process's fingerprints.
 #[derive(Clone, Debug)]
@@ -51,5 +58,24 @@ impl Hasher for AsItIs {
 
     fn write_u64(&mut self, half: u64) {
         self.0 ^= half;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, hash::BuildHasherDefault};
+
+    use super::*;
+
+    #[test]
+    fn fingerprints_differ_and_spread_over_their_map() {
+        let prints = Fingerprints::new();
+        let all: HashSet<_> = (0..1000_u32).map(|n| prints.of(&n.to_be_bytes())).collect();
+        assert_eq!(all.len(), 1000);
+        let spread: HashSet<_> =
+            all.iter().map(|print| BuildHasherDefault::<AsItIs>::default().hash_one(print)).collect();
+        assert_eq!(spread.len(), 1000, "a map whose hashes are equal is a list");
+        assert_eq!(prints.of(b"x"), prints.of(b"x"));
+        assert_ne!(prints.of(b"x"), Fingerprints::new().of(b"x"), "the key is this process's own");
     }
 }
