@@ -4,3 +4,5 @@
 
 #[path = "properties/canonical.rs"]
 mod canonical;
+#[path = "properties/ensemble.rs"]
+mod ensemble;
