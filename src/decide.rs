@@ -15,6 +15,7 @@ pub mod gate;
 pub mod keepalive;
 pub mod key;
 pub mod policy;
+pub mod roster;
 pub mod sequence;
 pub mod time;
 pub mod verdict;

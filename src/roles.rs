@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod breaker;
 pub mod check;
+pub mod gatekeeper;
 pub mod invoke;
 pub mod keygen;
 pub mod master;

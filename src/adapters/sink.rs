@@ -1,1 +1,145 @@
 //! Where plans are carried out: the trait [`TrafficSink`] and its implementations.
+//!
+//! The gate decides on values; a sink knows what a withdrawal *is*: here a committed roster that the
+//! endpoints file projects, with Kubernetes a label guarded by a fence. The order is the same for
+//! both and belongs to the caller: observe, plan, reserve, and only then send.
+
+pub mod endpoints;
+pub mod projector;
+pub mod roster;
+
+use std::{collections::BTreeMap, net::SocketAddrV4};
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::{
+    adapters::store::StoreError,
+    decide::{
+        fleet::{Fleet, Presence, Uid},
+        gate::{
+            Plan,
+            action::Action,
+            ledger::{Ledger, Outcome},
+        },
+        policy::Policy,
+        roster::RosterError,
+        time::Timestamp,
+    },
+};
+
+/// A fleet as stored, and the ledger that was read before it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The fleet; it says what this sink can do (`can_kill`) and why nothing may be withheld now, if so (`hold`).
+    pub fleet: Fleet,
+    /// The ledger to plan on.
+    pub ledger: Ledger,
+    /// What people want to know of a pod and the gate does not.
+    pub details: BTreeMap<Uid, Detail>,
+    /// Look again then, whatever the plan says.
+    pub look_again: Option<Timestamp>,
+}
+
+/// What people want to know of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detail {
+    /// Its key in the ensemble.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Where its traffic goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddrV4>,
+    /// Whether it was heard within its TTL; the gate may have been told less while a silence is not believed.
+    pub presence: Presence,
+    /// Since when.
+    pub since: Timestamp,
+    /// What the gate cannot explain: it only sees that the pod is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
+}
+
+/// What became of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The plan's ledger is stored: its actions may be sent.
+    Stored,
+    /// Somebody else wrote meanwhile: observe and plan again, never replay.
+    Conflict,
+}
+
+/// Why a sink did not do its part. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// There is nothing to decide on yet (the ensemble is not loaded, caches are not in sync).
+    #[error("not ready: {reason}")]
+    NotReady {
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The fleet or the ledger could not be read.
+    #[error("the ledger cannot be read")]
+    ReadLedger {
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The ledger could not be stored; unless it is `Deposed`, it may have been all the same.
+    #[error("the ledger cannot be stored")]
+    StoreLedger {
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// What is stored is not ours to use.
+    #[error("{source}")]
+    UseRoster {
+        /// Why.
+        source: RosterError,
+    },
+}
+
+impl SinkError {
+    /// The step, as a metric's label.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::NotReady { .. } => "not_ready",
+            Self::ReadLedger { .. } => "read",
+            Self::StoreLedger { .. } => "store",
+            Self::UseRoster { .. } => "unusable",
+        }
+    }
+
+    /// Another leader was elected: stop acting.
+    #[must_use]
+    pub fn deposed(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadLedger { source: StoreError::Deposed { .. } }
+                | Self::StoreLedger { source: StoreError::Deposed { .. } }
+        )
+    }
+}
+
+/// Carries out plans on one fleet.
+#[async_trait]
+pub trait TrafficSink: Send + 'static {
+    /// The fleet and the ledger as stored now.
+    ///
+    /// # Errors
+    /// When they are not known: decide nothing then.
+    async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError>;
+
+    /// Stores the plan's ledger by compare-and-swap. To be called after every plan, also one without actions:
+    /// a sink may have something of its own to store.
+    ///
+    /// # Errors
+    /// When it is not known to be stored: send nothing, observe and plan again.
+    async fn reserve(&mut self, plan: &Plan) -> Result<Reserved, SinkError>;
+
+    /// Sends one action of the plan that was just reserved.
+    async fn send(&mut self, action: &Action) -> Outcome;
+}

@@ -1,0 +1,133 @@
+//! The command after a write, for instance a reload: one at a time, not too often, and the last write is always followed by a run.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapters::process::{self, Ended, Job},
+    alarms::Alarms,
+    config::{CommandLine, EndpointsConfig, RunAs},
+};
+
+/// Runs begin at least this far apart; writes in between are covered by the next run.
+pub const RUNS_APART: Duration = Duration::from_millis(500);
+/// A command that takes longer is killed, with everything it started.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+
+/// The alarm that is up while the last run failed.
+pub const ALARM_COMMAND: &str = "endpoints_command";
+
+/// The task that runs the command; dropping it kills a run.
+pub struct AfterWrite {
+    trigger: Arc<Notify>,
+    last: CancellationToken,
+    abandon: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl AfterWrite {
+    /// Waits for triggers; without a command it only takes them.
+    #[must_use]
+    pub fn start(config: &EndpointsConfig, alarms: Alarms) -> Self {
+        let trigger = Arc::new(Notify::new());
+        let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
+        let task = config.command.clone().map(|command| {
+            let runner = Runner { command, user: config.user.clone(), alarms, abandon: abandon.clone() };
+            tokio::spawn(runner.serve(trigger.clone(), last.clone()))
+        });
+        Self { trigger, last, abandon, task }
+    }
+
+    /// What asks for a run; asking twice before it begins is asking once.
+    #[must_use]
+    pub fn trigger(&self) -> Arc<Notify> {
+        self.trigger.clone()
+    }
+
+    /// Lets a run that is due or on its way end, then ends the task.
+    pub async fn finish(mut self) {
+        self.last.cancel();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for AfterWrite {
+    fn drop(&mut self) {
+        self.last.cancel();
+        self.abandon.cancel();
+    }
+}
+
+struct Runner {
+    command: CommandLine,
+    user: RunAs,
+    alarms: Alarms,
+    abandon: CancellationToken,
+}
+
+impl Runner {
+    async fn serve(self, trigger: Arc<Notify>, last: CancellationToken) {
+        let mut retry = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = trigger.notified() => {}
+                () = pause(retry) => {}
+                () = last.cancelled() => return,
+            }
+            let began = Instant::now();
+            retry = match self.run().await {
+                Ok(()) => {
+                    self.alarms.clear(ALARM_COMMAND);
+                    None
+                }
+                Err(reason) => {
+                    self.alarms.raise(
+                        ALARM_COMMAND,
+                        format!("KUBERVISOR_ENDPOINTS_COMMAND {reason}; what reads the endpoints file may act on an older one; trying again"),
+                    );
+                    Some(retry.map_or(RUNS_APART, |wait: Duration| (wait * 2).min(RETRY_AT_MOST)))
+                }
+            };
+            tokio::select! {
+                () = sleep_until(began + RUNS_APART) => {}
+                () = last.cancelled() => {}
+            }
+        }
+    }
+
+    async fn run(&self) -> Result<(), String> {
+        let job = Job {
+            timeout: TIMEOUT,
+            stdout_limit: 4096,
+            user: self.user.clone(),
+            ..Job::new("endpoints", self.command.clone())
+        };
+        let finished = process::run(job, self.abandon.clone())
+            .await
+            .map_err(|error| format!("did not start: {error}"))?;
+        match finished.ended {
+            Ended::Exited(0) => Ok(()),
+            Ended::Exited(code) => Err(format!("ended with exit code {code} ({})", finished.complaint)),
+            Ended::Signalled(signal) => Err(format!("was ended by signal {signal}")),
+            Ended::TimedOut => Err(format!("was killed: it took longer than {} s", TIMEOUT.as_secs())),
+            Ended::Cancelled => Err("was killed: this process ends".to_owned()),
+        }
+    }
+}
+
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

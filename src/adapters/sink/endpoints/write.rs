@@ -1,0 +1,194 @@
+//! Replaces a file so that a reader sees the old bytes or the new ones, never a mixture, and a crash loses neither.
+//!
+//! A temporary file in the same directory, written, synced and renamed over the old one; then the
+//! directory is synced, without which the rename itself may be lost with the power.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Readable by the proxy that takes it, whoever that runs as.
+const MODE: u32 = 0o644;
+const TEMPORARY: &str = ".kubervisor-tmp";
+
+/// The step at which a replacement failed; the old file is as it was, except after `SyncDirectory`.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The directory is missing or not ours to write to.
+    #[error("cannot create a temporary file in {}: {source}; create the directory and let this user write to it", directory.display())]
+    CreateTemporary {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A full disk, mostly.
+    #[error("cannot write the new {}: {source}; the old file stays", path.display())]
+    WriteTemporary {
+        /// The file to be replaced.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The path is a directory, or the directory went read-only.
+    #[error("cannot put the new {} in place: {source}; the old file stays", path.display())]
+    Rename {
+        /// The file to be replaced.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The new file is in place, but may be lost in a power cut.
+    #[error("cannot sync {}: {source}", directory.display())]
+    SyncDirectory {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl WriteError {
+    /// The step, as a metric's label.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::CreateTemporary { .. } => "create",
+            Self::WriteTemporary { .. } => "write",
+            Self::Rename { .. } => "rename",
+            Self::SyncDirectory { .. } => "sync",
+        }
+    }
+}
+
+/// Puts `bytes` at `path`. Blocks: call it off the runtime's threads.
+///
+/// A file that is there keeps its mode; a symbolic link stays one, its target is replaced.
+///
+/// # Errors
+/// One variant per step; nothing is left behind.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = directory_of(path);
+    let mode = fs::metadata(path).map_or(MODE, |old| old.permissions().mode() & 0o777);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(&prefix(path))
+        .suffix(TEMPORARY)
+        .tempfile_in(directory)
+        .map_err(|source| WriteError::CreateTemporary { directory: directory.to_owned(), source })?;
+    let written = |file: &mut File| {
+        file.write_all(bytes)?;
+        // Set on the open file: the process's umask does not apply.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    };
+    written(temporary.as_file_mut())
+        .map_err(|source| WriteError::WriteTemporary { path: path.clone(), source })?;
+    temporary
+        .persist(path)
+        .map_err(|failed| WriteError::Rename { path: path.clone(), source: failed.error })?;
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|source| WriteError::SyncDirectory { directory: directory.to_owned(), source })
+}
+
+/// Removes what a process that was killed in the middle of [`replace`] left behind. Blocks.
+pub fn sweep(path: &Path) {
+    let prefix = prefix(path);
+    let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
+            && name.as_encoded_bytes().ends_with(TEMPORARY.as_bytes());
+        if ours && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!("cannot remove the leftover {}: {error}", entry.path().display());
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Hidden, and with an ending of its own: neither `*.json` nor `*.conf` finds it.
+fn prefix(path: &Path) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".");
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<OsString> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_new_file_is_readable_by_all_and_an_old_one_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.json");
+        replace(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(names(directory.path()), ["web.json"]);
+    }
+
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link) = (directory.path().join("target"), directory.path().join("link"));
+        fs::write(&target, b"old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_missing_directory_and_a_path_that_is_a_directory_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = replace(&directory.path().join("none/web.json"), b"x").unwrap_err();
+        assert_eq!(missing.category(), "create");
+        assert!(missing.to_string().contains("create the directory"), "{missing}");
+        let taken = directory.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert_eq!(replace(&taken, b"x").unwrap_err().category(), "rename");
+        assert_eq!(names(directory.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failed_write_and_the_old_file_stays() {
+        // Only where the kernel offers a device that is always full.
+        let full = Path::new("/dev/full");
+        if full.exists() {
+            let error = File::options().write(true).open(full).unwrap().write_all(b"x").unwrap_err();
+            let typed = WriteError::WriteTemporary { path: full.to_owned(), source: error };
+            assert_eq!(typed.category(), "write");
+            assert!(typed.to_string().contains("the old file stays"));
+        }
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_writer_are_swept_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in
+            [".web.json.abc.kubervisor-tmp", ".web.json.abc", "web.json", ".api.json.x.kubervisor-tmp"]
+        {
+            fs::write(directory.path().join(name), b"").unwrap();
+        }
+        sweep(&directory.path().join("web.json"));
+        let mut left = names(directory.path());
+        left.sort();
+        assert_eq!(left, [".api.json.x.kubervisor-tmp", ".web.json.abc", "web.json"]);
+    }
+}

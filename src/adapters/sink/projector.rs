@@ -1,0 +1,104 @@
+//! Every master's own endpoints file: the committed roster, projected, on leaders and followers alike.
+//!
+//! It follows the store and nothing else, so that a file can never be ahead of what was committed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::endpoints::{EndpointsFile, FileStatus, Projection};
+use crate::{
+    adapters::store::{RecordKey, Store},
+    alarms::Alarms,
+    config::EndpointsConfig,
+    decide::roster::Roster,
+};
+
+/// The alarm that is up while the committed roster cannot be read.
+pub const ALARM_ROSTER: &str = "roster_unusable";
+/// What a stop waits for the last write and its command.
+const STOP: Duration = Duration::from_secs(5);
+
+/// The projecting task; dropping it leaves the file as it is.
+pub struct Projector {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    status: watch::Receiver<FileStatus>,
+}
+
+impl Projector {
+    /// Projects the rosters of the fleet `of` (`<namespace>/<app>`), now and as they change; `name` is its name in the file.
+    #[must_use]
+    pub fn start(store: &dyn Store, config: &EndpointsConfig, of: &str, name: &str, alarms: &Alarms) -> Self {
+        let file = EndpointsFile::start(config, name, alarms);
+        let status = file.status();
+        let stop = CancellationToken::new();
+        let follow = Follow {
+            rosters: store.follow(RecordKey::Ledger),
+            of: of.to_owned(),
+            alarms: alarms.clone(),
+            file,
+        };
+        Self { task: tokio::spawn(follow.run(stop.clone())), stop, status }
+    }
+
+    /// What the file says, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<FileStatus> {
+        self.status.clone()
+    }
+
+    /// Ends after the last write and its command.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Projector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Follow {
+    rosters: watch::Receiver<Option<Bytes>>,
+    of: String,
+    alarms: Alarms,
+    file: EndpointsFile,
+}
+
+impl Follow {
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let record = self.rosters.borrow_and_update().clone();
+            self.project(record);
+            tokio::select! {
+                changed = self.rosters.changed() => if changed.is_err() { break },
+                () = stop.cancelled() => break,
+            }
+        }
+        self.file.stop(STOP).await;
+    }
+
+    /// No record is no news: the file stays as it is.
+    fn project(&self, record: Option<Bytes>) {
+        let Some(record) = record else { return };
+        match Roster::decode(&record, &self.of) {
+            Ok(roster) => {
+                self.alarms.clear(ALARM_ROSTER);
+                self.file.project(Projection {
+                    addresses: roster.addresses(),
+                    all_said_down: roster.all_said_down,
+                });
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
+                self.alarms
+                    .raise(ALARM_ROSTER, format!("{error}{source}; the endpoints file stays as it is"));
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The sink of fleets without Kubernetes: a withdrawal is the commit of a roster, fenced by the leader's term.
+//!
+//! Since reservation and withdrawal are one transaction, every action has landed once [`reserve`](TrafficSink::reserve)
+//! has returned; the files follow by [`projector`](super::projector).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Detail, Observed, Reserved, SinkError, TrafficSink, endpoints};
+use crate::{
+    adapters::store::{Batch, RecordKey, Store, StoreError, Term},
+    config::EndpointsConfig,
+    decide::{
+        fleet::{Epoch, Presence, Uid},
+        gate::{
+            Plan,
+            action::Action,
+            budget::Budget,
+            ledger::{self, Outcome},
+        },
+        policy::Policy,
+        roster::{FleetRules, Roster, Row, silence::Silence},
+        time::Timestamp,
+    },
+};
+
+const PORTLESS: &str = "its port was never known, so it is not listed: set KUBERVISOR_TARGET_PORT, or have its payload \
+                        hold an integer at KUBERVISOR_TARGET_PORT_POINTER";
+const UNHEARD: &str =
+    "silent, and too few others were heard since to say that it is not us who are deaf: it stays listed";
+const FROM_FILE: &str = "found in the endpoints file of a lost store and not heard yet: it stays listed";
+
+/// Asks for all pods of the ensemble; `None` while this process does not have it.
+pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<Row>> + Send + Sync>;
+
+/// What does not change while a process runs.
+#[derive(Clone)]
+pub struct RosterSettings {
+    /// The fleet's name, `<namespace>/<app>`: a ledger of another one is refused.
+    pub of: String,
+    /// Who belongs to it.
+    pub rules: FleetRules,
+    /// After this much silence a pod expires.
+    pub ttl: Duration,
+    /// When this process started: for one TTL nothing is withheld.
+    pub started: Timestamp,
+    /// What a lost store is made good from.
+    pub endpoints: Option<EndpointsConfig>,
+    /// Nothing is stored.
+    pub dry_run: bool,
+}
+
+/// The roster under one term.
+pub struct RosterSink {
+    settings: RosterSettings,
+    store: Arc<dyn Store>,
+    term: Term,
+    ensemble: EnsembleSource,
+    committed: Option<Roster>,
+    draft: Roster,
+    silence: Silence,
+}
+
+impl RosterSink {
+    /// Reads the roster, linearizably; without one, what the endpoints file lists is adopted.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds a roster that this version cannot use.
+    pub async fn open(
+        settings: RosterSettings,
+        store: Arc<dyn Store>,
+        term: Term,
+        ensemble: EnsembleSource,
+        now: Timestamp,
+    ) -> Result<Self, SinkError> {
+        let records = store.load().await.map_err(|source| SinkError::ReadLedger { source })?;
+        let stored = records.get(&RecordKey::Ledger);
+        let decoded = stored.map(|bytes| Roster::decode(bytes, &settings.of)).transpose();
+        let committed = decoded.map_err(|source| SinkError::UseRoster { source })?;
+        let draft = match &committed {
+            Some(roster) => roster.clone(),
+            None => found(&settings, now).await?,
+        };
+        let silence = Silence::default();
+        Ok(Self { settings, store, term, ensemble, committed, draft, silence })
+    }
+
+    /// The roster that the next plan starts from.
+    #[must_use]
+    pub fn draft(&self) -> &Roster {
+        &self.draft
+    }
+
+    fn details(&self, enough: u32) -> BTreeMap<Uid, Detail> {
+        let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
+            let silent = pod.presence == Presence::Unknown;
+            let note = match pod.port {
+                None => Some(PORTLESS),
+                _ if silent && pod.id.is_empty() => Some(FROM_FILE),
+                _ if silent && !self.silence.believed(key, self.settings.ttl, enough) => Some(UNHEARD),
+                Some(_) => None,
+            };
+            let address = pod.port.map(|port| std::net::SocketAddrV4::new(key.address(), port));
+            let key_text = Some(key.to_string());
+            let detail = Detail { key: key_text, address, presence: pod.presence, since: pod.since, note };
+            (pod.uid(key), detail)
+        };
+        self.draft.pods.iter().map(detail).collect()
+    }
+
+    fn hold(&self, now: Timestamp) -> (Option<String>, Option<Timestamp>) {
+        let until = self.settings.started + self.settings.ttl;
+        if now >= until {
+            return (None, None);
+        }
+        (
+            Some(
+                "started less than a TTL ago: nobody is withheld before every pod had time to report".into(),
+            ),
+            Some(until),
+        )
+    }
+}
+
+/// A roster for a store without one.
+async fn found(settings: &RosterSettings, now: Timestamp) -> Result<Roster, SinkError> {
+    let epoch = Epoch(getrandom::u64().map_err(|_| SinkError::NotReady { reason: "no random numbers" })?);
+    let Some(config) = settings.endpoints.clone() else { return Ok(Roster::begin(&settings.of, epoch)) };
+    let read = tokio::task::spawn_blocking(move || endpoints::read(&config.path, config.format)).await;
+    let addresses = match read {
+        Ok(Ok(addresses)) => addresses,
+        // Not readable is not empty: wait rather than forget who is in it.
+        _ => return Err(SinkError::NotReady { reason: "the endpoints file is there and cannot be read" }),
+    };
+    if addresses.is_empty() {
+        return Ok(Roster::begin(&settings.of, epoch));
+    }
+    tracing::warn!(
+        pods = addresses.len(),
+        "the store holds no roster, but the endpoints file lists pods: they stay listed until they are heard or the gate lets them go"
+    );
+    Ok(Roster::adopt(&settings.of, epoch, &addresses, now))
+}
+
+#[async_trait]
+impl TrafficSink for RosterSink {
+    async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+        let rows = (self.ensemble)().ok_or(SinkError::NotReady { reason: "the ensemble is not loaded" })?;
+        let Self { settings: RosterSettings { rules, ttl, .. }, .. } = self;
+        let (rules, ttl) = (rules.clone(), *ttl);
+        self.draft = self.draft.clone().observe(now, &rules, &rows);
+        self.silence.notice(now, &self.draft, &rows);
+        let enough = Budget::floor(policy, self.draft.desired(&rules));
+        let (hold, hold_ends) = self.hold(now);
+        let fleet = self.draft.fleet(&rules, |key| self.silence.believed(key, ttl, enough), hold);
+        let soon = self.silence.undecided(ttl, enough).then(|| now + pause(ttl));
+        Ok(Observed {
+            fleet,
+            ledger: self.draft.ledger.clone(),
+            details: self.details(enough),
+            look_again: [hold_ends, soon].into_iter().flatten().min(),
+        })
+    }
+
+    async fn reserve(&mut self, plan: &Plan) -> Result<Reserved, SinkError> {
+        let next = self.draft.clone().apply(plan);
+        let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reserved::Stored) };
+        let encoded = next.encode().map_err(|source| SinkError::UseRoster { source })?;
+        let batch = Batch { put: vec![(RecordKey::Ledger, Bytes::from(encoded))], delete: Vec::new() };
+        match self.store.commit(self.term, batch).await {
+            Ok(()) => {
+                (self.draft, self.committed) = (next.clone(), Some(next));
+                Ok(Reserved::Stored)
+            }
+            Err(source) => {
+                // It may have been stored: whatever comes next must be written over it.
+                if matches!(source, StoreError::Unavailable { .. }) {
+                    self.draft.generation = next.generation;
+                }
+                Err(SinkError::StoreLedger { source })
+            }
+        }
+    }
+
+    /// The commit was the withdrawal.
+    async fn send(&mut self, _action: &Action) -> ledger::Outcome {
+        Outcome::Landed
+    }
+}
+
+/// How soon to look again whether enough others were heard.
+fn pause(ttl: Duration) -> Duration {
+    (ttl / 20).clamp(Duration::from_millis(20), Duration::from_secs(1))
+}
