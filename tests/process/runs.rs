@@ -50,10 +50,10 @@ async fn a_flood_on_both_pipes_at_once_deadlocks_nobody() {
 #[tokio::test]
 async fn a_command_that_hangs_is_killed_when_its_time_is_up_and_what_it_printed_is_kept() {
     let begun = Instant::now();
-    let job = Job { timeout: Duration::from_millis(200), ..shell("echo early $$; sleep 1000; echo late") };
+    let job = Job { timeout: Duration::from_secs(1), ..shell("echo early $$; sleep 1000; echo late") };
     let finished = run(job).await.unwrap();
     assert_eq!(finished.ended, Ended::TimedOut);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     let pid = text(&finished).strip_prefix("early ").unwrap().parse().unwrap();
     assert!(!alive(pid));
 }

@@ -56,11 +56,16 @@ async fn children_in_the_background_go_with_the_command() {
 
 #[tokio::test]
 async fn a_child_that_left_the_session_goes_with_the_command() {
-    let begun = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
     // It keeps stdout open as well: nobody waits for it.
-    let finished =
-        run(shell("setsid sh -c 'echo $$; exec sleep 1000' & wait_for=$!; sleep 0.2")).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    let line = format!(
+        "setsid sh -c 'echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & \
+         while [ ! -e {0} ]; do sleep 0.01; done; cat {0}",
+        dir.path().join("pid").display()
+    );
+    let begun = Instant::now();
+    let finished = run(shell(&line)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(!alive(text(&finished).parse().unwrap()));
 }
 
@@ -73,7 +78,7 @@ async fn a_daemon_goes_with_the_command() {
 
 #[tokio::test]
 async fn a_daemon_goes_when_the_time_is_up() {
-    let finished = run(Job { timeout: Duration::from_secs(1), ..daemon(&["wait"]) }).await.unwrap();
+    let finished = run(Job { timeout: Duration::from_secs(3), ..daemon(&["wait"]) }).await.unwrap();
     assert_eq!(finished.ended, Ended::TimedOut);
     assert!(!alive(text(&finished).parse().unwrap()));
 }

@@ -50,7 +50,7 @@ async fn an_unprivileged_command_is_killed_with_all_its_daemons_too() {
         return;
     }
     let job = Job {
-        timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(2),
         ..as_nobody("(setsid sh -c 'echo $$; exec sleep 1000' &); sleep 1000")
     };
     let finished = run(job).await.unwrap();
