@@ -5,6 +5,8 @@
 
 #[path = "support/etcd.rs"]
 mod etcd_server;
+#[path = "support/yardstick.rs"]
+mod yardstick;
 
 #[path = "store/contract.rs"]
 mod contract;

@@ -61,6 +61,7 @@ contract! {
     this_process_is_among_the_members
     who_resigned_leads_no_more_and_writes_nothing
     an_empty_batch_is_no_operation
+    many_commits_at_once_are_all_written
 }
 
 async fn what_is_committed_is_loaded(backend: Backend) {
@@ -196,4 +197,19 @@ async fn an_empty_batch_is_no_operation(backend: Backend) {
     let term = leading(&*store).await;
     store.commit(term, Batch::default()).await.unwrap();
     assert!(store.load().await.unwrap().is_empty());
+}
+
+async fn many_commits_at_once_are_all_written(backend: Backend) {
+    let store = backend.open("a").await;
+    let term = leading(&*store).await;
+    let commits = (0..200).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.commit(term, put(pod(n), "x")).await })
+    });
+    for commit in futures::future::join_all(commits).await {
+        commit.unwrap().unwrap();
+    }
+    assert_eq!(store.load().await.unwrap().len(), 200);
+    let one = crate::yardstick::one_store_commit(&*store, term, 50).await.unwrap();
+    println!("one store commit, median of 50: {one:?}");
 }

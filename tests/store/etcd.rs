@@ -35,20 +35,20 @@ async fn a_leader_that_resigns_is_followed_at_once_and_nothing_is_lost() {
     let etcd = Etcd::start().await;
     let mut holder = open(&etcd.config(), "m0").await.unwrap();
     let mut last = leading(&*holder).await;
-    let mut slowest = Duration::ZERO;
+    let mut taken = Vec::new();
     for n in 1..=10 {
         let next = open(&etcd.config(), &format!("m{n}")).await.unwrap();
         holder.commit(last, put(RecordKey::State, &format!("state {n}"))).await.unwrap();
         let left = Instant::now();
         holder.resign().await;
         let term = leading(&*next).await;
-        slowest = slowest.max(left.elapsed());
+        taken.push(left.elapsed());
         assert!(term > last);
         follows(&*next, RecordKey::State, Some(&format!("state {n}"))).await;
         (holder, last) = (next, term);
     }
-    println!("resign to next leader, slowest of 10: {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    println!("resign to next leader, 10 times: {taken:?}");
+    assert!(taken.iter().all(|took| *took < Duration::from_secs(1)), "{taken:?}");
 }
 
 #[tokio::test]

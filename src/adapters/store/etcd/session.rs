@@ -25,9 +25,12 @@ use crate::{
 /// Records in one transaction of reads.
 const READS: usize = 100;
 
+/// Between a session that was stale and the next: what keeps being stale must not spin.
+const STALE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Why a session ended.
 enum End {
-    /// What we know is stale: begin anew, at once.
+    /// What we know is stale: begin anew.
     Stale(&'static str),
     /// The connection or the server failed.
     Lost(StoreError),
@@ -64,6 +67,7 @@ pub(super) async fn keep(
         let error = match end {
             End::Stale(why) => {
                 tracing::debug!(etcd = endpoint.url, why, "reading anew");
+                tokio::time::sleep(STALE_PAUSE).await;
                 continue;
             }
             End::Lost(error) => endpoint.hint(error),
