@@ -144,12 +144,15 @@ struct View {
 impl<'a> Session<'a> {
     async fn begin(shared: &'a Shared, endpoint: &Endpoint) -> Result<Self, End> {
         let client = ask(shared, "connect", endpoint.connect()).await?;
+        let new = shared.lease().is_none();
         let (lease, ttl, keeper, renewals) = join(shared, &client).await?;
+        if new {
+            // Before the read: etcd serves a watch that begins in the past only every 100 ms.
+            register(shared, &client, lease).await?;
+        }
         let view = read(shared, &client).await?;
         if !view.is_member {
-            let record = PutOptions::new().with_lease(lease);
-            let (key, value) = (shared.member_key(), own_record(shared)?);
-            ask(shared, "register", client.kv_client().put(key, value, Some(record))).await?;
+            register(shared, &client, lease).await?;
         }
         let options =
             WatchOptions::new().with_prefix().with_start_revision(view.revision + 1).with_fragment();
@@ -333,6 +336,12 @@ async fn grant(shared: &Shared, client: &Client) -> Result<i64, End> {
     let granted = ask(shared, "take a lease", client.lease_client().grant(seconds, None)).await?;
     shared.set_lease(Some(granted.id()));
     Ok(granted.id())
+}
+
+async fn register(shared: &Shared, client: &Client, lease: i64) -> Result<(), End> {
+    let options = PutOptions::new().with_lease(lease);
+    let (key, value) = (shared.member_key(), own_record(shared)?);
+    ask(shared, "register", client.kv_client().put(key, value, Some(options))).await.map(drop)
 }
 
 /// Our lease is gone, and with it our membership and the lead.
