@@ -188,6 +188,22 @@ impl Bookkeeper {
         assert!(self.ensemble.take_changes().is_none(), "reading alone writes nothing");
     }
 
+    /// Once the store answers again, it holds exactly what is known, and nobody waits any longer.
+    fn settle(&mut self) {
+        while let Some(changes) = self.ensemble.take_changes() {
+            self.write(&changes);
+            self.ensemble.confirm(changes.ticket);
+        }
+        assert_eq!(self.ensemble.census().joining, 0, "a pod waits for a write that never comes");
+        let stored = self.stored.values().map(|record| StoredPod::decode(record).unwrap());
+        let mut stored: Vec<_> = stored.map(|pod| (pod.seq, pod.down)).collect();
+        stored.sort_unstable();
+        let known = self.ensemble.roster(self.now).filter(|known| known.status != Status::Expired);
+        let mut known: Vec<_> = known.map(|known| (known.member.seq, known.status == Status::Down)).collect();
+        known.sort_unstable();
+        assert_eq!(stored, known);
+    }
+
     fn check(&mut self) {
         let snapshot = self.ensemble.snapshot();
         assert_eq!(snapshot.digest(), Digest::of(snapshot.pods()));
@@ -237,6 +253,7 @@ proptest! {
                 bookkeeper.check();
             }
         }
+        bookkeeper.settle();
         bookkeeper.check();
     }
 
