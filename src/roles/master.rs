@@ -9,13 +9,15 @@
 //! | `desk` | takes keepalives: into the ensemble, forwarded, or kept |
 //! | `forward` | a follower's way to the leader |
 //! | `election` | begins and ends reigns |
-//! | `reign` | one term: take over what is stored, then run the three below |
+//! | `reign` | one term: take over what is stored, then run those below |
 //! | `bookkeeper` | persists changes, expires the silent |
 //! | `callbacks` | digest, damper, callback, state |
-//! | `gate` | verdicts → plan → ledger → endpoints |
+//! | `breakers` | the policy's own detectors |
+//! | `gate` | verdicts and ensemble → gatekeeper |
 //! | `views` | what people may see |
 
 mod bookkeeper;
+mod breakers;
 mod callbacks;
 mod desk;
 mod election;
@@ -109,18 +111,21 @@ impl Master {
             lease: master.lease,
         };
         let cluster = seat.prefix.clone();
-        let gatekeeping = gate::Gatekeeping::prepare(config, master, process)?;
+        let plans = gate::Plans::read(config, master, process)?;
         let store_metrics = StoreMetrics::default();
         process.metrics.with_registry(|registry| store_metrics.register(registry));
         let store = store::open(&master.store, seat, process.clock, store_metrics)
             .await
             .map_err(|error| Exit::Usage(error.to_string()))?;
+        let desk = Arc::new(desk(config, master, process));
+        let stop = CancellationToken::new();
+        let gatekeeping = plans.open(&identity.app, &store, &desk, process, &stop);
         let shared = Arc::new(Shared {
             clock: process.clock,
             alarms: process.alarms.clone(),
             metrics: process.metrics.with_registry(MasterMetrics::register),
             store,
-            desk: Arc::new(desk(config, master, process)),
+            desk,
             settings: Settings::new(master.ttl, master.ping_every),
             damper: master.damper,
             callback: callback(master, process),
@@ -130,7 +135,6 @@ impl Master {
             gatekeeping,
             cluster,
         });
-        let stop = CancellationToken::new();
         let election = tokio::spawn(election::follow_election(Arc::clone(&shared), stop.clone()));
         Ok(Self { shared, stop, election })
     }
@@ -153,6 +157,7 @@ impl Master {
         if let Err(error) = self.election.await {
             tracing::error!(%error, "the election ended badly");
         }
+        self.shared.gatekeeping.stop().await;
     }
 }
 

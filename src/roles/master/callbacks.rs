@@ -9,7 +9,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, gate::Gate, reign};
+use super::{Shared, gate, reign};
 use crate::{
     adapters::{
         callback::{CallbackAnswer, CallbackInput, CallbackOutcome},
@@ -29,7 +29,6 @@ pub(crate) struct Callbacks {
     pub(crate) shared: Arc<Shared>,
     pub(crate) term: Term,
     pub(crate) stop: CancellationToken,
-    pub(crate) gate: Option<Gate>,
     /// What the last successful run printed, as committed.
     pub(crate) state: Option<Bytes>,
 }
@@ -93,7 +92,7 @@ impl Callbacks {
             pods: Bytes::from_owner(snapshot.pods().clone()),
             digest: digest.to_string(),
             state: self.state.clone(),
-            fleet: Bytes::from_static(b"[]"),
+            fleet: Bytes::from(serde_json::to_vec(&gate::fleet_rows(&self.shared)).unwrap_or_default()),
         };
         tracing::debug!(?cause, %digest, pods = snapshot.len(), "the callback runs");
         let stop = self.stop.clone();
@@ -140,8 +139,8 @@ impl Callbacks {
                 Err(error) => return Err(error),
             }
         }
-        if let (Some(gate), Some(traffic)) = (&self.gate, &answer.traffic) {
-            gate.callback_said(traffic);
+        if let Some(traffic) = &answer.traffic {
+            self.shared.gatekeeping.callback_said(traffic);
         }
         Ok(Outcome { ok: true, again: answer.again })
     }

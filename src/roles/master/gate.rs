@@ -1,41 +1,275 @@
-//! The master's end of the gate: which verdicts go in, where the plans go, and what people may see of it.
+//! The master's end of the gate: which verdicts go in, what the gatekeeper sees of the ensemble, and what people may see of it.
+//!
+//! There is a gatekeeper when there is something to gate (an endpoints file) or a policy to report
+//! on. A policy without an endpoints file is a dry run: it decides and reports, nothing follows it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
-use super::Process;
+use super::{Process, Shared, desk::Desk};
 use crate::{
-    config::{Config, MasterConfig},
+    adapters::{policy_file::PolicyFile, sink::roster::RosterSettings, store::Store},
+    alarms::Alarms,
+    api::{Context, Detectors, Manifest, Timing},
+    config::{Config, MasterConfig, TargetPort},
+    decide::{
+        detect::{self, Observation},
+        ensemble::{Known, Status},
+        fleet::Traffic,
+        fleet_report::FleetRow,
+        policy::Policy,
+        roster::{self, FleetRules, Row, RowState},
+        time::Timestamp,
+        verdict,
+    },
     exit::Exit,
+    roles::gatekeeper::{
+        self, Gatekeeper, GatekeeperDeps,
+        metrics::GateMetrics,
+        view::{GatekeeperView, PodStory},
+    },
 };
 
-/// What gatekeeping needs, read once at the start.
-pub(crate) struct Gatekeeping {}
+/// How often the policy file is looked at.
+const POLICY_ROUND: Duration = Duration::from_secs(1);
 
-/// The gate of one reign.
-pub(crate) struct Gate {}
+/// The gate as it was configured, before there is a store.
+pub(crate) struct Plans {
+    policy: Option<PolicyFile>,
+    settings: Option<RosterSettings>,
+    port: TargetPort,
+    namespace: String,
+    metrics: GateMetrics,
+}
 
-impl Gatekeeping {
-    pub(crate) fn prepare(
-        _config: &Config,
-        _master: &MasterConfig,
-        _process: &Process,
-    ) -> Result<Self, Exit> {
-        Ok(Self {})
+/// The gate of one process.
+pub(crate) struct Gatekeeping {
+    gatekeeper: Option<Arc<Gatekeeper>>,
+    manifest: watch::Receiver<Option<Arc<Manifest>>>,
+    alarms: Alarms,
+}
+
+impl Plans {
+    /// Reads the policy and settles what is gated.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] with everything that is wrong with the policy.
+    pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Process) -> Result<Self, Exit> {
+        let timing = Timing { ttl: master.ttl, ping_every: master.ping_every };
+        let context = Context { detectors: Detectors::Keepalives, timing: Some(timing) };
+        let opened = master.policy.as_ref().map(|path| PolicyFile::open(path, context)).transpose();
+        let policy = opened.map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
+        let identity = &config.identity;
+        let endpoints = master.endpoints.clone();
+        let settings = (endpoints.is_some() || policy.is_some()).then(|| RosterSettings {
+            of: format!("{}/{}", identity.namespace, identity.app),
+            rules: endpoints.as_ref().map_or_else(FleetRules::default, |endpoints| FleetRules {
+                roles: endpoints.roles.clone(),
+                size: endpoints.fleet_size,
+            }),
+            ttl: master.ttl,
+            started: process.clock.wall(),
+            dry_run: master.dry_run || endpoints.is_none(),
+            endpoints,
+        });
+        Ok(Self {
+            policy,
+            settings,
+            // Without a file nothing is listed, so that no port matters.
+            port: master.endpoints.as_ref().map_or(TargetPort::Fixed(0), |endpoints| endpoints.port.clone()),
+            namespace: identity.namespace.clone(),
+            metrics: process.metrics.with_registry(GateMetrics::register),
+        })
     }
 
-    pub(crate) fn services(&self) -> Value {
-        Value::Array(Vec::new())
-    }
-
-    pub(crate) fn service(&self, _namespace: &str, _name: &str) -> Option<Value> {
-        None
-    }
-
-    pub(crate) fn explain(&self, _namespace: &str, _pod: &str) -> Option<Value> {
-        None
+    /// Opens the gate on `store` and watches the policy file until `stop`.
+    pub(crate) fn open(
+        self,
+        app: &str,
+        store: &Arc<dyn Store>,
+        desk: &Arc<Desk>,
+        process: &Process,
+        stop: &CancellationToken,
+    ) -> Gatekeeping {
+        let first = self.policy.as_ref().map(PolicyFile::current);
+        let policy = |manifest: &Option<Arc<Manifest>>| match manifest {
+            Some(manifest) => Arc::new(manifest.policy.clone()),
+            None => Arc::new(Policy::without_manifest(app)),
+        };
+        let (policies, policy_now) = watch::channel(policy(&first));
+        let (manifests, manifest) = watch::channel(first);
+        if let Some(file) = self.policy {
+            tokio::spawn(follow_file(file, policies, manifests, process.alarms.clone(), stop.clone()));
+        }
+        let (port, source, clock) = (self.port, Arc::clone(desk), process.clock);
+        let gatekeeper = self.settings.map(|roster| {
+            Gatekeeper::start(GatekeeperDeps {
+                store: Arc::clone(store),
+                ensemble: Arc::new(move || rows(&source, &port, clock.wall())),
+                changes: desk.visible(),
+                policy: policy_now,
+                roster,
+                namespace: self.namespace,
+                clock,
+                alarms: process.alarms.clone(),
+                metrics: self.metrics,
+            })
+        });
+        Gatekeeping { gatekeeper, manifest, alarms: process.alarms.clone() }
     }
 }
 
-impl Gate {
-    pub(crate) fn callback_said(&self, _traffic: &Value) {}
+/// Reads the policy file again when it changes; a wrong one is refused, and the old one stays.
+async fn follow_file(
+    mut file: PolicyFile,
+    policies: watch::Sender<Arc<Policy>>,
+    manifests: watch::Sender<Option<Arc<Manifest>>>,
+    alarms: Alarms,
+    stop: CancellationToken,
+) {
+    let mut round = tokio::time::interval(POLICY_ROUND);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = round.tick() => {}
+        }
+        match file.reload() {
+            Ok(false) => {}
+            Ok(true) => {
+                alarms.clear("policy_refused");
+                tracing::info!(file = %file.path().display(), "a new policy is in force");
+                manifests.send_replace(Some(file.current()));
+                policies.send_replace(Arc::new(file.current().policy.clone()));
+            }
+            Err(problems) => {
+                alarms.raise("policy_refused", format!("the old policy stays in force\n{problems}"))
+            }
+        }
+    }
+}
+
+impl Gatekeeping {
+    /// The gatekeeper, if anything is gated.
+    pub(super) fn gatekeeper(&self) -> Option<&Arc<Gatekeeper>> {
+        self.gatekeeper.as_ref()
+    }
+
+    /// The policy's manifest, as it changes.
+    pub(super) fn manifest(&self) -> watch::Receiver<Option<Arc<Manifest>>> {
+        self.manifest.clone()
+    }
+
+    /// Hands a callback's `traffic` to the gate.
+    pub(super) fn callback_said(&self, traffic: &Value) {
+        let (verdicts, warnings) = verdict::parse_traffic(traffic);
+        for warning in &warnings {
+            tracing::warn!("callback: {warning}");
+        }
+        match &self.gatekeeper {
+            Some(gatekeeper) => gatekeeper.callback_said(verdicts),
+            None => self.alarms.raise(
+                "verdicts_without_gate",
+                "the callback prints traffic verdicts, but nothing is gated here: set KUBERVISOR_ENDPOINTS",
+            ),
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        if let Some(gatekeeper) = &self.gatekeeper {
+            gatekeeper.stop().await;
+        }
+    }
+
+    pub(super) fn views(&self) -> Vec<Arc<GatekeeperView>> {
+        self.gatekeeper.iter().map(|gatekeeper| gatekeeper.view()).collect()
+    }
+}
+
+/// What is known of every pod beyond its keepalive: `$FLEET_FILE`.
+pub(super) fn fleet_rows(shared: &Shared) -> Vec<FleetRow> {
+    let views = shared.gatekeeping.views();
+    let stories: BTreeMap<&str, &PodStory> =
+        views.iter().flat_map(|view| &view.pods).map(|story| (story.id.as_str(), story)).collect();
+    let row = |known: &Known<'_>| fleet_row(known, stories.get(known.member.id.as_ref()).copied());
+    let rows =
+        shared.desk.with_ensemble(|ensemble, now| ensemble.roster(now).map(|known| row(&known)).collect());
+    rows.unwrap_or_default()
+}
+
+fn fleet_row(known: &Known<'_>, story: Option<&PodStory>) -> FleetRow {
+    let member = &known.member;
+    FleetRow {
+        id: member.id.to_string(),
+        key: member.key,
+        role: member.role.to_string(),
+        nonce: member.nonce.as_deref().map(str::to_owned),
+        age: known.age.as_secs_f64(),
+        status: status(known.status),
+        traffic: story.map_or(Traffic::Yes, |story| story.traffic),
+        breaker: None,
+        break_at: None,
+        retry_count: 0,
+        verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
+    }
+}
+
+/// What the breakers look at.
+pub(super) fn observations(shared: &Shared) -> Vec<Observation> {
+    let views = shared.gatekeeping.views();
+    let withheld: Vec<&str> = views
+        .iter()
+        .flat_map(|view| &view.pods)
+        .filter(|story| story.traffic != Traffic::Yes)
+        .map(|story| story.uid.as_str())
+        .collect();
+    let observe = |known: Known<'_>| {
+        let member = &known.member;
+        let uid = roster::uid(member.key, &member.id, member.nonce.as_deref());
+        Observation {
+            withheld: withheld.contains(&uid.as_str()),
+            uid,
+            id: member.id.to_string(),
+            age: known.age,
+            status: status(known.status),
+            payload: Arc::new(payload(&known)),
+        }
+    };
+    let seen = shared.desk.with_ensemble(|ensemble, now| ensemble.roster(now).map(observe).collect());
+    seen.unwrap_or_default()
+}
+
+fn rows(desk: &Desk, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
+    let row = |known: Known<'_>| Row {
+        key: known.member.key,
+        id: known.member.id.to_string(),
+        nonce: known.member.nonce.as_deref().map(str::to_owned),
+        role: known.member.role.to_string(),
+        port: match port {
+            TargetPort::Fixed(port) => Some(*port),
+            TargetPort::Pointer(_) => gatekeeper::port(port, &payload(&known)),
+        },
+        heard: now - known.age,
+        state: match known.status {
+            Status::Live => RowState::Live,
+            Status::Expired => RowState::Silent,
+            Status::Down => RowState::Down,
+        },
+    };
+    desk.with_ensemble(|ensemble, moment| ensemble.roster(moment).map(row).collect())
+}
+
+fn payload(known: &Known<'_>) -> Value {
+    serde_json::from_str(known.member.payload.get()).unwrap_or_default()
+}
+
+fn status(status: Status) -> detect::Status {
+    match status {
+        Status::Live => detect::Status::Live,
+        Status::Expired => detect::Status::Expired,
+        Status::Down => detect::Status::Down,
+    }
 }

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, bookkeeper, callbacks::Callbacks};
+use super::{Shared, bookkeeper, breakers, callbacks::Callbacks};
 use crate::{
     adapters::store::{Batch, RecordKey, Records, StoreError, Term},
     decide::{
@@ -31,10 +31,15 @@ pub(crate) async fn reign(shared: Arc<Shared>, term: Term, stop: CancellationTok
         shared: Arc::clone(&shared),
         term,
         stop: stop.clone(),
-        gate: None,
         state: records.get(&RecordKey::State).cloned(),
     };
     tasks.spawn(callbacks.run(start));
+    let windows = records.get(&RecordKey::Windows).cloned();
+    tasks.spawn(breakers::run_breakers(Arc::clone(&shared), term, windows, stop.clone()));
+    if let Some(gatekeeper) = shared.gatekeeping.gatekeeper().cloned() {
+        let stop = stop.clone();
+        tasks.spawn(async move { gatekeeper.reign(term, stop).await });
+    }
     tokio::select! {
         () = stop.cancelled() => {}
         // A task ends by itself only when it was deposed.
