@@ -137,6 +137,8 @@ pub struct Fleet {
     pub desired: u32,
     /// The traffic switch is in force (the Service's selector has the key). `false`: give everything back.
     pub gated: bool,
+    /// The service is being given up: give everything back and claim nothing.
+    pub leaving: bool,
     /// This sink can end a pod's life.
     pub can_kill: bool,
     /// An entry's pod that is missing here is gone: the list was begun after the ledger was read.
@@ -152,7 +154,7 @@ impl Fleet {
     pub fn new(desired: u32, mut pods: Vec<PodView>) -> Self {
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         pods.dedup_by(|a, b| a.uid == b.uid);
-        Self { desired, gated: true, can_kill: false, absence_proven: true, hold: None, pods }
+        Self { desired, gated: true, leaving: false, can_kill: false, absence_proven: true, hold: None, pods }
     }
 
     /// The pods in order of their UID.

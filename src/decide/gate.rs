@@ -5,18 +5,31 @@
 //! [`Plan::actions`]; on a conflict it plans again. It never replays an old plan over a new ledger.
 
 pub mod action;
+pub mod activator;
+mod breaker;
 pub mod budget;
+mod draft;
 pub mod explain;
 pub mod fence;
+mod hearing;
 pub mod ledger;
+mod outcome;
+mod panic;
+mod restore;
+mod survey;
 
 use serde::Serialize;
 
 use self::{
     action::Action,
     budget::Budget,
+    draft::Draft,
     explain::{Alarm, Explanation},
     ledger::Ledger,
+};
+pub use self::{
+    outcome::LIST_AGE,
+    survey::{ADMISSION, SILENCE},
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};
 
@@ -31,6 +44,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// The arithmetic, before the actions.
     pub budget: Budget,
+    /// Why nothing may be withheld at the moment, if so.
+    pub hold: Option<String>,
     /// Pods that are not simply serving, in order of their UID.
     pub explanations: Vec<Explanation>,
     /// What a human must know now; what is not in here is over.
@@ -42,15 +57,19 @@ pub struct Plan {
 /// Decides what may be done about `verdicts` to `fleet`, given what `ledger` says is under way.
 #[must_use]
 pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, verdicts: &Verdicts) -> Plan {
-    let _ = (policy, fleet, ledger, verdicts);
+    let mut draft = Draft::open(now, policy, fleet, ledger, verdicts);
+    restore::restore(&mut draft);
+    activator::activate(&mut draft);
+    breaker::withhold(&mut draft);
     Plan {
         at: now,
-        next: None,
-        actions: Vec::new(),
-        budget: Budget::default(),
-        explanations: Vec::new(),
-        alarms: Vec::new(),
-        next_wakeup: None,
+        next: outcome::next_ledger(&draft),
+        actions: outcome::actions(&draft),
+        budget: draft.budget,
+        hold: breaker::hold(&draft).map(str::to_owned),
+        explanations: explain::explanations(&draft),
+        alarms: explain::alarms(&draft),
+        next_wakeup: draft.wakeup(),
     }
 }
 
@@ -59,13 +78,19 @@ impl Plan {
     /// action has landed with it. `None`: nothing changes.
     #[must_use]
     pub fn committed(&self, ledger: &Ledger) -> Option<Ledger> {
-        let _ = ledger;
-        self.next.clone()
+        outcome::committed(self.at, &self.actions, self.next.as_ref(), ledger)
+    }
+
+    /// Why that pod is or is not withheld; `None`: it serves, and nobody objects to it.
+    #[must_use]
+    pub fn explain(&self, uid: &str) -> Option<&Explanation> {
+        let at = self.explanations.binary_search_by(|explanation| explanation.uid.as_str().cmp(uid)).ok()?;
+        self.explanations.get(at)
     }
 }
 
-/// The same decision on a fleet that only exists in `shadow`: nothing is to be carried out, the second value is
-/// the next shadow. For dry runs.
+/// The same decision on a fleet whose switches exist only in `shadow`: nothing of it is to be carried out, the second
+/// value is the next shadow. For dry runs, of a policy or of one breaker.
 #[must_use]
 pub fn rehearse(
     now: Timestamp,
@@ -74,6 +99,12 @@ pub fn rehearse(
     shadow: &Ledger,
     verdicts: &Verdicts,
 ) -> (Plan, Ledger) {
-    let plan = plan(now, policy, fleet, shadow, verdicts);
-    (plan, shadow.clone())
+    let mut policy = policy.clone();
+    policy.dry_run = false;
+    policy.breakers.iter_mut().for_each(|breaker| breaker.dry_run = false);
+    let mut fleet = fleet.clone().map(|pod| shadow.project(pod));
+    fleet.gated = true;
+    let plan = plan(now, &policy, &fleet, shadow, verdicts);
+    let next = plan.committed(shadow).unwrap_or_else(|| shadow.clone());
+    (plan, next)
 }

@@ -28,8 +28,11 @@ pub enum Verb {
     Pause,
     /// Ends the pod's life.
     Kill,
-    /// The entry is gone from the ledger; nothing is written to the pod. A silent pod is forgotten with it.
+    /// The entry is gone from the ledger; nothing is written to the pod.
     Release,
+    /// As `Release`, of a pod that is silent and whose place is filled: it is no pod of the fleet any more (without
+    /// Kubernetes: drop it from the roster, or it would be listed again).
+    Forget,
 }
 
 /// What must be true of the pod at the moment of the write, beside its UID.

@@ -62,9 +62,12 @@ pub struct Entry {
     pub retry_count: u32,
     /// How many pods there should have been when it was cut.
     pub desired: u32,
-    /// A person's hand: never overwritten (a pause), or no new cut for a while (a yes).
+    /// A person paused it: never overwritten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub human: bool,
+    /// Milliseconds: once it is back there is no new cut of it for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare: Option<u64>,
     /// Bad pods per thousand serving ones before the cut, until it is known whether the cut helped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad_before: Option<u16>,
@@ -93,6 +96,8 @@ pub struct Panic {
     pub since: Timestamp,
     /// The last evaluation that was looked at.
     pub evaluation: u64,
+    /// When it was.
+    pub looked_at: Timestamp,
     /// How many calm ones in a row.
     pub calm: u8,
 }
@@ -182,6 +187,21 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Entry {
+    /// How large it is as JSON, never less than it is (texts hold no control characters, see [`one_line`]).
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let texts = [self.uid.as_str(), self.uid.as_str(), &self.name, &self.breaker, &self.reason];
+        400 + 2 * texts.iter().map(|text| text.len()).sum::<usize>()
+    }
+}
+
+/// `text` without control characters and no longer than a line.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
 impl Ledger {
     /// An empty ledger; `epoch` must be random.
     #[must_use]
@@ -251,11 +271,179 @@ impl Ledger {
         pod.admitted_at = self.returned.get(&pod.uid).map(|returned| returned.admitted_at);
     }
 
+    /// Step 3: a reservation, or the same withdrawal with what is now known of it.
+    pub fn reserve(&mut self, entry: Entry) {
+        self.returned.remove(&entry.uid);
+        self.entries.insert(entry.uid.clone(), entry);
+    }
+
+    /// Step 4: the pod was told. Also after a cancel that came too late: what is withheld is owned.
+    pub fn landed(&mut self, uid: &Uid) {
+        self.turn(uid, &[State::Reserved, State::Cancelling], State::Withheld);
+    }
+
+    /// Step 4: somebody was faster. The entry stays: only the pod's fence can end it.
+    pub fn refused(&mut self, uid: &Uid) {
+        self.turn(uid, &[State::Reserved], State::Cancelling);
+    }
+
+    /// Step 4: nobody knows. Never tried again, always taken back.
+    pub fn unknown(&mut self, uid: &Uid) {
+        self.turn(uid, &[State::Reserved], State::Cancelling);
+    }
+
+    /// What an attempt to withhold came to.
+    pub fn outcome(&mut self, uid: &Uid, outcome: Outcome) {
+        match outcome {
+            Outcome::Landed => self.landed(uid),
+            Outcome::Refused => self.refused(uid),
+            Outcome::Unknown => self.unknown(uid),
+        }
+    }
+
+    /// Step 9: the pod says pause.
+    pub fn paused(&mut self, uid: &Uid) {
+        self.turn(uid, &[State::Pausing], State::Paused);
+    }
+
+    /// Step 8: the withdrawal can land no more. With `admitted` the pod serves again since then, and its cuts are
+    /// remembered; without, it is gone.
+    pub fn release(&mut self, uid: &Uid, admitted: Option<Timestamp>) {
+        let Some(entry) = self.entries.remove(uid) else { return };
+        if let Some(admitted_at) = admitted {
+            let spare_until = entry.spare.map(|millis| admitted_at + Duration::from_millis(millis));
+            let Entry { breaker, retry_count, .. } = entry;
+            self.returned.insert(uid.clone(), Returned { breaker, retry_count, admitted_at, spare_until });
+        }
+    }
+
+    fn turn(&mut self, uid: &Uid, from: &[State], to: State) {
+        if let Some(entry) = self.entries.get_mut(uid).filter(|entry| from.contains(&entry.state)) {
+            entry.state = to;
+        }
+    }
+
+    /// How large it is as JSON, never less than it is.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let entries: usize = self.entries.values().map(Entry::size).sum();
+        let returned: usize =
+            self.returned.iter().map(|(uid, pod)| 2 * uid.as_str().len() + 2 * pod.breaker.len() + 160).sum();
+        512 + 2 * self.uid.len() + 24 * self.kills.len() + entries + returned
+    }
+
     /// Cuts that still count against a pod: one less for each stretch of good service.
     #[must_use]
     pub fn decayed(retry_count: u32, admitted_at: Timestamp, now: Timestamp, period: Duration) -> u32 {
         let stretch = (period * 10).max(Duration::from_secs(3600));
         let stretches = now.since(admitted_at).as_millis() / stretch.as_millis().max(1);
         retry_count.saturating_sub(u32::try_from(stretches).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(uid: &str, state: State) -> Entry {
+        let fence = |serial| Fence { epoch: Epoch(1), serial };
+        Entry {
+            uid: uid.into(),
+            name: uid.into(),
+            fence: fence(0),
+            next: fence(1),
+            state,
+            breaker: "rate".into(),
+            reason: one_line("\"too\u{7} many\" errors"),
+            break_at: Timestamp::from_unix_millis(1_700_000_000_000),
+            retry_count: 2,
+            desired: 10,
+            human: true,
+            spare: Some(10_000),
+            bad_before: Some(1000),
+        }
+    }
+
+    fn ledger(entries: &[Entry]) -> Ledger {
+        let mut ledger = Ledger::begin("prefix", Epoch(1));
+        entries.iter().for_each(|entry| ledger.reserve(entry.clone()));
+        ledger
+    }
+
+    #[test]
+    fn a_ledger_round_trips_and_takes_members_that_it_does_not_know() {
+        let ledger = ledger(&[entry("a", State::Reserved), entry("b", State::Paused)]);
+        let bytes = ledger.encode().unwrap();
+        assert_eq!(Ledger::decode(&bytes, "prefix").unwrap(), ledger);
+        let mut value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        value["later"] = 7.into();
+        assert_eq!(Ledger::decode(value.to_string().as_bytes(), "prefix").unwrap(), ledger);
+    }
+
+    #[test]
+    fn another_schema_another_owner_and_no_ledger_are_told_apart() {
+        let mut other = Ledger::begin("prefix", Epoch(1));
+        let foreign = Ledger::decode(&other.encode().unwrap(), "else").unwrap_err();
+        assert!(matches!(foreign, LedgerError::ForeignLedger { .. }), "{foreign}");
+        other.schema = 2;
+        let newer = Ledger::decode(&other.encode().unwrap(), "prefix").unwrap_err();
+        assert!(matches!(newer, LedgerError::UnknownSchema { found: 2 }), "{newer}");
+        let rubbish = Ledger::decode(b"{}", "prefix").unwrap_err();
+        assert!(matches!(rubbish, LedgerError::DecodeLedger { .. }), "{rubbish}");
+        assert_eq!(
+            [foreign.category(), newer.category(), rubbish.category()],
+            ["foreign", "schema", "decode"]
+        );
+    }
+
+    #[test]
+    fn an_attempt_moves_an_entry_only_from_where_it_can_have_been() {
+        let mut ledger = ledger(&[entry("a", State::Reserved), entry("b", State::Withheld)]);
+        ledger.outcome(&"b".into(), Outcome::Refused);
+        assert_eq!(ledger.entries["b"].state, State::Withheld);
+        ledger.outcome(&"a".into(), Outcome::Unknown);
+        assert_eq!(ledger.entries["a"].state, State::Cancelling);
+        ledger.outcome(&"a".into(), Outcome::Landed);
+        assert_eq!(ledger.entries["a"].state, State::Withheld, "what landed late is owned");
+        ledger.paused(&"a".into());
+        assert_eq!(ledger.entries["a"].state, State::Withheld, "nobody asked for a pause");
+    }
+
+    #[test]
+    fn a_returned_pod_is_remembered_and_a_gone_one_is_not() {
+        let mut ledger = ledger(&[entry("a", State::Withheld), entry("b", State::Withheld)]);
+        let at = Timestamp::from_unix_millis(5000);
+        ledger.release(&"a".into(), Some(at));
+        ledger.release(&"b".into(), None);
+        assert!(ledger.entries.is_empty());
+        assert_eq!(ledger.returned.len(), 1);
+        assert_eq!(ledger.returned["a"].retry_count, 2);
+        assert_eq!(ledger.returned["a"].spare_until, Some(Timestamp::from_unix_millis(15_000)));
+    }
+
+    #[test]
+    fn cuts_are_forgotten_one_by_one_in_good_service() {
+        let back = Timestamp::from_unix_millis(0);
+        let after =
+            |secs| Ledger::decayed(3, back, back + Duration::from_secs(secs), Duration::from_secs(10));
+        assert_eq!([after(0), after(3599), after(3600), after(7200), after(360_000)], [3, 3, 2, 1, 0]);
+        let long = Ledger::decayed(3, back, back + Duration::from_secs(7200), Duration::from_secs(720));
+        assert_eq!(long, 2, "ten periods, when they are longer than an hour");
+    }
+
+    #[test]
+    fn the_size_is_never_understated() {
+        let mut ledger = ledger(&[]);
+        for n in 0..200 {
+            let mut entry = entry(&format!("\"{n}\""), State::Cancelling);
+            entry.next.serial = u64::MAX;
+            ledger.reserve(entry);
+        }
+        for n in 0..100 {
+            let admitted = Timestamp::from_unix_millis(i64::MAX / 2);
+            ledger.release(&format!("\"{n}\"").into(), Some(admitted));
+        }
+        ledger.kills = vec![Timestamp::from_unix_millis(i64::MAX); 50];
+        assert!(ledger.size() >= ledger.encode().unwrap().len());
     }
 }
