@@ -6,3 +6,5 @@
 mod canonical;
 #[path = "properties/ensemble.rs"]
 mod ensemble;
+#[path = "properties/gate.rs"]
+mod gate;

@@ -271,7 +271,7 @@ impl Roster {
         if let Some(ledger) = plan.committed(&self.ledger) {
             self.ledger = ledger;
         }
-        for action in plan.actions.iter().filter(|action| action.verb == Verb::Release) {
+        for action in plan.actions.iter().filter(|action| action.verb == Verb::Forget) {
             let ledger = &self.ledger;
             self.pods.retain(|&key, pod| {
                 let uid = pod.uid(key);

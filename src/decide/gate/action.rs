@@ -22,7 +22,8 @@ pub enum Verb {
     Withhold,
     /// Takes back a withdrawal that may or may not land: a new fence, the switch as it is.
     Cancel,
-    /// traffic=yes and a new fence.
+    /// traffic=yes and a new fence; the breaker's name and breakAt go (a cancel leaves them: the withdrawal may have
+    /// landed, and without them it would look like somebody else's).
     Admit,
     /// traffic=pause and a new fence.
     Pause,

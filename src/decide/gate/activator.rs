@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     draft::Draft,
     ledger::{Entry, State},
-    survey::{Fate, SILENCE, Slot, Subject, millis},
+    survey::{Due, Fate, Over, SILENCE, Slot, Subject},
 };
 use crate::decide::{
     fleet::Traffic,
@@ -18,6 +18,7 @@ use crate::decide::{
     verdict::Call,
 };
 
+const BACK: &str = "admitted again";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// When the wait of a cut is over: period, with the retry modes times the retry, capped, and spread by a share
@@ -63,11 +64,10 @@ pub(super) fn activate(draft: &mut Draft<'_>) {
         match wish(draft, index, &subject, useless) {
             Wish::Stay(why, due) => draft.stay(index, why, due),
             Wish::Admit(why) => draft.give_back(index, why),
-            Wish::Spare(why) => {
-                if let Some(slot) = draft.survey.slots.get_mut(index) {
-                    let period = draft.policy.activator(&slot.entry.breaker).period;
-                    slot.entry.to_mut().spare = Some(millis(period));
-                }
+            Wish::Revert(why) => {
+                let held = draft.survey.slots.get(index).map(|slot| slot.entry.breaker.as_str());
+                let until = held.map(|breaker| draft.now + draft.policy.activator(breaker).period);
+                draft.reverted_until = draft.reverted_until.max(until);
                 draft.give_back(index, why);
             }
             Wish::Ripe => ripe.push(index),
@@ -84,10 +84,10 @@ pub(super) fn activate(draft: &mut Draft<'_>) {
 
 /// What is right for one entry, limits apart.
 enum Wish {
-    Stay(&'static str, Option<Timestamp>),
+    Stay(&'static str, Option<Due>),
     Admit(&'static str),
-    /// Back, and not to be cut again for a while.
-    Spare(&'static str),
+    /// Back, and nobody is to be cut for a while.
+    Revert(&'static str),
     /// Its time is over; in its batch's turn.
     Ripe,
     Pause,
@@ -125,7 +125,7 @@ fn wish(draft: &Draft<'_>, index: usize, subject: &Subject<'_>, useless: bool) -
         };
     }
     if useless {
-        return Wish::Spare("the cut did not lower the share of bad pods: taken back");
+        return Wish::Revert("the cut did not lower the share of bad pods: taken back");
     }
     if draft.blind_restore(&entry.breaker) {
         return Wish::Admit("its breaker has no data, and onNoData is restore");
@@ -135,7 +135,7 @@ fn wish(draft: &Draft<'_>, index: usize, subject: &Subject<'_>, useless: bool) -
     }
     let due = due(entry, activator);
     match objection {
-        _ if due > draft.now => Wish::Stay("withheld until its time is over", Some(due)),
+        _ if due > draft.now => Wish::Stay("withheld until its time is over", Some((BACK, due))),
         Some(_) => Wish::Stay("its time is over, but it is still bad", None),
         None => Wish::Ripe,
     }
@@ -160,16 +160,7 @@ fn cut_was_useless(draft: &mut Draft<'_>, index: usize) -> bool {
 
 /// Oldest first, as many per breaker as its batch has room for.
 fn admit_in_batches(draft: &mut Draft<'_>, mut ripe: Vec<usize>) {
-    let mut on_trial: BTreeMap<String, (u32, Option<Timestamp>)> = BTreeMap::new();
-    for returned in draft.ledger.returned.values() {
-        let over = returned.admitted_at + draft.policy.trial(&returned.breaker);
-        let limited = draft.policy.activator(&returned.breaker).batch.is_some();
-        if limited && over > draft.now {
-            let (count, first) = on_trial.entry(returned.breaker.clone()).or_default();
-            *count += 1;
-            *first = Some(first.map_or(over, |first| first.min(over)));
-        }
-    }
+    let mut trials = Trials::of(draft);
     ripe.sort_by_key(|&index| draft.survey.slots.get(index).map(|slot| slot.entry.break_at));
     for index in ripe {
         let Some(breaker) = draft.survey.slots.get(index).map(|slot| slot.entry.breaker.clone()) else {
@@ -179,14 +170,45 @@ fn admit_in_batches(draft: &mut Draft<'_>, mut ripe: Vec<usize>) {
             draft.give_back(index, "its time is over: back on trial");
             continue;
         };
-        let (count, first) = on_trial.entry(breaker).or_default();
-        if *count < batch.max(1) {
-            *count += 1;
-            draft.give_back(index, "its time is over: back on trial, in its batch");
-        } else {
-            let turn = *first;
-            draft.stay(index, "its time is over: it waits for its batch", turn);
+        let now = draft.now + draft.policy.trial(&breaker);
+        match trials.enter(breaker, batch.max(1), now) {
+            Ok(()) => draft.give_back(index, "its time is over: back on trial, in its batch"),
+            Err(turn) => draft.stay(index, "its time is over: it waits for its batch", Some((BACK, turn))),
         }
+    }
+}
+
+/// Pods that are back and that their detector has not looked at again: how many per breaker, and until when.
+struct Trials {
+    under_way: BTreeMap<String, (u32, Timestamp)>,
+}
+
+impl Trials {
+    fn of(draft: &Draft<'_>) -> Self {
+        let mut trials = Self { under_way: BTreeMap::new() };
+        let back = draft.ledger.returned.values().map(|pod| (pod.breaker.as_str(), pod.admitted_at));
+        let released = |slot: &&Slot<'_>| slot.fate == Fate::Release(Over::Admitted);
+        let just_back = draft.survey.slots.iter().filter(released);
+        let just_back = just_back.map(|slot| (slot.entry.breaker.as_str(), draft.now));
+        for (breaker, admitted_at) in back.chain(just_back) {
+            let over = admitted_at + draft.policy.trial(breaker);
+            if over > draft.now && draft.policy.activator(breaker).batch.is_some() {
+                let limit = u32::MAX;
+                let _ = trials.enter(breaker.to_owned(), limit, over);
+            }
+        }
+        trials
+    }
+
+    /// One more; or, if that is too many, when the first of them is over.
+    fn enter(&mut self, breaker: String, limit: u32, over: Timestamp) -> Result<(), Timestamp> {
+        let (count, first) = self.under_way.entry(breaker).or_insert((0, over));
+        if *count >= limit {
+            return Err(*first);
+        }
+        *count += 1;
+        *first = over.min(*first);
+        Ok(())
     }
 }
 
@@ -234,7 +256,7 @@ fn kill(draft: &mut Draft<'_>, index: usize) {
         draft.kills.retain(|at| now.since(*at) < HOUR);
         let room = limit.is_none_or(|limit| draft.kills.len() < usize::try_from(limit).unwrap_or(usize::MAX));
         if !room {
-            let turn = draft.kills.first().map(|first| *first + HOUR);
+            let turn = draft.kills.first().map(|first| ("killed", *first + HOUR));
             return draft.stay(index, "to be killed, when the hour has room for one more", turn);
         }
         draft.kills.push(now);

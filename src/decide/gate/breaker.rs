@@ -24,6 +24,10 @@ pub(super) fn hold<'a>(draft: &Draft<'a>) -> Option<&'a str> {
         (policy.dry_run, "dry run"),
         (!fleet.gated || fleet.leaving, "gating is off"),
         (draft.panic.is_some(), "panic: most of the fleet looks bad"),
+        (
+            draft.reverted_until.is_some_and(|until| until > draft.now),
+            "the last cut did not lower the share of bad pods: no new one for a while",
+        ),
         (!draft.claims.is_empty(), "not every pod is claimed yet"),
     ];
     let own = reasons.into_iter().find_map(|(holds, why)| holds.then_some(why));

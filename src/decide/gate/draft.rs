@@ -8,7 +8,7 @@ use super::{
     hearing::{Hearing, hear},
     ledger::{self, Entry, Ledger},
     panic::{self, Share},
-    survey::{ADMISSION, Fate, Slot, Subject, Survey, survey},
+    survey::{ADMISSION, Due, Fate, Slot, Subject, Survey, survey},
 };
 use crate::decide::{
     fleet::{Fleet, Traffic},
@@ -34,6 +34,8 @@ pub(super) struct Draft<'a> {
     pub(super) kills: Vec<Timestamp>,
     /// Subjects to be claimed.
     pub(super) claims: Vec<usize>,
+    /// No new cut before that: the last one helped nobody.
+    pub(super) reverted_until: Option<Timestamp>,
     /// How many would be killed if anything could.
     pub(super) for_good: usize,
     /// The ledger takes no more.
@@ -70,6 +72,7 @@ impl<'a> Draft<'a> {
             panic,
             kills: ledger.kills.clone(),
             claims,
+            reverted_until: ledger.reverted_until,
             for_good: 0,
             full: false,
         }
@@ -87,7 +90,7 @@ impl<'a> Draft<'a> {
         self.survey.subjects.get(self.survey.slots.get(index)?.subject?).copied()
     }
 
-    pub(super) fn stay(&mut self, index: usize, why: &'static str, due: Option<Timestamp>) {
+    pub(super) fn stay(&mut self, index: usize, why: &'static str, due: Option<Due>) {
         if let Some(slot) = self.survey.slots.get_mut(index) {
             slot.decide(Fate::Keep, why);
             slot.due = due;
@@ -171,7 +174,7 @@ impl<'a> Draft<'a> {
 
     /// When time alone changes something.
     pub(super) fn wakeup(&self) -> Option<Timestamp> {
-        let slots = self.survey.slots.iter().filter_map(|slot| slot.due);
+        let slots = self.survey.slots.iter().filter_map(|slot| slot.due.map(|(_, at)| at));
         let admitted =
             self.survey.subjects.iter().filter(|subject| !subject.serving && subject.slot.is_none());
         let counted = admitted.filter_map(|subject| Some(subject.admitted_at()? + ADMISSION));
@@ -183,7 +186,7 @@ impl<'a> Draft<'a> {
         });
         let calm = self.panic.filter(|_| !self.share.over());
         let calm = calm.map(|panic| panic.looked_at + pause(self.policy));
-        let all = slots.chain(counted).chain(spared).chain(useless).chain(calm);
+        let all = slots.chain(self.reverted_until).chain(counted).chain(spared).chain(useless).chain(calm);
         all.filter(|at| *at > self.now).min()
     }
 }

@@ -166,14 +166,13 @@ fn standing_of(slot: &Slot<'_>) -> Standing {
 
 fn next_step(slot: &Slot<'_>) -> Option<NextStep> {
     let what = match slot.fate {
-        Fate::Keep => "admitted again",
+        Fate::Keep => return slot.due.map(|(what, at)| NextStep { what, at: Some(at) }),
         Fate::Pause => "paused",
         Fate::Kill => "killed",
         Fate::Cancel | Fate::Admit => "serving",
         Fate::Withhold | Fate::Wait | Fate::Release(_) => return None,
     };
-    let waits = slot.fate == Fate::Keep && slot.due.is_none();
-    (!waits).then_some(NextStep { what, at: slot.due })
+    Some(NextStep { what, at: None })
 }
 
 /// Why a pod without an entry is as it is.
@@ -225,28 +224,24 @@ pub(super) fn alarms(draft: &Draft<'_>) -> Vec<Alarm> {
         if !pods.is_empty() {
             let some: Vec<_> = pods.iter().take(5).filter_map(|&at| draft.survey.subjects.get(at)).collect();
             let some = some.iter().map(|subject| subject.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-            alarms.push(Alarm { reason, message: format!("{} pods {what}: {some}", pods.len()) });
+            alarms.push(Alarm { reason, message: format!("{} {what}: {some}", pods.len()) });
         }
     };
     let free_of = |so: fn(Traffic) -> bool| {
         draft.places(|subject| subject.slot.is_none() && !subject.pod.terminating && so(subject.pod.traffic))
     };
-    raise(
-        "foreign_no",
-        free_of(|t| matches!(t, Traffic::No | Traffic::Pause)),
-        "are withheld, but not by us",
-    );
+    raise("foreign_no", free_of(|t| matches!(t, Traffic::No | Traffic::Pause)), "withheld, but not by us");
     raise(
         "odd_switch",
         free_of(|t| t == Traffic::Other),
-        "have a traffic switch that is neither yes, no nor pause",
+        "with a traffic switch that is neither yes, no nor pause",
     );
-    raise("unclaimed", draft.claims.clone(), "are not claimed yet; nothing is withheld until they are");
+    raise("unclaimed", draft.claims.clone(), "not claimed yet; nothing is withheld until they are");
     let silent = draft.places(|subject| subject.silent() && breaker::listed(subject));
     raise(
         "unknown_listed",
         silent,
-        "are silent, but stay listed: taking them out would break the floor or the panic threshold",
+        "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
     let held = breaker::hold(draft).is_some();
     let bad = draft.places(|subject| {
@@ -256,9 +251,9 @@ pub(super) fn alarms(draft: &Draft<'_>) -> Vec<Alarm> {
             && !breaker::spared(subject, draft.now)
     });
     if draft.full {
-        raise("ledger_full", bad, "are bad, but the ledger takes no more");
+        raise("ledger_full", bad, "bad, but the ledger takes no more");
     } else if !held {
-        raise("floor_reached", bad, &format!("are bad, but stay: {budget}"));
+        raise("floor_reached", bad, &format!("bad, but still serving: {budget}"));
     }
     alarms.extend(fleet_alarms(draft));
     alarms.sort_by_key(|alarm| alarm.reason);
@@ -270,7 +265,11 @@ fn fleet_alarms(draft: &Draft<'_>) -> Vec<Alarm> {
     let below = budget.missing() > 0 && budget.existing > 0;
     let blind = draft.hearing.blind.join(", ");
     let all = [
-        ("below_floor", below, format!("{} pods serve, the floor is {}", budget.serving, budget.floor)),
+        (
+            "below_floor",
+            below,
+            format!("{} of {} serve, the floor is {}", budget.serving, budget.existing, budget.floor),
+        ),
         (
             "panic",
             draft.panic.is_some(),
@@ -284,7 +283,7 @@ fn fleet_alarms(draft: &Draft<'_>) -> Vec<Alarm> {
         (
             "withheld_for_good",
             draft.for_good > 0,
-            format!("{} pods would be killed; nothing here can, so they stay withheld", draft.for_good),
+            format!("{} to be killed; nothing here can, so they stay withheld", draft.for_good),
         ),
     ];
     let up = all.into_iter().filter(|(_, up, _)| *up);

@@ -123,6 +123,9 @@ pub struct Ledger {
     /// Within the last hour.
     #[serde(default)]
     pub kills: Vec<Timestamp>,
+    /// Nothing is withheld before that: the last cut did not lower the share of bad pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_until: Option<Timestamp>,
     /// Nothing is withheld while this is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic: Option<Panic>,
@@ -214,6 +217,7 @@ impl Ledger {
             entries: BTreeMap::new(),
             returned: BTreeMap::new(),
             kills: Vec::new(),
+            reverted_until: None,
             panic: None,
         }
     }

@@ -20,15 +20,18 @@ pub const LIST_AGE: Duration = Duration::from_secs(2);
 /// The ledger to store, if anything in it changes.
 pub(super) fn next_ledger(draft: &Draft<'_>) -> Option<Ledger> {
     let changed = |slot: &Slot<'_>| matches!(slot.entry, Cow::Owned(_)) || !slot.held();
-    let others = draft.panic != draft.ledger.panic || draft.kills != draft.ledger.kills;
-    let admits_adopted = !draft.claims.is_empty();
-    if !others && !admits_adopted && !draft.survey.slots.iter().any(changed) {
+    let others = draft.panic != draft.ledger.panic
+        || draft.kills != draft.ledger.kills
+        || draft.reverted_until != draft.ledger.reverted_until
+        || !draft.claims.is_empty();
+    if !others && !draft.survey.slots.iter().any(changed) {
         return None;
     }
     let mut next = draft.ledger.clone();
     next.serial = draft.stamp.serial;
     next.panic = draft.panic;
     next.kills.clone_from(&draft.kills);
+    next.reverted_until = draft.reverted_until.filter(|until| *until > draft.now);
     for slot in draft.survey.slots.iter().filter(|slot| changed(slot)) {
         next.reserve(slot.entry.clone().into_owned());
         if let Fate::Release(over) = slot.fate {

@@ -51,6 +51,9 @@ pub(super) enum Over {
     Foreign,
 }
 
+/// What happens to an entry at a time that is known.
+pub(super) type Due = (&'static str, Timestamp);
+
 /// One entry and what is decided about it. A changed entry is `Owned`.
 #[derive(Clone, Debug)]
 pub(super) struct Slot<'a> {
@@ -59,8 +62,8 @@ pub(super) struct Slot<'a> {
     pub(super) subject: Option<usize>,
     pub(super) fate: Fate,
     pub(super) decision: &'static str,
-    /// When time alone changes that.
-    pub(super) due: Option<Timestamp>,
+    /// What time alone brings, and when.
+    pub(super) due: Option<Due>,
 }
 
 impl Slot<'_> {
@@ -189,9 +192,8 @@ pub(super) fn survey<'a>(
 
 impl Survey<'_> {
     fn reconcile(&mut self, now: Timestamp, policy: &Policy, fleet: &Fleet, stamp: Fence) {
-        let present =
-            self.subjects.iter().filter(|subject| !subject.silent() && !subject.pod.terminating).count();
-        let refilled = u32::try_from(present).unwrap_or(u32::MAX) >= fleet.desired;
+        let able = self.subjects.iter().filter(|subject| subject.able()).count();
+        let refilled = u32::try_from(able).unwrap_or(u32::MAX) >= fleet.desired;
         let seen = Seen { policy, fleet, refilled, stamp };
         for slot in &mut self.slots {
             if slot.entry.break_at > now {

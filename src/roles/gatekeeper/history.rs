@@ -125,6 +125,7 @@ fn did(verb: Verb) -> &'static str {
         Verb::Pause => "paused",
         Verb::Kill => "killed",
         Verb::Release => "released from the ledger",
+        Verb::Forget => "forgotten: silent, and its place is filled",
     }
 }
 
@@ -137,5 +138,6 @@ fn would(verb: Verb) -> &'static str {
         Verb::Pause => "dry run: would be paused",
         Verb::Kill => "dry run: would be killed",
         Verb::Release => "dry run: would be released from the ledger",
+        Verb::Forget => "dry run: would be forgotten",
     }
 }

@@ -135,7 +135,7 @@ impl GateMetrics {
                 Verb::Admit => "activate",
                 Verb::Pause => "pause",
                 Verb::Kill => "kill",
-                Verb::Claim | Verb::Cancel | Verb::Release => continue,
+                Verb::Claim | Verb::Cancel | Verb::Release | Verb::Forget => continue,
             };
             let breaker = known.get(action.breaker.as_str()).copied().unwrap_or("other").to_owned();
             self.acts

@@ -1,0 +1,10 @@
+//! The gate against a small world: scenarios that a reader without Rust can check, and the mistakes of the original.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "gate/mistakes.rs"]
+mod mistakes;
+#[path = "gate/scenario.rs"]
+mod scenario;
+#[path = "support/world.rs"]
+mod world;

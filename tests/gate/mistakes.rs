@@ -1,0 +1,136 @@
+//! The mistakes of the original that this gate could make again, each by its number in the specification.
+
+use std::time::Duration;
+
+use kubervisor::decide::{
+    fleet::Traffic,
+    gate::action::Verb,
+    policy::{ActivatorStrategy, Breaker, FloorRule},
+    time::Timestamp,
+    verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
+};
+
+use super::world::{Sink, World, breaker, ratio};
+
+const SINKS: [Sink; 2] = [Sink::Labels, Sink::File];
+
+#[test]
+fn mistake_1_ten_bad_pods_at_ratio_50_go_ten_five_five_five() {
+    for sink in SINKS {
+        let mut world = World::new(sink, ratio(50), 10);
+        world.policy.breakers[0].activator.period = Duration::from_secs(3600);
+        let mut serving = vec![world.serving()];
+        for _ in 0..3 {
+            world.all_bad("rate");
+            world.settle();
+            serving.push(world.serving());
+            world.pass(Duration::from_secs(5));
+        }
+        assert_eq!(serving, [10, 5, 5, 5], "{sink:?}");
+    }
+}
+
+#[test]
+fn mistake_2_the_floor_is_rounded_up_so_two_of_three_stay_at_ratio_50() {
+    for sink in SINKS {
+        let mut world = World::new(sink, ratio(50), 3);
+        world.all_bad("rate");
+        world.settle();
+        assert_eq!(world.serving(), 2, "{sink:?}");
+    }
+}
+
+#[test]
+fn mistake_3_many_breakers_share_one_budget_and_the_strictest_floor_holds() {
+    for sink in SINKS {
+        let mut policy = ratio(30);
+        let strict = FloorRule { min_available_count: 8, min_available_ratio: None };
+        policy.breakers.push(Breaker { floor: strict, ..breaker("latency") });
+        let mut world = World::new(sink, policy, 10);
+        world.bad("rate", &[("p0", 0.5), ("p1", 0.5), ("p2", 0.5)]);
+        world.bad("latency", &[("p7", 0.9), ("p8", 0.9), ("p9", 0.9)]);
+        world.settle();
+        assert_eq!(world.serving(), 8, "{sink:?}");
+        assert_eq!(world.withheld(), ["p7", "p8"], "the worst of both together");
+    }
+}
+
+#[test]
+fn mistake_5_rates_below_one_order_the_pods_and_what_is_no_number_comes_last() {
+    let mut world = World::new(Sink::Labels, ratio(70), 10);
+    world.bad(
+        "rate",
+        &[("p1", 0.02), ("p2", 0.4), ("p3", f64::NAN), ("p4", 0.03), ("p5", -3.0), ("p6", 0.01)],
+    );
+    world.settle();
+    assert_eq!(world.withheld(), ["p1", "p2", "p4"]);
+}
+
+#[test]
+fn mistake_5_two_words_on_one_pod_do_not_overwrite_each_other() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    let bad = Judgement::Bad { severity: 1.0, evidence: Evidence::default() };
+    for twice in [[bad.clone(), Judgement::Good], [Judgement::Good, bad]] {
+        let opinions = twice.map(|judgement| (world.uid("p0"), Opinion::Judged(judgement)));
+        let source = Source::new("rate", SourceKind::Breaker, world.now, opinions.to_vec());
+        assert!(source.opinions().len() == 1 && source.opinions()[0].1.objects());
+        world.verdicts.replace(source);
+    }
+}
+
+#[test]
+fn mistake_7_a_pod_without_a_switch_gets_one_and_stops_nothing_else() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.pod("p3").traffic = Traffic::Unlabelled;
+    world.bad("rate", &[("p0", 1.0)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0"]);
+    assert_eq!(world.serving(), 3);
+    assert!(world.log.contains(&(world.now, Verb::Claim, "p3".into())));
+}
+
+#[test]
+fn mistake_8_a_pod_comes_back_under_the_breaker_that_cut_it_not_under_the_fastest() {
+    for sink in SINKS {
+        let mut policy = ratio(50);
+        let slow = ActivatorStrategy { period: Duration::from_secs(60), ..ActivatorStrategy::default() };
+        policy.breakers.push(Breaker { activator: slow, ..breaker("latency") });
+        let mut world = World::new(sink, policy, 10);
+        world.bad("rate", &[("p0", 0.5)]);
+        world.bad("latency", &[("p1", 0.5)]);
+        world.settle();
+        assert_eq!(world.withheld(), ["p0", "p1"]);
+        world.bad("rate", &[]);
+        world.bad("latency", &[]);
+        world.pass(Duration::from_secs(11));
+        assert_eq!(world.withheld(), ["p1"], "{sink:?}: 10 s for the one, 60 s for the other");
+        world.pass(Duration::from_secs(50));
+        assert!(world.withheld().is_empty(), "{sink:?}");
+    }
+}
+
+#[test]
+fn mistake_9_what_was_done_can_be_counted_from_the_actions_not_from_the_errors() {
+    let mut world = World::new(Sink::Labels, ratio(50), 10);
+    world.bad("rate", &[("p0", 0.5), ("p1", 0.5)]);
+    world.settle();
+    world.bad("rate", &[]);
+    world.pass(Duration::from_secs(11));
+    let count = |verb| world.log.iter().filter(|(_, done, _)| *done == verb).count();
+    assert_eq!((count(Verb::Withhold), count(Verb::Admit)), (2, 2));
+}
+
+#[test]
+fn mistake_10_an_admitted_pod_does_not_count_before_the_load_balancer_shows_it_or_five_seconds() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    let now = world.now;
+    for (name, ago) in [("p0", 1), ("p1", 6)] {
+        let pod = world.pod(name);
+        pod.in_endpoints = false;
+        pod.admitted_at = Some(Timestamp::from_unix_millis(now.unix_millis() - ago * 1000));
+    }
+    assert_eq!(world.serving(), 3);
+    assert_eq!(world.plan().next_wakeup, Some(now + Duration::from_secs(4)));
+    world.pod("p0").in_endpoints = true;
+    assert_eq!(world.serving(), 4);
+}
