@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+mod calls;
 pub mod client;
-#[allow(dead_code)]
+mod http;
 pub mod limits;
-#[allow(dead_code)]
 pub mod metrics;
 pub mod msgpack;
 pub mod server;
+mod session;
 pub mod zerorpc;
 pub mod zmtp;
 

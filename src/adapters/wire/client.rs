@@ -2,8 +2,12 @@
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
-use super::{Refusal, zerorpc::EventError, zmtp::ZmtpError};
-use crate::config::MasterTarget;
+use super::{Refusal, RefusalKind, zerorpc::EventError, zmtp::ZmtpError};
+use crate::config::{self, MasterTarget};
+
+mod dial;
+mod http;
+mod rpc;
 
 /// Why a call, or a connection, came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +79,17 @@ impl ClientError {
     }
 }
 
-/// A connection to a peer; dropping it closes it. Calls may run side by side (`&self`), on one socket.
+/// A connection to a peer; dropping it closes it. Calls may run side by side (`&self`) on one socket;
+/// how many is bounded, and a call waits for its turn within its own deadline.
 #[derive(Debug)]
 pub struct Connection {
-    _private: (),
+    dialect: Dialect,
+}
+
+#[derive(Debug)]
+enum Dialect {
+    ZeroRpc(rpc::Rpc),
+    Http(http::Http),
 }
 
 impl Connection {
@@ -88,37 +99,90 @@ impl Connection {
         from: Option<Ipv4Addr>,
         deadline: Duration,
     ) -> Result<Self, ClientError> {
-        let _ = (target, from, deadline);
-        Err(ClientError::Closed)
+        let connect = async {
+            let stream = dial::dial(target, from).await?;
+            Ok(match target.dialect {
+                config::Dialect::ZeroRpc => Dialect::ZeroRpc(rpc::Rpc::start(stream).await?),
+                config::Dialect::Http => Dialect::Http(http::Http::start(stream, target).await?),
+            })
+        };
+        within(deadline, connect).await.map(|dialect| Self { dialect })
     }
 
     /// Sends a keepalive (raw JSON) and waits for its answer.
     pub async fn ping(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        let _ = (raw, deadline);
-        Err(ClientError::Closed)
+        self.call(Call::Ping, raw, deadline).await.map(drop)
     }
 
     /// Passes a client's keepalive on to the leader; [`ClientError::Refused`] is the leader's answer.
     pub async fn forward(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        let _ = (raw, deadline);
-        Err(ClientError::Closed)
+        self.call(Call::Forward, raw, deadline).await.map(drop)
     }
 
     /// Has an agent run a command (raw JSON); `None` is the original's "no answer".
+    ///
+    /// Both ends send heartbeats meanwhile; a peer that began to and stops is given up before the deadline.
     pub async fn invoke(&self, raw: &str, deadline: Duration) -> Result<Option<String>, ClientError> {
-        let _ = (raw, deadline);
-        Err(ClientError::Closed)
+        match self.call(Call::Invoke, raw, deadline).await? {
+            Outcome::Nothing => Ok(None),
+            Outcome::Text(text) => Ok(Some(text)),
+            Outcome::Other => Err(ClientError::Answer("invoke returned neither a text nor None")),
+        }
     }
 
     /// Asks an agent for a challenge (JSON text).
     pub async fn challenge(&self, deadline: Duration) -> Result<String, ClientError> {
-        let _ = deadline;
-        Err(ClientError::Closed)
+        match self.call(Call::Challenge, "", deadline).await? {
+            Outcome::Text(text) => Ok(text),
+            Outcome::Nothing | Outcome::Other => Err(ClientError::Answer("the challenge is no text")),
+        }
     }
 
-    /// Whether the peer has closed it: then connect anew.
+    /// Whether it has ended: then connect anew.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        true
+        match &self.dialect {
+            Dialect::ZeroRpc(rpc) => rpc.is_closed(),
+            Dialect::Http(http) => http.is_closed(),
+        }
+    }
+
+    async fn call(&self, call: Call, raw: &str, deadline: Duration) -> Result<Outcome, ClientError> {
+        match &self.dialect {
+            Dialect::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
+            Dialect::Http(http) => within(deadline, http.call(call, raw)).await,
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(ClientError::Deadline))
+}
+
+/// What may be called.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Ping,
+    Forward,
+    Invoke,
+    Challenge,
+}
+
+/// What a call returned.
+#[derive(Debug)]
+enum Outcome {
+    Nothing,
+    Text(String),
+    Other,
+}
+
+/// The error that a peer reported: one of ours says what kind of refusal it is.
+fn reported(name: String, message: String) -> ClientError {
+    match RefusalKind::from_label(&name) {
+        Some(kind) => ClientError::Refused(Refusal { kind, message }),
+        None => ClientError::Remote { name, message },
     }
 }

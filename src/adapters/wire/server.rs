@@ -1,12 +1,30 @@
 //! The keepalive port: takes connections, tells the dialect by the first byte, and ends in order.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Handler, Limits, Metrics};
+use super::{
+    Handler, Limits, Metrics, Refusal, http,
+    limits::{Door, Full, Hold, Permit},
+    session,
+    zerorpc::EventError,
+    zmtp::ZmtpError,
+};
 use crate::config::Listen;
 
 /// The port cannot be had: a configuration error.
@@ -21,7 +39,91 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// What ended a connection.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("the peer closed it")]
+    PeerClosed,
+    #[error("we stop")]
+    Shutdown,
+    #[error("nothing was said for too long")]
+    Idle,
+    #[error("a handshake or a request took too long")]
+    Slow,
+    #[error("the first byte belongs to no dialect")]
+    Dialect,
+    #[error("all memory for unfinished messages is in use")]
+    NoMemory,
+    #[error("the socket failed: {0}")]
+    Io(io::ErrorKind),
+    #[error(transparent)]
+    Zmtp(#[from] ZmtpError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+    #[error("the peer broke HTTP")]
+    Http,
+}
+
+impl Ended {
+    fn category(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer",
+            Self::Shutdown => "shutdown",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Dialect => "dialect",
+            Self::NoMemory => "no_memory",
+            Self::Io(_) => "io",
+            Self::Zmtp(error) => error.category(),
+            Self::Event(_) => "event",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    pub(super) hold: Hold,
+    draining: AtomicBool,
+    seed: u64,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
+        Self {
+            handler,
+            hold: Hold::new(limits.held),
+            limits,
+            metrics,
+            draining: AtomicBool::new(false),
+            // Ids of messages need to differ between processes, no more: the hasher's seed does.
+            seed: RandomState::new().hash_one(std::process::id()),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// A prefix for one connection's message ids.
+    pub(super) fn id_prefix(&self) -> u64 {
+        self.seed.wrapping_add(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts a refusal and hands it on.
+    pub(super) fn count(&self, refusal: Refusal) -> Refusal {
+        self.metrics.refuse(refusal.kind.label());
+        refusal
+    }
+}
+
 /// A bound port that does not answer yet.
+#[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
@@ -45,10 +147,21 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`, then finishes the calls in flight (within the drain limit) and returns.
+    /// Serves until `shutdown`, then answers the calls in flight (within the drain limit) and returns.
     pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
-        let _ = (self.limits, self.metrics, handler);
-        shutdown.cancelled().await;
+        let door = Door::new(&self.limits);
+        let shared = Arc::new(Shared::new(handler, self.limits, self.metrics));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let accept = accept(&self.listener, &door, &shared, &tasks, &stop);
+        let _ = shutdown.run_until_cancelled(accept).await;
+        drop(self.listener);
+        shared.draining.store(true, Ordering::Release);
+        stop.cancel();
+        tasks.close();
+        let grace = shared.limits.drain + Duration::from_secs(1);
+        if timeout(grace, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "connections are left after the time to drain them");
+        }
     }
 }
 
@@ -60,4 +173,85 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(4096)?;
     TcpListener::from_std(socket.into())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    door: &Door,
+    shared: &Arc<Shared>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: existing connections go on, and free some.
+                shared.metrics.refuse("accept");
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        match door.enter(peer.ip().to_canonical()) {
+            Ok(permit) => {
+                tasks.spawn(connection(stream, peer, permit, Arc::clone(shared), stop.clone()));
+            }
+            Err(Full::Server) => shared.metrics.refuse("connections"),
+            Err(Full::Peer) => shared.metrics.refuse("connections_of_peer"),
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: Permit,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let _open = Open::new(permit, &shared);
+    // Answers are small and complete: waiting to fill a segment only delays them.
+    let _ = stream.set_nodelay(true);
+    let ended = match first_byte(&stream, &shared, &stop).await {
+        Err(ended) => ended,
+        Ok(0xff) => Box::pin(session::serve(stream, peer, Arc::clone(&shared), stop)).await,
+        Ok(letter) if letter.is_ascii_alphabetic() => {
+            Box::pin(http::serve(stream, peer, Arc::clone(&shared), stop)).await
+        }
+        Ok(_) => Ended::Dialect,
+    };
+    shared.metrics.close(ended.category());
+    tracing::debug!(%peer, reason = %ended, "connection ended");
+}
+
+async fn first_byte(stream: &TcpStream, shared: &Shared, stop: &CancellationToken) -> Result<u8, Ended> {
+    let mut byte = [0];
+    let peek = timeout(shared.limits.handshake, stream.peek(&mut byte));
+    match stop.run_until_cancelled(peek).await {
+        None => Err(Ended::Shutdown),
+        Some(Err(_)) => Err(Ended::Slow),
+        Some(Ok(Err(error))) => Err(Ended::Io(error.kind())),
+        Some(Ok(Ok(0))) => Err(Ended::PeerClosed),
+        Some(Ok(Ok(_))) => Ok(byte[0]),
+    }
+}
+
+/// Counts an open connection, also when its task ends by a panic.
+struct Open {
+    shared: Arc<Shared>,
+    _permit: Permit,
+}
+
+impl Open {
+    fn new(permit: Permit, shared: &Arc<Shared>) -> Self {
+        shared.metrics.connections.inc();
+        Self { shared: Arc::clone(shared), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.dec();
+    }
 }

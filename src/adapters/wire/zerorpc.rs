@@ -101,10 +101,16 @@ impl Ids {
     /// A new id, and its count.
     pub fn make(&mut self) -> ([u8; 32], u64) {
         self.count += 1;
+        (self.id_of(self.count), self.count)
+    }
+
+    /// The id with that count.
+    #[must_use]
+    pub fn id_of(&self, count: u64) -> [u8; 32] {
         let mut id = [0; 32];
         hex(self.prefix, &mut id[..16]);
-        hex(self.count, &mut id[16..]);
-        (id, self.count)
+        hex(count, &mut id[16..]);
+        id
     }
 
     /// The count of an id that we made: `raw` is msgpack, str or bin.

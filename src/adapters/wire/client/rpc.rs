@@ -1,0 +1,261 @@
+//! A client of ZeroRPC: one task owns the socket, many calls are in flight on it.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Semaphore, mpsc, oneshot},
+    time::{Instant, interval_at},
+};
+
+use super::{
+    super::{
+        msgpack::Cursor,
+        zerorpc::{self, Event, Ids},
+        zmtp::{self, End, Received},
+    },
+    Call, ClientError, Outcome, reported,
+};
+
+/// Calls in flight on one connection; more wait for their turn.
+const IN_FLIGHT: usize = 1024;
+
+/// Bytes of an answer: an agent's command may print a lot.
+const MAX_ANSWER: usize = 17 << 20;
+
+/// Bytes of requests that are written before they are sent.
+const BATCH: usize = 64 << 10;
+
+/// Time between heartbeats, ours and the peer's.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Rpc {
+    requests: mpsc::Sender<Outgoing>,
+    turns: Semaphore,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    method: &'static str,
+    raw: Option<Box<str>>,
+    answer: oneshot::Sender<Result<Outcome, ClientError>>,
+}
+
+impl Rpc {
+    /// Shakes hands, and hands the socket to a task that lives as long as this.
+    pub(super) async fn start<S>(mut stream: S) -> Result<Self, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let arrived = shake_hands(&mut stream).await?;
+        let (requests, outgoing) = mpsc::channel(IN_FLIGHT);
+        tokio::spawn(Driver::new(stream, arrived, outgoing).run());
+        Ok(Self { requests, turns: Semaphore::new(IN_FLIGHT) })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<Outcome, ClientError> {
+        let (method, raw) = match call {
+            Call::Ping => ("ping", Some(raw)),
+            Call::Forward => ("kubervisor_forward", Some(raw)),
+            Call::Invoke => ("invoke", Some(raw)),
+            Call::Challenge => ("kubervisor_challenge", None),
+        };
+        let _turn = self.turns.acquire().await.map_err(|_| ClientError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let outgoing = Outgoing { method, raw: raw.map(Into::into), answer };
+        self.requests.send(outgoing).await.map_err(|_| ClientError::Closed)?;
+        answered.await.unwrap_or(Err(ClientError::Closed))
+    }
+}
+
+/// Sends our greeting and READY at once, reads the peer's; what came after them is returned.
+async fn shake_hands<S>(stream: &mut S) -> Result<BytesMut, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut hello = zmtp::greeting().to_vec();
+    hello.extend(zmtp::ready(End::Client));
+    stream.write_all(&hello).await.map_err(|_| ClientError::Closed)?;
+    let mut arrived = BytesMut::with_capacity(512);
+    while !zmtp::check_greeting(&arrived[..arrived.len().min(zmtp::GREETING_LEN)])? {
+        fill(stream, &mut arrived).await?;
+    }
+    arrived.advance(zmtp::GREETING_LEN);
+    loop {
+        if let Some((body, used)) = zmtp::next_handshake_command(&arrived)? {
+            zmtp::check_ready(body, End::Client)?;
+            arrived.advance(used);
+            return Ok(arrived);
+        }
+        fill(stream, &mut arrived).await?;
+    }
+}
+
+async fn fill<S: AsyncRead + Unpin>(stream: &mut S, arrived: &mut BytesMut) -> Result<(), ClientError> {
+    match stream.read_buf(arrived).await {
+        Ok(count) if count > 0 => Ok(()),
+        Ok(_) | Err(_) => Err(ClientError::Closed),
+    }
+}
+
+struct Open {
+    answer: oneshot::Sender<Result<Outcome, ClientError>>,
+    since: Instant,
+    /// When the peer's last heartbeat for this call came, if it sends any.
+    heard: Option<Instant>,
+}
+
+struct Driver<S> {
+    stream: S,
+    arrived: BytesMut,
+    outgoing: mpsc::Receiver<Outgoing>,
+    open: HashMap<u64, Open>,
+    ids: Ids,
+    out: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>) -> Self {
+        // Ids need to differ between connections, no more: the hasher's seed does.
+        let ids = Ids::new(RandomState::new().hash_one(std::process::id()));
+        Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new() }
+    }
+
+    /// Until the handle is dropped or the connection ends; then every open call hears that it is closed.
+    async fn run(mut self) {
+        let mut beat = interval_at(Instant::now() + HEARTBEAT / 5, HEARTBEAT / 5);
+        let mut last_beat = HashMap::new();
+        while self.receive().is_ok() {
+            let (mut read, mut write) = tokio::io::split(&mut self.stream);
+            tokio::select! {
+                outgoing = self.outgoing.recv(), if self.out.len() < BATCH => match outgoing {
+                    Some(outgoing) => self.request(outgoing),
+                    None => return,
+                },
+                read = fill(&mut read, &mut self.arrived) => if read.is_err() { return },
+                sent = write.write_buf(&mut self.out), if !self.out.is_empty() => match sent {
+                    Ok(count) if count > 0 => {}
+                    Ok(_) | Err(_) => return,
+                },
+                _ = beat.tick(), if !self.open.is_empty() => self.beat(&mut last_beat),
+            }
+        }
+    }
+
+    /// Writes a request, and those that already wait behind it.
+    fn request(&mut self, first: Outgoing) {
+        let mut next = Some(first);
+        while let Some(Outgoing { method, raw, answer }) = next {
+            let (id, count) = self.ids.make();
+            self.write(&id, None, method, |out| match &raw {
+                Some(raw) => zerorpc::write_text_result(out, raw),
+                None => out.push(0x90),
+            });
+            self.open.insert(count, Open { answer, since: Instant::now(), heard: None });
+            next = if self.out.len() < BATCH { self.outgoing.try_recv().ok() } else { None };
+        }
+    }
+
+    fn write(&mut self, id: &[u8; 32], channel: Option<&[u8]>, name: &str, args: impl FnOnce(&mut Vec<u8>)) {
+        let mut message = Vec::with_capacity(256);
+        zmtp::write_message(&mut message, &zmtp::DELIMITER, |out| {
+            zerorpc::write_event(out, id, channel, name, args);
+        });
+        self.out.extend_from_slice(&message);
+    }
+
+    /// Once a second: heartbeats for calls that last, an end for those whose caller or peer has gone.
+    fn beat(&mut self, last: &mut HashMap<u64, Instant>) {
+        let now = Instant::now();
+        last.retain(|count, _| self.open.contains_key(count));
+        let silent = |open: &mut Open| open.heard.is_some_and(|heard| now >= heard + 3 * HEARTBEAT);
+        for (_, open) in self.open.extract_if(|_, open| open.answer.is_closed() || silent(open)) {
+            let _ = open.answer.send(Err(ClientError::Silent));
+        }
+        let due: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(count, open)| now >= *last.get(count).unwrap_or(&open.since) + HEARTBEAT)
+            .map(|(count, _)| *count)
+            .collect();
+        for count in due {
+            last.insert(count, now);
+            let mut channel = b"\xc4\x20".to_vec();
+            channel.extend(self.ids.id_of(count));
+            let (id, _) = self.ids.make();
+            self.write(&id, Some(&channel), "_zpc_hb", zerorpc::write_heartbeat);
+        }
+    }
+
+    /// Works off what has arrived.
+    fn receive(&mut self) -> Result<(), ClientError> {
+        while let Some((received, used)) = zmtp::next(&self.arrived, MAX_ANSWER)? {
+            match received {
+                Received::Command(body) => {
+                    let mut pong = Vec::new();
+                    zmtp::answer_command(body, &mut pong);
+                    self.out.extend_from_slice(&pong);
+                }
+                Received::Message { payload, .. } => {
+                    let event = Event::parse(payload)?;
+                    if let Some(count) = event.response_to.and_then(|id| self.ids.count_of(id)) {
+                        answer(&mut self.open, count, &event);
+                    }
+                }
+            }
+            self.arrived.advance(used);
+        }
+        Ok(())
+    }
+}
+
+/// Hands an event to the call that it belongs to, if that is still open.
+fn answer(open: &mut HashMap<u64, Open>, count: u64, event: &Event<'_>) {
+    let result = match event.name {
+        b"_zpc_hb" => {
+            if let Some(call) = open.get_mut(&count) {
+                call.heard = Some(Instant::now());
+            }
+            return;
+        }
+        b"_zpc_more" => return,
+        b"OK" => result(event),
+        b"ERR" => Err(error(event)),
+        _ => Err(ClientError::Answer("neither OK nor ERR")),
+    };
+    if let Some(call) = open.remove(&count) {
+        let _ = call.answer.send(result);
+    }
+}
+
+fn result(event: &Event<'_>) -> Result<Outcome, ClientError> {
+    let cursor = event.arguments(1).ok_or(ClientError::Answer("OK without exactly one result"))?;
+    Ok(match cursor.clone().text() {
+        Ok(text) => Outcome::Text(String::from_utf8_lossy(text).into_owned()),
+        Err(_) if cursor.rest() == [0xc0] => Outcome::Nothing,
+        Err(_) => Outcome::Other,
+    })
+}
+
+fn error(event: &Event<'_>) -> ClientError {
+    let read =
+        |cursor: &mut Cursor<'_>| cursor.text().ok().map(|text| String::from_utf8_lossy(text).into_owned());
+    let Some(mut cursor) = event.arguments(3) else {
+        return ClientError::Answer("ERR without name, message and traceback");
+    };
+    match (read(&mut cursor), read(&mut cursor)) {
+        (Some(name), Some(message)) => reported(name, message),
+        _ => ClientError::Answer("ERR without name and message"),
+    }
+}

@@ -1,0 +1,269 @@
+//! The older dialect: HTTP/1.1 by hyper, with the same limits as ZeroRPC.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    HeaderMap, Method as Verb, Request, Response, StatusCode,
+    body::{Body, Incoming},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answer, Refusal, RefusalKind,
+    metrics::{Method, Spoken},
+    server::{Ended, Shared},
+};
+
+mod patience;
+
+use patience::{Patient, Progress};
+
+/// Bytes of a request's head.
+const HEAD: usize = 16 << 10;
+
+/// Bodies up to this size are not charged to the memory for unfinished messages.
+const SMALL: usize = 16 << 10;
+
+type Reply = Response<Full<Bytes>>;
+
+/// Speaks HTTP on `io` until either end has enough.
+pub(super) async fn serve<S>(io: S, peer: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let progress = Progress::default();
+    let io = Patient::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);
+    let limits = shared.limits.clone();
+    let service = service_fn(move |request| {
+        let (shared, progress) = (Arc::clone(&shared), progress.clone());
+        async move {
+            let reply = answer(request, peer, &shared, &progress).await;
+            progress.answered();
+            reply
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD).pipeline_flush(true);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    if let Some(ended) = stop.run_until_cancelled(connection.as_mut()).await {
+        return judge(ended);
+    }
+    connection.as_mut().graceful_shutdown();
+    timeout(limits.drain, connection).await.map_or(Ended::Shutdown, judge)
+}
+
+fn judge(ended: hyper::Result<()>) -> Ended {
+    let Err(error) = ended else { return Ended::PeerClosed };
+    let cause = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut) => Ended::Slow,
+        Some(kind) => Ended::Io(kind),
+        None => Ended::Http,
+    }
+}
+
+/// A request's path, as far as we know it.
+#[derive(Clone, Copy)]
+enum Route {
+    Ping,
+    Forward,
+    Script,
+    Challenge,
+    State,
+    Down,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/ping" => Self::Ping,
+            "/forward" => Self::Forward,
+            "/script" => Self::Script,
+            "/challenge" => Self::Challenge,
+            "/state" => Self::State,
+            "/down" => Self::Down,
+            _ => return None,
+        })
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::Ping => Method::ping,
+            Self::Forward => Method::forward,
+            Self::Script => Method::invoke,
+            Self::Challenge => Method::challenge,
+            Self::State => Method::state,
+            Self::Down => Method::down,
+        }
+    }
+
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::Ping | Self::Forward | Self::Script => "PUT",
+            Self::Challenge | Self::Down => "POST",
+            Self::State => "GET, HEAD",
+        }
+    }
+
+    fn takes(self, verb: &Verb) -> bool {
+        self.allowed().split(", ").any(|allowed| allowed == verb.as_str())
+    }
+}
+
+/// Answers one request; an error closes the connection, for the rest of its body never came.
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    shared: &Shared,
+    progress: &Progress,
+) -> Result<Reply, io::Error> {
+    let Some(route) = Route::of(request.uri().path()) else {
+        shared.metrics.request(Spoken::http, Method::unknown);
+        shared.metrics.refuse("unknown_path");
+        let message = "nothing here; PUT /ping, PUT /script, GET /state, POST /challenge, POST /down";
+        return Ok(closing(problem(StatusCode::NOT_FOUND, "not_served", message)));
+    };
+    shared.metrics.request(Spoken::http, route.method());
+    if !route.takes(request.method()) {
+        shared.metrics.refuse("method_not_allowed");
+        let message = format!("this path takes {}", route.allowed());
+        let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "not_served", &message);
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allowed()));
+        return Ok(closing(reply));
+    }
+    let (head, body) = request.into_parts();
+    let result = match receive(body, shared, progress).await? {
+        Ok(raw) => dispatch(route, peer, &head.headers, raw, shared).await,
+        Err(refusal) => {
+            // What is left of the body is not read: this connection is of no more use.
+            return Ok(closing(refused(&shared.count(refusal), StatusCode::PAYLOAD_TOO_LARGE)));
+        }
+    };
+    Ok(result.unwrap_or_else(|refusal| refused(&shared.count(refusal), StatusCode::TOO_MANY_REQUESTS)))
+}
+
+/// The whole body, if it is small enough and there is memory for it.
+async fn receive(
+    body: Incoming,
+    shared: &Shared,
+    progress: &Progress,
+) -> Result<Result<Bytes, Refusal>, io::Error> {
+    let limit = shared.limits.message;
+    let announced =
+        body.size_hint().exact().map_or(limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced > limit && !body.is_end_stream() {
+        return Ok(Err(too_long(limit)));
+    }
+    let mut held = shared.hold.open();
+    if announced > SMALL && !held.set(announced) {
+        let message = "too many large requests at once; try again later".into();
+        return Ok(Err(Refusal { kind: RefusalKind::Unavailable, message }));
+    }
+    let collected = Limited::new(body, limit).collect().await;
+    progress.received();
+    match collected {
+        Ok(collected) => Ok(Ok(collected.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(too_long(limit))),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+fn too_long(limit: usize) -> Refusal {
+    let message = format!("the body is longer than {limit} bytes; send less");
+    Refusal { kind: RefusalKind::TooMuch, message }
+}
+
+async fn dispatch(
+    route: Route,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    raw: Bytes,
+    shared: &Shared,
+) -> Result<Reply, Refusal> {
+    let handler = &shared.handler;
+    match route {
+        Route::Ping => finished(handler.ping(peer, &raw)).await.map(|()| Reply::default()),
+        Route::Forward => finished(handler.forwarded(peer, &raw)).await.map(|()| Reply::default()),
+        Route::Script => Ok(match handler.invoke(peer, raw).await? {
+            Some(output) => typed("text/plain; charset=utf-8", output.into()),
+            None => status(StatusCode::NO_CONTENT),
+        }),
+        Route::Challenge => Ok(typed("application/json", handler.challenge(peer)?.into())),
+        Route::State => {
+            let state = handler.state().await?.unwrap_or_else(|| Bytes::from_static(b"null"));
+            Ok(typed("application/json", state))
+        }
+        Route::Down => {
+            allow_down(peer, headers)?;
+            handler.down().map(|()| Reply::default())
+        }
+    }
+}
+
+/// Only this machine may stop us, and no web page that is open on it.
+fn allow_down(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+    if peer.ip().to_canonical().is_loopback() && !headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    let message = "POST /down is for programs on the same machine, over the loopback interface".into();
+    Err(Refusal { kind: RefusalKind::Forbidden, message })
+}
+
+async fn finished<T>(answer: Answer<T>) -> T {
+    match answer {
+        Answer::Now(value) => value,
+        Answer::Later(work) => work.await,
+    }
+}
+
+fn refused(refusal: &Refusal, too_much: StatusCode) -> Reply {
+    let status = match refusal.kind {
+        RefusalKind::Malformed => StatusCode::BAD_REQUEST,
+        RefusalKind::Forbidden => StatusCode::FORBIDDEN,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
+        RefusalKind::TooMuch => too_much,
+        RefusalKind::NotServed => StatusCode::NOT_FOUND,
+        RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut reply = problem(status, refusal.kind.label(), &refusal.message);
+    if refusal.kind == RefusalKind::Unavailable {
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    reply
+}
+
+fn problem(code: StatusCode, kind: &str, message: &str) -> Reply {
+    let body = serde_json::json!({ "error": message, "kind": kind });
+    let mut reply = typed("application/json", body.to_string().into());
+    *reply.status_mut() = code;
+    reply
+}
+
+fn status(code: StatusCode) -> Reply {
+    let mut reply = Reply::default();
+    *reply.status_mut() = code;
+    reply
+}
+
+fn typed(content_type: &'static str, body: Bytes) -> Reply {
+    with(Response::new(Full::new(body)), CONTENT_TYPE, content_type)
+}
+
+fn closing(reply: Reply) -> Reply {
+    with(reply, CONNECTION, "close")
+}
+
+fn with(mut reply: Reply, name: HeaderName, value: &'static str) -> Reply {
+    reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    reply
+}
