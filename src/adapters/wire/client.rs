@@ -99,10 +99,20 @@ impl Connection {
         from: Option<Ipv4Addr>,
         deadline: Duration,
     ) -> Result<Self, ClientError> {
+        Self::connect_with_heartbeat(target, from, deadline, rpc::HEARTBEAT).await
+    }
+
+    /// As [`connect`](Self::connect), with other than five seconds between heartbeats, ours and the peer's.
+    pub async fn connect_with_heartbeat(
+        target: &MasterTarget,
+        from: Option<Ipv4Addr>,
+        deadline: Duration,
+        heartbeat: Duration,
+    ) -> Result<Self, ClientError> {
         let connect = async {
             let stream = dial::dial(target, from).await?;
             Ok(match target.dialect {
-                config::Dialect::ZeroRpc => Dialect::ZeroRpc(rpc::Rpc::start(stream).await?),
+                config::Dialect::ZeroRpc => Dialect::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
                 config::Dialect::Http => Dialect::Http(http::Http::start(stream, target).await?),
             })
         };

@@ -31,8 +31,8 @@ const MAX_ANSWER: usize = 17 << 20;
 /// Bytes of requests that are written before they are sent.
 const BATCH: usize = 64 << 10;
 
-/// Time between heartbeats, ours and the peer's.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Time between heartbeats, ours and the peer's, unless told otherwise.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A connection.
 #[derive(Debug)]
@@ -50,13 +50,13 @@ struct Outgoing {
 
 impl Rpc {
     /// Shakes hands, and hands the socket to a task that lives as long as this.
-    pub(super) async fn start<S>(mut stream: S) -> Result<Self, ClientError>
+    pub(super) async fn start<S>(mut stream: S, heartbeat: Duration) -> Result<Self, ClientError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let arrived = shake_hands(&mut stream).await?;
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT);
-        tokio::spawn(Driver::new(stream, arrived, outgoing).run());
+        tokio::spawn(Driver::new(stream, arrived, outgoing, heartbeat).run());
         Ok(Self { requests, turns: Semaphore::new(IN_FLIGHT) })
     }
 
@@ -123,18 +123,20 @@ struct Driver<S> {
     open: HashMap<u64, Open>,
     ids: Ids,
     out: BytesMut,
+    heartbeat: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>) -> Self {
+    fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>, heartbeat: Duration) -> Self {
         // Ids need to differ between connections, no more: the hasher's seed does.
         let ids = Ids::new(RandomState::new().hash_one(std::process::id()));
-        Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new() }
+        Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new(), heartbeat }
     }
 
     /// Until the handle is dropped or the connection ends; then every open call hears that it is closed.
     async fn run(mut self) {
-        let mut beat = interval_at(Instant::now() + HEARTBEAT / 5, HEARTBEAT / 5);
+        let look = self.heartbeat / 5;
+        let mut beat = interval_at(Instant::now() + look, look);
         let mut last_beat = HashMap::new();
         while self.receive().is_ok() {
             let (mut read, mut write) = tokio::io::split(&mut self.stream);
@@ -175,18 +177,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.out.extend_from_slice(&message);
     }
 
-    /// Once a second: heartbeats for calls that last, an end for those whose caller or peer has gone.
+    /// Five times per interval: heartbeats for calls that last, an end for those whose caller or peer has gone.
     fn beat(&mut self, last: &mut HashMap<u64, Instant>) {
-        let now = Instant::now();
+        let (now, every) = (Instant::now(), self.heartbeat);
         last.retain(|count, _| self.open.contains_key(count));
-        let silent = |open: &mut Open| open.heard.is_some_and(|heard| now >= heard + 3 * HEARTBEAT);
+        let silent = |open: &mut Open| open.heard.is_some_and(|heard| now >= heard + 3 * every);
         for (_, open) in self.open.extract_if(|_, open| open.answer.is_closed() || silent(open)) {
             let _ = open.answer.send(Err(ClientError::Silent));
         }
         let due: Vec<u64> = self
             .open
             .iter()
-            .filter(|(count, open)| now >= *last.get(count).unwrap_or(&open.since) + HEARTBEAT)
+            .filter(|(count, open)| now >= *last.get(count).unwrap_or(&open.since) + every)
             .map(|(count, _)| *count)
             .collect();
         for count in due {

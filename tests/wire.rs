@@ -1,0 +1,16 @@
+//! The wire against real peers: Python's zerorpc (2.7 and 3), curl, and peers that mean harm.
+
+#[path = "wire/bad_input.rs"]
+mod bad_input;
+#[path = "wire/golden.rs"]
+mod golden;
+#[path = "wire/house.rs"]
+mod house;
+#[path = "wire/http.rs"]
+mod http;
+#[path = "wire/limits.rs"]
+mod limits;
+#[path = "wire/ours.rs"]
+mod ours;
+#[path = "wire/python.rs"]
+mod python;
