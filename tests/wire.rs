@@ -1,4 +1,5 @@
 //! The wire against real peers: Python's zerorpc (2.7 and 3), curl, and peers that mean harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "wire/bad_input.rs"]
 mod bad_input;

@@ -26,7 +26,7 @@ use super::{
 
 mod patience;
 
-use patience::{Patient, Progress};
+use patience::{Patience, Patient, Progress};
 
 /// Bytes of a request's head.
 const HEAD: usize = 16 << 10;
@@ -42,6 +42,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let progress = Progress::default();
+    let watched = progress.clone();
     let io = Patient::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);
     let limits = shared.limits.clone();
     let service = service_fn(move |request| {
@@ -56,19 +57,19 @@ where
     builder.max_buf_size(HEAD).pipeline_flush(true);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     if let Some(ended) = stop.run_until_cancelled(connection.as_mut()).await {
-        return judge(ended);
+        return judge(&ended, &watched);
     }
     connection.as_mut().graceful_shutdown();
-    timeout(limits.drain, connection).await.map_or(Ended::Shutdown, judge)
+    timeout(limits.drain, connection).await.map_or(Ended::Shutdown, |ended| judge(&ended, &watched))
 }
 
-fn judge(ended: hyper::Result<()>) -> Ended {
-    let Err(error) = ended else { return Ended::PeerClosed };
-    let cause = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
-    match cause.map(io::Error::kind) {
-        Some(io::ErrorKind::TimedOut) => Ended::Slow,
-        Some(kind) => Ended::Io(kind),
-        None => Ended::Http,
+/// hyper takes an end while idle for a good one and wraps the others, so the socket is asked first.
+fn judge(ended: &hyper::Result<()>, progress: &Progress) -> Ended {
+    match (progress.patience_ended(), ended) {
+        (Some(Patience::Idle), _) => Ended::Idle,
+        (Some(Patience::Slow), _) => Ended::Slow,
+        (None, Ok(())) => Ended::PeerClosed,
+        (None, Err(_)) => Ended::Http,
     }
 }
 

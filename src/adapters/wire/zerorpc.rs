@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(Event::parse(&trailing), Err(EventError::Trailing));
         let mut bomb = event(id(), "a".into(), Value::Nil);
         bomb.pop();
-        bomb.extend([0x91; 100_000]);
+        bomb.extend(vec![0x91; 100_000]);
         assert_eq!(Event::parse(&bomb), Err(EventError::Msgpack(MsgpackError::TooDeep)));
     }
 

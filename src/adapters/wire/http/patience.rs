@@ -23,20 +23,50 @@ const IDLE: u8 = 0;
 const RECEIVING: u8 = 1;
 const WORKING: u8 = 2;
 const ANSWERED: u8 = 3;
+const GAVE_UP_IDLE: u8 = 4;
+const GAVE_UP_SLOW: u8 = 5;
+
+/// Over what a socket's patience ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Nothing of a request has come since the last answer.
+    Idle,
+    /// A request, or the reading of its answer, took too long.
+    Slow,
+}
 
 /// Where a connection is in its current request; shared by the socket and the service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
 impl Progress {
+    /// Whether, and over what, the socket's patience has ended.
+    pub(super) fn patience_ended(&self) -> Option<Patience> {
+        match self.get() {
+            GAVE_UP_IDLE => Some(Patience::Idle),
+            GAVE_UP_SLOW => Some(Patience::Slow),
+            _ => None,
+        }
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, state: u8) {
+        if self.patience_ended().is_none() {
+            self.0.store(state, Ordering::Relaxed);
+        }
+    }
+
     /// The whole request is here.
     pub(super) fn received(&self) {
-        self.0.store(WORKING, Ordering::Relaxed);
+        self.set(WORKING);
     }
 
     /// Its answer is ready.
     pub(super) fn answered(&self) {
-        self.0.store(ANSWERED, Ordering::Relaxed);
+        self.set(ANSWERED);
     }
 }
 
@@ -56,26 +86,25 @@ impl<S> Patient<S> {
     pub(super) fn new(io: S, progress: Progress, request: Duration, idle: Duration) -> Self {
         let now = Instant::now();
         // The first byte is there already: it told the dialect.
-        progress.0.store(RECEIVING, Ordering::Relaxed);
+        progress.set(RECEIVING);
         let timer = Box::pin(sleep_until(now + request));
         Self { io, progress, timer, request, idle, since: now, stalled: None }
     }
 
     fn arrived(&mut self) {
-        let state = &self.progress.0;
-        if matches!(state.load(Ordering::Relaxed), IDLE | ANSWERED) {
-            state.store(RECEIVING, Ordering::Relaxed);
+        if matches!(self.progress.get(), IDLE | ANSWERED) {
+            self.progress.set(RECEIVING);
             self.since = Instant::now();
         }
     }
 
     /// When waiting for the peer's bytes has to end.
     fn read_until(&mut self) -> Option<Instant> {
-        match self.progress.0.load(Ordering::Relaxed) {
+        match self.progress.get() {
             RECEIVING => Some(self.since + self.request),
             WORKING => None,
             ANSWERED => {
-                self.progress.0.store(IDLE, Ordering::Relaxed);
+                self.progress.set(IDLE);
                 self.since = Instant::now();
                 Some(self.since + self.idle)
             }
@@ -91,6 +120,8 @@ impl<S> Patient<S> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if due <= Instant::now() {
+                let idle = self.progress.get() == IDLE;
+                self.progress.set(if idle { GAVE_UP_IDLE } else { GAVE_UP_SLOW });
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.timer.as_mut().reset(due);
