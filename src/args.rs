@@ -36,6 +36,10 @@ pub enum Command {
     Status(roles::status::StatusArgs),
     /// Says why a pod is or is not withheld.
     Explain(roles::status::ExplainArgs),
+    /// The built-in breaker as a callback: reads what a callback reads, prints verdicts.
+    Breaker(roles::breaker::Args),
+    /// Validates KubervisorService manifests and policies, offline.
+    Check(roles::check::Args),
 }
 
 impl Cli {
@@ -59,7 +63,12 @@ impl Command {
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
-            Self::Invoke(_) | Self::Keygen(_) | Self::Status(_) | Self::Explain(_) => Verbosity::Warnings,
+            Self::Invoke(_)
+            | Self::Keygen(_)
+            | Self::Status(_)
+            | Self::Explain(_)
+            | Self::Breaker(_)
+            | Self::Check(_) => Verbosity::Warnings,
         }
     }
 
@@ -74,6 +83,8 @@ impl Command {
             Self::Keygen(args) => roles::keygen::run(args).await,
             Self::Status(args) => roles::status::status(args).await,
             Self::Explain(args) => roles::status::explain(args).await,
+            Self::Breaker(args) => roles::breaker::run(args).await,
+            Self::Check(args) => roles::check::run(args).await,
         }
     }
 }

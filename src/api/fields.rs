@@ -195,7 +195,7 @@ pub fn find(path: &str) -> Option<&'static Field> {
 /// What to write at `path`: a clause for a message.
 #[must_use]
 pub fn instead(path: &str) -> String {
-    find(path).map_or_else(|| "remove it".to_owned(), |field| format!("write {} instead", field.write))
+    find(path).map_or_else(|| "remove it".to_owned(), |field| format!("instead write {}", field.write))
 }
 
 /// What to write for the field at `path`, whose last step is unknown: the nearest name there, and all of them.
@@ -217,8 +217,8 @@ pub fn instead_of_unknown(path: &str) -> String {
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
         .filter(|name| likeness(name) > 0.8);
     match nearest {
-        Some(name) => format!("write {name} instead"),
-        None => format!("write one of {} instead, or remove it", siblings.join(", ")),
+        Some(name) => format!("instead write {name}"),
+        None => format!("instead write one of {}, or remove it", siblings.join(", ")),
     }
 }
 
@@ -256,18 +256,18 @@ mod tests {
 
     #[test]
     fn a_misspelt_field_is_answered_with_the_nearest_name() {
-        assert_eq!(instead_of_unknown("spec.breakers[0].keepAlive"), "write keepalive instead");
+        assert_eq!(instead_of_unknown("spec.breakers[0].keepAlive"), "instead write keepalive");
         assert_eq!(
             instead_of_unknown("spec.breakers[0].activator.maxretrycount"),
-            "write maxRetryCount instead"
+            "instead write maxRetryCount"
         );
         assert_eq!(
             instead_of_unknown("spec.breakers[1].discreteValueOutOfList.podNameKey"),
-            "write podNamekey instead"
+            "instead write podNamekey"
         );
         assert_eq!(
             instead_of_unknown("spec.breakers[0].outlier.consecutive.frobnicate"),
-            "write one of of, bad instead, or remove it"
+            "instead write one of of, bad, or remove it"
         );
     }
 }

@@ -18,11 +18,11 @@ pub(super) fn check(document: &Document, report: &mut Report<'_>) {
         if !in_text_map {
             return;
         }
-        if document.is_boolean_word(path) {
-            blame_word(path, value, report);
+        if let Some(word) = document.boolean_word(path) {
+            blame_word(path, word, report);
         } else if matches!(value, Value::Bool(_) | Value::Number(_)) {
             let what = format!("is {}, and a label is a text", describe(value));
-            report.add(path, what, format!("write \"{value}\" in quotes instead"));
+            report.add(path, what, format!("instead write \"{value}\" in quotes"));
         }
     });
 }
@@ -30,29 +30,22 @@ pub(super) fn check(document: &Document, report: &mut Report<'_>) {
 /// Blames every plain `yes`, `no`, `on` and `off` in a document of ours: what it means depends on who
 /// reads it.
 pub(super) fn check_words(document: &Document, report: &mut Report<'_>) {
-    walk(&document.value, "", &mut |path, value, _| {
-        if !document.is_boolean_word(path) {
-            return;
-        }
+    walk(&document.value, "", &mut |path, _, _| {
+        let Some(word) = document.boolean_word(path) else { return };
         if super::fields::find(path).is_some_and(|field| field.write == "true or false") {
-            report.misfit(path, format!("is the unquoted word {}", word(value)));
+            report.misfit(path, format!("is the unquoted word {word}"));
         } else {
-            blame_word(path, value, report);
+            blame_word(path, word, report);
         }
     });
 }
 
-fn blame_word(path: &str, value: &Value, report: &mut Report<'_>) {
-    let word = word(value);
+fn blame_word(path: &str, word: &str, report: &mut Report<'_>) {
     report.add(
         path,
         format!("is the unquoted word {word}, which YAML takes for a boolean"),
-        format!("write \"{word}\" in quotes instead"),
+        format!("instead write \"{word}\" in quotes"),
     );
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Calls `visit` with each leaf, its path, and whether its map is one of texts.

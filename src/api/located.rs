@@ -24,11 +24,11 @@ pub struct Document {
 }
 
 /// Where a field stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     line: u64,
     /// A plain word that older YAML readers, the Kubernetes API server's among them, take for a boolean.
-    boolean_word: bool,
+    boolean_word: Option<Box<str>>,
 }
 
 /// Why a text is no YAML (or JSON).
@@ -57,11 +57,11 @@ impl Document {
         }
     }
 
-    /// Whether the value at `path` is a plain `yes`, `no`, `on` or `off`, in any case: a boolean to
-    /// some readers and a text to others.
+    /// The value at `path` as it was written, if it is a plain `yes`, `no`, `on` or `off`, in any case: a
+    /// boolean to some readers and a text to others.
     #[must_use]
-    pub fn is_boolean_word(&self, path: &str) -> bool {
-        self.places.get(path).is_some_and(|place| place.boolean_word)
+    pub fn boolean_word(&self, path: &str) -> Option<&str> {
+        self.places.get(path)?.boolean_word.as_deref()
     }
 }
 
@@ -74,9 +74,17 @@ pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
     let nodes: Vec<Spanned<Node>> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
             line: error.location().map_or(1, |at| at.line()),
-            message: error.to_string().lines().next().unwrap_or_default().to_owned(),
+            message: plain(&error),
         })?;
     Ok(nodes.into_iter().map(|node| document(text, node)).collect())
+}
+
+/// The first line of what the reader says, without the place, which is told apart, and without advice to programmers.
+fn plain(error: &serde_saphyr::Error) -> String {
+    let said = error.to_string();
+    let line = said.lines().next().unwrap_or_default();
+    let end = [", set DuplicateKeyPolicy", " at line "].iter().filter_map(|tail| line.find(tail)).min();
+    line[..end.unwrap_or(line.len())].to_owned()
 }
 
 fn document(text: &str, node: Spanned<Node>) -> Document {
@@ -95,7 +103,8 @@ fn place(
     line: u64,
     places: &mut BTreeMap<String, Place>,
 ) -> Value {
-    let boolean_word = matches!(node.value, Node::Leaf(_)) && is_boolean_word(source(text, &node));
+    let written = if matches!(node.value, Node::Leaf(_)) { source(text, &node) } else { "" };
+    let boolean_word = is_boolean_word(written).then(|| written.into());
     places.insert(path.to_owned(), Place { line, boolean_word });
     match node.value {
         Node::Leaf(value) => value,
@@ -267,8 +276,8 @@ mod tests {
     fn a_plain_yes_is_told_from_a_quoted_one() {
         let document = one("a: yes\nb: \"yes\"\nc: 'no'\nd: Off\ne: yesterday\nf: true\n");
         let words: Vec<_> =
-            ["a", "b", "c", "d", "e", "f"].into_iter().filter(|p| document.is_boolean_word(p)).collect();
-        assert_eq!(words, ["a", "d"]);
+            ["a", "b", "c", "d", "e", "f"].into_iter().filter_map(|p| document.boolean_word(p)).collect();
+        assert_eq!(words, ["yes", "Off"]);
     }
 
     #[test]

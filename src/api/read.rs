@@ -101,7 +101,7 @@ fn blame(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mu
             report.add(
                 path,
                 format!("is {}", describe(scalar)),
-                format!("write \"{scalar}\" in quotes instead"),
+                format!("instead write \"{scalar}\" in quotes"),
             );
         }
         (Some(_), found) => {

@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -23,6 +23,8 @@ pub mod windows;
 
 use windows::BreakerWindows;
 pub use windows::Windows;
+
+pub use super::ensemble::Status;
 
 /// A breaker's detector and how often it looks; the rest of a breaker is the gate's.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,18 +250,6 @@ pub struct Observation {
     pub withheld: bool,
     /// What it reported last.
     pub payload: Arc<Value>,
-}
-
-/// Whether a pod of the ensemble is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Status {
-    /// It was heard of within its TTL.
-    Live,
-    /// It was not.
-    Expired,
-    /// It said goodbye: nobody judges it.
-    Down,
 }
 
 /// Which breakers speak.

@@ -63,7 +63,7 @@ pub(super) fn resolve(
         report.add(
             &format!("{path}.{field}"),
             format!("{field} needs a source beside keepalives, which this process does not have yet"),
-            "write keepalive, or outlier with a pointer, instead",
+            "instead write keepalive, or outlier with a pointer",
         );
     }
     Some(detector)
@@ -92,7 +92,7 @@ fn exactly_one(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Option<
         [first, second, ..] => report.add(
             &format!("{path}.{second}"),
             format!("is a second detector beside {first}"),
-            "write it in a breaker of its own instead",
+            "instead write it in a breaker of its own",
         ),
     }
     None
@@ -101,7 +101,7 @@ fn exactly_one(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Option<
 /// Fields that say nothing beside this detector.
 fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
     if raw.direction.is_some() && raw.continuous_value_deviation.is_none() {
-        let write = if raw.outlier.is_some() { "write it inside outlier instead" } else { "remove it" };
+        let write = if raw.outlier.is_some() { "instead write it inside outlier" } else { "remove it" };
         report.add(&format!("{path}.direction"), "belongs to continuousValueDeviation", write);
     }
     let by_query = raw.discrete_value_out_of_list.is_some()
@@ -190,7 +190,7 @@ fn keepalive(
             report.add(
                 path,
                 "has both silentAfter and a rule for the payload",
-                "write each in a breaker of its own instead",
+                "instead write each in a breaker of its own",
             );
             None
         }
@@ -244,7 +244,7 @@ fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_
                 take.report.add(
                     &path,
                     format!("is {min}, above max of {max}"),
-                    "write a number up to max instead",
+                    "instead write a number up to max",
                 );
             }
             Good::Within { min, max }

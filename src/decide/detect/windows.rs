@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Consecutive, Observation, outlier::Look};
+use super::{Consecutive, Observation, Rule, outlier::Look};
 use crate::decide::{fleet::Uid, time::Timestamp, verdict::Judgement};
 
 /// The memory of all breakers.
@@ -31,6 +31,14 @@ impl Windows {
     /// Forgets breakers that are not in the policy any more.
     pub fn retain_breakers(&mut self, is_known: impl Fn(&str) -> bool) {
         self.breakers.retain(|breaker, _| is_known(breaker));
+    }
+
+    /// Whether an evaluation of any of these rules has come.
+    #[must_use]
+    pub fn any_due(&self, now: Timestamp, rules: &[Rule]) -> bool {
+        rules.iter().any(|rule| {
+            self.breakers.get(&rule.breaker).is_none_or(|breaker| breaker.is_due(now, rule.every))
+        })
     }
 
     /// The same looks, with every breaker due at once; breakers without a bad look are left out.

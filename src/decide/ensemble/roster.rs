@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::snapshot::Member;
 use crate::decide::{key::Key, time::Moment};
@@ -21,7 +21,7 @@ pub const DEPARTED_LIMIT: usize = 16_384;
 pub const DEPARTED_TTLS: u32 = 10;
 
 /// What is known of a pod's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It sends keepalives.

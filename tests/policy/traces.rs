@@ -1,0 +1,152 @@
+//! The outlier detector on small labelled traces: who is ill from when on is known, so every verdict can
+//! be called right or wrong.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use kubervisor::decide::{
+    detect::{
+        Ask, Consecutive, Detector, Direction, Observation, Outlier, OutlierSource, Rule, Status, Windows,
+        evaluate,
+    },
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+const PODS: usize = 20;
+const LOOKS: usize = 60;
+/// From this look on something is wrong.
+const ONSET: usize = 20;
+
+/// Noise that is the same in every run: xorshift, and the sum of twelve uniform numbers for a normal one.
+struct Noise(u64);
+
+impl Noise {
+    fn uniform(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+}
+
+fn rule() -> Rule {
+    let outlier = Outlier {
+        source: OutlierSource::Pointer("/latency".into()),
+        threshold: 3.5,
+        min_peers: 5,
+        min_deviation: 0.0,
+        direction: Direction::High,
+        consecutive: Consecutive { of: 5, bad: 3 },
+    };
+    Rule { breaker: "slow".into(), every: Duration::from_secs(5), detector: Detector::Outlier(outlier) }
+}
+
+/// Which pods are judged bad at each look, when pod `n` reports `payload(look, n)`.
+fn play(payload: impl Fn(usize, usize, &mut Noise) -> Value, seed: u64) -> Vec<BTreeSet<usize>> {
+    let (mut windows, mut noise) = (Windows::default(), Noise(seed));
+    let look = |look: usize| {
+        let pod = |n: usize| Observation {
+            uid: format!("{n:02}").into(),
+            id: format!("web-{n}"),
+            age: Duration::ZERO,
+            status: Status::Live,
+            withheld: false,
+            payload: Arc::new(payload(look, n, &mut noise)),
+        };
+        let pods: Vec<_> = (0..PODS).map(pod).collect();
+        let now = Timestamp::from_unix_millis(5000 * i64::try_from(look).unwrap());
+        let mut evaluation = evaluate(&[rule()], now, &pods, &mut windows, Ask::Due);
+        let opinions = evaluation.sources.remove(0);
+        let bad = opinions.opinions().iter().enumerate().filter(|(_, (_, opinion))| opinion.objects());
+        bad.map(|(n, _)| n).collect()
+    };
+    (0..LOOKS).map(look).collect()
+}
+
+fn latency(value: f64) -> Value {
+    json!({"latency": value, "name": "web"})
+}
+
+/// Seeds of the noise; each trace is played with all of them.
+fn seeds() -> impl Iterator<Item = u64> {
+    (1..=20).map(|n| 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(n))
+}
+
+#[test]
+fn a_step_in_three_pods_is_found_within_three_looks_and_nobody_else_is_blamed() {
+    let ill = BTreeSet::from([2, 7, 11]);
+    for seed in seeds() {
+        let step = |look, n, noise: &mut Noise| {
+            let normal = 100.0 + 5.0 * noise.normal();
+            latency(if look >= ONSET && ill.contains(&n) { normal + 60.0 } else { normal })
+        };
+        let played = play(step, seed);
+        assert!(played[..ONSET + 2].iter().all(BTreeSet::is_empty), "seed {seed}: too early");
+        assert!(played[ONSET + 2..].iter().all(|bad| *bad == ill), "seed {seed}: {:?}", &played[ONSET..]);
+    }
+}
+
+#[test]
+fn a_fault_that_all_share_blames_nobody() {
+    for seed in seeds() {
+        let shared = |look, _, noise: &mut Noise| {
+            let factor = if look >= ONSET { 8.0 } else { 1.0 };
+            latency(factor * (100.0 + 5.0 * noise.normal()))
+        };
+        assert!(play(shared, seed).iter().all(BTreeSet::is_empty), "seed {seed}");
+        let daily = |look: usize, _, noise: &mut Noise| {
+            let wave = 1.0 + 0.8 * (look as f64 / 10.0).sin();
+            latency(wave * (100.0 + 5.0 * noise.normal()))
+        };
+        assert!(play(daily, seed).iter().all(BTreeSet::is_empty), "seed {seed}: load of the day");
+    }
+}
+
+#[test]
+fn missing_and_odd_values_blame_nobody_and_hide_nobody() {
+    for seed in seeds() {
+        let holes = |look, n, noise: &mut Noise| {
+            let (value, hole) = (100.0 + 5.0 * noise.normal(), noise.uniform());
+            match n {
+                _ if hole < 0.1 => json!(""),
+                _ if hole < 0.15 => json!({"latency": "NaN"}),
+                4 if look >= ONSET => latency(value + 60.0),
+                _ => latency(value),
+            }
+        };
+        let played = play(holes, seed);
+        assert!(played[..ONSET].iter().all(BTreeSet::is_empty), "seed {seed}");
+        assert!(played.iter().all(|bad| bad.is_subset(&BTreeSet::from([4]))), "seed {seed}");
+        // A look without a value has no verdict; all looks with one have.
+        let seen = played[ONSET + 6..].iter().filter(|bad| bad.contains(&4)).count();
+        assert!(seen * 100 >= (LOOKS - ONSET - 6) * 60, "seed {seed}: seen {seen} times");
+    }
+}
+
+#[test]
+fn a_spike_now_and_then_is_no_illness() {
+    for seed in seeds() {
+        let spikes = |look: usize, n, noise: &mut Noise| {
+            let normal = 100.0 + 5.0 * noise.normal();
+            latency(if n == 3 && look.is_multiple_of(5) { normal + 200.0 } else { normal })
+        };
+        assert!(play(spikes, seed).iter().all(BTreeSet::is_empty), "seed {seed}: one look of five");
+    }
+}
+
+#[test]
+fn who_recovers_is_good_again_after_three_looks() {
+    let recovers = |look, n, noise: &mut Noise| {
+        let normal = 100.0 + 5.0 * noise.normal();
+        latency(if n == 3 && (ONSET..ONSET + 10).contains(&look) { normal + 80.0 } else { normal })
+    };
+    for seed in seeds() {
+        let played = play(recovers, seed);
+        let bad: Vec<_> = (0..LOOKS).filter(|look| played[*look].contains(&3)).collect();
+        assert_eq!(bad, (ONSET + 2..ONSET + 12).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
