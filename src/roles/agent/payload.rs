@@ -46,6 +46,8 @@ enum ReadError {
     TooLarge,
     #[error("it is not UTF-8")]
     NotText,
+    #[error("it is empty")]
+    Empty,
     #[error(transparent)]
     Payload(#[from] PayloadError),
 }
@@ -170,6 +172,8 @@ impl PayloadFile {
             ReadError::Read(source) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::info!("payload file {file} is not there; the last payload stays");
             }
+            // Most likely it is being written.
+            ReadError::Empty => tracing::debug!("payload file {file} is empty; the last payload stays"),
             _ => tracing::warn!("payload file {file} is skipped, the last payload stays: {text}"),
         }
         self.complaint = Some(text);
@@ -189,8 +193,10 @@ async fn read_text(path: &Path) -> Result<String, ReadError> {
     let file = tokio::fs::File::open(path).await?;
     let mut bytes = Vec::new();
     file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > MAX_SIZE {
-        return Err(ReadError::TooLarge);
+    match bytes.len() {
+        0 => return Err(ReadError::Empty),
+        1..=MAX_SIZE => {}
+        _ => return Err(ReadError::TooLarge),
     }
     String::from_utf8(bytes).map_err(|_| ReadError::NotText)
 }
