@@ -90,6 +90,9 @@ impl Command {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 

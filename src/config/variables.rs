@@ -125,10 +125,13 @@ pub const VARIABLES: &[Variable] = &[
         "none",
         "CIDRs of peers without that limit, which may speak for other addresses",
     ),
-    row("KUBERVISOR_INVOKE_CMD", "none", "`kubervisor invoke --cmd`"),
-    row("KUBERVISOR_INVOKE_JSON", "none", "`kubervisor invoke --json`"),
-    row("KUBERVISOR_INVOKE_ID", "looked up in PODS", "`kubervisor invoke --id`"),
-    row("KUBERVISOR_INVOKE_TIMEOUT", "65", "`kubervisor invoke --timeout`"),
+    row("KUBERVISOR_INVOKE_CMD", "none", "command line, or a name in the agent's allow-list"),
+    row("KUBERVISOR_INVOKE_JSON", "none", "a further member of the request, `KEY=VALUE`"),
+    row("KUBERVISOR_INVOKE_ID", "looked up in PODS", "the agent's id that a command is signed for"),
+    row("KUBERVISOR_INVOKE_TIMEOUT", "65", "seconds until `kubervisor invoke` gives up (exit code 124)"),
+    row("KUBERVISOR_STATUS_JSON", "false", "JSON as the admin page gives it, instead of a view for people"),
+    row("KUBERVISOR_EXPLAIN_JSON", "false", "the same for `explain`"),
+    row("KUBERVISOR_EXPLAIN_NAMESPACE", "default", "namespace of the pod to explain"),
 ];
 
 /// Names among `names` that look like settings of ours and are none: probably misspelt.

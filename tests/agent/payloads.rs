@@ -102,10 +102,10 @@ async fn the_symlink_swap_of_a_config_map_is_seen() {
     })
     .await;
     assert_eq!(scene.payload(0).await, 1);
-    for (version, text) in [("..v2", "2"), ("..v3", "3")] {
+    for (version, number) in [("..v2", 2), ("..v3", 3)] {
         let heard = scene.master.heard().len();
-        volume(scene.folder.path(), version, text);
-        let (_, found) = scene.master.hears_that(heard, |heard| heard.payload().to_string() == text).await;
+        volume(scene.folder.path(), version, &number.to_string());
+        let (_, found) = scene.master.hears_that(heard, |heard| heard.payload() == number).await;
         assert!(!found.down());
     }
     fs::remove_dir_all(scene.path("..v1")).unwrap();
