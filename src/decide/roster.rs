@@ -9,6 +9,8 @@
 
 mod observe;
 pub mod silence;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -167,18 +167,6 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_failed_write_and_the_old_file_stays() {
-        // Only where the kernel offers a device that is always full.
-        let full = Path::new("/dev/full");
-        if full.exists() {
-            let error = File::options().write(true).open(full).unwrap().write_all(b"x").unwrap_err();
-            let typed = WriteError::WriteTemporary { path: full.to_owned(), source: error };
-            assert_eq!(typed.category(), "write");
-            assert!(typed.to_string().contains("the old file stays"));
-        }
-    }
-
-    #[test]
     fn leftovers_of_a_killed_writer_are_swept_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         for name in
