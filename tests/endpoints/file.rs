@@ -15,7 +15,8 @@ use std::{
 
 use kubervisor::{
     adapters::sink::endpoints::{
-        ALARM_EMPTY, ALARM_WRITE, CHECK_EVERY, EndpointsFile, Projection, command::ALARM_COMMAND, format::render,
+        ALARM_EMPTY, ALARM_WRITE, CHECK_EVERY, EndpointsFile, Projection, command::ALARM_COMMAND,
+        format::render,
     },
     alarms::Alarms,
     clock::Clock,

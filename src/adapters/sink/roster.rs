@@ -93,13 +93,13 @@ impl RosterSink {
         &self.draft
     }
 
-    fn details(&self, enough: u32) -> BTreeMap<Uid, Detail> {
+    fn details(&self) -> BTreeMap<Uid, Detail> {
         let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
             let silent = pod.presence == Presence::Unknown;
             let note = match pod.port {
                 None => Some(PORTLESS),
                 _ if silent && pod.id.is_empty() => Some(FROM_FILE),
-                _ if silent && !self.silence.believed(key, self.settings.ttl, enough) => Some(UNHEARD),
+                _ if silent && !self.silence.believed(key) => Some(UNHEARD),
                 Some(_) => None,
             };
             let address = pod.port.map(|port| std::net::SocketAddrV4::new(key.address(), port));
@@ -151,15 +151,15 @@ impl TrafficSink for RosterSink {
         let Self { settings: RosterSettings { rules, ttl, .. }, .. } = self;
         let (rules, ttl) = (rules.clone(), *ttl);
         self.draft = self.draft.clone().observe(now, &rules, &rows);
-        self.silence.notice(now, &self.draft, &rows);
-        let enough = Budget::floor(policy, self.draft.desired(&rules));
+        let floor = Budget::floor(policy, self.draft.desired(&rules));
+        self.silence.notice(now, ttl, floor, &self.draft, &rows);
         let (hold, hold_ends) = self.hold(now);
-        let fleet = self.draft.fleet(&rules, |key| self.silence.believed(key, ttl, enough), hold);
-        let soon = self.silence.undecided(ttl, enough).then(|| now + pause(ttl));
+        let fleet = self.draft.fleet(&rules, |key| self.silence.believed(key), hold);
+        let soon = self.silence.undecided().then(|| now + pause(ttl));
         Ok(Observed {
             fleet,
             ledger: self.draft.ledger.clone(),
-            details: self.details(enough),
+            details: self.details(),
             look_again: [hold_ends, soon].into_iter().flatten().min(),
         })
     }

@@ -32,7 +32,10 @@ fn a_cut_network_never_changes_the_list_not_even_between_two_expiries() {
         assert!(world.lists.iter().all(|list| *list == addresses(1..=12)), "{every:?}: the list changed");
         world.connect(true);
         world.run(TTL);
-        assert!(world.lists.iter().all(|list| *list == addresses(1..=12)), "{every:?}: it changed afterwards");
+        assert!(
+            world.lists.iter().all(|list| *list == addresses(1..=12)),
+            "{every:?}: it changed afterwards"
+        );
     }
 }
 

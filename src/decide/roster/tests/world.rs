@@ -90,7 +90,7 @@ impl World {
         let (id, nonce) = (format!("web-{n}"), format!("{n}-first"));
         // Their pings are spread over the interval, as those of real pods are.
         let offset = self.every * u32::from(n % 8) / 8;
-        let next_ping = self.now + self.every - offset;
+        let next_ping = self.now + (self.every - offset);
         let agent = Agent { id, nonce, port, pinging: true, said_down: false, heard: self.now, next_ping };
         self.agents.insert(n, agent);
         self.settle();
@@ -198,10 +198,10 @@ impl World {
     fn step(&mut self) {
         let rows: Vec<Row> = self.agents.iter().map(|(n, agent)| self.row(*n, agent)).collect();
         let draft = self.roster.clone().observe(self.now, &self.rules, &rows);
-        self.silence.notice(self.now, &draft, &rows);
-        let enough = Budget::floor(&self.policy, draft.desired(&self.rules));
+        let floor = Budget::floor(&self.policy, draft.desired(&self.rules));
+        self.silence.notice(self.now, TTL, floor, &draft, &rows);
         let hold = (self.now < self.started + TTL).then(|| "just started".to_owned());
-        let fleet = draft.fleet(&self.rules, |key| self.silence.believed(key, TTL, enough), hold);
+        let fleet = draft.fleet(&self.rules, |key| self.silence.believed(key), hold);
         let plan = gate::plan(self.now, &self.policy, &fleet, &draft.ledger, &self.verdicts(&draft));
         self.roster = draft.apply(&plan);
         self.plan = Some(plan);
