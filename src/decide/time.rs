@@ -86,8 +86,52 @@ impl ops::Sub<Duration> for Timestamp {
     }
 }
 
+/// RFC 3339, UTC, to the millisecond.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}", self.0.div_euclid(1000), self.0.rem_euclid(1000))
+        let (seconds, millis) = (self.0.div_euclid(1000), self.0.rem_euclid(1000));
+        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let second = seconds.rem_euclid(86_400);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
+}
+
+/// The Gregorian date of a day, counted from 1970-01-01. Years begin in March here, so that the leap day is the last.
+fn civil(day: i64) -> (i64, i64, i64) {
+    const DAYS_IN_400_YEARS: i64 = 146_097;
+    let since_year_0 = day + 719_468;
+    let (era, day) = (since_year_0.div_euclid(DAYS_IN_400_YEARS), since_year_0.rem_euclid(DAYS_IN_400_YEARS));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day_of_year - (153 * march_month + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_reads_as_rfc_3339() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_123, "2000-02-29T00:00:00.123Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::from_unix_millis(millis).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_backwards_yields_no_time_at_all() {
+        let (early, late) = (Timestamp::from_unix_millis(5), Timestamp::from_unix_millis(1005));
+        assert_eq!((late.since(early), early.since(late)), (Duration::from_secs(1), Duration::ZERO));
+        let moment = Moment::after_origin(Duration::from_secs(3));
+        assert_eq!(Moment::ORIGIN.since(moment), Duration::ZERO);
+        assert_eq!(late - Duration::from_secs(1), early);
     }
 }

@@ -3,10 +3,10 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Context;
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::Value;
 
-use crate::exit::Exit;
+use crate::{decide::time::Timestamp, exit::Exit};
 
 /// How long the admin port has for one page.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ fn list<'a>(page: &'a Value, pointer: &str) -> &'a [Value] {
 
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(header.iter().copied());
     table.add_rows(rows);
     table
@@ -163,9 +163,9 @@ fn show_services(services: &Value) -> String {
             if service["dryRun"] == true { "  dry run" } else { "" },
             text(service, "/floor/formula"),
         );
-        let columns = ["/id", "/address", "/traffic", "/summary"];
         let rows = list(service, "/pods").iter();
-        let rows = rows.map(|pod| columns.iter().map(|column| text(pod, column)).collect());
+        let rows =
+            rows.map(|pod| vec![text(pod, "/id"), text(pod, "/address"), text(pod, "/traffic"), why(pod)]);
         let _infallible = writeln!(shown, "{}", table(&["POD", "ADDRESS", "TRAFFIC", "WHY"], rows));
     }
     shown
@@ -180,17 +180,25 @@ fn show_alarms(services: &Value) -> String {
 }
 
 fn show_story(page: &Value) -> String {
-    let mut shown =
-        format!("{}  traffic {}\n{}\n", text(page, "/id"), text(page, "/traffic"), text(page, "/summary"));
+    let mut shown = format!("traffic {}\n{}\n", text(page, "/pod/traffic"), text(page, "/pod/summary"));
     for line in ["/floor/formula", "/hold"].map(|pointer| text(page, pointer)) {
         if !line.is_empty() {
             let _infallible = writeln!(shown, "{line}");
         }
     }
-    for event in list(page, "/history") {
-        let _infallible = writeln!(shown, "  {}  {}", text(event, "/at"), text(event, "/what"));
+    for event in list(page, "/pod/history") {
+        let at = event["at"].as_i64().map(Timestamp::from_unix_millis).unwrap_or_default();
+        let told = ["/what", "/breaker", "/reason"].map(|pointer| text(event, pointer));
+        let told: Vec<_> = told.into_iter().filter(|part| !part.is_empty()).collect();
+        let _infallible = writeln!(shown, "  {at}  {}", told.join("; "));
     }
     shown
+}
+
+/// Why the pod is as it is, without its name: that is in a column of its own.
+fn why(pod: &Value) -> String {
+    let (id, summary) = (text(pod, "/id"), text(pod, "/summary"));
+    summary.strip_prefix(&format!("{id}: ")).map_or(summary.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -213,6 +221,20 @@ mod tests {
     fn a_follower_says_who_knows_the_pods() {
         let cluster = json!({ "leadership": { "leader": { "address": "10.0.0.1:8000" } } });
         assert!(show_ensemble(&cluster, &json!({ "pods": null })).contains("the leader at 10.0.0.1:8000"));
+    }
+
+    #[test]
+    fn a_story_is_told_with_its_arithmetic_and_its_history() {
+        let page = json!({
+            "pod": { "id": "web-1", "traffic": "no", "summary": "web-1: withheld; errors",
+                     "history": [{ "at": 0, "what": "withheld", "breaker": "errors" }] },
+            "floor": { "formula": "6 - 3" },
+        });
+        assert_eq!(
+            show_story(&page),
+            "traffic no\nweb-1: withheld; errors\n6 - 3\n  1970-01-01T00:00:00.000Z  withheld; errors\n"
+        );
+        assert_eq!(why(&page["pod"]), "withheld; errors");
     }
 
     #[test]
