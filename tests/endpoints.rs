@@ -7,6 +7,10 @@
 mod envoy;
 #[path = "endpoints/file.rs"]
 mod file;
+#[path = "endpoints/gatekeeper.rs"]
+mod gatekeeper;
+#[path = "endpoints/memory.rs"]
+mod memory;
 #[path = "endpoints/nginx.rs"]
 mod nginx;
 #[path = "endpoints/prometheus.rs"]

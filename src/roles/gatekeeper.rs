@@ -244,13 +244,10 @@ impl Gatekeeper {
         let observed = sink.observe(now, policy).await?;
         let (verdicts, unknown) = self.verdicts_for(&observed);
         let dry_run = self.deps.roster.dry_run;
-        let plan = if dry_run {
-            let shadow = reign.shadow.get_or_insert_with(|| observed.ledger.clone());
-            let (plan, next) = gate::rehearse(now, policy, &observed.fleet, shadow, &verdicts);
-            *shadow = next;
-            plan
-        } else {
-            gate::plan(now, policy, &observed.fleet, &observed.ledger, &verdicts)
+        let rehearsal = self.rehearse(now, reign, policy, &observed, &verdicts);
+        let plan = match &rehearsal {
+            Some(rehearsal) if dry_run => rehearsal.clone(),
+            _ => gate::plan(now, policy, &observed.fleet, &observed.ledger, &verdicts),
         };
         if !dry_run && sink.reserve(&plan).await? == Reserved::Conflict {
             return Ok(Duration::ZERO);
@@ -260,8 +257,32 @@ impl Gatekeeper {
             outcomes.push(if dry_run { Outcome::Landed } else { sink.send(action).await });
         }
         let wait = until(now, &plan, &observed);
-        self.report(reign, policy, observed, plan, &outcomes, unknown);
+        self.view.send_modify(|shared| {
+            let view = Arc::make_mut(shared);
+            (view.unknown_verdicts, view.rehearsal) = (unknown, rehearsal);
+        });
+        self.report(reign, policy, observed, plan, &outcomes);
         Ok(wait)
+    }
+
+    /// What would be done if nothing were a rehearsal; `None` when nothing is.
+    fn rehearse(
+        &self,
+        now: Timestamp,
+        reign: &mut Reign,
+        policy: &Policy,
+        observed: &Observed,
+        verdicts: &Verdicts,
+    ) -> Option<Plan> {
+        let rehearses = policy.dry_run || policy.breakers.iter().any(|breaker| breaker.dry_run);
+        if !self.deps.roster.dry_run && !rehearses {
+            reign.shadow = None;
+            return None;
+        }
+        let shadow = reign.shadow.get_or_insert_with(|| observed.ledger.clone());
+        let (plan, next) = gate::rehearse(now, policy, &observed.fleet, shadow, verdicts);
+        *shadow = next;
+        Some(plan)
     }
 
     /// What was said, put to the pods that there are; and how much of it names nobody.
@@ -281,7 +302,6 @@ impl Gatekeeper {
         observed: Observed,
         plan: Plan,
         outcomes: &[Outcome],
-        unknown: usize,
     ) {
         for action in &plan.actions {
             tracing::info!(verb = ?action.verb, pod = action.name, breaker = action.breaker, "{}", action.reason);
@@ -301,7 +321,6 @@ impl Gatekeeper {
         }
         self.view.send_modify(|shared| {
             let view = Arc::make_mut(shared);
-            view.unknown_verdicts = unknown;
             view.record(observed, plan, &reign.history);
         });
         let view = self.view.borrow().clone();

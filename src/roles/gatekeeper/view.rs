@@ -59,6 +59,14 @@ pub struct PodStory {
     pub detail: Option<Detail>,
     /// Its switch.
     pub traffic: Traffic,
+    /// The breaker that withholds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub break_at: Option<Timestamp>,
+    /// How often it was withheld, this time included.
+    pub retry_count: u32,
     /// The gate's word on it; `None`: it serves, and nobody objects.
     pub explanation: Option<Explanation>,
     /// The same for people.
@@ -99,6 +107,9 @@ pub struct GatekeeperView {
     /// The newest plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// What a policy or breaker that only rehearses would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Plan>,
     /// The newest plan that did something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_action: Option<Arc<Plan>>,
@@ -123,6 +134,9 @@ impl GatekeeperView {
                 id: pod.name.clone(),
                 uid: pod.uid.to_string(),
                 traffic: after.traffic,
+                breaker: after.strategy,
+                break_at: after.break_at,
+                retry_count: after.retry_count.unwrap_or(0),
                 summary: summary(pod, detail, explanation),
                 detail: detail.cloned(),
                 explanation: explanation.cloned(),

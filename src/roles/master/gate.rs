@@ -210,9 +210,9 @@ fn fleet_row(known: &Known<'_>, story: Option<&PodStory>) -> FleetRow {
         age: known.age.as_secs_f64(),
         status: status(known.status),
         traffic: story.map_or(Traffic::Yes, |story| story.traffic),
-        breaker: None,
-        break_at: None,
-        retry_count: 0,
+        breaker: story.and_then(|story| story.breaker.clone()),
+        break_at: story.and_then(|story| story.break_at),
+        retry_count: story.map_or(0, |story| story.retry_count),
         verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
     }
 }
