@@ -7,6 +7,8 @@
 mod breaker;
 #[path = "policy/manifests.rs"]
 mod manifests;
+#[path = "policy/mutations.rs"]
+mod mutations;
 #[path = "policy/reload.rs"]
 mod reload;
 #[path = "policy/traces.rs"]

@@ -70,7 +70,11 @@ impl Document {
 /// # Errors
 /// The text is no YAML, repeats a key, or holds more than any manifest could (aliases, depth, size).
 pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        // Far more than the largest manifest has.
+        budget: serde_saphyr::budget! { max_events: 100_000, max_nodes: 50_000, max_depth: 32, max_documents: 256 },
+    };
     let nodes: Vec<Spanned<Node>> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
             line: error.location().map_or(1, |at| at.line()),
