@@ -93,7 +93,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
+    pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
         Self {
             handler,
             hold: Hold::new(limits.held),

@@ -477,3 +477,6 @@ fn write_inspection(out: &mut Vec<u8>) {
         zerorpc::write_str(out, doc);
     }
 }
+
+#[cfg(test)]
+mod tests;
