@@ -3,7 +3,11 @@
 //! There is a gatekeeper when there is something to gate (an endpoints file) or a policy to report
 //! on. A policy without an endpoints file is a dry run: it decides and reports, nothing follows it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{sync::watch, time::MissedTickBehavior};
@@ -16,10 +20,11 @@ use crate::{
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
     decide::{
-        detect::{self, Observation},
+        detect::Observation,
         ensemble::{Known, Status},
-        fleet::Traffic,
+        fleet::{Traffic, Uid},
         fleet_report::FleetRow,
+        gate::ledger::Ledger,
         policy::Policy,
         roster::{self, FleetRules, Row, RowState},
         time::Timestamp,
@@ -193,53 +198,64 @@ impl Gatekeeping {
 pub(super) fn fleet_rows(shared: &Shared) -> Vec<FleetRow> {
     let views = shared.gatekeeping.views();
     let stories: BTreeMap<&str, &PodStory> =
-        views.iter().flat_map(|view| &view.pods).map(|story| (story.id.as_str(), story)).collect();
-    let row = |known: &Known<'_>| fleet_row(known, stories.get(known.member.id.as_ref()).copied());
+        views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
+    let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
+    let row = |known: &Known<'_>| {
+        let uid = uid(known);
+        let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(&uid));
+        let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(&uid));
+        let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
+        let story = stories.get(uid.as_str());
+        let member = &known.member;
+        FleetRow {
+            id: member.id.to_string(),
+            key: member.key,
+            role: member.role.to_string(),
+            nonce: member.nonce.as_deref().map(str::to_owned),
+            age: known.age.as_secs_f64(),
+            status: known.status,
+            traffic: story.map_or(Traffic::Yes, |story| story.traffic),
+            breaker: entry.map(|entry| entry.breaker.clone()),
+            break_at: entry.map(|entry| entry.break_at),
+            retry_count: retries.unwrap_or(0),
+            verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
+        }
+    };
     let rows =
         shared.desk.with_ensemble(|ensemble, now| ensemble.roster(now).map(|known| row(&known)).collect());
     rows.unwrap_or_default()
 }
 
-fn fleet_row(known: &Known<'_>, story: Option<&PodStory>) -> FleetRow {
-    let member = &known.member;
-    FleetRow {
-        id: member.id.to_string(),
-        key: member.key,
-        role: member.role.to_string(),
-        nonce: member.nonce.as_deref().map(str::to_owned),
-        age: known.age.as_secs_f64(),
-        status: status(known.status),
-        traffic: story.map_or(Traffic::Yes, |story| story.traffic),
-        breaker: story.and_then(|story| story.breaker.clone()),
-        break_at: story.and_then(|story| story.break_at),
-        retry_count: story.map_or(0, |story| story.retry_count),
-        verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
-    }
-}
-
 /// What the breakers look at.
 pub(super) fn observations(shared: &Shared) -> Vec<Observation> {
     let views = shared.gatekeeping.views();
-    let withheld: Vec<&str> = views
+    let withheld: BTreeSet<&str> = views
         .iter()
         .flat_map(|view| &view.pods)
-        .filter(|story| story.traffic != Traffic::Yes)
+        .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
         .map(|story| story.uid.as_str())
         .collect();
-    let observe = |known: Known<'_>| {
-        let member = &known.member;
-        let uid = roster::uid(member.key, &member.id, member.nonce.as_deref());
-        Observation {
-            withheld: withheld.contains(&uid.as_str()),
-            uid,
-            id: member.id.to_string(),
-            age: known.age,
-            status: status(known.status),
-            payload: Arc::new(payload(&known)),
-        }
+    // Payloads are parsed after the ensemble is free again: keepalives wait for nothing but the copying.
+    let copied = shared.desk.with_ensemble(|ensemble, now| {
+        let copy = |known: Known<'_>| {
+            let id = known.member.id.to_string();
+            (uid(&known), id, known.age, known.status, known.member.payload.get().to_owned())
+        };
+        ensemble.roster(now).map(copy).collect::<Vec<_>>()
+    });
+    let observe = |(uid, id, age, status, payload): (Uid, _, _, _, String)| Observation {
+        withheld: withheld.contains(uid.as_str()),
+        uid,
+        id,
+        age,
+        status,
+        payload: Arc::new(serde_json::from_str(&payload).unwrap_or_default()),
     };
-    let seen = shared.desk.with_ensemble(|ensemble, now| ensemble.roster(now).map(observe).collect());
-    seen.unwrap_or_default()
+    copied.unwrap_or_default().into_iter().map(observe).collect()
+}
+
+fn uid(known: &Known<'_>) -> Uid {
+    roster::uid(known.member.key, &known.member.id, known.member.nonce.as_deref())
 }
 
 fn rows(desk: &Desk, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
@@ -264,12 +280,4 @@ fn rows(desk: &Desk, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
 
 fn payload(known: &Known<'_>) -> Value {
     serde_json::from_str(known.member.payload.get()).unwrap_or_default()
-}
-
-fn status(status: Status) -> detect::Status {
-    match status {
-        Status::Live => detect::Status::Live,
-        Status::Expired => detect::Status::Expired,
-        Status::Down => detect::Status::Down,
-    }
 }
