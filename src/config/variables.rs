@@ -134,12 +134,16 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_EXPLAIN_NAMESPACE", "default", "namespace of the pod to explain"),
 ];
 
+/// Marks the processes of a command that we started; one of them may be us again.
+const SET_FOR_COMMANDS: &str = "KUBERVISOR_JOB";
+
 /// Names among `names` that look like settings of ours and are none: probably misspelt.
 ///
 /// What Kubernetes sets for a Service called `kubervisor` does not count, and other `KONTROL_`
 /// variables are the callback's business.
 pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
-    names.filter(|name| name.starts_with("KUBERVISOR_") && !is_service_link(name)).filter(is_unlisted)
+    let foreign = |name: &str| is_service_link(name) || name == SET_FOR_COMMANDS;
+    names.filter(move |name| name.starts_with("KUBERVISOR_") && !foreign(name)).filter(is_unlisted)
 }
 
 fn is_unlisted(name: &&str) -> bool {

@@ -79,16 +79,16 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         Some(file) => Some(PrivateKey::read(file).map_err(|error| Exit::Usage(error.to_string()))?),
         None => None,
     };
-    let patience = args.timeout;
-    let given_up = || {
-        let (target, seconds) = (&args.target, patience.as_secs_f64());
-        Exit::TimedOut(format!("no answer from {target} within {seconds} s; the command may still run there"))
-    };
-    match timeout(patience, order(&args, key.as_ref())).await {
+    match timeout(args.timeout, order(&args, key.as_ref())).await {
         Ok(Ok(answer)) => print(&answer),
         Ok(Err(exit)) => Err(exit),
-        Err(_elapsed) => Err(given_up()),
+        Err(_elapsed) => Err(given_up(&args)),
     }
+}
+
+fn given_up(args: &Args) -> Exit {
+    let (target, seconds) = (&args.target, args.timeout.as_secs_f64());
+    Exit::TimedOut(format!("no answer from {target} within {seconds} s; the command may still run there"))
 }
 
 /// Dials, has the command signed if there is a key, and waits for the answer.
@@ -96,10 +96,13 @@ async fn order(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, 
     let dialled = resolve(&args.target).await?;
     let target =
         MasterTarget { host: dialled.ip().to_string(), port: dialled.port(), dialect: Dialect::ZeroRpc };
-    let failed = |error: ClientError| {
-        Exit::Failed(
-            anyhow::Error::new(error).context(format!("the agent at {dialled} did not run the command")),
-        )
+    let failed = |error: ClientError| match error {
+        // The client's own deadline is the same one, and may be seen first.
+        ClientError::Deadline => given_up(args),
+        error => {
+            let what = format!("the agent at {dialled} did not run the command");
+            Exit::Failed(anyhow::Error::new(error).context(what))
+        }
     };
     // Checked before anything goes out: a wrong usage needs no network.
     let id = key.map(|_| agent_id(args, *dialled.ip())).transpose()?;

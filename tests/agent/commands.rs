@@ -253,3 +253,15 @@ async fn keygen_writes_a_private_file_and_never_over_another() {
     assert_eq!(code, Some(2));
     assert!(!Path::new(&keys.private()).exists());
 }
+
+/// Found under load: the connection's own deadline was seen before the whole one, and the exit code was 1.
+#[tokio::test]
+async fn when_the_time_runs_out_on_a_mute_peer_the_exit_code_is_124_too() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = mute.local_addr().unwrap().to_string();
+    for _ in 0..5 {
+        let (code, _, stderr) =
+            said(&run(&["invoke", &endpoint, "--cmd", "x", "--timeout", "0.2"], &[]).await);
+        assert_eq!(code, Some(124), "{stderr}");
+    }
+}
