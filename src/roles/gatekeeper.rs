@@ -208,8 +208,8 @@ impl Gatekeeper {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
                 () = self.woken.notified() => {}
-                changed = changes.changed() => if changed.is_err() { break },
-                changed = policies.changed() => if changed.is_err() { break },
+                () = another(&mut changes) => {}
+                () = another(&mut policies) => {}
             }
             tokio::time::sleep_until(earliest).await;
         }
@@ -372,6 +372,13 @@ fn until(now: Timestamp, plan: &Plan, observed: &Observed) -> Duration {
     }
     let next = [plan.next_wakeup, observed.look_again].into_iter().flatten().min();
     next.map_or(LONGEST, |at| at.since(now)).clamp(BREATH, LONGEST)
+}
+
+/// The next value; never, once nobody can send one (a policy that is in no file stays what it is).
+async fn another<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn named_pod(observed: &Observed, named: &Named) -> Option<Uid> {

@@ -91,7 +91,6 @@ struct Master {
     alarms: Alarms,
     metrics: Metrics,
     path: PathBuf,
-    _policy: watch::Sender<Arc<Policy>>,
 }
 
 impl Master {
@@ -99,7 +98,8 @@ impl Master {
         let clock = pods.clock;
         let alarms = Alarms::new(clock);
         let metrics = Metrics::new(&alarms);
-        let (policy_sender, policy) = watch::channel(Arc::new(Policy::without_manifest("web")));
+        // As without a policy file: nobody will ever send another one.
+        let (_, policy) = watch::channel(Arc::new(Policy::without_manifest("web")));
         let source = pods.clone();
         let keeper = Gatekeeper::start(GatekeeperDeps {
             store: store.clone(),
@@ -119,7 +119,7 @@ impl Master {
             alarms: alarms.clone(),
             metrics: metrics.with_registry(GateMetrics::register),
         });
-        Self { keeper, alarms, metrics, path: path.to_owned(), _policy: policy_sender }
+        Self { keeper, alarms, metrics, path: path.to_owned() }
     }
 
     fn reign(&self, store: &MemoryStore) -> JoinHandle<()> {
