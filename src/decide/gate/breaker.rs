@@ -4,6 +4,8 @@
 //! costs no service, only room in the ledger. But they pass this gate like any other: when it is *we*
 //! who are deaf, the floor and the panic threshold keep them listed.
 
+use std::borrow::Cow;
+
 use super::{
     budget::Budget,
     draft::Draft,
@@ -39,17 +41,20 @@ pub(super) fn withhold(draft: &mut Draft<'_>) {
     if hold(draft).is_some() {
         return;
     }
-    let mut room = Room::of(draft);
     let silent: Vec<usize> = draft.places(|subject| listed(subject) && subject.silent());
+    let now = draft.now;
+    let mut bad = draft.places(|subject| {
+        subject.serving && subject.objection.is_some() && !spared(subject, now) && listed(subject)
+    });
+    if silent.is_empty() && bad.is_empty() {
+        return;
+    }
+    let mut room = Room::of(draft);
     for index in silent {
         if !room.take(draft, index, false) {
             return;
         }
     }
-    let now = draft.now;
-    let mut bad = draft.places(|subject| {
-        subject.serving && subject.objection.is_some() && !spared(subject, now) && listed(subject)
-    });
     draft.worst_first(&mut bad);
     for index in bad {
         if !room.take(draft, index, true) {
@@ -78,7 +83,8 @@ struct Room {
 impl Room {
     fn of(draft: &Draft<'_>) -> Self {
         let bad_share = draft.policy.revert_if_no_better.map(|_| draft.bad_share());
-        let grown: usize = draft.survey.slots.iter().map(|slot| slot.entry.size()).sum();
+        let grown = draft.survey.slots.iter().filter(|slot| matches!(slot.entry, Cow::Owned(_)));
+        let grown: usize = grown.map(|slot| slot.entry.size()).sum();
         Self { budget: draft.budget, bytes: draft.ledger.size() + grown, bad_share }
     }
 

@@ -195,8 +195,20 @@ impl Entry {
     #[must_use]
     pub fn size(&self) -> usize {
         let texts = [self.uid.as_str(), self.uid.as_str(), &self.name, &self.breaker, &self.reason];
-        400 + 2 * texts.iter().map(|text| text.len()).sum::<usize>()
+        let fences = 2 * 18 + digits(self.fence.serial) + digits(self.next.serial);
+        let marks =
+            16 * usize::from(self.human) + self.spare.map_or(0, |_| 32) + self.bad_before.map_or(0, |_| 20);
+        176 + texts.iter().map(|text| quoted(text)).sum::<usize>() + fences + marks
     }
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// The bytes of a text without control characters as JSON.
+fn quoted(text: &str) -> usize {
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
 /// `text` without control characters and no longer than a line.
@@ -332,7 +344,7 @@ impl Ledger {
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.values().map(Entry::size).sum();
         let returned: usize =
-            self.returned.iter().map(|(uid, pod)| 2 * uid.as_str().len() + 2 * pod.breaker.len() + 160).sum();
+            self.returned.iter().map(|(uid, pod)| quoted(uid.as_str()) + quoted(&pod.breaker) + 160).sum();
         512 + 2 * self.uid.len() + 24 * self.kills.len() + entries + returned
     }
 

@@ -149,6 +149,21 @@ pub(super) fn survey<'a>(
             due: None,
         })
         .collect();
+    let subjects = join(now, fleet, ledger, stamp, &mut slots);
+    let mut survey = Survey { subjects, slots };
+    survey.reconcile(now, policy, fleet, stamp);
+    survey.count_serving(now);
+    survey
+}
+
+/// Every pod with its slot; one slot more for each pod that is adopted.
+fn join<'a>(
+    now: Timestamp,
+    fleet: &'a Fleet,
+    ledger: &'a Ledger,
+    stamp: Fence,
+    slots: &mut Vec<Slot<'a>>,
+) -> Vec<Subject<'a>> {
     let held = slots.len();
     let mut subjects = Vec::with_capacity(fleet.pods().len());
     let (mut at, mut returned) = (0, Join::new(&ledger.returned));
@@ -184,10 +199,7 @@ pub(super) fn survey<'a>(
             admit: false,
         });
     }
-    let mut survey = Survey { subjects, slots };
-    survey.reconcile(now, policy, fleet, stamp);
-    survey.count_serving(now);
-    survey
+    subjects
 }
 
 impl Survey<'_> {
