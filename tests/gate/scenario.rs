@@ -213,7 +213,7 @@ impl Run {
             let millis = at.since(self.start).as_millis();
             *at = Timestamp::from_unix_millis(i64::try_from(millis).unwrap());
         }
-        why.to_string()
+        why.to_string().replace("1970-01-01T", "+")
     }
 }
 
