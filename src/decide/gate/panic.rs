@@ -33,6 +33,10 @@ pub(super) fn share(policy: &Policy, hearing: &Hearing<'_>, survey: &Survey<'_>)
         return Share { bad: silent, of: fleet().count(), threshold: SILENCE_THRESHOLD };
     };
     let all_seen = hearing.all_seen || silent > 0;
+    if !all_seen && !fleet().any(|subject| subject.judged || subject.objection.is_some()) {
+        // Nobody has said a word yet: what the ledger remembers is no share of anything.
+        return Share { bad: 0, of: 0, threshold };
+    }
     let (mut bad, mut of) = (0, 0);
     for subject in fleet() {
         let slot = subject.slot.and_then(|slot| survey.slots.get(slot));
