@@ -144,6 +144,12 @@ pub trait Store: Send + Sync + 'static {
     /// from there to `Leading` with the *same* term: then nobody else led in between.
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
+    /// Whether this process may act under `term` at this very moment, judged on its own clock: who was frozen
+    /// and wakes up asks before it does what no store can refuse, such as starting a process.
+    fn may_act(&self, term: Term) -> bool {
+        *self.leadership().borrow() == Leadership::Leading { term }
+    }
+
     /// The live members, this one included.
     ///
     /// # Errors

@@ -267,6 +267,28 @@ impl Ensemble {
         }
     }
 
+    /// What the store is not known to hold, as keepalives that say it again: for whoever leads next.
+    ///
+    /// Of live pods only those that are heard; a goodbye is one however long ago it was.
+    pub fn unconfirmed(&mut self, now: Moment) -> Vec<(Key, Vec<u8>)> {
+        let now = self.tick(now);
+        let say = |key| {
+            let at = self.roll.by_key(key)?;
+            let pod = self.roll.pod(at);
+            let mut raw = pod.text.bytes(self.latest.pods()).to_vec();
+            match pod.standing {
+                Standing::Live if !self.is_silent(at, now) => {}
+                Standing::Down => {
+                    raw.pop();
+                    raw.extend_from_slice(b",\"down\":true}");
+                }
+                _ => return None,
+            }
+            Some((key, raw))
+        };
+        self.pending.keys().filter_map(say).collect()
+    }
+
     /// The visible pods, ordered by seq; the same one again as long as the revision is the same.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         if self.latest.revision() != self.revision {

@@ -18,13 +18,13 @@ use super::{
 };
 use crate::{
     adapters::{
-        process::become_subreaper,
+        process::{become_subreaper, resolve_user},
         wire::{self, Handler, Server},
     },
     admin,
     alarms::Alarms,
     clock::Clock,
-    config::{AgentConfig, Config, MasterConfig, flags::Flags},
+    config::{AgentConfig, Config, MasterConfig, RunAs, flags::Flags},
     exit::Exit,
     metrics::Metrics,
 };
@@ -43,6 +43,10 @@ pub struct Args {
 /// Wrong configuration (2), or what made the process unable to go on (1).
 pub async fn run(args: Args) -> Result<(), Exit> {
     let config = crate::config::load(&args.flags).await?;
+    for user in users(&config) {
+        // Whoever names a user whose rights we cannot take is told now, and not at the first command.
+        resolve_user(user).map_err(|error| Exit::Usage(error.to_string()))?;
+    }
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     if let Err(error) = become_subreaper() {
@@ -89,6 +93,15 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     closed.cancel();
     while serving.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Everybody whose rights we are to give to something that we start.
+fn users(config: &Config) -> Vec<&RunAs> {
+    let master = config.master.as_ref();
+    let callback = master.and_then(|master| master.callback.as_ref()).map(|callback| &callback.user);
+    let command = master.and_then(|master| master.endpoints.as_ref()).map(|endpoints| &endpoints.user);
+    let agent = config.agent.as_ref().map(|agent| &agent.user);
+    callback.into_iter().chain(command).chain(agent).filter(|user| matches!(user, RunAs::User(_))).collect()
 }
 
 fn process() -> Process {

@@ -246,6 +246,10 @@ impl Store for EtcdStore {
         self.shared.standing.subscribe()
     }
 
+    fn may_act(&self, term: Term) -> bool {
+        self.shared.standing.may_act(term)
+    }
+
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         self.shared.metrics.judged(self.shared.members().await)
     }

@@ -192,7 +192,7 @@ impl Ensemble {
     }
 
     /// Whether the pod has missed two pings, with half a ping's patience.
-    fn is_silent(&self, at: At, now: Moment) -> bool {
+    pub(super) fn is_silent(&self, at: At, now: Moment) -> bool {
         now.since(self.roll.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
     }
 

@@ -55,6 +55,12 @@ impl Pending {
         }
     }
 
+    /// Whatever is not known to be stored, on its way or not.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        let on_its_way = self.in_flight.iter().flat_map(|batch| batch.put.iter().map(|(key, _)| *key));
+        on_its_way.chain(self.queue.iter().copied())
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_some() || self.queue.is_empty()
     }

@@ -62,7 +62,9 @@ impl Callbacks {
                     progress.running = None;
                     if self.finish(outcome, &mut progress).await.is_err() { break }
                 }
-                () = self.shared.clock.sleep_until(progress.schedule.next_wakeup()) => self.begin(&mut progress).await,
+                () = self.shared.clock.sleep_until(progress.schedule.next_wakeup()) => {
+                    if self.begin(&mut progress).await.is_err() { break }
+                }
             }
         }
         if let Some(running) = progress.running {
@@ -75,18 +77,27 @@ impl Callbacks {
         }
     }
 
-    async fn begin(&self, progress: &mut Progress) {
-        let Some(cause) = progress.schedule.due(self.shared.clock.now()) else { return };
-        let Some((snapshot, digest)) = self.snapshot().await else { return };
+    async fn begin(&self, progress: &mut Progress) -> Result<(), StoreError> {
+        let Some(cause) = progress.schedule.due(self.shared.clock.now()) else { return Ok(()) };
+        let ours = self.term;
+        let Some((snapshot, digest)) = self.snapshot().await else {
+            return Err(StoreError::Deposed { ours });
+        };
         self.shared.show_digest(digest, snapshot.len());
         if cause == Cause::Change && progress.seen == Some(digest) {
-            return progress.schedule.skip();
+            progress.schedule.skip();
+            return Ok(());
+        }
+        // A started process cannot be fenced: whoever was frozen and wakes up asks its clock first.
+        if !self.shared.store.may_act(ours) {
+            return Err(StoreError::Deposed { ours });
         }
         progress.schedule.begin();
         progress.shown = Some(digest);
         let Some(runner) = self.shared.callback.clone() else {
             progress.seen = Some(digest);
-            return progress.schedule.finished(self.shared.clock.now(), Outcome { ok: true, again: None });
+            progress.schedule.finished(self.shared.clock.now(), Outcome { ok: true, again: None });
+            return Ok(());
         };
         let input = CallbackInput {
             pods: Bytes::from_owner(snapshot.pods().clone()),
@@ -97,6 +108,7 @@ impl Callbacks {
         tracing::debug!(?cause, %digest, pods = snapshot.len(), "the callback runs");
         let stop = self.stop.clone();
         progress.running = Some(Box::pin(async move { runner.run(input, stop).await }));
+        Ok(())
     }
 
     /// The join and its digest are work for a blocking thread: tens of milliseconds at 50 000 pods.

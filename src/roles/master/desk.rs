@@ -6,7 +6,11 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -63,8 +67,12 @@ struct Kept {
     bytes: usize,
 }
 
-/// A keepalive that waits for a leader.
+/// A keepalive that somebody else is to have: forwarded, or kept until there is a leader.
 pub(crate) struct KeptPing {
+    /// Whose it is.
+    key: Key,
+    /// When it came, compared with others: an earlier one never replaces a later one.
+    turn: u64,
     /// Who sent it.
     pub(crate) peer: SocketAddr,
     /// As it came.
@@ -84,6 +92,11 @@ pub(crate) struct Desk {
     visible: watch::Sender<u64>,
     /// The masters' addresses: only they may forward.
     members: watch::Sender<Vec<Ipv4Addr>>,
+    /// A stranger has forwarded something: perhaps a member that we do not know yet.
+    strangers: Notify,
+    /// When somebody last claimed what another pod holds.
+    collided: Mutex<Option<Moment>>,
+    turns: AtomicU64,
 }
 
 impl Desk {
@@ -98,6 +111,9 @@ impl Desk {
             stirred: Notify::new(),
             visible: watch::Sender::new(0),
             members: watch::Sender::new(Vec::new()),
+            strangers: Notify::new(),
+            collided: Mutex::default(),
+            turns: AtomicU64::new(0),
         }
     }
 
@@ -110,14 +126,13 @@ impl Desk {
                 let forwarder = forwarder.clone();
                 drop(inner);
                 match self.checked(peer, raw) {
-                    Ok(_) => forwarder.forward(peer, Bytes::copy_from_slice(raw)),
+                    Ok(ping) => forwarder.forward(ping),
                     Err(refusal) => Answer::Now(Err(refusal)),
                 }
             }
             Posture::Waiting => {
                 drop(inner);
-                let kept = self.checked(peer, raw);
-                Answer::Now(kept.and_then(|key| self.keep(key, peer, Bytes::copy_from_slice(raw))))
+                Answer::Now(self.checked(peer, raw).and_then(|ping| self.keep(ping)))
             }
         }
     }
@@ -126,6 +141,7 @@ impl Desk {
     pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
         if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
             self.metrics.refused("not_a_member");
+            self.strangers.notify_one();
             let message =
                 format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
             return Err(Refusal { kind: RefusalKind::Forbidden, message });
@@ -139,10 +155,15 @@ impl Desk {
         }
     }
 
-    /// Keeps a keepalive until somebody leads; a newer one of the same pod replaces it.
-    pub(crate) fn keep(&self, key: Key, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
+    /// Keeps a keepalive until somebody leads; a later one of the same pod replaces it.
+    pub(crate) fn keep(&self, ping: KeptPing) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        if let Posture::Leading(ensemble) = &mut inner.posture {
+            // We have begun to lead since it came: nobody would look at what is kept.
+            return self.observe(ensemble, self.speaker(ping.peer), &ping.raw);
+        }
         self.metrics.kept();
-        if self.lock().kept.put(key, peer, raw) {
+        if inner.kept.put(ping) {
             return Ok(());
         }
         let message = "no master leads, and too many keepalives wait already".to_owned();
@@ -177,14 +198,42 @@ impl Desk {
         Some((forwarder.clone(), inner.kept.take()))
     }
 
-    /// Nobody leads that we know of: nothing expires, nothing is lost.
+    /// Nobody leads that we know of: nothing expires, and what we took and could not store is kept for the next.
     pub(crate) fn wait(&self) {
-        self.lock().posture = Posture::Waiting;
+        let mut inner = self.lock();
+        let was = std::mem::replace(&mut inner.posture, Posture::Waiting);
+        let Posture::Leading(mut ensemble) = was else { return };
+        for (key, raw) in ensemble.unconfirmed(self.clock.now()) {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            // Checked when it came: it may say this of its own address.
+            let peer = SocketAddr::new(key.address().into(), 0);
+            inner.kept.put(KeptPing { key, turn, peer, raw: raw.into() });
+        }
     }
 
     /// The addresses that may forward.
     pub(crate) fn admit_members(&self, members: Vec<Ipv4Addr>) {
         self.members.send_replace(members);
+    }
+
+    /// Waits until somebody who is no member that we know has forwarded something.
+    pub(crate) async fn strangers(&self) {
+        self.strangers.notified().await;
+    }
+
+    /// Ends the alarm of a collision that nobody has seen for `quiet`.
+    pub(crate) fn review_collisions(&self, quiet: Duration) {
+        let mut collided = self.collided.lock().unwrap_or_else(PoisonError::into_inner);
+        if collided.is_some_and(|at| self.clock.now().since(at) > quiet) {
+            *collided = None;
+            self.alarms.clear("key_collision");
+        }
+    }
+
+    fn collided(&self, rejection: &Rejection) {
+        let mut collided = self.collided.lock().unwrap_or_else(PoisonError::into_inner);
+        *collided = Some(self.clock.now());
+        self.alarms.raise("key_collision", rejection.to_string());
     }
 
     /// Waits until there may be something to persist or an earlier expiry.
@@ -224,13 +273,14 @@ impl Desk {
     }
 
     /// Checks a keepalive that goes to somebody else.
-    fn checked(&self, peer: SocketAddr, raw: &[u8]) -> Result<Key, Refusal> {
+    fn checked(&self, peer: SocketAddr, raw: &[u8]) -> Result<KeptPing, Refusal> {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         let keepalive = Keepalive::parse(raw).map_err(|error| self.refuse(&Rejection::from(error)))?;
         if let Some(address) = self.speaker(peer).filter(|address| *address != keepalive.key().address()) {
             let claimed = keepalive.key().address();
             return Err(self.refuse(&Rejection::ForgedAddress { claimed, sender: address }));
         }
-        Ok(keepalive.key())
+        Ok(KeptPing { key: keepalive.key(), turn, peer, raw: Bytes::copy_from_slice(raw) })
     }
 
     fn observe(&self, ensemble: &mut Ensemble, speaker: Option<Ipv4Addr>, raw: &[u8]) -> Result<(), Refusal> {
@@ -250,7 +300,7 @@ impl Desk {
         self.metrics.refused(rejection.category());
         let kind = match rejection {
             Rejection::KeyTaken { .. } | Rejection::IdMoved { .. } => {
-                self.alarms.note("key_collision", rejection.to_string());
+                self.collided(rejection);
                 RefusalKind::Conflict
             }
             Rejection::Stale { .. } | Rejection::SaidDown { .. } => RefusalKind::Conflict,
@@ -268,18 +318,117 @@ impl Desk {
 
 impl Kept {
     /// `false` when there is no room.
-    fn put(&mut self, key: Key, peer: SocketAddr, raw: Bytes) -> bool {
-        let before = self.newest.get(&key).map_or(0, |ping| ping.raw.len());
-        if self.bytes - before + raw.len() > KEPT_LIMIT {
+    fn put(&mut self, ping: KeptPing) -> bool {
+        let known = self.newest.get(&ping.key);
+        if known.is_some_and(|known| known.turn > ping.turn) {
+            return true;
+        }
+        let bytes = self.bytes - known.map_or(0, |known| known.raw.len()) + ping.raw.len();
+        if bytes > KEPT_LIMIT {
             return false;
         }
-        self.bytes = self.bytes - before + raw.len();
-        self.newest.insert(key, KeptPing { peer, raw });
+        self.bytes = bytes;
+        self.newest.insert(ping.key, ping);
         true
     }
 
     fn take(&mut self) -> Vec<KeptPing> {
         self.bytes = 0;
         std::mem::take(&mut self.newest).into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decide::ensemble::Settings;
+
+    const TTL: Duration = Duration::from_secs(20);
+
+    fn desk() -> Desk {
+        let clock = Clock::start();
+        Desk::new(clock, Alarms::new(clock), DeskMetrics::default(), Speakers::Anyone)
+    }
+
+    fn peer() -> SocketAddr {
+        "127.0.0.9:1".parse().unwrap()
+    }
+
+    fn ensemble() -> Ensemble {
+        Ensemble::new(Settings::new(TTL, TTL / 3))
+    }
+
+    fn keepalive(payload: &str, down: bool) -> Vec<u8> {
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "nonce": "01", "payload": payload, "role": "web",
+            "down": down})
+        .to_string()
+        .into_bytes()
+    }
+
+    /// What a leader on `desk` that stores everything shows.
+    fn snapshot(desk: &Desk) -> String {
+        let shown = desk.with_ensemble(|ensemble, _| {
+            while let Some(changes) = ensemble.take_changes() {
+                ensemble.confirm(changes.ticket);
+            }
+            String::from_utf8(ensemble.snapshot().pods().as_ref().to_vec()).unwrap()
+        });
+        shown.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_keepalive_that_no_leader_took_is_ours_when_we_have_begun_to_lead_meanwhile() {
+        let desk = desk();
+        let ping = desk.checked(peer(), &keepalive("x", false)).unwrap();
+        desk.lead(ensemble());
+        desk.keep(ping).unwrap();
+        assert!(snapshot(&desk).contains("\"id\":\"a\""));
+    }
+
+    #[tokio::test]
+    async fn an_earlier_keepalive_that_comes_back_late_does_not_replace_a_goodbye() {
+        let desk = desk();
+        let earlier = desk.checked(peer(), &keepalive("x", false)).unwrap();
+        let later = desk.checked(peer(), &keepalive("x", true)).unwrap();
+        desk.keep(later).unwrap();
+        desk.keep(earlier).unwrap();
+        desk.lead(ensemble());
+        assert_eq!(snapshot(&desk), "[]");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_stored_is_kept_for_the_next_reign() {
+        let desk = desk();
+        desk.lead(ensemble());
+        let Answer::Now(Ok(())) = desk.ping(peer(), &keepalive("x", false)) else { panic!("taken") };
+        assert!(snapshot(&desk).contains("\"seq\":0"));
+        let stored = desk.with_ensemble(|ensemble, _| ensemble.snapshot()).unwrap();
+        assert_eq!(stored.len(), 1);
+        let Answer::Now(Ok(())) = desk.ping(peer(), &keepalive("x", true)) else { panic!("taken") };
+        // The reign ends before its goodbye is stored; the next one begins with what is.
+        desk.wait();
+        desk.lead(ensemble());
+        assert_eq!(snapshot(&desk), "[]", "it said down, and that is final");
+        let Answer::Now(Err(refusal)) = desk.ping(peer(), &keepalive("x", false)) else { panic!("refused") };
+        assert!(refusal.message.contains("down"), "{}", refusal.message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collision_is_an_alarm_until_it_has_been_quiet_for_a_while() {
+        let desk = desk();
+        desk.lead(ensemble());
+        desk.ping(peer(), &keepalive("x", false));
+        let thief = String::from_utf8(keepalive("x", false)).unwrap().replace("\"a\"", "\"b\"");
+        let Answer::Now(Err(_)) = desk.ping(peer(), thief.as_bytes()) else { panic!("refused") };
+        tokio::time::advance(TTL / 2).await;
+        desk.review_collisions(TTL);
+        assert_eq!(desk.alarms.up().len(), 1);
+        tokio::time::advance(TTL).await;
+        desk.review_collisions(TTL);
+        assert!(desk.alarms.up().is_empty());
+        assert_eq!(desk.alarms.history().len(), 2);
     }
 }

@@ -6,7 +6,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Shared, forward::Forwarder, reign};
 use crate::{
@@ -17,8 +17,14 @@ use crate::{
     config::{Dialect, MasterTarget},
 };
 
-/// How often the members are read again, and what a leader has not taken is sent on.
-const ROUND: Duration = Duration::from_secs(2);
+/// How often what a leader has not taken is sent on.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// How often the members are read again although nothing asks for it.
+const CENSUS: Duration = Duration::from_secs(30);
+
+/// Between two readings of the members, and before a reign that ended by itself begins again.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// A reign under way.
 struct Reign {
@@ -30,19 +36,20 @@ struct Reign {
 pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken) {
     let mut leadership = shared.store.leadership();
     let mut reign: Option<Reign> = None;
-    let mut round = tokio::time::interval(ROUND);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut first = true;
+    // On tasks of their own: a store that does not answer must not hold up the end of a reign.
+    let _census = AbortOnDropHandle::new(tokio::spawn(count_members(Arc::clone(&shared))));
+    let _rounds = AbortOnDropHandle::new(tokio::spawn(make_rounds(Arc::clone(&shared))));
+    leadership.mark_changed();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = leadership.changed(), if !first => if changed.is_err() { break },
-            _ = round.tick() => {
-                housekeeping(&shared).await;
-                if !first { continue }
+            changed = leadership.changed() => if changed.is_err() { break },
+            () = over(&mut reign) => {
+                // Deposed, and the store shows it next; or broken, and then it begins again with what is stored.
+                tracing::warn!("the reign ended by itself");
+                tokio::time::sleep(BREATH).await;
             }
         }
-        first = false;
         let now = leadership.borrow_and_update().clone();
         shared.saw(&now);
         end(&mut reign).await;
@@ -76,6 +83,15 @@ fn take_posture(shared: &Arc<Shared>, leadership: Leadership) -> Option<Reign> {
     }
 }
 
+/// The end of a reign that nobody asked to end; never, when there is none.
+async fn over(reign: &mut Option<Reign>) {
+    let Some(Reign { task, .. }) = reign else { return std::future::pending().await };
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a reign broke");
+    }
+    *reign = None;
+}
+
 /// Ends a reign and waits until none of its tasks can act any more.
 async fn end(reign: &mut Option<Reign>) {
     let Some(Reign { stop, task }) = reign.take() else { return };
@@ -100,7 +116,7 @@ fn follow(shared: &Arc<Shared>, leader: &Leader) {
 
 fn send_on(forwarder: &Forwarder, kept: Vec<super::desk::KeptPing>) {
     for ping in kept {
-        match forwarder.forward(ping.peer, ping.raw) {
+        match forwarder.forward(ping) {
             Answer::Now(_) => {}
             // It runs on a task of its own; nobody waits for this answer any more.
             Answer::Later(sent) => drop(sent),
@@ -108,16 +124,38 @@ fn send_on(forwarder: &Forwarder, kept: Vec<super::desk::KeptPing>) {
     }
 }
 
-async fn housekeeping(shared: &Arc<Shared>) {
-    match shared.store.members().await {
-        Ok(members) => {
-            shared.desk.admit_members(members.iter().filter_map(address).collect());
-            shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
+/// Reads the members when somebody begins to lead, when a stranger forwards something, and now and then.
+async fn count_members(shared: Arc<Shared>) {
+    let mut leadership = shared.store.leadership();
+    loop {
+        let read = shared.store.members().await;
+        let next = if read.is_ok() { CENSUS } else { ROUND };
+        match read {
+            Ok(members) => {
+                shared.desk.admit_members(members.iter().filter_map(address).collect());
+                shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
+            }
+            Err(error) => tracing::debug!(%error, "the members cannot be read now"),
         }
-        Err(error) => tracing::debug!(%error, "the members cannot be read now"),
+        tokio::time::sleep(BREATH).await;
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = shared.desk.strangers() => {}
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
     }
-    if let Some((forwarder, kept)) = shared.desk.overdue() {
-        send_on(&forwarder, kept);
+}
+
+/// What needs a look from time to time and no store.
+async fn make_rounds(shared: Arc<Shared>) {
+    let mut round = tokio::time::interval(ROUND);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        if let Some((forwarder, kept)) = shared.desk.overdue() {
+            send_on(&forwarder, kept);
+        }
+        shared.desk.review_collisions(shared.settings.ttl);
     }
 }
 

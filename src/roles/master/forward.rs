@@ -3,7 +3,7 @@
 //! answer is kept, so that its pod loses nothing.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,14 +11,13 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::desk::Desk;
+use super::desk::{Desk, KeptPing};
 use crate::{
     adapters::wire::{
         Answer, Refusal, RefusalKind,
         client::{ClientError, Connection},
     },
     config::MasterTarget,
-    decide::keepalive::Keepalive,
 };
 
 /// How long the leader has for one forwarded keepalive, connecting included.
@@ -47,20 +46,20 @@ impl Forwarder {
     }
 
     /// Sends one keepalive on; its answer is the leader's, or "kept".
-    pub(crate) fn forward(&self, peer: SocketAddr, raw: Bytes) -> Answer<Result<(), Refusal>> {
+    pub(crate) fn forward(&self, ping: KeptPing) -> Answer<Result<(), Refusal>> {
         let way = Arc::clone(&self.0);
         // On a task of its own: a client that hangs up must not take its keepalive with it.
-        let sent = tokio::spawn(async move { way.send_or_keep(peer, raw).await });
+        let sent = tokio::spawn(async move { way.send_or_keep(ping).await });
         Answer::Later(Box::pin(async move { sent.await.unwrap_or(Ok(())) }))
     }
 }
 
 impl Way {
-    async fn send_or_keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
-        match tokio::time::timeout(DEADLINE, self.send(&raw)).await {
+    async fn send_or_keep(&self, ping: KeptPing) -> Result<(), Refusal> {
+        match tokio::time::timeout(DEADLINE, self.send(&ping.raw)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ClientError::Refused(refusal))) if is_of_the_keepalive(refusal.kind) => Err(refusal),
-            Ok(Err(_)) | Err(_) => self.keep(peer, raw),
+            Ok(Err(_)) | Err(_) => self.desk.upgrade().map_or(Ok(()), |desk| desk.keep(ping)),
         }
     }
 
@@ -80,12 +79,6 @@ impl Way {
         let fresh = Arc::new(Connection::connect(&self.leader, self.from, DEADLINE).await?);
         *slot = Some(Arc::clone(&fresh));
         Ok(fresh)
-    }
-
-    fn keep(&self, peer: SocketAddr, raw: Bytes) -> Result<(), Refusal> {
-        let Some(desk) = self.desk.upgrade() else { return Ok(()) };
-        let Ok(key) = Keepalive::parse(&raw).map(|keepalive| keepalive.key()) else { return Ok(()) };
-        desk.keep(key, peer, raw)
     }
 }
 

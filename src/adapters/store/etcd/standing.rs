@@ -104,6 +104,12 @@ impl Standing {
         self.lock().held == Some(term)
     }
 
+    /// Whether the lease vouches for `term` now, whether or not the guard has had its turn.
+    pub(super) fn may_act(&self, term: Term) -> bool {
+        let book = self.lock();
+        book.held == Some(term) && self.clock.now() < book.until
+    }
+
     /// Watches the deadline, for ever.
     pub(super) async fn guard(&self) {
         let mut until = self.until.subscribe();
@@ -183,10 +189,13 @@ mod tests {
         let standing = Standing::new(clock);
         standing.vouch(clock.now(), TTL);
         standing.lead(Term(7));
+        assert!(standing.may_act(Term(7)));
         tokio::time::advance(TTL).await;
+        assert!(!standing.may_act(Term(7)), "also before the guard has woken up");
         standing.lapse();
         assert!(standing.is_unknown());
         assert!(standing.may_write(Term(7)), "the transaction decides");
+        assert!(!standing.may_act(Term(7)), "nothing guards what is no write");
         assert!(!standing.may_write(Term(6)));
         standing.forfeit();
         assert!(!standing.may_write(Term(7)));
