@@ -1,0 +1,155 @@
+//! `docs/metrics.md` against a live master: every metric is in the table, with its type and labels, and none else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "support/stage.rs"]
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use stage::{Node, Puppet, Stage, keeping_alive, until};
+
+/// What a metric is: its type and its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Shape {
+    kind: String,
+    labels: BTreeSet<String>,
+}
+
+type Shapes = BTreeMap<String, Shape>;
+
+/// The metrics of a scrape. A family without samples shows its type only.
+fn scraped(text: &str) -> Shapes {
+    let mut shapes = Shapes::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').unwrap();
+            current = name.to_owned();
+            shapes.insert(current.clone(), Shape { kind: kind.to_owned(), labels: BTreeSet::new() });
+        } else if !line.starts_with('#')
+            && let Some((name, rest)) = line.split_once('{')
+        {
+            assert!(name.starts_with(&*current), "{line} stands under {current}");
+            let labels = rest.split_once('}').unwrap().0;
+            let names =
+                labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
+            // A histogram's own label.
+            shapes.get_mut(&current).unwrap().labels.extend(names.filter(|name| name != "le"));
+        }
+    }
+    shapes
+}
+
+/// The rows of the table.
+fn documented() -> Shapes {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `kubervisor_"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, kind, labels, meaning] = cells[..] else { panic!("not four cells: {row}") };
+        assert!(meaning.len() > 10, "says nothing: {row}");
+        let labels =
+            labels.split(',').map(|label| label.trim().trim_matches('`')).filter(|label| !label.is_empty());
+        let shape = Shape { kind: kind.to_owned(), labels: labels.map(str::to_owned).collect() };
+        (name.trim_matches('`').to_owned(), shape)
+    })
+    .collect()
+}
+
+/// The names that the source registers: a family shows nothing before it has a sample.
+fn registered() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // What a file's own tests register is no metric of ours.
+                names.extend(registrations(text.split("#[cfg(test)]").next().unwrap()));
+            }
+        }
+    }
+    names
+}
+
+fn registrations(text: &str) -> impl Iterator<Item = String> {
+    let calls = ["registry.register(", "registry.register_with_unit(", "encoder.encode_descriptor("];
+    calls.into_iter().flat_map(move |call| {
+        text.split(call).skip(1).map(move |rest| {
+            let quoted: Vec<_> = rest.split('"').collect();
+            let unit = rest.split(';').next().unwrap().split("Unit::").nth(1).map(|unit| {
+                let name: String = unit.chars().take_while(|letter| letter.is_alphabetic()).collect();
+                format!("_{}", name.to_lowercase())
+            });
+            format!("kubervisor_{}{}", quoted[1], unit.unwrap_or_default())
+        })
+    })
+}
+
+/// A master that uses everything that is measured.
+async fn busy_master(stage: &Stage) -> Node {
+    stage.write("answer", r#"{"traffic": {"pod-10": "withhold"}, "again": 0.2}"#);
+    let policy = json!({
+        "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService", "metadata": {"name": "shop"},
+        "spec": {"service": "shop", "breakers": [{"name": "errors", "evaluationPeriod": 0.3,
+            "keepalive": {"pointer": "/errors", "max": 0.1}}]},
+    });
+    let policy = stage.write("policy.yaml", &policy.to_string());
+    let master = stage
+        .master(1)
+        .env("KUBERVISOR_ENDPOINTS", stage.file("endpoints").display())
+        .env("KUBERVISOR_TARGET_PORT", 80)
+        .env("KUBERVISOR_POLICY", policy.display());
+    master.start().await
+}
+
+#[tokio::test]
+async fn the_table_of_metrics_is_what_a_live_master_shows() {
+    let stage = Stage::new();
+    let master = busy_master(&stage).await;
+    let mut pods: Vec<_> =
+        (10..14).map(|host| Puppet::new(&stage, host).paying(json!({"errors": 0}))).collect();
+    let mut stranger = Puppet::new(&stage, 20);
+    let text = keeping_alive(&master, &mut pods, async {
+        until("one is withheld", async || stage.lines("endpoints").len() == 3).await;
+        let _refused = stranger.say(&master, "{}").await;
+        // In the older dialect too.
+        let url = format!("http://{}/state", master.address);
+        until("a state", async || stage::get(&url).await.is_some_and(|(status, _)| status == 200)).await;
+        stage.write("fail", "yes");
+        until("an alarm", async || master.alarm_is_up("callback_failed").await).await;
+        master.metrics().await
+    })
+    .await;
+    assert!(text.ends_with("# EOF\n"), "OpenMetrics");
+    let (shown, told) = (scraped(&text), documented());
+    if std::env::var_os("PRINT").is_some() {
+        println!("{text}");
+    }
+    let names = |shapes: &Shapes| shapes.keys().cloned().collect::<BTreeSet<_>>();
+    let (shown_names, told_names, registered) = (names(&shown), names(&told), registered());
+    let missing: Vec<_> = registered.union(&shown_names).filter(|name| !told_names.contains(*name)).collect();
+    assert!(missing.is_empty(), "not in docs/metrics.md: {missing:?}");
+    let gone: Vec<_> = told_names.difference(&registered).collect();
+    assert!(gone.is_empty(), "in docs/metrics.md, but nobody registers them: {gone:?}");
+    let silent: Vec<_> = told_names.difference(&shown_names).collect();
+    assert_eq!(
+        silent,
+        ["kubervisor_callback_warnings", "kubervisor_gate_failures", "kubervisor_store_errors"],
+        "without a sample"
+    );
+    for (name, shape) in shown {
+        assert_eq!(shape.kind, told[&name].kind, "the type of {name}");
+        if !shape.labels.is_empty() {
+            assert_eq!(shape.labels, told[&name].labels, "the labels of {name}");
+        }
+    }
+    for pod in ["pod-10", "pod-11"] {
+        assert!(!text.contains(pod), "no pod's name in a label");
+    }
+}
