@@ -6,7 +6,7 @@ SHELL := /bin/bash
 SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test check lint deny bench soak python doc clean
+.PHONY: help setup demo test check lint deny bench soak doc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
