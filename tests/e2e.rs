@@ -9,7 +9,7 @@
 //! | the callback inherits environment and working directory | the same |
 //! | `KONTROL_SHELL_CALLBACK=TRUE` runs the whole line | `details::a_shell_callback_is_the_whole_line` |
 //! | every start runs the callback once, `PODS=[]` when there is nobody | `details::a_start_runs_the_callback_once_and_the_last_goodbye_leaves_an_empty_list` |
-//! | every fail-over runs it once, at once | `ha::a_killed_leader_is_replaced_and_nothing_is_lost` |
+//! | every fail-over runs it once, at once | `ha::a_graceful_stop_hands_over_at_once` |
 //! | all pods gone: `PODS=[]` | `details::a_start_runs_the_callback_once_and_the_last_goodbye_leaves_an_empty_list` |
 //! | a malformed ping is answered and blocks nobody; HTTP says 4xx | `details::a_flood_of_nonsense_stops_nobody`, `details::curl_is_all_that_a_client_needs`, `tests/wire` |
 //! | `invoke` on a pure master answers None | `heal::a_pure_master_runs_no_command` |

@@ -226,7 +226,7 @@ async fn wrong_configuration_is_exit_code_2_and_says_what_to_do() {
 }
 
 /// Status and body that curl got.
-fn curl(arguments: &[&str]) -> (String, String) {
+pub(crate) fn curl(arguments: &[&str]) -> (String, String) {
     let output = Command::new("curl").args(["-s", "-w", "\n%{http_code}"]).args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (body, status) = text.rsplit_once('\n').unwrap();

@@ -18,7 +18,7 @@ pub(crate) async fn keep_books(shared: Arc<Shared>, term: Term, stop: Cancellati
     loop {
         let Some(expiry) = shared.desk.with_ensemble(|ensemble, _| ensemble.next_wakeup()) else { return };
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return close_books(&shared, term).await,
             () = shared.desk.stirred() => {}
             () = shared.clock.sleep_until(expiry) => {}
         }
@@ -29,6 +29,21 @@ pub(crate) async fn keep_books(shared: Arc<Shared>, term: Term, stop: Cancellati
                 return;
             }
         }
+    }
+}
+
+/// The last entries of a reign that ends in order; one that has lost its lease leaves them to the next.
+async fn close_books(shared: &Shared, term: Term) {
+    while shared.store.may_act(term)
+        && let Some(changes) = shared.desk.with_ensemble(|ensemble, _| ensemble.take_changes()).flatten()
+    {
+        let ticket = changes.ticket;
+        if let Err(error) = shared.store.commit(term, batch(changes)).await {
+            tracing::warn!(%error, "the last changes of this reign are not stored");
+            shared.desk.with_ensemble(|ensemble, _| ensemble.fail(ticket));
+            return;
+        }
+        shared.desk.with_ensemble(|ensemble, _| ensemble.confirm(ticket));
     }
 }
 

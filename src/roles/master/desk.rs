@@ -53,6 +53,8 @@ enum Posture {
     Following(Forwarder),
     /// We do.
     Leading(Box<Ensemble>),
+    /// This process ends: whoever speaks to it is sent elsewhere.
+    Leaving,
 }
 
 struct Inner {
@@ -134,6 +136,7 @@ impl Desk {
                 drop(inner);
                 Answer::Now(self.checked(peer, raw).and_then(|ping| self.keep(ping)))
             }
+            Posture::Leaving => Answer::Now(Err(leaving())),
         }
     }
 
@@ -148,7 +151,7 @@ impl Desk {
         }
         match &mut self.lock().posture {
             Posture::Leading(ensemble) => self.observe(ensemble, None, raw),
-            Posture::Following(_) | Posture::Waiting => {
+            Posture::Following(_) | Posture::Waiting | Posture::Leaving => {
                 let message = "this master does not lead; a keepalive is forwarded once only".to_owned();
                 Err(Refusal { kind: RefusalKind::Unavailable, message })
             }
@@ -161,6 +164,9 @@ impl Desk {
         if let Posture::Leading(ensemble) = &mut inner.posture {
             // We have begun to lead since it came: nobody would look at what is kept.
             return self.observe(ensemble, self.speaker(ping.peer), &ping.raw);
+        }
+        if let Posture::Leaving = inner.posture {
+            return Err(leaving());
         }
         self.metrics.kept();
         if inner.kept.put(ping) {
@@ -211,6 +217,11 @@ impl Desk {
         }
     }
 
+    /// This process ends: what it took from now on would be lost.
+    pub(crate) fn leave(&self) {
+        self.lock().posture = Posture::Leaving;
+    }
+
     /// The addresses that may forward.
     pub(crate) fn admit_members(&self, members: Vec<Ipv4Addr>) {
         self.members.send_replace(members);
@@ -250,7 +261,7 @@ impl Desk {
     pub(crate) fn with_ensemble<T>(&self, work: impl FnOnce(&mut Ensemble, Moment) -> T) -> Option<T> {
         match &mut self.lock().posture {
             Posture::Leading(ensemble) => Some(self.watched(ensemble, work)),
-            Posture::Following(_) | Posture::Waiting => None,
+            Posture::Following(_) | Posture::Waiting | Posture::Leaving => None,
         }
     }
 
@@ -316,6 +327,11 @@ impl Desk {
     }
 }
 
+/// A client that is told this tries again at once, and finds another master where there is one.
+fn leaving() -> Refusal {
+    Refusal { kind: RefusalKind::Unavailable, message: "this master is stopping".to_owned() }
+}
+
 impl Kept {
     /// `false` when there is no room.
     fn put(&mut self, ping: KeptPing) -> bool {
@@ -332,9 +348,12 @@ impl Kept {
         true
     }
 
+    /// Everything, in the order in which it came: numbers are given in that order.
     fn take(&mut self) -> Vec<KeptPing> {
         self.bytes = 0;
-        std::mem::take(&mut self.newest).into_values().collect()
+        let mut pings: Vec<_> = std::mem::take(&mut self.newest).into_values().collect();
+        pings.sort_unstable_by_key(|ping| ping.turn);
+        pings
     }
 }
 
@@ -414,6 +433,16 @@ mod tests {
         assert_eq!(snapshot(&desk), "[]", "it said down, and that is final");
         let Answer::Now(Err(refusal)) = desk.ping(peer(), &keepalive("x", false)) else { panic!("refused") };
         assert!(refusal.message.contains("down"), "{}", refusal.message);
+    }
+
+    #[tokio::test]
+    async fn who_speaks_to_a_master_that_ends_is_told_so() {
+        let desk = desk();
+        let late = desk.checked(peer(), &keepalive("x", true)).unwrap();
+        desk.leave();
+        let Answer::Now(Err(refusal)) = desk.ping(peer(), &keepalive("x", true)) else { panic!("refused") };
+        assert_eq!(refusal.kind, RefusalKind::Unavailable);
+        assert_eq!(desk.keep(late).unwrap_err().kind, RefusalKind::Unavailable);
     }
 
     #[tokio::test(start_paused = true)]

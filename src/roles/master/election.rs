@@ -56,7 +56,7 @@ pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken
         reign = take_posture(&shared, now);
     }
     end(&mut reign).await;
-    shared.desk.wait();
+    shared.desk.leave();
     shared.store.resign().await;
 }
 
