@@ -127,7 +127,7 @@ async fn a_graceful_stop_hands_over_at_once() {
     let expected = tier.nodes[old].pods().await;
     stage.run_where("its callback too", |run| run.ids() == expected).await;
     let url = format!("http://{}/state", tier.nodes[other].address);
-    until("its state is stored", async || crate::stage::get(&url).await.unwrap().0 == 200).await;
+    until("its state is stored", async || crate::stage::get(&url).await.unwrap().1.contains("runs")).await;
     let old_id = tier.nodes[old].id.clone();
     let told = Instant::now();
     tier.nodes[old].signal(nix::sys::signal::Signal::SIGTERM);
@@ -253,8 +253,10 @@ async fn whom_the_old_leader_withheld_the_new_one_withholds() {
     let out = format!("{}:80", stage.ip(100));
     let mut pods = pods(&stage, 4);
     keeping_alive(&tier.nodes[other], &mut pods, async {
-        until("both files list three", async || {
-            [old, other].into_iter().all(|index| lines(index).len() == 3 && !lines(index).contains(&out))
+        until("it is withheld, and both files show that", async || {
+            let told = tier.nodes[old].page("explain/test/pod-100").await;
+            let shown = |index| lines(index).len() == 3 && !lines(index).contains(&out);
+            told["pod"]["traffic"] == "no" && shown(old) && shown(other)
         })
         .await;
     })
