@@ -112,6 +112,7 @@ impl Run {
             "gated" => self.world.gated = true,
             "bad" | "nodata" => self.judge(command, words),
             "callback" => self.callback(words),
+            "restart" => self.world.verdicts = kubervisor::decide::verdict::Verdicts::default(),
             _ => words.iter().for_each(|name| self.change(command, name)),
         }
         String::new()
