@@ -34,6 +34,8 @@ pub enum Command {
     Keygen(roles::keygen::Args),
     /// Shows the fleet: ensemble, services, alarms.
     Status(roles::status::StatusArgs),
+    /// Runs the main job on this machine, with figures: 12 apps, one master, six acts.
+    Demo(roles::demo::Args),
     /// Says why a pod is or is not withheld.
     Explain(roles::status::ExplainArgs),
     /// The built-in breaker as a callback: reads what a callback reads, prints verdicts.
@@ -66,6 +68,7 @@ impl Command {
             Self::Invoke(_)
             | Self::Keygen(_)
             | Self::Status(_)
+            | Self::Demo(_)
             | Self::Explain(_)
             | Self::Breaker(_)
             | Self::Check(_) => Verbosity::Warnings,
@@ -82,6 +85,7 @@ impl Command {
             Self::Invoke(args) => roles::invoke::run(args).await,
             Self::Keygen(args) => roles::keygen::run(args).await,
             Self::Status(args) => roles::status::status(args).await,
+            Self::Demo(args) => roles::demo::run(args).await,
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,

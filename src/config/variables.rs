@@ -132,6 +132,10 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_STATUS_JSON", "false", "JSON as the admin page gives it, instead of a view for people"),
     row("KUBERVISOR_EXPLAIN_JSON", "false", "the same for `explain`"),
     row("KUBERVISOR_EXPLAIN_NAMESPACE", "default", "namespace of the pod to explain"),
+    row("KUBERVISOR_DEMO_KEEP", "false", "leave the demo running after its last act"),
+    row("KUBERVISOR_DEMO_REPORT", "none", "file for the demo's timeline, one HTML page"),
+    row("KUBERVISOR_DEMO_WITHOUT_POLICY", "false", "run the demo so that its promises are broken"),
+    row("KUBERVISOR_DEMO_CAP", "20", "seconds that a promise of the demo is waited for"),
 ];
 
 /// Marks the processes of a command that we started; one of them may be us again.

@@ -1,0 +1,441 @@
+//! The six acts: what is done to the fleet, what is promised about it, and the figures that were measured.
+//!
+//! No act sleeps and hopes: each promise waits for its condition, with a cap; what breaks a promise is said with what
+//! was seen last.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::SocketAddrV4,
+    pin::Pin,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    app::Fault,
+    load::Book,
+    stage::{APPS, BATCH, EVALUATION, Places, Stage, TTL, name},
+    story::{Kind, Story, Verdict},
+    watch::{Seen, Watch},
+};
+
+/// How often a condition is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+/// Nothing failed for this long: it is over.
+const QUIET: Duration = Duration::from_secs(2);
+/// What a machine without hiccups may add to any time.
+const ALLOWANCE: Duration = Duration::from_millis(500);
+
+/// Under any sensible bound, but unlike the peers.
+const ILL: Fault = Fault { error_rate: 0.4, latency_ms: 40 };
+/// Beyond any bound.
+const BROKEN: Fault = Fault { error_rate: 0.9, latency_ms: 40 };
+const FINE: Fault = Fault { error_rate: 0.0, latency_ms: 0 };
+
+const ILL_APPS: [usize; 3] = [1, 5, 8];
+const VICTIM: usize = 4;
+const OUTCAST: usize = 10;
+
+/// Everything that an act needs.
+pub(super) struct Play {
+    pub(super) stage: Stage,
+    pub(super) places: Places,
+    pub(super) watch: Watch,
+    pub(super) book: Book,
+    pub(super) story: Story,
+    /// How long a promise is waited for.
+    pub(super) cap: Duration,
+}
+
+type Playing<'a> = Pin<Box<dyn Future<Output = anyhow::Result<String>> + Send + 'a>>;
+
+/// An act.
+struct Act {
+    title: &'static str,
+    promise: &'static str,
+    play: for<'a> fn(&'a mut Play) -> Playing<'a>,
+}
+
+const ACTS: [Act; 6] = [
+    Act {
+        title: "healthy",
+        promise: "all 12 apps serve, and nothing fails",
+        play: |play| Box::pin(play.healthy()),
+    },
+    Act {
+        title: "three apps go bad",
+        promise: "they are withheld, and the client's failures return to 0",
+        play: |play| Box::pin(play.three_go_bad()),
+    },
+    Act {
+        title: "they recover",
+        promise: "they are admitted again, in batches",
+        play: |play| Box::pin(play.they_recover()),
+    },
+    Act {
+        title: "an app is killed together with its agent",
+        promise: "it is out at its TTL, and comes back when it is started again",
+        play: |play| Box::pin(play.one_is_killed()),
+    },
+    Act {
+        title: "the master is killed and started again",
+        promise: "nobody loses traffic, and nothing is forgotten",
+        play: |play| Box::pin(play.master_is_killed()),
+    },
+    Act {
+        title: "all apps go bad",
+        promise: "it cannot be the apps: nobody is withheld, and an alarm says why",
+        play: |play| Box::pin(play.all_go_bad()),
+    },
+];
+
+/// How many acts there are.
+pub(super) const COUNT: usize = ACTS.len();
+
+impl Play {
+    /// All acts in order. One broken promise does not stop the others.
+    pub(super) async fn run(&mut self) {
+        for act in &ACTS {
+            self.story.begin_act(act.title, act.promise);
+            self.watch.seen().hiccup = Duration::ZERO;
+            let played = (act.play)(self).await;
+            let verdict = match (played, self.stage.casualty()) {
+                (Ok(figures), None) => Verdict { held: true, figures },
+                (Ok(_), Some(casualty)) => Verdict { held: false, figures: casualty },
+                (Err(broken), casualty) => {
+                    let why = casualty.map(|casualty| format!("\n{casualty}")).unwrap_or_default();
+                    Verdict { held: false, figures: format!("{}: {broken:#}{why}", act.promise) }
+                }
+            };
+            self.story.end_act(verdict);
+        }
+    }
+
+    async fn healthy(&mut self) -> anyhow::Result<String> {
+        let began = Instant::now();
+        self.stage.start_master();
+        (0..APPS).for_each(|app| self.stage.start_app(app));
+        self.until("all 12 apps are listed", |seen| (seen.listed.len() == APPS).then_some(())).await?;
+        let all = began.elapsed();
+        // A master that has just started believes nothing for one TTL: then only the acts are measured.
+        self.until("the gate counts 12 and is open", |seen| {
+            let gate = seen.gate.as_ref()?;
+            (gate.floor.desired == APPS && gate.hold.is_none()).then_some(())
+        })
+        .await?;
+        let from = Instant::now();
+        self.quiet(from + QUIET).await?;
+        let tally = self.book.since(from);
+        ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
+        Ok(format!(
+            "{APPS} apps listed {} after the start; {} requests, 0 failures; floor {}",
+            seconds(all),
+            tally.requests,
+            self.watch.seen().floor,
+        ))
+    }
+
+    async fn three_go_bad(&mut self) -> anyhow::Result<String> {
+        let from = Instant::now();
+        self.fault(&ILL_APPS, ILL, "answer 40 % of requests with an error").await?;
+        let ill = self.addresses(&ILL_APPS);
+        let out = self
+            .until("the 3 bad apps are withheld", |seen| seen.settled(from, |listed| ill.is_disjoint(listed)))
+            .await?;
+        self.quiet_again().await?;
+        let seen = self.watch.seen();
+        ensure!(
+            seen.listed.len() == APPS - ILL_APPS.len(),
+            "{} apps are listed, where only the 3 bad ones should be out",
+            seen.listed.len()
+        );
+        Ok(format!(
+            "3 bad apps withheld after {}; client failures {} -> 0 per second; floor {}, serving {}",
+            seconds(out - from),
+            self.book.worst_second(from),
+            seen.floor,
+            seen.listed.len(),
+        ))
+    }
+
+    async fn they_recover(&mut self) -> anyhow::Result<String> {
+        let from = Instant::now();
+        self.fault(&ILL_APPS, FINE, "answer properly again").await?;
+        let back =
+            self.until("all 12 are listed again", |seen| seen.settled(from, |l| l.len() == APPS)).await?;
+        let batches = batches(&self.watch.seen(), from);
+        ensure!(batches.iter().all(|&(_, size)| size <= BATCH), "more than {BATCH} at once: {batches:?}");
+        ensure!(batches.len() > 1, "all at once, where {BATCH} may come back at a time");
+        self.quiet_again().await?;
+        let tally = self.book.since(from + ALLOWANCE);
+        ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
+        let sizes: Vec<String> = batches.iter().map(|(_, size)| size.to_string()).collect();
+        Ok(format!(
+            "3 recovered apps admitted again after {} in batches of {}; client failures 0",
+            seconds(back - from),
+            sizes.join(" + "),
+        ))
+    }
+
+    async fn one_is_killed(&mut self) -> anyhow::Result<String> {
+        let victim = self.addresses(&[VICTIM]);
+        let from = Instant::now();
+        self.stage.kill_app(VICTIM).await?;
+        self.watch.seen().dead.insert(VICTIM);
+        self.story.note(Kind::Fault, format!("{} and its agent: killed (SIGKILL)", name(VICTIM)));
+        let out = self
+            .until("the dead app is out", |seen| seen.settled(from, |listed| victim.is_disjoint(listed)))
+            .await?;
+        let heard = self.watch.seen().heard.get(&name(VICTIM)).copied();
+        let silent = out - heard.context("the master never said when it heard of the dead app")?;
+        // What is known of the last keepalive is rounded, and a page is read a moment after it was made.
+        let earliest = TTL.saturating_sub(ALLOWANCE);
+        ensure!(silent >= earliest, "out after {} of silence, before its TTL", seconds(silent));
+        let latest = TTL + ALLOWANCE + self.hiccups();
+        ensure!(
+            silent <= latest,
+            "out after {} of silence, {} were allowed",
+            seconds(silent),
+            seconds(latest)
+        );
+        self.quiet_again().await?;
+        let failures = self.book.worst_second(from);
+        let again = Instant::now();
+        self.stage.start_app(VICTIM);
+        self.watch.seen().dead.remove(&VICTIM);
+        self.story.note(Kind::Fault, format!("{} and its agent: started again", name(VICTIM)));
+        let back = self.until("it is listed again", |seen| seen.settled(again, |l| l.len() == APPS)).await?;
+        Ok(format!(
+            "killed app out {} after its last keepalive (TTL {} s); client failures {failures} -> 0 per second; \
+             started again, listed after {}",
+            seconds(silent),
+            TTL.as_secs(),
+            seconds(back - again),
+        ))
+    }
+
+    async fn master_is_killed(&mut self) -> anyhow::Result<String> {
+        let outcast = self.addresses(&[OUTCAST]);
+        let ill = Instant::now();
+        self.fault(&[OUTCAST], ILL, "answers 40 % of requests with an error").await?;
+        self.until("the bad app is withheld", |seen| seen.settled(ill, |l| outcast.is_disjoint(l))).await?;
+        self.quiet_again().await?;
+        let before = self.memory().await?;
+        let from = Instant::now();
+        let pid = self.stage.kill_master().await?;
+        self.story.note(Kind::Fault, format!("the master: killed (SIGKILL, pid {pid})"));
+        self.quiet(from + QUIET).await?;
+        let again = Instant::now();
+        self.stage.start_master();
+        self.story.note(Kind::Fault, "the master: started again");
+        let hears_all = |seen: &Seen| {
+            let heard = seen.ensemble.keys().filter(|id| seen.heard.get(*id).is_some_and(|at| *at > again));
+            let leads = seen.gate.as_ref().is_some_and(|gate| gate.part == "leading");
+            (leads && heard.count() == APPS).then(Instant::now)
+        };
+        let up = self.until("the new master leads, and has heard of all 12", hears_all).await?;
+        let after = self.memory_after_run(before.runs).await?;
+        before.is_kept_in(&after)?;
+        self.quiet(Instant::now() + QUIET).await?;
+        let tally = self.book.since(from);
+        ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
+        ensure!(
+            !self.watch.seen().changes.iter().any(|(at, _)| *at > from),
+            "the endpoints file has changed"
+        );
+        let fine = Instant::now();
+        self.fault(&[OUTCAST], FINE, "answers properly again").await?;
+        let back = self
+            .until("the withheld app is admitted", |seen| seen.settled(fine, |l| l.len() == APPS))
+            .await?;
+        Ok(format!(
+            "master back {} after its restart, {} requests meanwhile, 0 failures; seq of {} pods, {} withheld and \
+             STATE (run {} -> {}) kept; the withheld app admitted {} after it recovered",
+            seconds(up - again),
+            tally.requests,
+            after.seqs.len(),
+            after.withheld.len(),
+            before.runs,
+            after.runs,
+            seconds(back - fine),
+        ))
+    }
+
+    async fn all_go_bad(&mut self) -> anyhow::Result<String> {
+        let from = Instant::now();
+        let all: Vec<usize> = (0..APPS).collect();
+        self.fault(&all, BROKEN, "answer 90 % of requests with an error").await?;
+        let last = self
+            .until("all 12 apps report it", |seen| {
+                let since: Option<Vec<Instant>> = seen.broken_since.iter().copied().collect();
+                since?.into_iter().max()
+            })
+            .await?;
+        let (none, why) = self
+            .until("nobody is withheld, and an alarm says why", |seen| {
+                let alarm = seen.alarms.iter().find(|alarm| alarm.reason == "panic")?;
+                let panic = seen.gate.as_ref().is_some_and(|gate| gate.panic);
+                let none = seen.settled(from, |listed| listed.len() == APPS)?;
+                panic.then(|| (none, alarm.message.clone()))
+            })
+            .await?;
+        let after = none.saturating_duration_since(last);
+        let latest = EVALUATION + ALLOWANCE + self.hiccups();
+        ensure!(
+            after <= latest,
+            "{} after the last bad payload, {} were allowed",
+            seconds(after),
+            seconds(latest)
+        );
+        sleep(QUIET).await;
+        let seen = self.watch.seen();
+        ensure!(seen.listed.len() == APPS, "only {} are listed a moment later", seen.listed.len());
+        let most = APPS - seen.fewest_since(from);
+        Ok(format!(
+            "all {APPS} apps bad: nobody withheld {} after the last bad payload (one evaluation: {}), at most {most} \
+             on the way; alarm: {}",
+            seconds(after),
+            seconds(EVALUATION),
+            why.split(';').next().unwrap_or_default(),
+        ))
+    }
+
+    /// Waits until `found` finds something.
+    async fn until<T>(&self, what: &str, found: impl Fn(&Seen) -> Option<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + self.cap;
+        loop {
+            if let Some(found) = found(&self.watch.seen()) {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                let seen = self.watch.seen();
+                let alarms: Vec<&str> = seen.alarms.iter().map(|alarm| alarm.reason.as_str()).collect();
+                bail!(
+                    "not so that {what} within {} ({} listed, floor {}, alarms: {alarms:?}); the master's last \
+                     words:\n{}",
+                    seconds(self.cap),
+                    seen.listed.len(),
+                    seen.floor,
+                    self.stage.masters_last_words(),
+                );
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// Waits until nothing that was sent in the last two seconds has failed.
+    async fn quiet_again(&self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        let deadline = since + self.cap + QUIET;
+        loop {
+            let from = (Instant::now() - QUIET).max(since);
+            let tally = self.book.since(from);
+            if from > since && tally.failures == 0 && tally.requests > 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{} of {} requests still fail", tally.failures, tally.requests);
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// Lets the load run until `to`, and sees that it does run.
+    async fn quiet(&self, to: Instant) -> anyhow::Result<()> {
+        let from = Instant::now();
+        tokio::time::sleep_until(to).await;
+        ensure!(self.book.since(from).requests > 0, "the client has sent nothing");
+        Ok(())
+    }
+
+    /// Several times the worst hiccup of this machine: not the product's fault.
+    fn hiccups(&self) -> Duration {
+        self.watch.seen().hiccup * 4
+    }
+
+    async fn fault(&self, apps: &[usize], fault: Fault, what: &str) -> anyhow::Result<()> {
+        let names: Vec<String> = apps.iter().map(|&app| name(app)).collect();
+        let names = if apps.len() == APPS { "all apps".to_owned() } else { names.join(", ") };
+        self.stage.set_faults(apps, fault).await?;
+        self.story.note(Kind::Fault, format!("{names}: {what}"));
+        Ok(())
+    }
+
+    fn addresses(&self, apps: &[usize]) -> BTreeSet<SocketAddrV4> {
+        apps.iter().filter_map(|&app| self.places.apps.get(app).copied()).collect()
+    }
+
+    /// What the new master remembers once its callback has run: each start runs it, with the STATE that was kept.
+    async fn memory_after_run(&self, run: u64) -> anyhow::Result<Memory> {
+        let deadline = Instant::now() + self.cap;
+        loop {
+            let memory = self.memory().await?;
+            if memory.runs != run || Instant::now() > deadline {
+                return Ok(memory);
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// What the master must not forget.
+    async fn memory(&self) -> anyhow::Result<Memory> {
+        let state = self.stage.state().await.context("cannot read STATE")?;
+        let number = |field: &str| state.get(field).and_then(serde_json::Value::as_u64);
+        let seen = self.watch.seen();
+        let gate = seen.gate.as_ref().context("the gate's page does not answer")?;
+        let withheld = gate.pods.iter().filter(|pod| pod.traffic == "no").map(|pod| pod.id.clone());
+        let live = seen.ensemble.iter().filter(|(_, member)| member.status == "live");
+        Ok(Memory {
+            seqs: live.map(|(id, member)| (id.clone(), member.seq)).collect(),
+            withheld: withheld.collect(),
+            listed: seen.listed.clone(),
+            born: number("born").context("the callback has left no STATE")?,
+            runs: number("runs").context("the callback has left no STATE")?,
+        })
+    }
+}
+
+/// What must outlive a master.
+#[derive(Clone, Debug)]
+struct Memory {
+    seqs: BTreeMap<String, u64>,
+    withheld: BTreeSet<String>,
+    listed: BTreeSet<SocketAddrV4>,
+    born: u64,
+    runs: u64,
+}
+
+impl Memory {
+    fn is_kept_in(&self, after: &Self) -> anyhow::Result<()> {
+        ensure!(self.seqs.len() == APPS, "only {} pods were there before", self.seqs.len());
+        ensure!(self.seqs == after.seqs, "seq was {:?} and is {:?}", self.seqs, after.seqs);
+        ensure!(!self.withheld.is_empty(), "nobody was withheld before");
+        ensure!(self.withheld == after.withheld, "withheld: {:?}, then {:?}", self.withheld, after.withheld);
+        ensure!(self.listed == after.listed, "the endpoints file has changed");
+        ensure!(self.born == after.born, "STATE began anew");
+        ensure!(self.runs < after.runs, "after run {} of the callback came run {}", self.runs, after.runs);
+        Ok(())
+    }
+}
+
+/// When how many came back since `from`; what came within one evaluation is one batch.
+fn batches(seen: &Seen, from: Instant) -> Vec<(Instant, usize)> {
+    let mut batches: Vec<(Instant, usize)> = Vec::new();
+    let mut size = seen.changes.iter().rev().find(|(at, _)| *at < from).map_or(0, |(_, listed)| listed.len());
+    for (at, listed) in seen.changes.iter().filter(|(at, _)| *at >= from) {
+        let more = listed.len().saturating_sub(size);
+        size = listed.len();
+        match batches.last_mut() {
+            Some((first, count)) if *at < *first + EVALUATION / 2 => *count += more,
+            _ => batches.push((*at, more)),
+        }
+    }
+    batches
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}

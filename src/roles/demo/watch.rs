@@ -1,0 +1,386 @@
+//! Looks at everything a person could look at: the endpoints file, the payload files, the admin pages. What it sees is
+//! what the promises are measured by, and what the timeline is drawn from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    app::Payload,
+    client,
+    listing::Listing,
+    load::Book,
+    stage::{APPS, BROKEN, Places, name},
+    story::{Kind, Look, Sample, Story},
+};
+use crate::decide::time::Timestamp;
+
+const FILES: Duration = Duration::from_millis(20);
+const PAGES: Duration = Duration::from_millis(100);
+const SAMPLES: Duration = Duration::from_millis(250);
+/// An error rate above this is drawn as bad.
+const BAD: f64 = 0.1;
+
+/// What is seen now, and since when.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// The endpoints file.
+    pub(super) listed: BTreeSet<SocketAddrV4>,
+    /// Each change of it.
+    pub(super) changes: Vec<(Instant, BTreeSet<SocketAddrV4>)>,
+    /// What each app reports.
+    pub(super) payloads: Vec<Option<Payload>>,
+    /// Since when each app has reported an error rate beyond any bound.
+    pub(super) broken_since: Vec<Option<Instant>>,
+    /// Apps whose process the demo has killed.
+    pub(super) dead: BTreeSet<usize>,
+    /// The gate's page, while it answers.
+    pub(super) gate: Option<Gate>,
+    /// The last floor that was seen.
+    pub(super) floor: usize,
+    /// Alarms that are up.
+    pub(super) alarms: Vec<Alarm>,
+    /// The ensemble's page, while it answers: by id.
+    pub(super) ensemble: BTreeMap<String, Member>,
+    /// When each pod was last heard of by the master.
+    pub(super) heard: BTreeMap<String, Instant>,
+    /// By how much our own timer was late at worst: this machine's hiccups.
+    pub(super) hiccup: Duration,
+}
+
+/// `/services`.
+#[derive(Clone, Debug, Deserialize)]
+struct Services {
+    services: Vec<Gate>,
+    alarms: Alarms,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Alarms {
+    up: Vec<Alarm>,
+}
+
+/// An alarm that is up.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Alarm {
+    pub(super) at: Timestamp,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// One service.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Gate {
+    pub(super) part: String,
+    pub(super) panic: bool,
+    /// Why nothing may be withheld at the moment.
+    pub(super) hold: Option<String>,
+    pub(super) floor: Floor,
+    pub(super) pods: Vec<Pod>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Floor {
+    pub(super) floor: usize,
+    pub(super) desired: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Pod {
+    pub(super) id: String,
+    pub(super) traffic: String,
+    history: Vec<Happening>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Happening {
+    at: Timestamp,
+    what: String,
+    #[serde(default)]
+    breaker: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// `/ensemble`.
+#[derive(Clone, Debug, Deserialize)]
+struct Ensemble {
+    pods: Option<Vec<Member>>,
+}
+
+/// One pod of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Member {
+    id: String,
+    pub(super) seq: u64,
+    pub(super) status: String,
+    age_seconds: f64,
+}
+
+/// The watcher; clones share what is seen.
+#[derive(Clone)]
+pub(super) struct Watch {
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Watch {
+    /// Looks until the tasks are aborted.
+    pub(super) fn start(
+        places: &Places,
+        story: &Story,
+        book: &Book,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<Self> {
+        let watch = Self { seen: Arc::new(Mutex::new(Seen::nothing())) };
+        tasks.spawn(watch.clone().follow_files(places.clone()));
+        tasks.spawn(watch.clone().follow_pages(
+            client(Duration::from_secs(1))?,
+            places.clone(),
+            story.clone(),
+        ));
+        tasks.spawn(watch.clone().take_samples(places.apps.clone(), story.clone(), book.clone()));
+        Ok(watch)
+    }
+
+    /// What is seen now.
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow_files(self, places: Places) {
+        let mut listing = Listing::new(places.endpoints.clone());
+        let mut round = interval(FILES);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = round.tick().await;
+            let now = Instant::now();
+            let changed = listing.refresh();
+            let payloads: Vec<Option<Payload>> = (0..APPS).map(|app| read_payload(&places, app)).collect();
+            let mut seen = self.seen();
+            seen.hiccup = seen.hiccup.max(now.saturating_duration_since(due));
+            if changed {
+                seen.listed.clone_from(listing.addresses());
+                seen.changes.push((now, listing.addresses().clone()));
+            }
+            for (since, payload) in seen.broken_since.iter_mut().zip(&payloads) {
+                let broken = payload.is_some_and(|payload| payload.error_rate > BROKEN);
+                *since = if broken { since.or(Some(now)) } else { None };
+            }
+            seen.payloads = payloads;
+        }
+    }
+
+    async fn follow_pages(self, client: reqwest::Client, places: Places, story: Story) {
+        let mut told = Chronicle::default();
+        let mut round = interval(PAGES);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            let services: Option<Services> = page(&client, &places.admin, "services").await;
+            let ensemble: Option<Ensemble> = page(&client, &places.admin, "ensemble").await;
+            let now = Instant::now();
+            let mut seen = self.seen();
+            seen.ensemble = members(ensemble);
+            let heard: Vec<(String, Instant)> =
+                seen.ensemble.values().map(|m| (m.id.clone(), m.heard(now))).collect();
+            seen.heard.extend(heard);
+            seen.alarms = services.as_ref().map(|s| s.alarms.up.clone()).unwrap_or_default();
+            seen.gate = services.and_then(|services| services.services.into_iter().next());
+            if let Some(gate) = seen.gate.clone() {
+                told.tell(&gate, &seen.alarms, &story);
+                // A master that has just started has a page, and nothing on it yet.
+                if gate.floor.desired > 0 {
+                    seen.floor = gate.floor.floor;
+                }
+            }
+        }
+    }
+
+    async fn take_samples(self, apps: Vec<SocketAddrV4>, story: Story, book: Book) {
+        let mut round = interval(SAMPLES);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A request counts where it was sent, and its answer may take a while: the newest span is not known yet.
+        let (mut from, mut waiting) = (Instant::now(), None);
+        loop {
+            round.tick().await;
+            let to = Instant::now();
+            let sample = self.seen().sample(&apps, story.now());
+            if let Some((sample, from, to)) = waiting.replace((sample, from, to)) {
+                story.sample(counted(sample, &book, from, to));
+            }
+            from = to;
+        }
+    }
+}
+
+fn counted(mut sample: Sample, book: &Book, from: Instant, to: Instant) -> Sample {
+    let tally = book.between(from, to);
+    sample.requests = tally.requests;
+    sample.failures = tally.failures as f64 / (to - from).as_secs_f64().max(0.001);
+    sample
+}
+
+impl Seen {
+    fn nothing() -> Self {
+        Self {
+            listed: BTreeSet::new(),
+            changes: Vec::new(),
+            payloads: vec![None; APPS],
+            broken_since: vec![None; APPS],
+            dead: BTreeSet::new(),
+            gate: None,
+            floor: 0,
+            alarms: Vec::new(),
+            ensemble: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            hiccup: Duration::ZERO,
+        }
+    }
+
+    /// The first change since `from` after which the file is as `wanted`, and stayed so.
+    pub(super) fn settled(
+        &self,
+        from: Instant,
+        wanted: impl Fn(&BTreeSet<SocketAddrV4>) -> bool,
+    ) -> Option<Instant> {
+        if !wanted(&self.listed) {
+            return None;
+        }
+        let so = self.changes.iter().rev().take_while(|(_, listed)| wanted(listed)).last();
+        Some(so.map_or(from, |(at, _)| *at).max(from))
+    }
+
+    /// The fewest addresses that were listed at any time since `from`.
+    pub(super) fn fewest_since(&self, from: Instant) -> usize {
+        let during = self.changes.iter().filter(|(at, _)| *at >= from).map(|(_, listed)| listed.len());
+        let before = self.changes.iter().rev().find(|(at, _)| *at < from).map(|(_, listed)| listed.len());
+        during.chain(before).min().unwrap_or(0)
+    }
+
+    fn sample(&self, apps: &[SocketAddrV4], at: f64) -> Sample {
+        let look = |(app, address): (usize, &SocketAddrV4)| {
+            let payload = self.payloads.get(app).copied().flatten();
+            let bad = payload.is_some_and(|payload| payload.error_rate > BAD);
+            match (self.dead.contains(&app), self.listed.contains(address), bad) {
+                (true, ..) => Look::Dead,
+                (_, true, false) => Look::Serving,
+                (_, true, true) => Look::Bad,
+                (_, false, true) => Look::Withheld,
+                (_, false, false) => Look::Waiting,
+            }
+        };
+        Sample {
+            at,
+            requests: 0,
+            failures: 0.0,
+            listed: self.listed.len(),
+            floor: self.floor,
+            panic: self.gate.as_ref().is_some_and(|gate| gate.panic),
+            master: self.gate.is_some(),
+            apps: apps.iter().enumerate().map(look).collect(),
+        }
+    }
+}
+
+impl Member {
+    fn heard(&self, now: Instant) -> Instant {
+        let age = Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default();
+        now.checked_sub(age).unwrap_or(now)
+    }
+}
+
+/// What of the gate's own words has been retold already.
+#[derive(Default)]
+struct Chronicle {
+    happenings: BTreeSet<(Timestamp, String, String)>,
+    alarms: BTreeSet<String>,
+}
+
+impl Chronicle {
+    fn tell(&mut self, gate: &Gate, alarms: &[Alarm], story: &Story) {
+        for (pod, happening) in gate.pods.iter().flat_map(|pod| pod.history.iter().map(move |h| (pod, h))) {
+            let kind = match happening.what.as_str() {
+                "withheld" => Kind::Out,
+                "admitted" => Kind::Back,
+                "fell silent" | "was heard again" | "left the fleet" => Kind::Note,
+                _ => continue,
+            };
+            if self.happenings.insert((happening.at, pod.id.clone(), happening.what.clone())) {
+                story.happened(story.at(happening.at), kind, happening.told_of(&pod.id));
+            }
+        }
+        for alarm in alarms.iter().filter(|alarm| !self.alarms.contains(&alarm.reason)) {
+            story.happened(
+                story.at(alarm.at),
+                Kind::Alarm,
+                format!("alarm {}: {}", alarm.reason, alarm.message),
+            );
+        }
+        let up: BTreeSet<String> = alarms.iter().map(|alarm| alarm.reason.clone()).collect();
+        for over in self.alarms.difference(&up) {
+            story.note(Kind::Alarm, format!("alarm {over} is over"));
+        }
+        self.alarms = up;
+    }
+}
+
+impl Happening {
+    fn told_of(&self, pod: &str) -> String {
+        match (self.reason.is_empty(), self.breaker.is_empty()) {
+            (true, _) => format!("{pod} {}", self.what),
+            (false, true) => format!("{pod} {}: {}", self.what, self.reason),
+            (false, false) => format!("{pod} {} by {}: {}", self.what, self.breaker, self.reason),
+        }
+    }
+}
+
+fn members(ensemble: Option<Ensemble>) -> BTreeMap<String, Member> {
+    let pods = ensemble.and_then(|ensemble| ensemble.pods).unwrap_or_default();
+    pods.into_iter().map(|member| (member.id.clone(), member)).collect()
+}
+
+fn read_payload(places: &Places, app: usize) -> Option<Payload> {
+    let bytes = std::fs::read(places.directory.join(format!("{}.json", name(app)))).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+async fn page<T: serde::de::DeserializeOwned>(
+    client: &reqwest::Client,
+    admin: &str,
+    page: &str,
+) -> Option<T> {
+    let answer = client.get(format!("{admin}/{page}")).send().await.ok()?;
+    let read = answer.error_for_status().ok()?.json().await;
+    read.inspect_err(|error| tracing::warn!("cannot read the page {page}: {error}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn settled_is_when_the_file_last_became_so() {
+        let origin = Instant::now();
+        let at = |seconds| origin + Duration::from_secs(seconds);
+        let few = BTreeSet::new();
+        let many: BTreeSet<SocketAddrV4> = ["127.0.0.1:1".parse().unwrap()].into();
+        let mut seen = Seen::nothing();
+        seen.changes = vec![(at(1), many.clone()), (at(2), few.clone()), (at(4), many.clone())];
+        seen.listed = many;
+        assert_eq!(seen.settled(at(0), |listed| !listed.is_empty()), Some(at(4)));
+        assert_eq!(seen.settled(at(5), |listed| !listed.is_empty()), Some(at(5)));
+        assert_eq!(seen.settled(at(0), BTreeSet::is_empty), None);
+        assert_eq!(seen.fewest_since(at(3)), 0);
+        assert_eq!(seen.fewest_since(at(5)), 1);
+    }
+}
