@@ -167,3 +167,127 @@ fn target(member: &Member) -> Option<MasterTarget> {
     let (host, port) = member.address.rsplit_once(':')?;
     Some(MasterTarget { host: host.to_owned(), port: port.parse().ok()?, dialect: Dialect::ZeroRpc })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use serde_json::json;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        adapters::store::{Batch, RecordKey, Records, Store, StoreError, Term},
+        alarms::Alarms,
+        clock::Clock,
+        decide::{ensemble::Settings, key::Key},
+        roles::master::{
+            desk::{Desk, Speakers},
+            gate::Gatekeeping,
+            metrics::{DeskMetrics, MasterMetrics},
+        },
+    };
+
+    /// Refuses the first write under a lead that goes on, as no store should.
+    struct Fickle {
+        leadership: watch::Sender<Leadership>,
+        commits: AtomicUsize,
+    }
+
+    #[async_trait::async_trait]
+    impl Store for Fickle {
+        fn leadership(&self) -> watch::Receiver<Leadership> {
+            self.leadership.subscribe()
+        }
+
+        async fn members(&self) -> Result<Vec<Member>, StoreError> {
+            // It takes its time, and nobody may wait for it.
+            std::future::pending().await
+        }
+
+        async fn load(&self) -> Result<Records, StoreError> {
+            Ok(Records::new())
+        }
+
+        async fn commit(&self, term: Term, _batch: Batch) -> Result<(), StoreError> {
+            match self.commits.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(StoreError::Deposed { ours: term }),
+                _ => Ok(()),
+            }
+        }
+
+        fn follow(&self, _record: RecordKey) -> watch::Receiver<Option<Bytes>> {
+            watch::Sender::new(None).subscribe()
+        }
+
+        async fn resign(&self) {}
+    }
+
+    fn shared(store: Arc<Fickle>) -> Arc<Shared> {
+        let clock = Clock::start();
+        let alarms = Alarms::new(clock);
+        let desk = Desk::new(clock, alarms.clone(), DeskMetrics::default(), Speakers::Anyone);
+        Arc::new(Shared {
+            clock,
+            alarms: alarms.clone(),
+            metrics: MasterMetrics::default(),
+            store,
+            desk: Arc::new(desk),
+            settings: Settings::new(Duration::from_secs(20), Duration::from_secs(6)),
+            damper: Duration::ZERO,
+            callback: None,
+            source: None,
+            led_before: false.into(),
+            digest: std::sync::Mutex::default(),
+            gatekeeping: Gatekeeping::none(alarms),
+            cluster: String::new(),
+        })
+    }
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        let waiting = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never: {what}");
+    }
+
+    fn lead() -> (Arc<Fickle>, Arc<Shared>) {
+        let leadership = watch::Sender::new(Leadership::Leading { term: Term(1) });
+        let store = Arc::new(Fickle { leadership, commits: AtomicUsize::new(0) });
+        let shared = shared(Arc::clone(&store));
+        (store, shared)
+    }
+
+    #[tokio::test]
+    async fn a_reign_that_ends_by_itself_begins_again_and_loses_nothing() {
+        let (_store, shared) = lead();
+        let stop = CancellationToken::new();
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        let keepalive =
+            json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "role": "web"}).to_string();
+        let peer = "127.0.0.9:1".parse().unwrap();
+        let Answer::Now(Ok(())) = shared.desk.ping(peer, keepalive.as_bytes()) else { panic!("taken") };
+        until("it is stored and seen", || {
+            shared.desk.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
+        })
+        .await;
+        stop.cancel();
+        election.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lost_lease_ends_the_reign_while_the_store_does_not_answer() {
+        let (store, shared) = lead();
+        let stop = CancellationToken::new();
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
+        until("it leads", || shared.desk.with_ensemble(|_, _| ()).is_some()).await;
+        store.leadership.send_replace(Leadership::Unknown);
+        until("it leads no more", || shared.desk.with_ensemble(|_, _| ()).is_none()).await;
+        stop.cancel();
+        election.await.unwrap();
+    }
+}

@@ -158,6 +158,12 @@ async fn follow_file(
 }
 
 impl Gatekeeping {
+    /// Nothing is gated.
+    #[cfg(test)]
+    pub(super) fn none(alarms: Alarms) -> Self {
+        Self { gatekeeper: None, manifest: watch::Sender::new(None).subscribe(), alarms }
+    }
+
     /// The gatekeeper, if anything is gated.
     pub(super) fn gatekeeper(&self) -> Option<&Arc<Gatekeeper>> {
         self.gatekeeper.as_ref()
