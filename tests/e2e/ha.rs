@@ -331,6 +331,8 @@ async fn etcd_with_certificates_and_a_password() {
     let node = stage
         .master(1)
         .without("KUBERVISOR_STORE")
+        // A quarter of it is a request's deadline, and checking a password takes etcd a while on a busy machine.
+        .env("KONTROL_FOVER", 20)
         .env("KONTROL_ETCD", etcd.endpoint())
         .env("KUBERVISOR_ETCD_CA_FILE", config.ca.unwrap().display())
         .env("KUBERVISOR_ETCD_CERT_FILE", certificate.display())

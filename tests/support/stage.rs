@@ -277,9 +277,20 @@ impl Node {
         self.child = Some(die_with_us(&mut command).spawn().unwrap());
     }
 
-    /// Runs it to its end.
+    /// Runs what must end by itself, at most for [`CAP`].
     pub fn output(&self) -> Output {
-        self.command(&["run"]).stdin(Stdio::null()).output().unwrap()
+        let mut command = self.command(&["run"]);
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = die_with_us(piped).spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() && begun.elapsed() < CAP {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let ended = begun.elapsed() < CAP;
+        let _killed = child.kill();
+        let output = child.wait_with_output().unwrap();
+        assert!(ended, "{} still ran after {CAP:?}: {}", self.id, said(&output));
+        output
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
