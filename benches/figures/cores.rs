@@ -1,0 +1,56 @@
+//! Server and client on different cores: a child inherits the core of the thread that starts it, so
+//! the client goes to the server's core for as long as it takes to start one.
+
+use anyhow::Context;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Pid,
+};
+
+/// This process, its client's half: the second core, ahead of other work where we may, with descriptors enough.
+pub(crate) fn take_the_second() -> anyhow::Result<()> {
+    if rustix::process::setpriority_process(None, -20).is_err() {
+        eprintln!("not root: other work on this machine disturbs the figures as it likes");
+    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    if allowed()?.len() < 2 {
+        eprintln!("one core only: server and client share it");
+    }
+    pin(client_core()?)
+}
+
+/// Starts something on the server's core.
+pub(crate) fn on_the_first<T>(start: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let (client, server) = (client_core()?, server_core()?);
+    pin(server)?;
+    let started = start();
+    pin(client)?;
+    Ok(started)
+}
+
+fn server_core() -> anyhow::Result<usize> {
+    allowed()?.first().copied().context("no core")
+}
+
+fn client_core() -> anyhow::Result<usize> {
+    allowed()?.get(1).copied().map_or_else(server_core, Ok)
+}
+
+/// The cores of this process before it pinned itself.
+fn allowed() -> anyhow::Result<Vec<usize>> {
+    static FIRST_ASKED: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
+    if let Some(cores) = FIRST_ASKED.get() {
+        return Ok(cores.clone());
+    }
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
+    Ok(FIRST_ASKED.get_or_init(|| cores).clone())
+}
+
+fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}

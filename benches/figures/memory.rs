@@ -1,0 +1,95 @@
+//! The master's memory under a fleet in churn: the real process over 1000 connections, and the ensemble
+//! alone over an hour of virtual time.
+//!
+//! The real process sees the same hour of churn, compressed: its 432 rounds follow each other as fast
+//! as it answers. TTL 25, payloads of 100 bytes, the default damper, embedded store (cache 4 MiB).
+
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::{
+    churn, cores, fleet,
+    fleet::{Link, Pod},
+    herd::{Herd, ROUNDS},
+    report::{Figure, Goal, Report},
+    running::{Recipe, Running},
+};
+
+const LINKS: usize = 1000;
+
+pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
+    for (pods, goal) in [(10_000, 40.0), (50_000, 64.0)] {
+        real(report, pods, goal)?;
+        virtual_hour(report, pods)?;
+    }
+    Ok(())
+}
+
+fn virtual_hour(report: &mut Report, pods: u32) -> anyhow::Result<()> {
+    let series = churn::hour(pods)?;
+    // The first tenth is the fleet's arrival.
+    let (first, last) = (series.get(1).copied().unwrap_or_default(), series.last().copied().unwrap_or_default());
+    let most = series.iter().copied().fold(0.0, f64::max);
+    report.add(
+        Figure::new(format!("growth of the ensemble alone, {pods} pods, virtual hour"), last / first, "x")
+            .goal(Goal::AtMost(1.1))
+            .note(format!("from the 2nd to the 10th tenth: {first:.1} to {last:.1} MiB, at most {most:.1}")),
+    );
+    Ok(())
+}
+
+fn real(report: &mut Report, size: u32, goal: f64) -> anyhow::Result<()> {
+    let recipe = Recipe::master("bench");
+    let server = cores::on_the_first(|| recipe.start())??;
+    let bare = mebibytes(&server)?;
+    let mut herd = Herd::new(size);
+    let mut links = (0..LINKS).map(|_| Link::zerorpc(server.port)).collect::<std::io::Result<Vec<_>>>()?;
+    ping_all(&mut links, herd.pods())?;
+    server.wait_for("ensemble_pods", f64::from(size), Duration::from_secs(60))?;
+    let mut series = vec![mebibytes(&server)?];
+    for round in 1..ROUNDS {
+        for (slot, pod) in herd.churn() {
+            links[slot % LINKS].ping(&pod.farewell())?;
+        }
+        ping_all(&mut links, herd.pods())?;
+        if round % (ROUNDS / 10) == 0 {
+            series.push(mebibytes(&server)?);
+        }
+    }
+    ensure!(server.metric("keepalives_refused_total")? == 0.0, "keepalives were refused");
+    let (first, last) = (series[0], series[series.len() - 1]);
+    let most = series.iter().copied().fold(0.0, f64::max);
+    report.add(
+        Figure::new(format!("master RSS, {size} pods"), most, "MiB")
+            .goal(Goal::AtMost(goal))
+            .note(format!("highest of the hour's churn; idle process {bare:.1}, after the joins {first:.1}, last {last:.1}")),
+    );
+    Ok(())
+}
+
+/// Every pod pings once over its connection; a few connections at a time.
+fn ping_all(links: &mut [Link], pods: &[Pod]) -> anyhow::Result<()> {
+    let reply = fleet::reply_length();
+    let mut bytes = Vec::new();
+    for first in (0..links.len()).step_by(50) {
+        let group = first..links.len().min(first + 50);
+        for at in group.clone() {
+            bytes.clear();
+            let mut count = 0;
+            for pod in pods.iter().skip(at).step_by(LINKS) {
+                bytes.extend(fleet::request(&pod.keepalive()));
+                count += 1;
+            }
+            links[at].send(&bytes, count * reply)?;
+        }
+        for at in group {
+            links[at].settle()?;
+        }
+    }
+    Ok(())
+}
+
+fn mebibytes(server: &Running) -> anyhow::Result<f64> {
+    Ok(server.resident()? as f64 / f64::from(1 << 20))
+}
