@@ -93,7 +93,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut bare = starts(&bell)?;
     let yardstick = median(&mut bare);
     let row = |name: &str, value, goal| {
-        Figure::new(name, value, "ms").goal(Goal::AtMost(goal)).beside("fork+exec of the same command", yardstick)
+        Figure::new(name, value, "ms")
+            .goal(Goal::AtMost(goal))
+            .beside("fork+exec of the same command", yardstick)
     };
     let worst = percentile(&mut delays, 1.0);
     report.add(

@@ -20,7 +20,8 @@ const DAMPER: Duration = Duration::from_secs(10);
 
 /// What the process saw: MiB in RAM after each tenth of the hour.
 pub(crate) fn hour(pods: u32) -> anyhow::Result<Vec<f64>> {
-    let output = Command::new(std::env::current_exe()?).args(["churn", &pods.to_string()]).output()?;
+    let output =
+        Command::new(std::env::current_exe()?).args(["--role", "churn", &pods.to_string()]).output()?;
     let text = String::from_utf8(output.stdout)?;
     let series: Option<Vec<f64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
     series.filter(|series| !series.is_empty()).with_context(|| format!("no figures: {text:?}"))

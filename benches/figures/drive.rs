@@ -1,7 +1,10 @@
 //! The client of the throughput figures: prepared bytes, blocking sockets, a fixed window in flight on
 //! each connection. Answers are counted in bytes, so that the client costs next to nothing.
 
-use std::{io, time::{Duration, Instant}};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use crate::fleet::Link;
 

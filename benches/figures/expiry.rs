@@ -46,7 +46,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     report.add(
         Figure::new("dead pod -> out of the snapshot, after its TTL", percentile(&mut late, 1.0), "ms")
             .goal(Goal::AtMost(100.0))
-            .note(format!("slowest of {DYING}, median {middle:.1}; until the callback that sees it has started")),
+            .note(format!(
+                "slowest of {DYING}, median {middle:.1}; until the callback that sees it has started"
+            )),
     );
     Ok(())
 }

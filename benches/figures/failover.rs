@@ -72,13 +72,20 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         Figure::new("leader SIGKILL -> next leader's callback", percentile(&mut kills, 1.0) / 1e3, "s")
             .goal(Goal::AtMost(5.0))
             .beside("lease, s", 3.0)
-            .note(format!("slowest of {KILLS}, median {:.2} s; etcd, lease {LEASE} s, damper 0", middle / 1e3)),
+            .note(format!(
+                "slowest of {KILLS}, median {:.2} s; etcd, lease {LEASE} s, damper 0",
+                middle / 1e3
+            )),
     );
     let middle = median(&mut stops);
     report.add(
-        Figure::new("leader stopped in order -> next leader's callback", percentile(&mut stops, 1.0) / 1e3, "s")
-            .goal(Goal::AtMost(1.0))
-            .note(format!("slowest of {STOPS}, median {middle:.0} ms")),
+        Figure::new(
+            "leader stopped in order -> next leader's callback",
+            percentile(&mut stops, 1.0) / 1e3,
+            "s",
+        )
+        .goal(Goal::AtMost(1.0))
+        .note(format!("slowest of {STOPS}, median {middle:.0} ms")),
     );
     drop(line);
     runtime.block_on(async { drop(etcd) });

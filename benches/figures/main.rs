@@ -1,15 +1,20 @@
 //! Every figure that we promise, beside its goal and beside a yardstick of the same run.
 //!
-//! `make bench` runs all of them; `make bench ARGS=absorb` those whose section is named. The server
+//! `make bench` runs all of them, `scripts/bench absorb` those whose section is named. The server
 //! under test is the real `kubervisor run` in a process of its own on the first core; this process is
 //! its client, on the second. The same program, started again by itself, plays the yardsticks' servers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the shared builders may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the shared builders may fail loudly"
+)]
 
 mod absorb;
 mod callback;
 mod churn;
-mod cores;
 mod core_figures;
+mod cores;
 mod drive;
 mod expiry;
 mod failover;
@@ -49,19 +54,30 @@ const SECTIONS: [Section; 8] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    // Cargo itself adds `--bench`.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["echo", request, reply] => return yardsticks::echo(request.parse()?, reply.parse()?),
-        ["hyper"] => return yardsticks::hyper(),
-        ["churn", pods] => return churn::run(pods.parse()?),
-        _ => {}
+        ["--role", role @ ..] => play(role),
+        // `cargo bench` says so; `cargo test --all-targets` starts this program too, and wants nothing measured.
+        words if !words.contains(&"--bench") => Ok(()),
+        words => {
+            cores::take_the_second()?;
+            let words: Vec<&str> = words.iter().copied().filter(|word| *word != "--bench").collect();
+            match words.as_slice() {
+                ["soak", minutes] => soak::run(minutes.parse().context("soak MINUTES")?),
+                sections => figures(sections),
+            }
+        }
     }
-    cores::take_the_second()?;
-    match words.as_slice() {
-        ["soak", minutes] => soak::run(minutes.parse().context("soak MINUTES")?),
-        sections => figures(sections),
+}
+
+/// What this program does when it has started itself.
+fn play(role: &[&str]) -> anyhow::Result<()> {
+    match role {
+        ["echo", request, reply] => yardsticks::echo(request.parse()?, reply.parse()?),
+        ["hyper"] => yardsticks::hyper(),
+        ["churn", pods] => churn::run(pods.parse()?),
+        _ => bail!("no such role: {role:?}"),
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 fn virtual_hour(report: &mut Report, pods: u32) -> anyhow::Result<()> {
     let series = churn::hour(pods)?;
     // The first tenth is the fleet's arrival.
-    let (first, last) = (series.get(1).copied().unwrap_or_default(), series.last().copied().unwrap_or_default());
+    let (first, last) =
+        (series.get(1).copied().unwrap_or_default(), series.last().copied().unwrap_or_default());
     let most = series.iter().copied().fold(0.0, f64::max);
     report.add(
         Figure::new(format!("growth of the ensemble alone, {pods} pods, virtual hour"), last / first, "x")
@@ -60,11 +61,11 @@ fn real(report: &mut Report, size: u32, goal: f64) -> anyhow::Result<()> {
     ensure!(server.metric("keepalives_refused_total")? == 0.0, "keepalives were refused");
     let (first, last) = (series[0], series[series.len() - 1]);
     let most = series.iter().copied().fold(0.0, f64::max);
-    report.add(
-        Figure::new(format!("master RSS, {size} pods"), most, "MiB")
-            .goal(Goal::AtMost(goal))
-            .note(format!("highest of the hour's churn; idle process {bare:.1}, after the joins {first:.1}, last {last:.1}")),
-    );
+    report.add(Figure::new(format!("master RSS, {size} pods"), most, "MiB").goal(Goal::AtMost(goal)).note(
+        format!(
+            "highest of the hour's churn; idle process {bare:.1}, after the joins {first:.1}, last {last:.1}"
+        ),
+    ));
     Ok(())
 }
 

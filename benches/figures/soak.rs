@@ -43,7 +43,8 @@ fn round(links: &mut [Link], time: Duration) -> anyhow::Result<()> {
     let count = u32::try_from(links.len())?.max(1);
     for (at, link) in (0..).zip(links.iter_mut()) {
         let mine = (at..PODS).step_by(count as usize);
-        let bytes: Vec<u8> = mine.clone().flat_map(|pod| fleet::request(&Pod::new(pod).keepalive())).collect();
+        let bytes: Vec<u8> =
+            mine.clone().flat_map(|pod| fleet::request(&Pod::new(pod).keepalive())).collect();
         link.send(&bytes, mine.count() * reply)?;
         link.settle()?;
         std::thread::sleep((time * (at + 1) / count).saturating_sub(began.elapsed()));

@@ -30,7 +30,7 @@ impl Server {
     pub(crate) fn start(role: &[&str]) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let mut command = Command::new(program);
-        command.args(role).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("--role").args(role).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = cores::on_the_first(|| command.spawn())??;
         let mut line = String::new();
         let stdout = child.stdout.take().context("no stdout")?;

@@ -62,7 +62,9 @@ impl Pod {
 pub fn request(keepalive: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(keepalive.len() + 96);
     zmtp::write_message(&mut out, &zmtp::DELIMITER, |out| {
-        zerorpc::write_event(out, &[b'7'; 32], None, "ping", |out| zerorpc::write_text_result(out, keepalive));
+        zerorpc::write_event(out, &[b'7'; 32], None, "ping", |out| {
+            zerorpc::write_text_result(out, keepalive)
+        });
     });
     out
 }

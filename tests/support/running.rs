@@ -88,7 +88,10 @@ impl Running {
     fn wait_until_ready(&mut self) -> io::Result<()> {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(20) {
-            if self.get("/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200")) {
+            if self
+                .get("/ready")
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"))
+            {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
