@@ -21,8 +21,11 @@ const TTL: u32 = 5;
 #[test]
 fn of_thousands_of_pods_that_ping_in_time_none_expires() {
     let slice = std::env::var("SOAK_SLICE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(12);
-    let master =
-        Recipe::master("soak").with("KONTROL_TTL", TTL).with("KONTROL_DAMPER", "0.2").start().unwrap();
+    let master = Recipe::master("soak")
+        .with("KONTROL_TTL", TTL.to_string())
+        .with("KONTROL_DAMPER", "0.2")
+        .start()
+        .unwrap();
     let mut links: Vec<Link> = (0..LINKS).map(|_| Link::zerorpc(master.port).unwrap()).collect();
     let everybody_pings = |links: &mut [Link]| {
         for (at, link) in (0..).zip(links) {
@@ -39,7 +42,7 @@ fn of_thousands_of_pods_that_ping_in_time_none_expires() {
         rounds += 1;
         // The pace of the default ping; a round on a busy machine may take a part of it.
         let due = Duration::from_secs_f64(f64::from(rounds * TTL) / 3.0);
-        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        running::pause(due.saturating_sub(began.elapsed()));
     }
     assert!(rounds > 1, "the machine was too busy for two rounds");
     assert_eq!(master.metric("pods_expired_total").unwrap(), 0.0);
@@ -52,7 +55,7 @@ fn of_thousands_of_pods_that_ping_in_time_none_expires() {
 #[test]
 fn pods_that_fall_silent_expire_and_those_that_ping_stay() {
     let master =
-        Recipe::master("soak").with("KONTROL_TTL", 2).with("KONTROL_DAMPER", "0.05").start().unwrap();
+        Recipe::master("soak").with("KONTROL_TTL", "2").with("KONTROL_DAMPER", "0.05").start().unwrap();
     let mut link = Link::zerorpc(master.port).unwrap();
     let all = 100;
     link.ping_all((0..all).map(|number| Pod::new(number).keepalive())).unwrap();
@@ -61,7 +64,7 @@ fn pods_that_fall_silent_expire_and_those_that_ping_stay() {
     while master.metric("pods_expired_total").unwrap() < f64::from(all / 2) {
         assert!(began.elapsed() < Duration::from_secs(20), "the silent half did not expire");
         link.ping_all((0..all / 2).map(|number| Pod::new(number).keepalive())).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        running::pause(Duration::from_millis(100));
     }
     assert_eq!(master.metric("pods_expired_total").unwrap(), f64::from(all / 2));
 }

@@ -9,7 +9,7 @@ use crate::{
     drive::{Batch, Lane, drive},
     fleet::{self, Link, Pod},
     report::{Figure, Goal, Report, median},
-    running::{Recipe, Running},
+    running::{Recipe, Running, pause},
     yardsticks,
 };
 
@@ -64,7 +64,7 @@ fn join(server: &Running) -> anyhow::Result<()> {
     let mut before = -1.0;
     while server.metric("store_operations_total")? != before {
         before = server.metric("store_operations_total")?;
-        std::thread::sleep(Duration::from_millis(300));
+        pause(Duration::from_millis(300));
     }
     Ok(())
 }

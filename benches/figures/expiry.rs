@@ -11,7 +11,7 @@ use crate::{
     cores,
     fleet::{Link, Pod},
     report::{Figure, Goal, Report, median, percentile},
-    running::Recipe,
+    running::{Recipe, pause},
 };
 
 const TTL: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let bell = Bell::hang(directory.path())?;
     let recipe = Recipe::master("bench")
         .with("KONTROL_DAMPER", "0")
-        .with("KONTROL_TTL", TTL.as_secs())
+        .with("KONTROL_TTL", TTL.as_secs().to_string())
         .with("KONTROL_SHELL_CALLBACK", "TRUE")
         .with("KONTROL_CALLBACK", bell.line("x"));
     let server = cores::on_the_first(|| recipe.start())??;
@@ -33,7 +33,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
             let mut link = Link::zerorpc(server.port)?;
             while !over.load(Ordering::Relaxed) {
                 link.ping_all((0..LIVING).map(|number| Pod::new(number).keepalive()))?;
-                std::thread::sleep(TTL / 5);
+                pause(TTL / 5);
             }
             Ok(())
         });

@@ -6,7 +6,7 @@ use crate::{
     cores,
     fleet::{Link, Pod},
     report::{Figure, Goal, Report},
-    running::Recipe,
+    running::{Recipe, pause},
 };
 
 const FEW: u32 = 2000;
@@ -14,7 +14,7 @@ const MANY: u32 = 10_000;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let recipe = Recipe::master("bench")
-        .with("KUBERVISOR_MAX_CONNECTIONS", MANY + 100)
+        .with("KUBERVISOR_MAX_CONNECTIONS", (MANY + 100).to_string())
         .with("KUBERVISOR_KEEPALIVE_TRUSTED", "127.0.0.0/8");
     let server = cores::on_the_first(|| recipe.start())??;
     let mut links = Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
             link.ping(&Pod::new(1).keepalive())?;
             links.push(link);
         }
-        std::thread::sleep(Duration::from_millis(500));
+        pause(Duration::from_millis(500));
         Ok(server.resident()?)
     };
     let (few, many) = (open(FEW)?, open(MANY)?);

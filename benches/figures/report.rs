@@ -105,7 +105,7 @@ impl Report {
     /// The table on stdout, and everything in `target/bench.json`.
     pub(crate) fn publish(&self) -> anyhow::Result<()> {
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["figure", "measured", "goal", "", "yardstick", "ratio", "note"]);
         for figure in &self.figures {
             table.add_row(row(figure));

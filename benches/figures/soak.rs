@@ -7,7 +7,7 @@ use anyhow::ensure;
 use crate::{
     cores, fleet,
     fleet::{Link, Pod},
-    running::{Recipe, Running},
+    running::{Recipe, Running, pause},
 };
 
 const PODS: u32 = 50_000;
@@ -15,7 +15,7 @@ const LINKS: u32 = 1000;
 const TTL: Duration = Duration::from_secs(25);
 
 pub(crate) fn run(minutes: f64) -> anyhow::Result<()> {
-    let recipe = Recipe::master("soak").with("KONTROL_TTL", TTL.as_secs());
+    let recipe = Recipe::master("soak").with("KONTROL_TTL", TTL.as_secs().to_string());
     let server = cores::on_the_first(|| recipe.start())??;
     let mut links = (0..LINKS).map(|_| Link::zerorpc(server.port)).collect::<std::io::Result<Vec<_>>>()?;
     round(&mut links, Duration::ZERO)?;
@@ -47,7 +47,7 @@ fn round(links: &mut [Link], time: Duration) -> anyhow::Result<()> {
             mine.clone().flat_map(|pod| fleet::request(&Pod::new(pod).keepalive())).collect();
         link.send(&bytes, mine.count() * reply)?;
         link.settle()?;
-        std::thread::sleep((time * (at + 1) / count).saturating_sub(began.elapsed()));
+        pause((time * (at + 1) / count).saturating_sub(began.elapsed()));
     }
     Ok(())
 }

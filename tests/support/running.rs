@@ -31,8 +31,8 @@ impl Recipe {
     }
 
     /// Sets a variable.
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.variables.push((name.to_owned(), value.to_string()));
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
@@ -97,7 +97,7 @@ impl Running {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the master ended: {status}\n{}", self.log())));
             }
-            std::thread::sleep(Duration::from_millis(10));
+            pause(Duration::from_millis(10));
         }
         Err(io::Error::other(format!("the master did not become ready\n{}", self.log())))
     }
@@ -138,7 +138,7 @@ impl Running {
                 let found = self.metric(name)?;
                 return Err(io::Error::other(format!("{name} is {found}, not {least}\n{}", self.log())));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            pause(Duration::from_millis(20));
         }
         Ok(())
     }
@@ -187,4 +187,10 @@ pub fn resident(pid: u32) -> io::Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kib.unwrap_or(0) * 1024)
+}
+
+/// Waits. The clients of real processes are plain threads: there is no virtual time for them.
+#[allow(clippy::disallowed_methods, reason = "no runtime thread waits here")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
