@@ -8,17 +8,28 @@ use nix::{
     unistd::Pid,
 };
 
-/// This process, its client's half: the second core, ahead of other work where we may, with descriptors enough.
+/// This process, the client: on the second core, with descriptors enough.
 pub(crate) fn take_the_second() -> anyhow::Result<()> {
-    if rustix::process::setpriority_process(None, -20).is_err() {
-        eprintln!("not root: other work on this machine disturbs the figures as it likes");
-    }
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     if allowed()?.len() < 2 {
         eprintln!("one core only: server and client share it");
     }
     pin(client_core()?)
+}
+
+/// This process and what it starts run before other work of this machine, where we may; or beside it again.
+pub(crate) fn go_ahead_of_others(ahead: bool) {
+    let nice = if ahead { -20 } else { 0 };
+    // Where the kernel groups processes by session, the group's weight counts and a process's own does not.
+    let group = std::fs::write("/proc/self/autogroup", nice.to_string());
+    if rustix::process::setpriority_process(None, nice)
+        .and(group.map_err(|_| rustix::io::Errno::PERM))
+        .is_err()
+        && ahead
+    {
+        eprintln!("other work on this machine disturbs the figures as it likes");
+    }
 }
 
 /// Starts something on the server's core.
