@@ -171,9 +171,11 @@ async fn a_failing_callback_keeps_the_state_and_is_tried_again() {
     let stage = Stage::new();
     stage.write("answer", r#"{"good": true, "again": 0.4}"#);
     let master = stage.master(1).start().await;
-    until("a good run", async || stage.runs().len() == 1).await;
+    let state = format!("http://{}/state", master.address);
+    until("a good run", async || curl(&["-s", &state]).1.contains("good")).await;
     stage.write("fail", "yes");
-    until("two failed ones", async || stage.runs().len() >= 3).await;
+    let good = stage.runs().len();
+    until("two failed ones", async || stage.runs().len() >= good + 2).await;
     until("an alarm", async || master.alarm_is_up("callback_failed").await).await;
     assert_eq!(stage.runs().last().unwrap().state(), Some(json!({"good": true, "again": 0.4})));
     std::fs::remove_file(stage.file("fail")).unwrap();

@@ -1,6 +1,6 @@
 //! What people see of a live master: pages, probes, and the terminal's view of them.
 
-use crate::stage::{Puppet, Stage, get, keeping_alive, kubervisor, said, until};
+use crate::stage::{Puppet, Stage, TTL, get, keeping_alive, kubervisor, said, until};
 
 #[tokio::test]
 async fn pages_and_probes_of_a_live_master() {
@@ -26,10 +26,10 @@ async fn pages_and_probes_of_a_live_master() {
         assert_eq!(probe("services").await.0, 404, "that is the other port's");
         let ensemble = master.page("ensemble").await;
         assert_eq!(ensemble["leadership"]["posture"], "leading");
-        assert_eq!(ensemble["ttlSeconds"], 1.5);
+        assert_eq!(ensemble["ttlSeconds"], TTL);
         let pod = &ensemble["pods"][0];
         assert_eq!((&pod["id"], &pod["seq"], &pod["status"]), (&"pod-2".into(), &0.into(), &"live".into()));
-        assert!(pod["ageSeconds"].as_f64().unwrap() < 1.5);
+        assert!(pod["ageSeconds"].as_f64().unwrap() < TTL);
         let cluster = master.page("cluster").await;
         assert_eq!(cluster["name"], "/kontrol/test/shop/");
         assert_eq!(cluster["members"].as_array().unwrap().len(), 1);

@@ -33,7 +33,7 @@ use tempfile::TempDir;
 pub const CAP: Duration = Duration::from_secs(30);
 
 /// The TTL of these tests, in seconds.
-pub const TTL: f64 = 1.5;
+pub const TTL: f64 = 2.5;
 
 /// The product.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubervisor");
