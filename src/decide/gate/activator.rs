@@ -137,6 +137,9 @@ fn wish(draft: &Draft<'_>, index: usize, subject: &Subject<'_>, useless: bool) -
     match objection {
         _ if due > draft.now => Wish::Stay("withheld until its time is over", Some((BACK, due))),
         Some(_) => Wish::Stay("its time is over, but it is still bad", None),
+        None if draft.unheard(&entry.breaker) => {
+            Wish::Stay("its time is over, but its breaker has not looked since we started", None)
+        }
         None => Wish::Ripe,
     }
 }

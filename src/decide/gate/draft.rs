@@ -166,6 +166,12 @@ impl<'a> Draft<'a> {
         u16::try_from(bad * 1000 / serving().count().max(1)).unwrap_or(1000)
     }
 
+    /// A breaker of the policy that has said nothing at all yet, as after a restart: no word is not a good word.
+    pub(super) fn unheard(&self, breaker: &str) -> bool {
+        self.policy.breaker(breaker).is_some()
+            && !self.verdicts.sources.iter().any(|source| source.name == breaker)
+    }
+
     /// The breaker sees nothing, and its pods are not to wait for it.
     pub(super) fn blind_restore(&self, breaker: &str) -> bool {
         self.hearing.blind.contains(&breaker)
