@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kubervisor::decide::{
     fleet::Traffic,
-    gate::action::Verb,
+    gate::{self, action::Verb},
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
     verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
@@ -133,4 +133,36 @@ fn mistake_10_an_admitted_pod_does_not_count_before_the_load_balancer_shows_it_o
     assert_eq!(world.plan().next_wakeup, Some(now + Duration::from_secs(4)));
     world.pod("p0").in_endpoints = true;
     assert_eq!(world.serving(), 4);
+}
+
+#[test]
+fn a_list_that_may_be_older_than_the_ledger_withholds_nobody() {
+    // The list shows a pod that served; since then it was withheld, deleted, and its entry released.
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.all_bad("rate");
+    let mut fleet = world.fleet();
+    fleet.absence_proven = false;
+    let plan = gate::plan(world.now, &world.policy, &fleet, &world.ledger, &world.verdicts);
+    assert_eq!((plan.next, plan.actions), (None, Vec::new()));
+    assert_eq!(plan.hold.as_deref(), Some("the list of pods may be older than the ledger"));
+    assert_eq!(world.plan().actions.len(), 2, "a list begun after the ledger was read is enough");
+}
+
+#[test]
+fn a_withheld_pod_with_an_older_fence_is_claimed_and_comes_back() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.5)]);
+    world.settle();
+    world.bad("rate", &[]);
+    world.pass(Duration::from_secs(11));
+    world.bad("rate", &[("p0", 0.5)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0"]);
+    // Somebody restored an old manifest.
+    let first = world.pod("p1").fence;
+    assert_ne!(world.pod("p0").fence, first);
+    world.pod("p0").fence = first;
+    world.bad("rate", &[]);
+    world.pass(Duration::from_secs(11));
+    assert_eq!((world.withheld().len(), world.ledger.entries.len()), (0, 0));
 }

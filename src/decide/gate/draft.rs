@@ -214,14 +214,17 @@ fn count(policy: &Policy, fleet: &Fleet, survey: &Survey<'_>) -> Budget {
     }
 }
 
-/// Pods without our name, without a fence of this ledger, or without a switch.
+/// Pods without our name, without a fence of this ledger, or without a switch; and pods whose fence was put back to an
+/// older one (a restored backup, an old manifest): their entries would wait for ever for a newer one.
 fn claims(policy: &Policy, fleet: &Fleet, survey: &Survey<'_>, stamp: Fence) -> Vec<usize> {
     if policy.dry_run || fleet.leaving {
         return Vec::new();
     }
     let all = survey.subjects.iter().enumerate().filter(|(_, subject)| !subject.pod.terminating);
-    let unclaimed = all.filter(|(_, Subject { pod, .. })| {
-        let fenced = pod.fence.is_some_and(|fence| fence.epoch == stamp.epoch);
+    let unclaimed = all.filter(|(_, Subject { pod, slot, .. })| {
+        let held = slot.and_then(|slot| survey.slots.get(slot)).filter(|_| fleet.absence_proven);
+        let behind = |fence| held.is_some_and(|slot: &Slot<'_>| slot.entry.fence.newer(fence));
+        let fenced = pod.fence.is_some_and(|fence| fence.epoch == stamp.epoch && !behind(fence));
         !pod.claimed || !fenced || pod.traffic == Traffic::Unlabelled
     });
     unclaimed.map(|(index, _)| index).collect()
