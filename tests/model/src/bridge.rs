@@ -282,9 +282,10 @@ fn policy(floor: Floor) -> Policy {
     }
 }
 
+/// The word of the one breaker; the other has looked, too, and finds nobody bad.
 fn verdicts(view: &View) -> Verdicts {
     let Verdict { bad, last, breaker } = view.verdict;
-    let word = |(slot, pod): (usize, &Pod)| {
+    let word = |(slot, pod): (usize, &Pod), bad: u8| {
         let rank = u8::try_from(if last { slot } else { PODS - slot }).unwrap();
         let judgement = if bad >> slot & 1 == 1 {
             Judgement::Bad { severity: 0.5 + f64::from(rank) / 10.0, evidence: Evidence::default() }
@@ -293,8 +294,10 @@ fn verdicts(view: &View) -> Verdicts {
         };
         (UIDS[slot][usize::from(pod.life)].clone(), Opinion::Judged(judgement))
     };
-    let there = view.pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
-    let name = BREAKERS[usize::from(breaker)];
-    let source = Source::new(name, SourceKind::Breaker, NOW, there.map(word).collect());
-    Verdicts { evaluation: 1, sources: vec![source] }
+    let source = |(place, name): (usize, &&str)| {
+        let bad = if place == usize::from(breaker) { bad } else { 0 };
+        let there = view.pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
+        Source::new(*name, SourceKind::Breaker, NOW, there.map(|one| word(one, bad)).collect())
+    };
+    Verdicts { evaluation: 1, sources: BREAKERS.iter().enumerate().map(source).collect() }
 }
