@@ -1,10 +1,14 @@
 //! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
 
 pub mod callback;
+pub mod custom;
+pub mod inquiry;
 pub mod order;
 pub mod pod_metadata;
 pub mod policy_file;
 pub mod process;
+pub mod prometheus;
+pub mod secrets;
 pub mod signing;
 pub mod sink;
 pub mod store;

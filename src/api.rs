@@ -54,6 +54,8 @@ pub struct Context {
 pub enum Detectors {
     /// Every kind; for checks without a process behind them.
     All,
+    /// Every kind, but nobody who keeps Secrets: `auth` is refused.
+    WithoutSecrets,
     /// Only those that see keepalives: others are refused by name.
     Keepalives,
 }

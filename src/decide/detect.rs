@@ -17,8 +17,13 @@ use super::{
     verdict::{Opinion, Source, SourceKind},
 };
 
+pub mod asked;
+pub mod deviation;
+pub mod discrete;
+pub mod listed;
 pub mod outlier;
 pub mod payload;
+pub mod series;
 pub mod windows;
 
 use windows::BreakerWindows;
@@ -272,7 +277,7 @@ pub struct Evaluation {
 
 /// Looks at the fleet with every rule that sees keepalives.
 ///
-/// Rules with other sources are not asked here. A breaker never asked before is due at once. A clock
+/// Rules with other sources are not asked here but in [`asked`]. A breaker never asked before is due at once. A clock
 /// that jumped back cannot silence a breaker for longer than one period.
 #[must_use]
 pub fn evaluate(
@@ -316,6 +321,7 @@ fn judge(
                 let judged = outlier::judge(outlier, &payload::samples(pointer, &there));
                 windows.hold(outlier.consecutive, &there, judged, due)
             }
+            // Those are judged in `asked`, once they are answered.
             OutlierSource::Query(_) => Vec::new(),
         },
         Detector::Discrete(_) | Detector::Deviation(_) | Detector::Custom(_) => Vec::new(),

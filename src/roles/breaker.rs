@@ -6,9 +6,11 @@
 //! |---|---|
 //! | `briefing` | what the master said: pods, fleet, the last run's output |
 //! | `answer` | judgements → verdicts, under coverage and panic threshold |
+//! | `asker` | questions to Prometheus and custom services |
 //! | `in_process` | the same breakers inside a master |
 
 mod answer;
+pub mod asker;
 mod briefing;
 pub mod in_process;
 
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+pub use self::asker::{AskError, Asker, AskerMetrics};
 pub use self::in_process::InProcessBreakers;
 use self::{answer::Answer, briefing::Briefing};
 use crate::{

@@ -66,6 +66,13 @@ pub(super) fn resolve(
             "instead write keepalive, or outlier with a pointer",
         );
     }
+    if context.detectors == Detectors::WithoutSecrets && raw.auth.is_some() {
+        report.add(
+            &format!("{path}.auth"),
+            "needs a Secret, which only Kubernetes keeps",
+            "remove it, and let a proxy beside this process log in to Prometheus",
+        );
+    }
     Some(detector)
 }
 

@@ -71,6 +71,11 @@ impl BreakerWindows {
         self.due = Some(in_step.unwrap_or(now + every));
     }
 
+    /// Due at once: the answer to its last question will never come.
+    pub fn ask_again(&mut self) {
+        self.due = None;
+    }
+
     /// When the next evaluation is due.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {

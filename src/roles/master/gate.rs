@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Process, Shared, desk::Desk};
 use crate::{
-    adapters::{policy_file::PolicyFile, sink::roster::RosterSettings, store::Store},
+    adapters::{policy_file::PolicyFile, secrets::NoSecrets, sink::roster::RosterSettings, store::Store},
     alarms::Alarms,
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
@@ -31,10 +31,13 @@ use crate::{
         verdict,
     },
     exit::Exit,
-    roles::gatekeeper::{
-        self, Gatekeeper, GatekeeperDeps,
-        metrics::GateMetrics,
-        view::{GatekeeperView, PodStory},
+    roles::{
+        breaker::{Asker, AskerMetrics},
+        gatekeeper::{
+            self, Gatekeeper, GatekeeperDeps,
+            metrics::GateMetrics,
+            view::{GatekeeperView, PodStory},
+        },
     },
 };
 
@@ -47,6 +50,7 @@ pub(crate) struct Plans {
     settings: Option<RosterSettings>,
     port: TargetPort,
     namespace: String,
+    asker: Option<Arc<Asker>>,
     metrics: GateMetrics,
 }
 
@@ -54,6 +58,8 @@ pub(crate) struct Plans {
 pub(crate) struct Gatekeeping {
     gatekeeper: Option<Arc<Gatekeeper>>,
     manifest: watch::Receiver<Option<Arc<Manifest>>>,
+    asker: Option<Arc<Asker>>,
+    namespace: String,
     alarms: Alarms,
 }
 
@@ -61,12 +67,13 @@ impl Plans {
     /// Reads the policy and settles what is gated.
     ///
     /// # Errors
-    /// [`Exit::Usage`] with everything that is wrong with the policy.
+    /// [`Exit::Usage`] with everything that is wrong with the policy, [`Exit::Failed`] when nobody can be asked.
     pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Process) -> Result<Self, Exit> {
         let timing = Timing { ttl: master.ttl, ping_every: master.ping_every };
-        let context = Context { detectors: Detectors::Keepalives, timing: Some(timing) };
+        let context = Context { detectors: Detectors::WithoutSecrets, timing: Some(timing) };
         let opened = master.policy.as_ref().map(|path| PolicyFile::open(path, context)).transpose();
         let policy = opened.map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
+        let asker = policy.as_ref().map(|_| asker(process)).transpose()?;
         let identity = &config.identity;
         let endpoints = master.endpoints.clone();
         let settings = (endpoints.is_some() || policy.is_some()).then(|| RosterSettings {
@@ -86,6 +93,7 @@ impl Plans {
             // Without a file nothing is listed, so that no port matters.
             port: master.endpoints.as_ref().map_or(TargetPort::Fixed(0), |endpoints| endpoints.port.clone()),
             namespace: identity.namespace.clone(),
+            asker,
             metrics: process.metrics.with_registry(GateMetrics::register),
         })
     }
@@ -117,14 +125,22 @@ impl Plans {
                 changes: desk.visible(),
                 policy: policy_now,
                 roster,
-                namespace: self.namespace,
+                namespace: self.namespace.clone(),
                 clock,
                 alarms: process.alarms.clone(),
                 metrics: self.metrics,
             })
         });
-        Gatekeeping { gatekeeper, manifest, alarms: process.alarms.clone() }
+        let alarms = process.alarms.clone();
+        Gatekeeping { gatekeeper, manifest, asker: self.asker, namespace: self.namespace, alarms }
     }
+}
+
+/// A fleet without Kubernetes has no Secrets.
+fn asker(process: &Process) -> Result<Arc<Asker>, Exit> {
+    let metrics = process.metrics.with_registry(AskerMetrics::register);
+    let asker = Asker::new(Arc::new(NoSecrets), process.clock, metrics);
+    asker.map(Arc::new).map_err(|error| Exit::Failed(error.into()))
 }
 
 /// Reads the policy file again when it changes; a wrong one is refused, and the old one stays.
@@ -172,6 +188,16 @@ impl Gatekeeping {
     /// The policy's manifest, as it changes.
     pub(super) fn manifest(&self) -> watch::Receiver<Option<Arc<Manifest>>> {
         self.manifest.clone()
+    }
+
+    /// Asks for the policy's detectors, where there is a policy.
+    pub(super) fn asker(&self) -> Option<&Arc<Asker>> {
+        self.asker.as_ref()
+    }
+
+    /// The fleet's.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Hands a callback's `traffic` to the gate.

@@ -1,0 +1,275 @@
+//! Asks Prometheus, and takes nothing but a complete instant vector for an answer.
+//!
+//! An answer with warnings may be a part of the truth (a store behind Thanos that did not answer), and a
+//! pod that is missing from it would look idle: it is refused as a whole.
+
+use std::collections::HashMap;
+
+use secrecy::ExposeSecret;
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{
+    inquiry::{self, Inquiry, InquiryError, Reply, brief},
+    secrets::{SecretError, Secrets},
+};
+use crate::decide::{
+    detect::{
+        Auth, Query,
+        series::{Series, Vector},
+    },
+    time::Timestamp,
+};
+
+/// What Prometheus itself leaves out of an answer when it is not told otherwise, in seconds.
+const LOOKBACK: f64 = 300.0;
+
+/// No vector.
+#[derive(Debug, thiserror::Error)]
+pub enum PrometheusError {
+    /// The credentials cannot be read.
+    #[error(transparent)]
+    ReadSecret(#[from] SecretError),
+    /// The basic credentials have no colon.
+    #[error("the Secret {secret} does not hold user:password")]
+    SplitSecret {
+        /// Which.
+        secret: String,
+    },
+    /// No complete answer.
+    #[error(transparent)]
+    Inquire(#[from] InquiryError),
+    /// It does not let us in.
+    #[error("refused us with status {status}: check auth")]
+    LogIn {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// Any other status but 200, most often a mistake in the query.
+    #[error("answered with status {status}: {said}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// Its own words.
+        said: String,
+    },
+    /// HTML, or whatever else is not its API.
+    #[error("did not answer as Prometheus does but with {said:?}: is prometheusService its address?")]
+    Read {
+        /// How it begins.
+        said: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A matrix, a scalar or a text.
+    #[error("answered with a {found}: write a promQL that gives an instant vector")]
+    NotAVector {
+        /// What it is.
+        found: String,
+    },
+    /// With warnings.
+    #[error("answered with the warning {said:?}: it may be incomplete")]
+    Partial {
+        /// The first.
+        said: String,
+    },
+}
+
+impl PrometheusError {
+    /// A word for metrics.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::ReadSecret(_) | Self::SplitSecret { .. } => "secret",
+            Self::Inquire(error) => error.category(),
+            Self::LogIn { .. } => "log_in",
+            Self::Refused { .. } => "status",
+            Self::Read { .. } => "format",
+            Self::NotAVector { .. } => "not_a_vector",
+            Self::Partial { .. } => "partial",
+        }
+    }
+}
+
+/// Asks once. `key` is the label that the numbers are counted by, if they are.
+///
+/// # Errors
+/// [`PrometheusError`] for anything but a complete vector.
+pub async fn ask(
+    inquiry: &Inquiry,
+    secrets: &dyn Secrets,
+    query: &Query,
+    key: Option<&str>,
+    now: Timestamp,
+) -> Result<Vector, PrometheusError> {
+    let service = query.service.trim_end_matches('/');
+    let scheme =
+        if service.starts_with("http://") || service.starts_with("https://") { "" } else { "http://" };
+    // Newer ones leave out older samples on being told; the others show the time of a sample only as that of the query.
+    let lookback = query.max_sample_age.as_secs_f64().min(LOOKBACK).to_string();
+    let request = inquiry
+        .client()
+        .post(format!("{scheme}{service}/api/v1/query"))
+        .form(&[("query", query.promql.as_str()), ("lookback_delta", &lookback)]);
+    let request = match &query.auth {
+        None => request,
+        Some(Auth::Bearer(secret)) => request.bearer_auth(secrets.read(secret).await?.expose_secret().trim()),
+        Some(Auth::Basic(secret)) => {
+            let text = secrets.read(secret).await?;
+            let (user, password) = text
+                .expose_secret()
+                .trim_end_matches(['\r', '\n'])
+                .split_once(':')
+                .ok_or_else(|| PrometheusError::SplitSecret { secret: secret.name.clone() })?;
+            request.basic_auth(user, Some(password))
+        }
+    };
+    let Reply { status, body } = inquiry::send(request).await?;
+    match status.as_u16() {
+        200 => read(&body, &query.pod_name_key, key, now),
+        status @ (401 | 403) => Err(PrometheusError::LogIn { status }),
+        status => Err(PrometheusError::Refused { status, said: complaint(&body) }),
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Data,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Vector(Vec<Element>),
+    Matrix(IgnoredAny),
+    Scalar(IgnoredAny),
+    String(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Element {
+    metric: HashMap<String, String>,
+    /// A histogram has none.
+    value: Option<(f64, String)>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    #[serde(rename = "errorType", default)]
+    kind: String,
+    error: String,
+}
+
+/// In its own words where it speaks as Prometheus, else how it begins.
+fn complaint(body: &[u8]) -> String {
+    match serde_json::from_slice::<Complaint>(body) {
+        Ok(Complaint { kind, error }) => brief(&format!("{kind}: {error}")),
+        Err(_) => brief(&String::from_utf8_lossy(body.get(..800).unwrap_or(body))),
+    }
+}
+
+fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<Vector, PrometheusError> {
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|source| PrometheusError::Read { said: complaint(body), source })?;
+    if let Some(warning) = answer.warnings.first() {
+        return Err(PrometheusError::Partial { said: brief(warning) });
+    }
+    let found = match answer.data {
+        Data::Vector(elements) => {
+            let series = elements.into_iter().map(|element| element.into_series(pod, key, asked)).collect();
+            return Ok(Vector { asked, series });
+        }
+        Data::Matrix(_) => "matrix",
+        Data::Scalar(_) => "scalar",
+        Data::String(_) => "text",
+    };
+    Err(PrometheusError::NotAVector { found: found.to_owned() })
+}
+
+impl Element {
+    fn into_series(mut self, pod: &str, key: Option<&str>, asked: Timestamp) -> Series {
+        let (at, value) = match &self.value {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "a cast saturates, and such a time is stale or new"
+            )]
+            Some((seconds, text)) => {
+                (Timestamp::from_unix_millis((seconds * 1000.0) as i64), text.parse().unwrap_or(f64::NAN))
+            }
+            None => (asked, f64::NAN),
+        };
+        // The two may be one label.
+        let key = key.and_then(|key| self.metric.get(key).cloned());
+        Series { pod: self.metric.remove(pod), key, value, at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vector, PrometheusError> {
+        read(text.as_bytes(), "pod", Some("code"), Timestamp::from_unix_millis(7000))
+    }
+
+    fn category(text: &str) -> &'static str {
+        parse(text).unwrap_err().category()
+    }
+
+    #[test]
+    fn a_vector_is_read_with_all_the_numbers_that_prometheus_can_write() {
+        let text = r#"{"status":"success","data":{"resultType":"vector","result":[
+            {"metric":{"pod":"a","code":"200","x":"\u00e9"},"value":[1.5,"0.25"]},
+            {"metric":{"pod":"b"},"value":[2,"NaN"]},
+            {"metric":{},"value":[2,"-Inf"]},
+            {"metric":{"pod":"c"},"value":[2,"+Inf"]},
+            {"metric":{"pod":"d"},"histogram":[2,{"count":"3","sum":"4"}]}]},"infos":["fine"]}"#;
+        let Vector { series, .. } = parse(text).unwrap();
+        let first = Series {
+            pod: Some("a".into()),
+            key: Some("200".into()),
+            value: 0.25,
+            at: Timestamp::from_unix_millis(1500),
+        };
+        assert_eq!(series[0], first);
+        assert!(series[1].value.is_nan() && series[1].key.is_none());
+        assert_eq!((series[2].pod.as_deref(), series[2].value), (None, f64::NEG_INFINITY));
+        assert_eq!(series[3].value, f64::INFINITY);
+        assert!(series[4].value.is_nan(), "a histogram is no number");
+    }
+
+    #[test]
+    fn what_is_no_complete_vector_is_refused_with_a_category() {
+        let data = |kind: &str, result: &str| {
+            format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#)
+        };
+        assert!(parse(&data("vector", "[]")).unwrap().series.is_empty());
+        assert_eq!(category(&data("matrix", "[]")), "not_a_vector");
+        assert_eq!(category(&data("scalar", r#"[1,"1"]"#)), "not_a_vector");
+        assert_eq!(category(&data("string", r#"[1,"x"]"#)), "not_a_vector");
+        assert_eq!(category(&data("other", "[]")), "format");
+        assert_eq!(category("<html>hello</html>"), "format");
+        assert_eq!(category("{}"), "format");
+        assert_eq!(
+            category(r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":[]}]}}"#),
+            "format"
+        );
+        let partial =
+            r#"{"status":"success","warnings":["store away"],"data":{"resultType":"vector","result":[]}}"#;
+        assert_eq!(category(partial), "partial");
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_harms_nobody() {
+        let deep = format!(r#"{{"data":{}"#, "[".repeat(1 << 20));
+        assert_eq!(category(&deep), "format");
+    }
+
+    #[test]
+    fn a_complaint_is_told_in_its_own_words_or_how_it_begins() {
+        assert_eq!(complaint(br#"{"status":"error","errorType":"bad_data","error":"no"}"#), "bad_data: no");
+        assert_eq!(complaint(b"<html>\n\x1b[31m"), "<html>  [31m");
+        assert!(complaint(&vec![b'x'; 1 << 20]).len() <= 200);
+    }
+}

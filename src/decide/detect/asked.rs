@@ -1,0 +1,184 @@
+//! The rules whose answers come from elsewhere and later: when to ask, and what an answer means.
+//!
+//! Asking takes time, so it is split in two: which rules are due now, and the judgement once the answer
+//! is there, over the pods as they are then. No answer is an answer too: nobody has a verdict, and the
+//! gate does what `onNoData` says.
+
+use super::{
+    Detector, Observation, Outlier, OutlierSource, Rule, Status, Windows, deviation, discrete,
+    listed::{self, NamedPod, Scope},
+    outlier,
+    series::{ByPod, Vector},
+};
+use crate::decide::{
+    time::Timestamp,
+    verdict::{Judgement, Opinion, Source, SourceKind},
+};
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Prometheus.
+    Vector(Vector),
+    /// A service of the user's.
+    Named(Vec<NamedPod>),
+    /// Nothing that could be used.
+    Nothing,
+}
+
+/// What came out of one answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// What the breaker says now.
+    pub source: Source,
+    /// Parts of the answer that belong to no pod of this fleet.
+    pub strangers: usize,
+}
+
+/// The rules that are due, each with its next evaluation noted, and when the next of all is due.
+///
+/// `is_asked` tells for which breakers an answer is still awaited: those are not asked a second time,
+/// their look is left out.
+#[must_use]
+pub fn due<'a>(
+    rules: &'a [Rule],
+    now: Timestamp,
+    windows: &mut Windows,
+    is_asked: impl Fn(&str) -> bool,
+) -> (Vec<&'a Rule>, Option<Timestamp>) {
+    let (mut due, mut next_wakeup) = (Vec::new(), None);
+    for rule in rules.iter().filter(|rule| !rule.detector.sees_keepalives_only()) {
+        let breaker = windows.of(&rule.breaker);
+        if breaker.is_due(now, rule.every) {
+            breaker.next_due(now, rule.every);
+            if !is_asked(&rule.breaker) {
+                due.push(rule);
+            }
+        }
+        next_wakeup = breaker.due().min(next_wakeup).or(breaker.due());
+    }
+    (due, next_wakeup)
+}
+
+/// What the answer says of the pods that are there.
+#[must_use]
+pub fn judge(
+    rule: &Rule,
+    now: Timestamp,
+    observations: &[Observation],
+    answer: &Answer,
+    scope: &Scope,
+    windows: &mut Windows,
+) -> Judged {
+    let pods: Vec<&Observation> =
+        observations.iter().filter(|observation| observation.status != Status::Down).collect();
+    let (judgements, strangers) = match (&rule.detector, answer) {
+        (Detector::Discrete(discrete), Answer::Vector(vector)) => discrete::judge(discrete, vector, &pods),
+        (Detector::Deviation(deviation), Answer::Vector(vector)) => {
+            deviation::judge(deviation, vector, &pods)
+        }
+        (
+            Detector::Outlier(outlier @ Outlier { source: OutlierSource::Query(query), .. }),
+            Answer::Vector(vector),
+        ) => {
+            let (by_pod, strangers) = ByPod::new(vector, &pods, query.max_sample_age);
+            let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
+            let looks = outlier::judge(outlier, &samples);
+            (windows.of(&rule.breaker).hold(outlier.consecutive, &pods, looks, true), strangers)
+        }
+        (Detector::Custom(_), Answer::Named(named)) => listed::judge(scope, named, &pods),
+        // No answer, or one to another question.
+        _ => (vec![Judgement::Error; pods.len()], 0),
+    };
+    let opinions = judgements.into_iter().map(Opinion::Judged);
+    let opinions = pods.iter().map(|pod| pod.uid.clone()).zip(opinions).collect();
+    Judged { source: Source::new(&rule.breaker, SourceKind::Breaker, now, opinions), strangers }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decide::detect::{
+        Consecutive, Custom, Direction,
+        series::tests::{pod, query, vector},
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_millis(seconds * 1000)
+    }
+
+    fn rule(name: &str, every: u64, detector: Detector) -> Rule {
+        Rule { breaker: name.into(), every: Duration::from_secs(every), detector }
+    }
+
+    fn custom() -> Detector {
+        Detector::Custom(Custom { service: "detector".into(), timeout: Duration::from_secs(1) })
+    }
+
+    fn by_outlier() -> Detector {
+        Detector::Outlier(Outlier {
+            source: OutlierSource::Query(query()),
+            threshold: 3.5,
+            min_peers: 3,
+            min_deviation: 0.0,
+            direction: Direction::High,
+            consecutive: Consecutive { of: 3, bad: 2 },
+        })
+    }
+
+    fn scope() -> Scope {
+        Scope { namespace: "default".into(), by_uid: false }
+    }
+
+    fn names(rules: &[&Rule]) -> Vec<String> {
+        rules.iter().map(|rule| rule.breaker.clone()).collect()
+    }
+
+    #[test]
+    fn each_breaker_is_asked_at_its_own_pace_and_never_twice_at_a_time() {
+        let rules = [rule("fast", 1, custom()), rule("slow", 5, custom())];
+        let mut windows = Windows::default();
+        let (asked, next) = due(&rules, at(0), &mut windows, |_| false);
+        assert_eq!((names(&asked), next), (vec!["fast".into(), "slow".into()], Some(at(1))));
+        let (asked, next) = due(&rules, at(1), &mut windows, |breaker| breaker == "fast");
+        assert_eq!((names(&asked), next), (vec![], Some(at(2))), "its answer is still awaited");
+        let (asked, _) = due(&rules, at(2), &mut windows, |_| false);
+        assert_eq!(names(&asked), ["fast"]);
+        let (asked, _) = due(&rules, at(5), &mut windows, |_| false);
+        assert_eq!(names(&asked), ["fast", "slow"]);
+    }
+
+    #[test]
+    fn without_an_answer_nobody_has_a_verdict() {
+        let pods = [pod("a"), Observation { status: Status::Down, ..pod("gone") }];
+        let rule = rule("x", 1, custom());
+        let judged = judge(&rule, at(0), &pods, &Answer::Nothing, &scope(), &mut Windows::default());
+        assert_eq!(judged.source.opinions(), [("uid-a".into(), Opinion::Judged(Judgement::Error))]);
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let rule = rule("x", 1, custom());
+        let answer = Answer::Vector(vector(&[("a", "", 1.0)]));
+        let judged = judge(&rule, at(0), &[pod("a")], &answer, &scope(), &mut Windows::default());
+        assert_eq!(judged.source.opinions()[0].1, Opinion::Judged(Judgement::Error));
+    }
+
+    #[test]
+    fn an_outlier_by_query_needs_its_bad_looks_and_a_failed_question_moves_no_window() {
+        let rule = rule("far", 1, by_outlier());
+        let pods = [pod("a"), pod("b"), pod("c"), pod("d")];
+        let answer =
+            Answer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 9.0)]));
+        let mut windows = Windows::default();
+        let mut look = |answer: &Answer| {
+            let judged = judge(&rule, at(0), &pods, answer, &scope(), &mut windows);
+            judged.source.opinions().iter().filter(|(_, opinion)| opinion.objects()).count()
+        };
+        assert_eq!(look(&answer), 0, "one bad look of two");
+        assert_eq!(look(&Answer::Nothing), 0);
+        assert_eq!(look(&answer), 1);
+    }
+}

@@ -1,0 +1,111 @@
+//! Too far from the fleet's mean: the query already divides each pod's value by it, so 1 is usual.
+
+use super::{
+    Deviation, Direction, Observation,
+    payload::{Sample, beyond},
+    series::{ByPod, Vector},
+};
+use crate::decide::verdict::{Evidence, Judgement};
+
+/// Judges the pods in their order; the second number counts elements that belong to none of them.
+#[must_use]
+pub fn judge(rule: &Deviation, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
+    let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
+    let one = |pod: &&Observation| match by_pod.sample(pod) {
+        Sample::Missing => Judgement::NoData,
+        Sample::Old => Judgement::Stale,
+        Sample::Number { value, .. } if value >= 0.0 => measure(rule, value),
+        // Something below nothing is no share of a mean.
+        Sample::Number { .. } | Sample::NotANumber => Judgement::Error,
+    };
+    (pods.iter().map(one).collect(), strangers)
+}
+
+fn measure(rule: &Deviation, value: f64) -> Judgement {
+    let (above, below) = ((value - 1.0) * 100.0, (1.0 - value) * 100.0);
+    let percent = match rule.direction {
+        Direction::High => above,
+        Direction::Low => below,
+        Direction::Both => above.max(below),
+    };
+    if percent <= rule.max_percent {
+        return Judgement::Good;
+    }
+    let side = rule.max_percent.copysign(value - 1.0) / 100.0;
+    Judgement::Bad {
+        severity: beyond(percent, rule.max_percent),
+        evidence: Evidence {
+            rule: "continuousValueDeviation, share of the mean".into(),
+            value: Some(value),
+            threshold: Some(1.0 + side),
+            note: Some(format!("{percent:.1} percent away")),
+            ..Evidence::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{
+        detect::series::tests::{pod, query, vector},
+        time::Timestamp,
+    };
+
+    fn rule() -> Deviation {
+        Deviation { query: query(), max_percent: 75.0, direction: Direction::Both }
+    }
+
+    /// `B` bad, `.` good, `?` neither.
+    fn verdicts(rule: &Deviation, values: &[f64]) -> String {
+        let names: Vec<String> = (0..values.len()).map(|n| format!("p{n}")).collect();
+        let elements: Vec<_> = names.iter().zip(values).map(|(name, value)| (&**name, "", *value)).collect();
+        let pods: Vec<_> = names.iter().map(|name| pod(name)).collect();
+        let letter = |judgement| match judgement {
+            Judgement::Bad { .. } => 'B',
+            Judgement::Good => '.',
+            _ => '?',
+        };
+        let (judgements, _) = judge(rule, &vector(&elements), &pods.iter().collect::<Vec<_>>());
+        judgements.into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn beyond_the_limit_is_bad_on_both_sides_and_at_it_is_good() {
+        assert_eq!(verdicts(&rule(), &[1.0, 1.75, 1.76, 0.25, 0.24, 0.0, 9.0]), "..B.BBB");
+    }
+
+    #[test]
+    fn direction_says_which_side_is_bad() {
+        let values = [1.0, 3.0, 0.1];
+        assert_eq!(verdicts(&Deviation { direction: Direction::High, ..rule() }, &values), ".B.");
+        assert_eq!(verdicts(&Deviation { direction: Direction::Low, ..rule() }, &values), "..B");
+    }
+
+    #[test]
+    fn what_is_no_share_of_a_mean_gives_no_verdict() {
+        assert_eq!(verdicts(&rule(), &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.5, 1.0]), "????.");
+    }
+
+    #[test]
+    fn a_pod_without_a_sample_with_two_or_with_an_old_one_has_no_verdict() {
+        let mut vector = vector(&[("two", "", 9.0), ("two", "", 9.0), ("old", "", 9.0), ("ghost", "", 9.0)]);
+        vector.series[2].at = Timestamp::from_unix_millis(0);
+        let pods = [&pod("none"), &pod("two"), &pod("old")];
+        let (judgements, strangers) = judge(&rule(), &vector, &pods);
+        assert_eq!(judgements, [Judgement::NoData, Judgement::Error, Judgement::Stale]);
+        assert_eq!(strangers, 1);
+    }
+
+    #[test]
+    fn the_numbers_are_in_the_evidence_and_farther_is_worse() {
+        let bad = |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")]).0.remove(0) {
+            Judgement::Bad { severity, evidence } => (severity, evidence),
+            other => panic!("{other:?}"),
+        };
+        let (near, evidence) = bad(2.0);
+        assert_eq!((evidence.value, evidence.threshold), (Some(2.0), Some(1.75)));
+        assert_eq!(bad(0.0).1.threshold, Some(0.25));
+        assert!(bad(5.0).0 > near);
+    }
+}

@@ -1,0 +1,196 @@
+//! Too many events with a bad value: the share of bad ones among all, pod by pod.
+//!
+//! The numbers of a query are rates as often as counts, so they are added as they are: cut to whole
+//! numbers, half an error a second would be none.
+
+use std::collections::HashSet;
+
+use super::{
+    Discrete, Observation, Values,
+    series::{ByPod, Series, Vector},
+};
+use crate::decide::verdict::{Evidence, Judgement};
+
+/// Judges the pods in their order; the second number counts elements that belong to none of them.
+#[must_use]
+pub fn judge(rule: &Discrete, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
+    let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
+    (pods.iter().map(|pod| one(rule, &by_pod, pod)).collect(), strangers)
+}
+
+fn one(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Judgement {
+    let series = by_pod.of(pod);
+    if series.is_empty() {
+        return Judgement::NoData;
+    }
+    let mut keys = HashSet::new();
+    if series.iter().any(|one| !rule.can_tell(one) || !keys.insert(one.key.as_deref().unwrap_or_default())) {
+        return Judgement::Error;
+    }
+    let fresh: Vec<&Series> = series.iter().copied().filter(|one| !by_pod.is_stale(one)).collect();
+    if fresh.is_empty() {
+        return Judgement::Stale;
+    }
+    let counted: Vec<(bool, f64)> = fresh
+        .into_iter()
+        .filter(|one| one.value.is_finite() && one.value >= 0.0)
+        .map(|one| (rule.is_bad(one.key.as_deref().unwrap_or_default()), one.value))
+        .collect();
+    if counted.is_empty() {
+        return Judgement::Error;
+    }
+    let sum = |which: bool| counted.iter().filter(|(bad, _)| *bad == which).map(|(_, value)| value).sum();
+    settle(rule, sum(true), sum(false))
+}
+
+/// Without any event there is no share, however little activity is asked for.
+fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
+    let all = bad + good;
+    if !all.is_finite() {
+        return Judgement::Error;
+    }
+    if all <= 0.0 || all < f64::from(rule.min_activity) {
+        return Judgement::NoData;
+    }
+    let (percent, tolerance) = (bad / all * 100.0, f64::from(rule.tolerance));
+    if percent <= tolerance {
+        return Judgement::Good;
+    }
+    Judgement::Bad {
+        severity: (percent - tolerance) / (100.0 - tolerance),
+        evidence: Evidence {
+            rule: "discreteValueOutOfList, percent".into(),
+            value: Some(percent),
+            threshold: Some(tolerance),
+            note: Some(format!("{bad} bad of {all}")),
+            ..Evidence::default()
+        },
+    }
+}
+
+impl Discrete {
+    fn is_bad(&self, key: &str) -> bool {
+        match &self.values {
+            Values::Good(good) => !good.iter().any(|value| value == key),
+            Values::Bad(bad) => bad.iter().any(|value| value == key),
+        }
+    }
+
+    /// An element without the key says nothing of its value: a query that forgot to keep the label
+    /// would make every pod bad. Unless the list names the empty text.
+    fn can_tell(&self, series: &Series) -> bool {
+        let (Values::Good(list) | Values::Bad(list)) = &self.values;
+        series.key.as_deref().is_some_and(|key| !key.is_empty()) || list.iter().any(String::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{
+        detect::series::tests::{pod, query, vector},
+        time::Timestamp,
+    };
+
+    fn rule() -> Discrete {
+        Discrete {
+            query: query(),
+            key: "code".into(),
+            values: Values::Good(vec!["200".into(), "404".into()]),
+            tolerance: 50,
+            min_activity: 2,
+        }
+    }
+
+    fn of_a(rule: &Discrete, elements: &[(&str, f64)]) -> Judgement {
+        let elements: Vec<_> = elements.iter().map(|&(key, value)| ("a", key, value)).collect();
+        judge(rule, &vector(&elements), &[&pod("a")]).0.remove(0)
+    }
+
+    fn is_bad(judgement: &Judgement) -> bool {
+        matches!(judgement, Judgement::Bad { .. })
+    }
+
+    #[test]
+    fn a_pod_is_bad_above_the_tolerance_and_not_at_it() {
+        assert_eq!(of_a(&rule(), &[("200", 5.0), ("500", 5.0)]), Judgement::Good);
+        let Judgement::Bad { severity, evidence } =
+            of_a(&rule(), &[("200", 2.0), ("404", 2.0), ("500", 12.0)])
+        else {
+            panic!()
+        };
+        assert_eq!((severity, evidence.value, evidence.threshold), (0.5, Some(75.0), Some(50.0)));
+        assert_eq!(evidence.note.as_deref(), Some("12 bad of 16"));
+    }
+
+    #[test]
+    fn rates_below_one_count_as_they_are() {
+        let rule = Discrete { min_activity: 0, ..rule() };
+        assert!(is_bad(&of_a(&rule, &[("200", 0.3), ("500", 0.9)])));
+        assert_eq!(of_a(&rule, &[("200", 0.9), ("500", 0.3)]), Judgement::Good);
+    }
+
+    #[test]
+    fn the_list_is_of_good_or_of_bad_values() {
+        let rule = Discrete { values: Values::Bad(vec!["500".into()]), ..rule() };
+        assert_eq!(of_a(&rule, &[("302", 9.0), ("503", 9.0)]), Judgement::Good);
+        assert!(is_bad(&of_a(&rule, &[("302", 1.0), ("500", 9.0)])));
+    }
+
+    #[test]
+    fn too_little_activity_gives_no_verdict_and_none_at_all_never_does() {
+        assert_eq!(of_a(&rule(), &[("500", 1.9)]), Judgement::NoData);
+        assert!(is_bad(&of_a(&rule(), &[("500", 2.0)])));
+        let any = Discrete { min_activity: 0, ..rule() };
+        assert_eq!(of_a(&any, &[("500", 0.0), ("200", 0.0)]), Judgement::NoData);
+        assert!(is_bad(&of_a(&any, &[("500", 0.001)])));
+        assert_eq!(of_a(&any, &[]), Judgement::NoData);
+    }
+
+    #[test]
+    fn numbers_that_count_no_events_are_discarded() {
+        let odd = [("500", f64::NAN), ("501", f64::INFINITY), ("502", -50.0)];
+        assert_eq!(of_a(&rule(), &odd), Judgement::Error);
+        let beside = [("200", 5.0), ("500", f64::NAN), ("501", f64::INFINITY), ("502", -50.0)];
+        assert_eq!(of_a(&rule(), &beside), Judgement::Good);
+        assert_eq!(of_a(&rule(), &[("200", f64::MAX), ("500", f64::MAX)]), Judgement::Error);
+    }
+
+    #[test]
+    fn two_series_for_one_value_of_one_pod_discard_that_pod_only() {
+        let vector = vector(&[("a", "500", 9.0), ("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 1.0)]);
+        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
+        assert_eq!(judgements[0], Judgement::Error);
+        assert!(is_bad(&judgements[1]), "several values of one pod are the rule");
+    }
+
+    #[test]
+    fn an_element_without_the_key_is_no_bad_value() {
+        let mut vector = vector(&[("a", "500", 9.0)]);
+        vector.series[0].key = None;
+        assert_eq!(judge(&rule(), &vector, &[&pod("a")]).0, [Judgement::Error]);
+        let listed = Discrete { values: Values::Bad(vec![String::new()]), ..rule() };
+        assert!(is_bad(&judge(&listed, &vector, &[&pod("a")]).0[0]), "where the list names it, it is");
+    }
+
+    #[test]
+    fn a_pod_with_old_samples_only_is_stale() {
+        let mut vector = vector(&[("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 9.0)]);
+        vector.series[0].at = Timestamp::from_unix_millis(0);
+        vector.series[1].at = Timestamp::from_unix_millis(0);
+        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
+        assert_eq!(judgements, [Judgement::Stale, Judgement::Good]);
+    }
+
+    #[test]
+    fn a_tolerance_of_a_hundred_or_more_never_finds_anybody() {
+        for tolerance in [100, 5000] {
+            assert_eq!(of_a(&Discrete { tolerance, ..rule() }, &[("500", 9.0)]), Judgement::Good);
+        }
+        let Judgement::Bad { severity, .. } = of_a(&Discrete { tolerance: 0, ..rule() }, &[("500", 9.0)])
+        else {
+            panic!()
+        };
+        assert_eq!(severity, 1.0);
+    }
+}
