@@ -140,7 +140,12 @@ async fn the_table_of_metrics_is_what_a_live_master_shows() {
     let silent: Vec<_> = told_names.difference(&shown_names).collect();
     assert_eq!(
         silent,
-        ["kubervisor_callback_warnings", "kubervisor_gate_failures", "kubervisor_store_errors"],
+        [
+            "kubervisor_callback_warnings",
+            "kubervisor_detector_queries",
+            "kubervisor_gate_failures",
+            "kubervisor_store_errors"
+        ],
         "without a sample"
     );
     for (name, shape) in shown {

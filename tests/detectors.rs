@@ -1,0 +1,14 @@
+//! The detectors that ask others, against a real Prometheus and, for what a real server never does, a faulty one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "detectors/faults.rs"]
+mod faults;
+#[path = "detectors/fleet.rs"]
+mod fleet;
+#[path = "detectors/login.rs"]
+mod login;
+#[path = "detectors/prometheus.rs"]
+mod prometheus;
+#[path = "support/stage.rs"]
+mod stage;

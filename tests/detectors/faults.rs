@@ -1,0 +1,223 @@
+//! Answers that a real server does not give, and the custom service.
+
+use std::{
+    net::SocketAddrV4,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kubervisor::decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    fleet::{Fleet, policy},
+    login::{asker, question},
+    stage::{Stage, keeping_alive, throughout, until},
+};
+
+/// What the server does with every request.
+#[derive(Clone)]
+enum Manner {
+    /// Says exactly this and closes.
+    Says(String),
+    /// Sends a hundred megabytes of `[`, with or without saying so first.
+    Floods { told: bool },
+    /// Takes the request and never answers.
+    Hangs,
+    /// Begins an answer and never ends it.
+    Trickles,
+}
+
+struct Server {
+    address: SocketAddrV4,
+    asked: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(stage: &Stage, host: u8, manner: Manner) -> Self {
+        let ip = stage.ip(host);
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        let address = SocketAddrV4::new(ip, listener.local_addr().unwrap().port());
+        let (asked, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (asked_here, sent_here) = (Arc::clone(&asked), Arc::clone(&sent));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                asked_here.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, manner.clone(), Arc::clone(&sent_here)));
+            }
+        });
+        Self { address, asked, sent }
+    }
+
+    async fn saying(stage: &Stage, host: u8, status: &str, kind: &str, body: &str) -> Self {
+        let length = body.len();
+        let text = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        Self::start(stage, host, Manner::Says(text)).await
+    }
+
+    /// The categories of a question to it as Prometheus and as a custom service.
+    async fn categories(&self) -> [&'static str; 2] {
+        let asker = asker();
+        let word = |answer: Result<Answer, kubervisor::roles::breaker::AskError>| {
+            answer.map_or_else(|error| error.category(), |_| "ok")
+        };
+        let mut by_query = question(self.address.to_string(), "x", None);
+        if let Detector::Deviation(deviation) = &mut by_query {
+            deviation.query.timeout = Duration::from_secs(1);
+        }
+        let by_list = Detector::Custom(custom(self));
+        [word(asker.ask(&by_query).await), word(asker.ask(&by_list).await)]
+    }
+}
+
+async fn serve(mut stream: TcpStream, manner: Manner, sent: Arc<AtomicUsize>) {
+    let mut request = [0; 8192];
+    let _ = stream.read(&mut request).await;
+    match manner {
+        Manner::Says(text) => {
+            let _gone = stream.write_all(text.as_bytes()).await;
+            // Closing with unread bytes would reset the connection before the answer is read.
+            let _end = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut request)).await;
+        }
+        Manner::Floods { told } => {
+            let length = if told { "Content-Length: 104857600\r\n" } else { "" };
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{length}\r\n");
+            let chunk = vec![b'['; 1 << 16];
+            let mut going = stream.write_all(head.as_bytes()).await.is_ok();
+            for _ in 0..1600 {
+                going = going && stream.write_all(&chunk).await.is_ok();
+                sent.fetch_add(if going { chunk.len() } else { 0 }, Ordering::SeqCst);
+            }
+        }
+        Manner::Hangs => std::future::pending().await,
+        Manner::Trickles => {
+            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"items\"").await;
+            std::future::pending().await
+        }
+    }
+}
+
+fn custom(server: &Server) -> Custom {
+    Custom { service: format!("{}/pods?of=shop", server.address), timeout: Duration::from_secs(1) }
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_are_cut_off_early_whether_announced_or_not() {
+    let stage = Stage::new();
+    for (host, told) in [(2, true), (3, false)] {
+        let server = Server::start(&stage, host, Manner::Floods { told }).await;
+        assert_eq!(server.categories().await, ["too_large"; 2]);
+        // 16 MiB for each of the two, and what the sockets hold.
+        assert!(server.sent.load(Ordering::SeqCst) < 60 << 20, "{:?}", server.sent);
+    }
+}
+
+#[tokio::test]
+async fn hangs_end_with_the_timeout_before_and_within_the_answer() {
+    let stage = Stage::new();
+    assert_eq!(Server::start(&stage, 2, Manner::Hangs).await.categories().await, ["timeout"; 2]);
+    assert_eq!(Server::start(&stage, 3, Manner::Trickles).await.categories().await, ["timeout"; 2]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_never_followed() {
+    let stage = Stage::new();
+    let elsewhere = Server::saying(&stage, 3, "200 OK", "application/json", r#"{"items":[]}"#).await;
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nLocation: http://{}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            elsewhere.address
+        );
+        let server = Server::start(&stage, 2, Manner::Says(head)).await;
+        assert_eq!(server.categories().await, ["redirect"; 2]);
+    }
+    assert_eq!(elsewhere.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn html_other_json_and_other_statuses_are_no_answers() {
+    let stage = Stage::new();
+    let cases = [
+        ("200 OK", "text/html", "<html><body>Sign in</body></html>", "format"),
+        ("200 OK", "application/json", r#"{"message":"hello"}"#, "format"),
+        ("200 OK", "application/json", "", "format"),
+        ("503 Service Unavailable", "text/html", "<html>", "status"),
+        ("204 No Content", "text/plain", "", "status"),
+    ];
+    for (status, kind, body, category) in cases {
+        let server = Server::saying(&stage, 2, status, kind, body).await;
+        assert_eq!(server.categories().await, [category; 2], "{status} {body}");
+    }
+    let nobody = format!("{}:1", stage.ip(9));
+    let error = asker().ask(&question(nobody, "x", None)).await.unwrap_err();
+    assert_eq!(error.category(), "connect");
+}
+
+#[tokio::test]
+async fn warnings_make_an_answer_incomplete() {
+    let stage = Stage::new();
+    let body =
+        r#"{"status":"success","warnings":["store a is away"],"data":{"resultType":"vector","result":[]}}"#;
+    let server = Server::saying(&stage, 2, "200 OK", "application/json", body).await;
+    assert_eq!(server.categories().await[0], "partial");
+}
+
+#[tokio::test]
+async fn a_custom_service_names_pods_by_namespace_and_name() {
+    let stage = Stage::new();
+    let body = json!({"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "a", "namespace": "n"}}]});
+    let server = Server::saying(&stage, 2, "200 OK", "application/json", &body.to_string()).await;
+    let answer = asker().ask(&Detector::Custom(custom(&server))).await.unwrap();
+    let named = NamedPod { namespace: "n".into(), name: "a".into(), uid: None };
+    assert_eq!(answer, Answer::Named(vec![named]));
+}
+
+#[tokio::test]
+async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_hang_withholds_nobody() {
+    let fleet = Fleet::new(5);
+    let pod = |namespace: &str, name: &str| json!({"metadata": {"name": name, "namespace": namespace}});
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "items": [
+        pod("test", "pod-11"), pod("other", "pod-12"), pod("test", "ghost"), {"metadata": {"name": "pod-13"}},
+    ]});
+    let naming = Server::saying(&fleet.stage, 2, "200 OK", "application/json", &list.to_string()).await;
+    let hanging = Server::start(&fleet.stage, 3, Manner::Hangs).await;
+    let by = |server: &Server| policy(60.0, &json!({"customService": server.address.to_string()}));
+    let master = fleet.master(&by(&naming)).await;
+    let mut pods = fleet.pods();
+    keeping_alive(&master, &mut pods, async {
+        until("the named one is out", async || {
+            fleet.stage.lines(crate::fleet::FILE).len() == 4 && !fleet.lists(1)
+        })
+        .await;
+        until("strangers are counted", async || {
+            master.metric("kubervisor_detector_strangers_total").await.filter(|count| *count >= 3.0)
+        })
+        .await;
+        // A new policy holds without a restart; the question of the old one is forgotten.
+        fleet.stage.write("policy.yaml", &by(&hanging));
+        until("the alarm", async || master.alarm_is_up("detector_failing").await).await;
+        assert!(master.page("services").await.to_string().contains("no answer within 1 s"));
+        throughout(Duration::from_millis(800), "it holds", async || {
+            fleet.stage.lines(crate::fleet::FILE).len() == 4 && !fleet.lists(1)
+        })
+        .await;
+        // One in flight: a question a second at the most, though five looks a second come due.
+        let before = hanging.asked.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let asked = hanging.asked.load(Ordering::SeqCst) - before;
+        assert!((1..=2).contains(&asked), "{asked}");
+        fleet.stage.write("policy.yaml", &by(&naming));
+        until("all is well again", async || !master.alarm_is_up("detector_failing").await).await;
+    })
+    .await;
+}
