@@ -177,7 +177,8 @@ impl Gatekeeping {
     /// Nothing is gated.
     #[cfg(test)]
     pub(super) fn none(alarms: Alarms) -> Self {
-        Self { gatekeeper: None, manifest: watch::Sender::new(None).subscribe(), alarms }
+        let manifest = watch::Sender::new(None).subscribe();
+        Self { gatekeeper: None, manifest, asker: None, namespace: String::new(), alarms }
     }
 
     /// The gatekeeper, if anything is gated.
