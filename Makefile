@@ -5,8 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
+NODES ?= 3
 
-.PHONY: help setup demo test check lint deny bench soak doc
+.PHONY: help setup demo cluster crd test check lint deny bench soak doc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +20,19 @@ demo: ## the main job on this machine: 12 apps, one master, six acts (DEMO_FLAGS
 	@cargo build --quiet --release
 	@target/release/kubervisor demo $(DEMO_FLAGS)
 
+cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3)
+	@scripts/need cluster
+	@scripts/cluster >/dev/null
+	@exec target/cluster/cluster --nodes $(NODES)
+
+crd: ## make crds/kubervisorservices.yaml anew from the code
+	@scripts/need build
+	@UPDATE=1 cargo test --quiet --test crd definition
+
 test: ## everything: format, lints, licences, unit, property, wire, store and end-to-end tests
-	@scripts/need build test
+	@scripts/need build test cluster
 	@$(MAKE) --no-print-directory lint deny
+	@scripts/cluster >/dev/null
 	@scripts/test
 
 check: ## the fast part: format, clippy, unit and property tests

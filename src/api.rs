@@ -4,6 +4,7 @@
 //! and what to write instead, all mistakes at once. What comes out holds no mistake: every default
 //! and every inheritance is resolved.
 
+pub mod crd;
 pub mod fields;
 mod labels;
 pub mod located;

@@ -42,6 +42,8 @@ pub enum Command {
     Breaker(roles::breaker::Args),
     /// Validates KubervisorService manifests and policies, offline.
     Check(roles::check::Args),
+    /// Prints the CustomResourceDefinition of KubervisorService.
+    Crd(roles::crd::Args),
 }
 
 impl Cli {
@@ -71,7 +73,8 @@ impl Command {
             | Self::Demo(_)
             | Self::Explain(_)
             | Self::Breaker(_)
-            | Self::Check(_) => Verbosity::Warnings,
+            | Self::Check(_)
+            | Self::Crd(_) => Verbosity::Warnings,
         }
     }
 
@@ -89,6 +92,7 @@ impl Command {
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,
+            Self::Crd(args) => roles::crd::run(args).await,
         }
     }
 }

@@ -65,6 +65,7 @@ fn manifest(document: &Document, context: Context, report: &mut Report<'_>) -> O
 /// rest is read again, until nothing offends.
 fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
     let mut value = document.value.clone();
+    take_out_lists(&mut value, "", report);
     for _ in 0..MOST_MISTAKES {
         let mut track = Track::new();
         let reader = serde_path_to_error::Deserializer::new(&value, &mut track);
@@ -82,6 +83,29 @@ fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
         }
     }
     None
+}
+
+/// serde takes a list for a map and deals its items out to the fields in their order: such a list is
+/// blamed beforehand, and an empty map put in its place.
+fn take_out_lists(value: &mut Value, path: &str, report: &mut Report<'_>) {
+    let expects_map = fields::find(path).is_some_and(|field| field.form == fields::Form::Map);
+    match value {
+        Value::Array(_) if expects_map => {
+            report.misfit(path, "is a list");
+            *value = json!({});
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                take_out_lists(item, &format!("{path}[{index}]"), report);
+            }
+        }
+        Value::Object(map) => {
+            for (key, member) in map {
+                take_out_lists(member, &join(path, key), report);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn blame(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mut Report<'_>) {

@@ -1,0 +1,119 @@
+//! What takes more than one field: rules in CEL, each with what to write. The API server estimates what
+//! they cost before it takes them: `exists_one` over a list of `has()` fits, `filter().size()` and
+//! `matches()` do not.
+
+use serde_json::{Value, json};
+
+/// One rule.
+pub(super) struct Rule {
+    /// The field of the table below which it is checked; empty for the resource.
+    pub(super) path: &'static str,
+    /// The rule.
+    pub(super) holds: &'static str,
+    /// What is said when it does not hold.
+    pub(super) message: &'static str,
+}
+
+const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> Rule {
+    Rule { path, holds, message }
+}
+
+const BREAKER: &str = "spec.breakers[]";
+const KEEPALIVE: &str = "spec.breakers[].keepalive";
+const OUTLIER: &str = "spec.breakers[].outlier";
+
+/// All of them.
+pub(super) const RULES: &[Rule] = &[
+    rule(
+        "",
+        "self.metadata.name.size() <= 63",
+        "metadata.name becomes a label: write a name of at most 63 characters",
+    ),
+    rule(
+        "spec",
+        "self.breakers.all(b, !has(b.activator) || !has(b.activator.maxPeriod) || has(b.activator.period) || \
+         !has(self.defaultActivator) || !has(self.defaultActivator.period) || \
+         b.activator.maxPeriod >= self.defaultActivator.period)",
+        "a breaker's activator.maxPeriod is less than the period of spec.defaultActivator: write a period beside it, or a longer maxPeriod",
+    ),
+    rule(
+        BREAKER,
+        "[has(self.keepalive), has(self.outlier), has(self.discreteValueOutOfList), \
+         has(self.continuousValueDeviation), has(self.customService) && self.customService != \"\"]\
+         .exists_one(x, x)",
+        "a breaker has exactly one detector: write one of keepalive, outlier, discreteValueOutOfList, continuousValueDeviation, customService, and any other in a breaker of its own",
+    ),
+    rule(
+        BREAKER,
+        "!has(self.direction) || self.direction == \"\" || has(self.continuousValueDeviation)",
+        "direction belongs to continuousValueDeviation: remove it, or write it inside outlier",
+    ),
+    rule(
+        BREAKER,
+        "!has(self.auth) || has(self.discreteValueOutOfList) || has(self.continuousValueDeviation) || \
+         (has(self.outlier) && has(self.outlier.promQL) && self.outlier.promQL != \"\")",
+        "auth belongs to a detector that asks Prometheus: remove it, or write promQL",
+    ),
+    rule(
+        "spec.breakers[].auth",
+        "[has(self.bearerSecret), has(self.basicSecret)].exists_one(x, x)",
+        "write exactly one of bearerSecret and basicSecret",
+    ),
+    rule(
+        "spec.breakers[].discreteValueOutOfList",
+        "[has(self.goodValues) && self.goodValues.size() > 0, has(self.badValues) && self.badValues.size() > 0]\
+         .exists_one(x, x)",
+        "write values into exactly one of goodValues and badValues",
+    ),
+    rule(
+        KEEPALIVE,
+        "[has(self.silentAfter), has(self.pointer)].exists_one(x, x)",
+        "write exactly one of silentAfter, and pointer with min, max or oneOf; each in a breaker of its own",
+    ),
+    rule(
+        KEEPALIVE,
+        "!has(self.silentAfter) || !(has(self.min) || has(self.max))",
+        "min and max are for the value at pointer: write them beside pointer, silentAfter in a breaker of its own",
+    ),
+    rule(
+        KEEPALIVE,
+        "!has(self.min) || !has(self.max) || self.min <= self.max",
+        "min is above max: write a min up to max",
+    ),
+    rule(
+        OUTLIER,
+        "[has(self.pointer), has(self.promQL) && self.promQL != \"\" || \
+         has(self.prometheusService) && self.prometheusService != \"\" || \
+         has(self.podNamekey) && self.podNamekey != \"\"].exists_one(x, x)",
+        "write exactly one of pointer, and prometheusService with promQL and podNamekey",
+    ),
+    rule(
+        OUTLIER,
+        "has(self.pointer) || (has(self.promQL) && self.promQL != \"\" && has(self.prometheusService) && \
+         self.prometheusService != \"\" && has(self.podNamekey) && self.podNamekey != \"\")",
+        "a query needs all three: write prometheusService, promQL and podNamekey",
+    ),
+    rule(
+        "spec.breakers[].outlier.consecutive",
+        "!has(self.bad) || self.bad <= (has(self.of) ? self.of : 5)",
+        "bad is more than of: write a bad up to of, which is 5 when left out",
+    ),
+    rule(
+        "spec.defaultActivator",
+        "!has(self.maxPeriod) || !has(self.period) || self.maxPeriod >= self.period",
+        "maxPeriod is less than period: write a longer maxPeriod",
+    ),
+];
+
+/// `oneOf` holds any JSON value, which CEL does not see; this says the same about it without a message:
+/// a pointer has a bound, and only one kind of bound.
+pub(super) fn of_one_of() -> Value {
+    json!([
+        {"anyOf": [
+            {"required": ["silentAfter"]}, {"required": ["min"]}, {"required": ["max"]}, {"required": ["oneOf"]},
+        ]},
+        {"not": {"required": ["silentAfter", "oneOf"]}},
+        {"not": {"required": ["min", "oneOf"]}},
+        {"not": {"required": ["max", "oneOf"]}},
+    ])
+}

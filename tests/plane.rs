@@ -1,0 +1,14 @@
+//! The control plane that the Kubernetes tests stand on, and the definition of our resource on it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "plane/definition.rs"]
+mod definition;
+#[path = "plane/ends.rs"]
+mod ends;
+#[path = "plane/faults.rs"]
+mod faults;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "plane/workloads.rs"]
+mod workloads;
