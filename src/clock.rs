@@ -47,11 +47,25 @@ impl Clock {
         self.origin + moment.since_origin()
     }
 
-    /// Sleeps until `moment`; for ever without one.
+    /// Sleeps until `moment`; for ever without one. What is due already is not left to the timer, whose
+    /// grain is a millisecond.
     pub async fn sleep_until(&self, moment: Option<Moment>) {
         match moment {
+            Some(moment) if moment <= self.now() => {}
             Some(moment) => tokio::time::sleep_until(self.instant(moment)).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_already_waits_for_no_timer() {
+        let (clock, before) = (Clock::start(), Instant::now());
+        clock.sleep_until(Some(clock.now())).await;
+        assert_eq!(Instant::now(), before);
     }
 }

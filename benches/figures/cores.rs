@@ -1,6 +1,8 @@
 //! Server and client on different cores: a child inherits the core of the thread that starts it, so
 //! the client goes to the server's core for as long as it takes to start one.
 
+use std::process::{Command, Stdio};
+
 use anyhow::Context;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -18,17 +20,14 @@ pub(crate) fn take_the_second() -> anyhow::Result<()> {
     pin(client_core()?)
 }
 
-/// This process and what it starts run before other work of this machine, where we may; or beside it again.
+/// This process and what it starts from now on run before other work of this machine, where we may (real-time
+/// round robin: callbacks have sessions of their own, and a niceness counts within a session); or beside it again.
 pub(crate) fn go_ahead_of_others(ahead: bool) {
-    let nice = if ahead { -20 } else { 0 };
-    // Where the kernel groups processes by session, the group's weight counts and a process's own does not.
-    let group = std::fs::write("/proc/self/autogroup", nice.to_string());
-    if rustix::process::setpriority_process(None, nice)
-        .and(group.map_err(|_| rustix::io::Errno::PERM))
-        .is_err()
-        && ahead
-    {
-        eprintln!("other work on this machine disturbs the figures as it likes");
+    let policy = if ahead { ["--rr", "-p", "1"] } else { ["--other", "-p", "0"] };
+    let pid = std::process::id().to_string();
+    let done = Command::new("chrt").args(policy).arg(pid).stderr(Stdio::null()).status();
+    if ahead && !done.is_ok_and(|status| status.success()) {
+        eprintln!("other work on this machine disturbs the figures as it likes: chrt needs root");
     }
 }
 

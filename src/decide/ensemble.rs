@@ -31,7 +31,7 @@ use self::{
 pub use self::{
     durability::{BATCH_BYTES, BATCH_RECORDS, Changes, Ticket},
     rejection::{Observed, Rejection, RestoreError},
-    roster::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status},
+    roster::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status, Unread},
     settings::Settings,
     snapshot::{Member, Pods, Snapshot},
     stored::{SCHEMA, StoredPod, StoredPodError},
@@ -299,17 +299,24 @@ impl Ensemble {
 
     /// Every pod whose seq is stored, live and down, then those that expired of late.
     pub fn roster(&self, now: Moment) -> impl Iterator<Item = Known<'_>> {
+        self.records(now).filter_map(Unread::read)
+    }
+
+    /// The roster unread: for those who keep others from the ensemble meanwhile, and copy now and read later.
+    pub fn records(&self, now: Moment) -> impl Iterator<Item = Unread<'_>> {
         let now = now.max(self.clock);
         let known = self.roll.pods().filter(|pod| pod.durable && pod.standing.is_known());
-        let known = known.filter_map(move |pod| {
+        let known = known.map(move |pod| {
             let status = if pod.standing == Standing::Live { Status::Live } else { Status::Down };
-            let member = Member::read(pod.text.bytes(self.latest.pods()))?;
-            Some(Known { member, status, age: now.since(pod.last_seen), heard: pod.heard })
+            let text = pod.text.bytes(self.latest.pods());
+            Unread { text, status, age: now.since(pod.last_seen), heard: pod.heard }
         });
         let departed = self.departed.iter().filter(|gone| self.roll.by_name(gone.id_hash).is_none());
-        known.chain(departed.filter_map(move |gone| {
-            let member = Member::read(&gone.text)?;
-            Some(Known { member, status: Status::Expired, age: now.since(gone.last_seen), heard: gone.heard })
+        known.chain(departed.map(move |gone| Unread {
+            text: &gone.text,
+            status: Status::Expired,
+            age: now.since(gone.last_seen),
+            heard: gone.heard,
         }))
     }
 }

@@ -45,6 +45,28 @@ pub struct Known<'a> {
     pub heard: bool,
 }
 
+/// One pod of the roster whose last keepalive nobody has read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread<'a> {
+    /// Its canonical bytes.
+    pub text: &'a [u8],
+    /// As in [`Known`].
+    pub status: Status,
+    /// As in [`Known`].
+    pub age: Duration,
+    /// As in [`Known`].
+    pub heard: bool,
+}
+
+impl<'a> Unread<'a> {
+    /// Reads it.
+    #[must_use]
+    pub fn read(self) -> Option<Known<'a>> {
+        let Self { text, status, age, heard } = self;
+        Some(Known { member: Member::read(text)?, status, age, heard })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Departed {
     pub(super) at: Moment,

@@ -103,12 +103,19 @@ impl Callbacks {
             pods: Bytes::from_owner(snapshot.pods().clone()),
             digest: digest.to_string(),
             state: self.state.clone(),
-            fleet: Bytes::from(serde_json::to_vec(&gate::fleet_rows(&self.shared)).unwrap_or_default()),
+            fleet: self.fleet().await,
         };
         tracing::debug!(?cause, %digest, pods = snapshot.len(), "the callback runs");
         let stop = self.stop.clone();
         progress.running = Some(Box::pin(async move { runner.run(input, stop).await }));
         Ok(())
+    }
+
+    /// What is known of every pod beyond its keepalive: as much work as the join.
+    async fn fleet(&self) -> Bytes {
+        let shared = Arc::clone(&self.shared);
+        let written = tokio::task::spawn_blocking(move || gate::fleet_file(&shared)).await;
+        written.map_or(Bytes::from_static(b"[]"), Bytes::from)
     }
 
     /// The join and its digest are work for a blocking thread: tens of milliseconds at 50 000 pods.

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, MasterConfig, TargetPort},
     decide::{
         detect::Observation,
-        ensemble::{Known, Status},
+        ensemble::{Known, Status, Unread},
         fleet::{Traffic, Uid},
         fleet_report::FleetRow,
         gate::ledger::Ledger,
@@ -227,36 +227,58 @@ impl Gatekeeping {
     }
 }
 
-/// What is known of every pod beyond its keepalive: `$FLEET_FILE`.
-pub(super) fn fleet_rows(shared: &Shared) -> Vec<FleetRow> {
+/// `$FLEET_FILE`: a row for every known pod, written row by row from a copy, so that keepalives wait for
+/// nothing but the copying.
+pub(super) fn fleet_file(shared: &Shared) -> Vec<u8> {
     let views = shared.gatekeeping.views();
     let stories: BTreeMap<&str, &PodStory> =
         views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
     let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
-    let row = |known: &Known<'_>| {
-        let uid = uid(known);
-        let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(&uid));
-        let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(&uid));
-        let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
-        let story = stories.get(uid.as_str());
-        let member = &known.member;
-        FleetRow {
-            id: member.id.to_string(),
-            key: member.key,
-            role: member.role.to_string(),
-            nonce: member.nonce.as_deref().map(str::to_owned),
-            age: known.age.as_secs_f64(),
-            status: known.status,
-            traffic: story.map_or(Traffic::Yes, |story| story.traffic),
-            breaker: entry.map(|entry| entry.breaker.clone()),
-            break_at: entry.map(|entry| entry.break_at),
-            retry_count: retries.unwrap_or(0),
-            verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
+    let mut texts = Vec::new();
+    let copied = shared.desk.with_ensemble(|ensemble, now| {
+        let copy = |known: Unread<'_>| {
+            texts.extend_from_slice(known.text);
+            (texts.len(), known.status, known.age)
+        };
+        ensemble.records(now).map(copy).collect::<Vec<_>>()
+    });
+    let (mut file, mut start) = (vec![b'['], 0);
+    for (end, status, age) in copied.unwrap_or_default() {
+        let text = texts.get(start..end).unwrap_or_default();
+        start = end;
+        let Some(known) = (Unread { text, status, age, heard: true }).read() else { continue };
+        if file.len() > 1 {
+            file.push(b',');
         }
-    };
-    let rows =
-        shared.desk.with_ensemble(|ensemble, now| ensemble.roster(now).map(|known| row(&known)).collect());
-    rows.unwrap_or_default()
+        // Into memory, and from a plain structure: there is nothing to fail.
+        let _written = serde_json::to_writer(&mut file, &fleet_row(&known, &stories, &ledgers));
+    }
+    file.push(b']');
+    file
+}
+
+fn fleet_row(known: &Known<'_>, stories: &BTreeMap<&str, &PodStory>, ledgers: &[&Ledger]) -> FleetRow {
+    let gated = !stories.is_empty() || !ledgers.is_empty();
+    let uid = gated.then(|| uid(known));
+    let uid = uid.as_ref();
+    let entry = uid.and_then(|uid| ledgers.iter().find_map(|ledger| ledger.entries.get(uid)));
+    let returned = uid.and_then(|uid| ledgers.iter().find_map(|ledger| ledger.returned.get(uid)));
+    let story = uid.and_then(|uid| stories.get(uid.as_str()));
+    let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
+    let member = &known.member;
+    FleetRow {
+        id: member.id.to_string(),
+        key: member.key,
+        role: member.role.to_string(),
+        nonce: member.nonce.as_deref().map(str::to_owned),
+        age: known.age.as_secs_f64(),
+        status: known.status,
+        traffic: story.map_or(Traffic::Yes, |story| story.traffic),
+        breaker: entry.map(|entry| entry.breaker.clone()),
+        break_at: entry.map(|entry| entry.break_at),
+        retry_count: retries.unwrap_or(0),
+        verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
+    }
 }
 
 /// What the breakers look at.
