@@ -17,8 +17,8 @@ setup: ## install what building and testing need
 
 demo: ## the main job on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--keep --report FILE")
 	@scripts/need build
-	@cargo build --quiet --release
-	@target/release/kubervisor demo $(DEMO_FLAGS)
+	@cargo build --quiet
+	@target/debug/kubervisor demo $(DEMO_FLAGS)
 
 cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3)
 	@scripts/need cluster
