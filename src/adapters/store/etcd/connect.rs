@@ -11,6 +11,9 @@ use crate::{adapters::store::StoreError, config::EtcdConfig};
 /// The largest answer that is taken: a page of records.
 const ANSWER_LIMIT: usize = 256 << 20;
 
+/// How the transport says that the server hung up: which of them depends on what we were writing at that moment.
+const HUNG_UP: [&str; 4] = ["connection closed", "broken pipe", "connection reset", "stream closed"];
+
 /// How to reach one endpoint.
 pub(super) struct Endpoint {
     pub(super) url: String,
@@ -28,7 +31,7 @@ impl Endpoint {
     pub(super) fn hint(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::Unavailable { reason }
-                if self.url.starts_with("https://") && reason.contains("connection closed") =>
+                if self.url.starts_with("https://") && HUNG_UP.iter().any(|sign| reason.contains(sign)) =>
             {
                 StoreError::Unavailable {
                     reason: format!(
@@ -107,4 +110,27 @@ pub(super) fn reader(client: &Client) -> KvClient {
 /// A client for the watch, whose answers may be large.
 pub(super) fn watcher(client: &Client) -> etcd_client::WatchClient {
     client.watch_client().max_decoding_message_size(ANSWER_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hinted(url: &str, reason: &str) -> String {
+        let endpoint = Endpoint { url: url.to_owned(), options: ConnectOptions::new() };
+        endpoint.hint(StoreError::Unavailable { reason: reason.to_owned() }).to_string()
+    }
+
+    #[test]
+    fn however_a_tls_server_hangs_up_the_certificate_is_named() {
+        for reason in [
+            "transport error: connection closed",
+            "connection error: stream closed because of a broken pipe",
+            "connection error: connection reset",
+        ] {
+            assert!(hinted("https://a:2379", reason).contains("KUBERVISOR_ETCD_CERT_FILE"), "{reason}");
+            assert!(!hinted("http://a:2379", reason).contains("CERT_FILE"), "{reason}");
+        }
+        assert!(!hinted("https://a:2379", "connection refused").contains("CERT_FILE"));
+    }
 }
