@@ -202,7 +202,7 @@ async fn silence_of_all_at_once_changes_no_file() {
 }
 
 #[tokio::test]
-async fn one_killed_pod_leaves_and_the_last_ones_only_by_their_own_word() {
+async fn one_killed_pod_leaves() {
     let stage = Stage::new();
     let master = gated(&stage).start().await;
     let mut pods = fleet(&stage, 4);
@@ -215,6 +215,14 @@ async fn one_killed_pod_leaves_and_the_last_ones_only_by_their_own_word() {
         killed.elapsed().as_secs_f64()
     );
     assert!(!stage.lines(FILE).contains(&format!("{}:80", dead.ip)));
+}
+
+#[tokio::test]
+async fn the_last_ones_leave_by_their_own_word() {
+    let stage = Stage::new();
+    let master = gated(&stage).start().await;
+    let mut pods = fleet(&stage, 3);
+    keeping_alive(&master, &mut pods, listed(&stage, 3)).await;
     for pod in &mut pods {
         pod.down(&master).await;
     }
