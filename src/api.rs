@@ -6,6 +6,7 @@
 
 pub mod crd;
 pub mod fields;
+pub mod keys;
 mod labels;
 pub mod located;
 pub mod raw;
