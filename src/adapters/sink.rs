@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4};
 
 use async_trait::async_trait;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     adapters::store::StoreError,
@@ -39,6 +40,8 @@ pub struct Observed {
     pub details: BTreeMap<Uid, Detail>,
     /// Look again then, whatever the plan says.
     pub look_again: Option<Timestamp>,
+    /// Somebody else is at work on this fleet right now: do nothing before that.
+    pub stand_aside: Option<Timestamp>,
 }
 
 /// What people want to know of a pod.
@@ -133,13 +136,23 @@ pub trait TrafficSink: Send + 'static {
     /// When they are not known: decide nothing then.
     async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError>;
 
-    /// Stores the plan's ledger by compare-and-swap. To be called after every plan, also one without actions:
-    /// a sink may have something of its own to store.
+    /// As [`observe`](Self::observe), but whoever is missing is proven to be gone: the pods are asked for after the
+    /// ledger was read. To be called when a plan on what was observed could do more with that; it may cost a request.
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe).
+    async fn prove(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+        self.observe(now, policy).await
+    }
+
+    /// Stores the plan's ledger by compare-and-swap, and `report`, what people are to see beside it (`Null`: nothing),
+    /// where this sink shows such a thing. To be called after every plan, also one without actions: a sink may have
+    /// something of its own to store. Without a plan (a dry run) only the report counts.
     ///
     /// # Errors
     /// When it is not known to be stored: send nothing, observe and plan again.
-    async fn reserve(&mut self, plan: &Plan) -> Result<Reserved, SinkError>;
+    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reserved, SinkError>;
 
-    /// Sends one action of the plan that was just reserved.
-    async fn send(&mut self, action: &Action) -> Outcome;
+    /// Sends the actions of the plan that was just reserved; what became of each, in their order.
+    async fn send(&mut self, actions: &[Action]) -> Vec<Outcome>;
 }

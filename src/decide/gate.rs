@@ -103,7 +103,8 @@ pub fn rehearse(
     policy.dry_run = false;
     policy.breakers.iter_mut().for_each(|breaker| breaker.dry_run = false);
     let mut fleet = fleet.clone().map(|pod| shadow.project(pod));
-    fleet.gated = true;
+    // Nothing follows it, so that any list is good enough.
+    (fleet.gated, fleet.absence_proven) = (true, true);
     let plan = plan(now, &policy, &fleet, shadow, verdicts);
     let next = plan.committed(shadow).unwrap_or_else(|| shadow.clone());
     (plan, next)

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::{Detail, Observed, Reserved, SinkError, TrafficSink, endpoints};
 use crate::{
@@ -161,10 +162,12 @@ impl TrafficSink for RosterSink {
             ledger: self.draft.ledger.clone(),
             details: self.details(),
             look_again: [hold_ends, soon].into_iter().flatten().min(),
+            stand_aside: None,
         })
     }
 
-    async fn reserve(&mut self, plan: &Plan) -> Result<Reserved, SinkError> {
+    async fn reserve(&mut self, plan: Option<&Plan>, _report: &Value) -> Result<Reserved, SinkError> {
+        let Some(plan) = plan else { return Ok(Reserved::Stored) };
         let next = self.draft.clone().apply(plan);
         let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reserved::Stored) };
         let encoded = next.encode().map_err(|source| SinkError::UseRoster { source })?;
@@ -185,8 +188,8 @@ impl TrafficSink for RosterSink {
     }
 
     /// The commit was the withdrawal.
-    async fn send(&mut self, _action: &Action) -> ledger::Outcome {
-        Outcome::Landed
+    async fn send(&mut self, actions: &[Action]) -> Vec<ledger::Outcome> {
+        vec![Outcome::Landed; actions.len()]
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the gatekeeper lets people see: the fleet, the ledger, the arithmetic, the last plan, and each pod's story.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -160,6 +163,14 @@ impl GatekeeperView {
             self.last_action = Some(Arc::new(plan.clone()));
         }
         self.plan = Some(plan);
+    }
+
+    /// Adds what `plan` has just done to the stories of its pods.
+    pub(super) fn tell_history(&mut self, plan: &Plan, history: &History) {
+        let acted: BTreeSet<&str> = plan.actions.iter().map(|action| action.name.as_str()).collect();
+        for story in self.pods.iter_mut().filter(|story| acted.contains(story.id.as_str())) {
+            story.history = history.of(&story.id);
+        }
     }
 
     /// How many pods stand like this after the plan.
