@@ -22,6 +22,9 @@ pub struct Change {
     pub at: Timestamp,
     /// Which alarm: static, it labels a metric.
     pub reason: &'static str,
+    /// Of what; empty: of the process, or of the one fleet that it has.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub of: Arc<str>,
     /// Up, or cleared.
     pub up: bool,
     /// For a person: what, where, what to do.
@@ -30,7 +33,7 @@ pub struct Change {
 
 #[derive(Debug, Default)]
 struct Book {
-    up: BTreeMap<&'static str, Change>,
+    up: BTreeMap<(&'static str, Arc<str>), Change>,
     history: VecDeque<Change>,
 }
 
@@ -38,6 +41,7 @@ struct Book {
 #[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
+    of: Arc<str>,
     book: Arc<Mutex<Book>>,
 }
 
@@ -45,15 +49,22 @@ impl Alarms {
     /// An empty book.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, book: Arc::default() }
+        Self { clock, of: "".into(), book: Arc::default() }
+    }
+
+    /// The alarms of one of several things, such as `namespace/name` of a service, in the same book.
+    #[must_use]
+    pub fn of(&self, what: &str) -> Self {
+        Self { of: what.into(), ..self.clone() }
     }
 
     /// Puts the alarm up.
     pub fn raise(&self, reason: &'static str, message: impl Into<String>) {
-        let change = Change { at: self.clock.wall(), reason, up: true, message: message.into() };
+        let of = Arc::clone(&self.of);
+        let change = Change { at: self.clock.wall(), reason, of, up: true, message: message.into() };
         let mut book = self.lock();
-        if book.up.insert(reason, change.clone()).is_none() {
-            tracing::warn!(alarm = reason, "{}", change.message);
+        if book.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
+            tracing::warn!(alarm = reason, of = &*self.of, "{}", change.message);
             book.record(change);
         }
     }
@@ -61,8 +72,8 @@ impl Alarms {
     /// Takes the alarm down, if it is up.
     pub fn clear(&self, reason: &'static str) {
         let mut book = self.lock();
-        if let Some(was) = book.up.remove(reason) {
-            tracing::info!(alarm = reason, "over: {}", was.message);
+        if let Some(was) = book.up.remove(&(reason, Arc::clone(&self.of))) {
+            tracing::info!(alarm = reason, of = &*self.of, "over: {}", was.message);
             book.record(Change { at: self.clock.wall(), up: false, ..was });
         }
     }
@@ -107,6 +118,17 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_alarm_of_two_services_is_two_alarms() {
+        let alarms = Alarms::new(Clock::start());
+        let (web, shop) = (alarms.of("default/web"), alarms.of("default/shop"));
+        web.raise("panic", "web");
+        shop.raise("panic", "shop");
+        web.clear("panic");
+        assert_eq!(alarms.up().iter().map(|change| &*change.of).collect::<Vec<_>>(), ["default/shop"]);
+        assert_eq!(alarms.history().len(), 3);
+    }
 
     #[test]
     fn an_alarm_is_recorded_when_it_changes_and_the_history_is_bounded() {

@@ -5,10 +5,11 @@
 //! both and belongs to the caller: observe, plan, reserve, and only then send.
 
 pub mod endpoints;
+pub mod labels;
 pub mod projector;
 pub mod roster;
 
-use std::{collections::BTreeMap, net::SocketAddrV4};
+use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::{
         gate::{
             Plan,
             action::Action,
-            ledger::{Ledger, Outcome},
+            ledger::{Ledger, LedgerError, Outcome},
         },
         policy::Policy,
         roster::RosterError,
@@ -102,6 +103,34 @@ pub enum SinkError {
         /// Why.
         source: RosterError,
     },
+    /// The ledger in a resource's status is not ours to use.
+    #[error("{source}")]
+    UseLedger {
+        /// Why.
+        source: LedgerError,
+    },
+    /// The API server did not do it, or did not say so.
+    #[error("cannot {what}")]
+    Ask {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A right is missing.
+    #[error("may not {what}: {why}")]
+    Forbidden {
+        /// What was asked for.
+        what: &'static str,
+        /// The API server's words, which name verb and resource.
+        why: String,
+    },
+    /// The API server wants to be left alone for a while.
+    #[error("the API server is busy; it wants to be asked again after {} s", after.as_secs())]
+    Busy {
+        /// So long.
+        after: Duration,
+    },
 }
 
 impl SinkError {
@@ -112,7 +141,10 @@ impl SinkError {
             Self::NotReady { .. } => "not_ready",
             Self::ReadLedger { .. } => "read",
             Self::StoreLedger { .. } => "store",
-            Self::UseRoster { .. } => "unusable",
+            Self::UseRoster { .. } | Self::UseLedger { .. } => "unusable",
+            Self::Ask { .. } => "ask",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Busy { .. } => "busy",
         }
     }
 

@@ -1,0 +1,334 @@
+//! The sink of fleets in a cluster: a withdrawal is a label of a pod, guarded by a fence.
+//!
+//! The ledger is in the resource's status; the pods come from watches, and from a quorum LIST where more
+//! could be withheld with one. A reservation is stored before its pod is touched, every write tests what
+//! it rests on, and what a write came to is read from the pod itself at the next look: so a crash
+//! anywhere leaves nothing that the next process would have to guess.
+//!
+//! | file | step |
+//! |---|---|
+//! | `book` | the ledger, and what stands beside it in the status |
+//! | `fleet` | records of pods → the gate's view of them |
+//! | `patch` | one action → one guarded JSON Patch |
+//! | `evict` | the end of a pod's life, through the eviction API |
+//! | `farewell` | marks off, and the finalizer |
+
+mod book;
+mod errors;
+mod evict;
+pub mod farewell;
+mod fleet;
+mod patch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use kube::Client;
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use self::{
+    book::{Book, PATIENCE},
+    errors::Refusal,
+    fleet::{Look, Scene},
+    patch::Target,
+};
+use super::{Observed, Reserved, SinkError, TrafficSink};
+use crate::{
+    adapters::kubernetes::{
+        cluster::Cluster,
+        objects::{PodRecord, Selector},
+    },
+    decide::{
+        fleet::{Fleet, Uid},
+        gate::{
+            LIST_AGE, Plan,
+            action::{Action, Verb},
+            ledger::{Ledger, Outcome, State},
+        },
+        policy::Policy,
+        time::Timestamp,
+    },
+};
+
+/// So many writes are under way at a time.
+const AT_ONCE: usize = 32;
+/// After writes that came to nothing we know: the first pause, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Whose fleet it is.
+#[derive(Clone, Debug)]
+pub struct LabelSettings {
+    /// The namespace of the resource and of its pods.
+    pub namespace: String,
+    /// The resource's name.
+    pub name: String,
+    /// The resource's UID: a namesake made later is another one.
+    pub uid: String,
+}
+
+/// What the controller says about the resource beside its policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Posture {
+    /// Everything is given back, and the resource or its claim on the pods goes.
+    pub leaving: bool,
+    /// Why nothing may be withheld, if so.
+    pub hold: Option<String>,
+}
+
+/// One resource's fleet.
+pub struct LabelSink {
+    client: Client,
+    cluster: Cluster,
+    settings: LabelSettings,
+    posture: watch::Receiver<Posture>,
+    book: Book,
+    proof: Option<Proof>,
+    patience: Patience,
+    /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
+    lingering: BTreeMap<Uid, Timestamp>,
+}
+
+/// A LIST, and what was true when it began.
+struct Proof {
+    begun: Instant,
+    departures: u64,
+    serving: BTreeSet<Uid>,
+    withheld: BTreeSet<Uid>,
+}
+
+/// How long to leave the API server alone after it did not do what it was asked.
+struct Patience {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl LabelSink {
+    /// Nothing is asked or written yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        cluster: Cluster,
+        settings: LabelSettings,
+        posture: watch::Receiver<Posture>,
+    ) -> Self {
+        let book = Book::new(client.clone(), cluster.clone(), settings.clone());
+        let patience = Patience { until: None, pause: PAUSE.0 };
+        let lingering = BTreeMap::new();
+        Self { client, cluster, settings, posture, book, proof: None, patience, lingering }
+    }
+
+    fn look(&mut self, now: Timestamp, policy: &Policy, ledger: Ledger, proven: bool) -> Observed {
+        let posture = self.posture.borrow().clone();
+        let pruned = self.book.pruned.then_some("the API server does not store the ledger (LedgerNotStored)");
+        let hold = posture.hold.or_else(|| self.cluster.suspect()).or(pruned.map(str::to_owned));
+        let scene = Scene {
+            cluster: &self.cluster,
+            settings: &self.settings,
+            policy,
+            leaving: posture.leaving,
+            hold,
+            status: self.book.status(),
+        };
+        let Look { fleet, details, look_again } =
+            fleet::look(&scene, now, &ledger, proven, &mut self.lingering);
+        Observed { fleet, ledger, details, look_again, stand_aside: None }
+    }
+
+    /// Who is asked for in a LIST.
+    fn selector(&self, policy: &Policy) -> Option<Selector> {
+        if self.posture.borrow().leaving {
+            return Some(fleet::named(&self.settings.name));
+        }
+        fleet::selector(&self.cluster, &self.settings, policy, self.book.status())
+    }
+
+    /// Nothing is to be decided for so long.
+    fn aside(&self, now: Timestamp, left: Duration) -> Observed {
+        let uid = self.settings.uid.clone();
+        Observed {
+            fleet: Fleet::new(0, Vec::new()),
+            ledger: Ledger::begin(uid, crate::decide::fleet::Epoch(0)),
+            details: BTreeMap::new(),
+            look_again: None,
+            stand_aside: Some(now + left),
+        }
+    }
+
+    async fn carry_out(&self, action: &Action) -> Result<(), Refusal> {
+        match action.verb {
+            Verb::Release | Verb::Forget => return Ok(()),
+            Verb::Withhold if !self.still_holds() => return Err(Refusal::Conflict),
+            _ => {}
+        }
+        let pod = self.cluster.pod(&action.uid).ok_or(Refusal::Gone)?;
+        if action.verb == Verb::Kill {
+            return evict::evict(&self.client, &pod, action).await;
+        }
+        let target = Target { pod: &pod, resource: &self.settings.name };
+        let Some(steps) = patch::patch(action, &target) else { return Ok(()) };
+        let changed = send_patch(&self.client, &pod, &steps).await?;
+        self.cluster.merge_pod(changed);
+        Ok(())
+    }
+
+    /// The LIST that the plan rests on is young enough, and nobody has left service since.
+    fn still_holds(&self) -> bool {
+        let Some(proof) = &self.proof else { return false };
+        if proof.begun.elapsed() > LIST_AGE {
+            return false;
+        }
+        if self.cluster.departures(&self.settings.namespace) == proof.departures {
+            return true;
+        }
+        // Somebody has left somewhere in the namespace: one of ours?
+        let ours = proof.serving.iter().filter(|uid| !proof.withheld.contains(*uid));
+        ours.map(|uid| self.cluster.pod(uid)).all(|pod| pod.is_some_and(|pod| pod.serving()))
+    }
+}
+
+#[async_trait]
+impl TrafficSink for LabelSink {
+    async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+        if let Some(left) = self.patience.left() {
+            return Ok(self.aside(now, left));
+        }
+        let ledger = self.book.read().await?;
+        if let Some(left) = self.book.aside() {
+            return Ok(self.aside(now, left));
+        }
+        Ok(self.look(now, policy, ledger, false))
+    }
+
+    async fn prove(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+        let ledger = self.book.read().await?;
+        let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
+        let namespace = self.settings.namespace.clone();
+        let departures = self.cluster.departures(&namespace);
+        let owners = self.cluster.desired(&namespace, &self.cluster.pods(&namespace, &selector)).owners;
+        let (listed, refreshed) = tokio::join!(
+            timeout(PATIENCE, self.cluster.list_pods(&namespace, &selector)),
+            timeout(PATIENCE, self.cluster.refresh_owners(&owners)),
+        );
+        let failed = |what, source: Box<dyn std::error::Error + Send + Sync>| SinkError::Ask { what, source };
+        let silent = |_| failed("list the pods", "no answer in time".into());
+        let listed = listed.map_err(silent)?.map_err(|error| failed("list the pods", error.into()))?;
+        let silent = |_| failed("get the pods' owners", "no answer in time".into());
+        refreshed.map_err(silent)?.map_err(|error| failed("get the pods' owners", error.into()))?;
+        let observed = self.look(now, policy, ledger, true);
+        let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
+        self.proof = Some(Proof { begun: listed.begun, departures, serving, withheld: BTreeSet::new() });
+        Ok(observed)
+    }
+
+    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reserved, SinkError> {
+        let next = plan.and_then(|plan| plan.next.as_ref());
+        let settles_only = plan.is_some_and(|plan| plan.actions.is_empty())
+            && next.zip(self.book.current()).is_some_and(|(next, now)| settles(now, next));
+        let reserved = self.book.write(next, settles_only, report).await;
+        if let Err(SinkError::Busy { after }) = &reserved {
+            self.patience.wait(*after);
+        }
+        reserved
+    }
+
+    async fn send(&mut self, actions: &[Action]) -> Vec<Outcome> {
+        let withheld = actions.iter().filter(|action| action.verb == Verb::Withhold);
+        let withheld = withheld.map(|action| action.uid.clone()).collect();
+        if let Some(proof) = &mut self.proof {
+            proof.withheld = withheld;
+        }
+        let this = &*self;
+        let answers: Vec<Result<(), Refusal>> = stream::iter(actions)
+            .map(|action| async move { this.carry_out(action).await })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        self.proof = None;
+        let mut failed = false;
+        let mut outcomes = Vec::with_capacity(actions.len());
+        for (action, answer) in actions.iter().zip(answers) {
+            outcomes.push(match answer {
+                Ok(()) => Outcome::Landed,
+                Err(refusal) => {
+                    failed |= self.patience.learn(&refusal);
+                    tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "not carried out");
+                    refusal.outcome()
+                }
+            });
+        }
+        self.patience.after(failed);
+        outcomes
+    }
+}
+
+/// The only news is what became of reservations: whoever reads the ledger finds that out from the pods.
+fn settles(now: &Ledger, next: &Ledger) -> bool {
+    let same_pods = now.entries.len() == next.entries.len()
+        && now.entries.iter().all(|(uid, entry)| {
+            next.entries.get(uid).is_some_and(|later| {
+                let settled = entry.state == State::Reserved && later.state == State::Withheld;
+                (settled || entry.state == later.state) && entry.fence == later.fence
+            })
+        });
+    same_pods && now.panic == next.panic && now.kills == next.kills && now.reverted_until == next.reverted_until
+}
+
+impl Patience {
+    fn left(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn wait(&mut self, after: Duration) {
+        self.until = self.until.max(Some(Instant::now() + after));
+    }
+
+    /// Whether it is the API server that does not do its work.
+    fn learn(&mut self, refusal: &Refusal) -> bool {
+        match refusal {
+            Refusal::Busy(after) => self.wait(*after),
+            Refusal::Silence | Refusal::Other(_) | Refusal::Forbidden(_) => {}
+            Refusal::Conflict | Refusal::Gone => return false,
+        }
+        true
+    }
+
+    fn after(&mut self, failed: bool) {
+        if failed {
+            self.wait(self.pause);
+            self.pause = (self.pause * 2).min(PAUSE.1);
+        } else {
+            self.pause = PAUSE.0;
+        }
+    }
+}
+
+/// Sends one JSON Patch and reads the pod as it is then.
+pub(super) async fn send_patch(
+    client: &Client,
+    pod: &PodRecord,
+    steps: &[Value],
+) -> Result<PodRecord, Refusal> {
+    let other = |source: Box<dyn std::error::Error + Send + Sync>| Refusal::Other(source);
+    let body = serde_json::to_vec(steps).map_err(|source| other(source.into()))?;
+    let request = axum::http::Request::patch(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name))
+        .header(axum::http::header::CONTENT_TYPE, "application/json-patch+json")
+        .body(body)
+        .map_err(|source| other(source.into()))?;
+    match timeout(PATIENCE, client.request::<PodRecord>(request)).await {
+        Ok(answer) => answer.map_err(Refusal::from),
+        Err(_) => Err(Refusal::Silence),
+    }
+}
+
+/// Shared by the files of this room.
+type Pods = Vec<Arc<PodRecord>>;

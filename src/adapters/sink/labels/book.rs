@@ -1,0 +1,316 @@
+//! The ledger in a resource's status: read from the cache, written by compare-and-swap only.
+//!
+//! `PUT …/status` with a resourceVersion is the only write that the API server guards: a merge patch and
+//! an apply on a status are not. An answer without the ledger as it was sent comes from an API server
+//! whose definition prunes it: then nothing may be withheld, since nothing is remembered.
+
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::{LabelSettings, errors::Refusal};
+use crate::{
+    adapters::{
+        kubernetes::{cluster::Cluster, objects::ResourceRecord},
+        sink::{Reserved, SinkError},
+    },
+    api::{API_VERSION, KIND},
+    decide::{
+        fleet::Epoch,
+        gate::ledger::{Ledger, LedgerError},
+    },
+};
+
+/// For one request.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// So long after somebody else's write we leave the fleet to them.
+const ASIDE: Duration = Duration::from_secs(3);
+/// Reports that change by themselves: so many at once, and then one each [`REPORT_EVERY`].
+const BURST: u32 = 5;
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// One resource's ledger and report.
+pub(super) struct Book {
+    client: Client,
+    cluster: Cluster,
+    settings: LabelSettings,
+    /// The resource as it was read or written last.
+    record: Option<std::sync::Arc<ResourceRecord>>,
+    ledger: Option<Ledger>,
+    /// A new one that is not stored yet.
+    begun: Option<Ledger>,
+    /// It is not known what is stored.
+    unsure: bool,
+    /// What came back from a write was not what was sent.
+    pub(super) pruned: bool,
+    rewinds: u64,
+    /// The last ledger that we saw or wrote.
+    seen: Option<(Epoch, u64)>,
+    aside: Option<Instant>,
+    allowance: Allowance,
+}
+
+impl Book {
+    pub(super) fn new(client: Client, cluster: Cluster, settings: LabelSettings) -> Self {
+        Self {
+            rewinds: cluster.rewinds(),
+            client,
+            cluster,
+            settings,
+            record: None,
+            ledger: None,
+            begun: None,
+            unsure: false,
+            pruned: false,
+            seen: None,
+            aside: None,
+            allowance: Allowance { left: BURST, since: Instant::now() },
+        }
+    }
+
+    /// The ledger to plan on, as the cache or a fresh read has it.
+    pub(super) async fn read(&mut self) -> Result<Ledger, SinkError> {
+        if self.unsure {
+            self.fetch().await?;
+        }
+        let cached = self.cluster.resource(&self.settings.namespace, &self.settings.name);
+        let cached = cached.filter(|record| record.uid == self.settings.uid);
+        let newest = match (cached, self.record.take()) {
+            (Some(cached), Some(ours)) if ours.version > cached.version => Some(ours),
+            (Some(cached), _) => Some(cached),
+            // The cache may lag behind a read of ours.
+            (None, ours) => ours.filter(|_| self.unsure),
+        };
+        let record = newest.ok_or(SinkError::NotReady { reason: "the resource is not there" })?;
+        self.record = Some(record);
+        if self.cluster.rewinds() != self.rewinds {
+            self.rewinds = self.cluster.rewinds();
+            tracing::warn!(
+                service = self.settings.name,
+                "time ran backwards in the API server: a new ledger begins"
+            );
+            self.begun = Some(self.begin()?);
+        }
+        let ledger = match self.begun.clone() {
+            Some(begun) => begun,
+            None => self.stored().await?,
+        };
+        self.notice(&ledger);
+        self.ledger = Some(ledger.clone());
+        Ok(ledger)
+    }
+
+    /// Until when somebody else is at work.
+    pub(super) fn aside(&self) -> Option<Duration> {
+        let left = self.aside?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The ledger as it was read or written last.
+    pub(super) fn current(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// The status as it was read.
+    pub(super) fn status(&self) -> Option<&Value> {
+        self.record.as_ref()?.object.get("status")
+    }
+
+    /// Stores `next`, if there is one, and the report with it; or the report alone, at its own pace.
+    pub(super) async fn write(
+        &mut self,
+        next: Option<&Ledger>,
+        settles_only: bool,
+        report: &Value,
+    ) -> Result<Reserved, SinkError> {
+        let news = !report.is_null() && self.status().is_none_or(|old| differs(old, report));
+        let begun = self.begun.is_some();
+        let must = (next.is_some() && !settles_only) || begun;
+        if !must && !((news || next.is_some()) && self.allowance.take()) {
+            return Ok(Reserved::Stored);
+        }
+        let Some(ledger) = next.or(self.ledger.as_ref()).cloned() else { return Ok(Reserved::Stored) };
+        let Some(record) = self.record.clone() else { return Ok(Reserved::Conflict) };
+        let mut status = if report.is_null() {
+            self.status().cloned().unwrap_or_else(|| json!({}))
+        } else {
+            report.clone()
+        };
+        let unusable = |source| SinkError::UseLedger { source };
+        let value = serde_json::to_value(&ledger)
+            .map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
+        status["ledger"] = value;
+        let body = json!({
+            "apiVersion": API_VERSION, "kind": KIND, "status": status,
+            "metadata": {
+                "namespace": record.namespace, "name": record.name, "uid": record.uid,
+                "resourceVersion": record.version.to_string(),
+            },
+        });
+        match self.put(&body).await {
+            Ok(stored) => Ok(self.stored_as(stored, ledger)),
+            Err(Refusal::Conflict) => {
+                self.unsure = true;
+                Ok(Reserved::Conflict)
+            }
+            Err(refusal) => {
+                self.unsure = true;
+                Err(refusal.into_error("store the ledger in the resource's status"))
+            }
+        }
+    }
+
+    fn stored_as(&mut self, stored: ResourceRecord, ledger: Ledger) -> Reserved {
+        let back = stored.object.pointer("/status/ledger").map(|value| decode(value, &self.settings.uid));
+        self.pruned = !matches!(&back, Some(Ok(back)) if *back == ledger);
+        self.seen = Some((ledger.epoch, ledger.serial));
+        self.ledger = Some(ledger);
+        self.cluster.merge_resource(stored.clone());
+        self.record = Some(std::sync::Arc::new(stored));
+        if self.pruned {
+            tracing::error!("the API server does not store the ledger: apply the current CustomResourceDefinition");
+            return Reserved::Conflict;
+        }
+        self.begun = None;
+        Reserved::Stored
+    }
+
+    /// The stored ledger; a new one where there is none, after a look past the cache.
+    async fn stored(&mut self) -> Result<Ledger, SinkError> {
+        if let Some(ledger) = self.decoded()? {
+            return Ok(ledger);
+        }
+        self.fetch().await?;
+        if let Some(ledger) = self.decoded()? {
+            return Ok(ledger);
+        }
+        let begun = self.begin()?;
+        self.begun = Some(begun.clone());
+        Ok(begun)
+    }
+
+    /// `None`: there is none that could be ours.
+    fn decoded(&self) -> Result<Option<Ledger>, SinkError> {
+        if let (Some(ledger), Some(record)) = (&self.ledger, &self.record)
+            && record.object.pointer("/status/ledger/serial").and_then(Value::as_u64) == Some(ledger.serial)
+            && record.object.pointer("/status/ledger/epoch").and_then(Value::as_str)
+                == Some(ledger.epoch.to_string().as_str())
+            && !self.unsure
+        {
+            return Ok(Some(ledger.clone()));
+        }
+        let Some(value) = self.status().and_then(|status| status.get("ledger")) else { return Ok(None) };
+        match decode(value, &self.settings.uid) {
+            Ok(ledger) => Ok(Some(ledger)),
+            Err(source @ LedgerError::UnknownSchema { .. }) => Err(SinkError::UseLedger { source }),
+            Err(error) => {
+                tracing::warn!(service = self.settings.name, %error, "a new ledger begins");
+                Ok(None)
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<Ledger, SinkError> {
+        let drawn = getrandom::u64().map_err(|_| SinkError::NotReady { reason: "no random numbers" })?;
+        Ok(Ledger::begin(self.settings.uid.clone(), Epoch(drawn)))
+    }
+
+    /// Somebody else's write, or work that somebody may still be at: leave it to them for a while.
+    fn notice(&mut self, ledger: &Ledger) {
+        use crate::decide::gate::ledger::State::Reserved;
+        let now = (ledger.epoch, ledger.serial);
+        let strange = match self.seen {
+            Some(seen) => seen != now && self.begun.is_none(),
+            None => ledger.entries.values().any(|entry| entry.state == Reserved),
+        };
+        if strange {
+            self.aside = Some(Instant::now() + ASIDE);
+        }
+        self.seen = Some(now);
+    }
+
+    async fn fetch(&mut self) -> Result<(), SinkError> {
+        let request = axum::http::Request::get(self.path("")).body(Vec::new());
+        let record = self.ask(request).await.map_err(|refusal| refusal.into_error("read the resource"))?;
+        if record.uid != self.settings.uid {
+            return Err(SinkError::NotReady { reason: "the resource was made anew" });
+        }
+        self.cluster.merge_resource(record.clone());
+        self.record = Some(std::sync::Arc::new(record));
+        self.unsure = false;
+        Ok(())
+    }
+
+    async fn put(&self, body: &Value) -> Result<ResourceRecord, Refusal> {
+        let bytes = serde_json::to_vec(body).map_err(|source| Refusal::Other(source.into()))?;
+        let request = axum::http::Request::put(self.path("/status"))
+            .header(axum::http::header::CONTENT_TYPE, "application/json");
+        self.ask(request.body(bytes)).await
+    }
+
+    async fn ask(
+        &self,
+        request: Result<axum::http::Request<Vec<u8>>, axum::http::Error>,
+    ) -> Result<ResourceRecord, Refusal> {
+        let request = request.map_err(|source| Refusal::Other(source.into()))?;
+        match timeout(PATIENCE, self.client.request::<ResourceRecord>(request)).await {
+            Ok(answer) => answer.map_err(Refusal::from),
+            Err(_) => Err(Refusal::Silence),
+        }
+    }
+
+    fn path(&self, sub: &str) -> String {
+        let LabelSettings { namespace, name, .. } = &self.settings;
+        format!("/apis/{API_VERSION}/namespaces/{namespace}/kubervisorservices/{name}{sub}")
+    }
+}
+
+fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
+    let bytes = serde_json::to_vec(value).map_err(|source| LedgerError::DecodeLedger { source })?;
+    Ledger::decode(&bytes, uid)
+}
+
+/// A report says something new, apart from when it was last looked.
+fn differs(old: &Value, report: &Value) -> bool {
+    let bare = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(map) = value.as_object_mut() {
+            map.remove("ledger");
+        }
+        forget_probes(&mut value);
+        value
+    };
+    bare(old) != bare(report)
+}
+
+fn forget_probes(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("lastProbeTime");
+            map.values_mut().for_each(forget_probes);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_probes),
+        _ => {}
+    }
+}
+
+/// How many reports may still be written by themselves.
+struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self) -> bool {
+        let grown = self.since.elapsed().as_secs() / REPORT_EVERY.as_secs();
+        if grown > 0 {
+            self.left = self.left.saturating_add(u32::try_from(grown).unwrap_or(BURST)).min(BURST);
+            self.since = Instant::now();
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}

@@ -1,0 +1,51 @@
+//! The end of a pod's life: through the eviction API, so that its PodDisruptionBudget has a word.
+//!
+//! The pod is looked at first. An eviction whose precondition fails uses up the budget's allowance all the
+//! same, for up to two minutes; the preconditions are the last guard, not the check.
+
+use axum::http::{Request, header::CONTENT_TYPE};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{book::PATIENCE, errors::Refusal};
+use crate::{
+    adapters::kubernetes::objects::PodRecord,
+    decide::{fleet::Traffic, gate::action::Action},
+};
+
+pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> Result<(), Refusal> {
+    let other = |source: axum::http::Error| Refusal::Other(source.into());
+    let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
+    let get = Request::get(&path).body(Vec::new()).map_err(other)?;
+    let now = ask::<PodRecord>(client, get).await?;
+    let fence = action.guard.fence.map(|fence| fence.to_string());
+    let same = now.uid == action.uid
+        && now.traffic() == Traffic::No
+        && now.fence_text().map(str::to_owned) == fence
+        && now.controller.is_some()
+        && !now.terminating;
+    if !same {
+        return Err(Refusal::Conflict);
+    }
+    let body = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"namespace": pod.namespace, "name": pod.name},
+        "deleteOptions": {
+            "preconditions": {"uid": now.uid, "resourceVersion": now.version.to_string()},
+        },
+    });
+    let body = serde_json::to_vec(&body).map_err(|source| Refusal::Other(source.into()))?;
+    let post = Request::post(format!("{path}/eviction")).header(CONTENT_TYPE, "application/json");
+    ask::<Value>(client, post.body(body).map_err(other)?).await.map(|_| ())
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    request: Request<Vec<u8>>,
+) -> Result<T, Refusal> {
+    match timeout(PATIENCE, client.request::<T>(request)).await {
+        Ok(answer) => answer.map_err(Refusal::from),
+        Err(_) => Err(Refusal::Silence),
+    }
+}

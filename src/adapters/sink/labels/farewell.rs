@@ -1,0 +1,113 @@
+//! What comes before the first claim and after the last: the finalizer, and our marks off the pods.
+
+use std::sync::Arc;
+
+use axum::http::{Request, header::CONTENT_TYPE};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{AT_ONCE, book::PATIENCE, errors::Refusal, patch, patch::Target, send_patch};
+use crate::{
+    adapters::{
+        kubernetes::{
+            cluster::Cluster,
+            objects::{PodRecord, ResourceRecord},
+        },
+        sink::SinkError,
+    },
+    api::{API_VERSION, keys},
+};
+
+/// Puts our finalizer on the resource, or takes it off; nothing is written when it is so already.
+///
+/// # Errors
+/// When the API server did not do it; somebody else's write meanwhile is one, too: look again.
+pub async fn set_finalizer(
+    client: &Client,
+    cluster: &Cluster,
+    resource: &ResourceRecord,
+    wanted: bool,
+) -> Result<(), SinkError> {
+    let ours = |name: &String| name == keys::FINALIZER;
+    if resource.finalizers.iter().any(ours) == wanted {
+        return Ok(());
+    }
+    let mut finalizers: Vec<String> = resource.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
+    if wanted {
+        finalizers.push(keys::FINALIZER.to_owned());
+    }
+    let body = json!({"metadata": {
+        "uid": resource.uid, "resourceVersion": resource.version.to_string(), "finalizers": finalizers,
+    }});
+    let path = format!(
+        "/apis/{API_VERSION}/namespaces/{}/kubervisorservices/{}",
+        resource.namespace, resource.name
+    );
+    let what = "write the resource's finalizer";
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| SinkError::Ask { what, source };
+    let request = Request::patch(path)
+        .header(CONTENT_TYPE, "application/merge-patch+json")
+        .body(serde_json::to_vec(&body).map_err(|source| failed(source.into()))?)
+        .map_err(|source| failed(source.into()))?;
+    match timeout(PATIENCE, client.request::<ResourceRecord>(request)).await {
+        Ok(Ok(stored)) => {
+            cluster.merge_resource(stored);
+            Ok(())
+        }
+        Ok(Err(error)) => match Refusal::from(error) {
+            // It went with its last finalizer.
+            Refusal::Gone if !wanted => Ok(()),
+            refusal => Err(refusal.into_error(what)),
+        },
+        Err(_) => Err(Refusal::Silence.into_error(what)),
+    }
+}
+
+/// Takes our marks off these pods of the resource.
+///
+/// # Errors
+/// When the API server did not do it for one of them.
+pub async fn take_marks_off(
+    client: &Client,
+    cluster: &Cluster,
+    resource: &str,
+    pods: Vec<Arc<PodRecord>>,
+) -> Result<(), SinkError> {
+    let one = |pod: Arc<PodRecord>| async move {
+        let steps = patch::farewell(&Target { pod: &pod, resource });
+        clean(client, cluster, &pod, &steps).await
+    };
+    stream::iter(pods).map(one).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Gives back the traffic of a pod whose resource is not there any more, and takes our marks off.
+///
+/// # Errors
+/// As [`take_marks_off`].
+pub async fn free(client: &Client, cluster: &Cluster, pod: &PodRecord) -> Result<(), SinkError> {
+    let Some(resource) = pod.label(keys::NAME) else { return Ok(()) };
+    let mut steps = patch::farewell(&Target { pod, resource });
+    // `no` without our breakAt is somebody else's.
+    if pod.break_at().is_some() && pod.label(keys::TRAFFIC) == Some("no") {
+        let path = "/metadata/labels/kubervisor~1traffic";
+        steps.insert(2, json!({"op": "test", "path": path, "value": "no"}));
+        steps.push(json!({"op": "add", "path": path, "value": "yes"}));
+    }
+    clean(client, cluster, pod, &steps).await
+}
+
+async fn clean(
+    client: &Client,
+    cluster: &Cluster,
+    pod: &PodRecord,
+    steps: &[Value],
+) -> Result<(), SinkError> {
+    match send_patch(client, pod, steps).await {
+        Ok(changed) => cluster.merge_pod(changed),
+        Err(Refusal::Gone) => {}
+        Err(refusal) => return Err(refusal.into_error("take our marks off a pod")),
+    }
+    Ok(())
+}

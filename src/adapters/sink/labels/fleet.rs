@@ -1,0 +1,183 @@
+//! Records of the cache as the gate sees them: who belongs to the fleet, how many there should be, and what
+//! stands in the way.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{LabelSettings, Pods};
+use crate::{
+    adapters::{
+        kubernetes::{
+            cluster::Cluster,
+            objects::{PodRecord, Selector},
+        },
+        sink::Detail,
+    },
+    api::keys,
+    decide::{
+        fleet::{Fleet, PodView, Presence, Traffic, Uid},
+        gate::ledger::{Ledger, State},
+        policy::Policy,
+        time::Timestamp,
+    },
+};
+
+/// A withheld pod that is still in ready endpoints after this is spoken of.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
+
+const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
+                       may lack the key kubervisor/traffic in its selector";
+const NAMED_TRUE: &str = "its label kubervisor/traffic says true: write \"yes\" in quotes";
+
+/// What a look rests on.
+pub(super) struct Scene<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) settings: &'a LabelSettings,
+    pub(super) policy: &'a Policy,
+    pub(super) leaving: bool,
+    pub(super) hold: Option<String>,
+    pub(super) status: Option<&'a Value>,
+}
+
+/// What was seen.
+pub(super) struct Look {
+    pub(super) fleet: Fleet,
+    pub(super) details: BTreeMap<Uid, Detail>,
+    pub(super) look_again: Option<Timestamp>,
+}
+
+/// The pods that carry our name.
+pub(super) fn named(resource: &str) -> Selector {
+    Selector::from_iter([(keys::NAME.to_owned(), resource.to_owned())])
+}
+
+/// Whom the Service selects without the traffic key; while it is away, whom it selected last.
+pub(super) fn selector(
+    cluster: &Cluster,
+    settings: &LabelSettings,
+    policy: &Policy,
+    status: Option<&Value>,
+) -> Option<Selector> {
+    match cluster.service(&settings.namespace, &policy.service) {
+        Some(service) if service.external_name => None,
+        Some(service) => {
+            service.selector.as_ref().map(Selector::without_traffic_key).filter(|left| !left.is_empty())
+        }
+        None => {
+            let last = status?.get("selector")?.as_object()?;
+            let pairs = last.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+            Some(Selector::from_iter(pairs)).filter(|selector| !selector.is_empty())
+        }
+    }
+}
+
+/// Looks at everything.
+pub(super) fn look(
+    scene: &Scene<'_>,
+    now: Timestamp,
+    ledger: &Ledger,
+    proven: bool,
+    lingering: &mut BTreeMap<Uid, Timestamp>,
+) -> Look {
+    let Scene { cluster, settings, policy, .. } = scene;
+    let namespace = settings.namespace.as_str();
+    let service = cluster.service(namespace, &policy.service);
+    let selector = selector(cluster, settings, policy, scene.status);
+    let members = selector.as_ref().map(|selector| cluster.pods(namespace, selector)).unwrap_or_default();
+    let members: Pods = members.into_iter().filter(|pod| !pod.finished()).collect();
+    let living: Pods = members.iter().filter(|pod| !pod.terminating).cloned().collect();
+    let desired = cluster.desired(namespace, &living);
+    let endpoints = cluster.ready_endpoints(namespace, &policy.service);
+    let view = |pod: &PodRecord| view(pod, &settings.name, endpoints.contains(&pod.uid));
+    let mut pods: Vec<PodView> = if scene.leaving {
+        let named = cluster.pods_named(namespace, &settings.name);
+        named.iter().filter(|pod| !pod.finished()).map(|pod| view(pod)).collect()
+    } else {
+        members.iter().map(|pod| view(pod)).collect()
+    };
+    pods.extend(strays(cluster, ledger, &pods, view));
+    let mut fleet = Fleet::new(desired.count, pods);
+    let missing = service.is_none();
+    let key = service.as_ref().and_then(|service| service.selector.as_ref());
+    let gated = key.is_some_and(|selector| selector.traffic_key() == Some("yes"));
+    // A Service that is away for a while is no reason to let the bad ones in.
+    fleet.gated = (gated && selector.is_some()) || missing;
+    fleet.leaving = scene.leaving;
+    fleet.can_kill = true;
+    fleet.absence_proven = proven;
+    let why_missing = || format!("the Service {} is not there", policy.service);
+    fleet.hold = scene.hold.clone().or_else(|| missing.then(why_missing)).or(desired.unknown);
+    let linger = lingers(cluster, namespace, now, ledger, lingering);
+    let look_again = lingering.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
+    let note = |pod: &PodView| {
+        let true_word = cluster.pod(&pod.uid).is_some_and(|pod| pod.label(keys::TRAFFIC) == Some("true"));
+        match () {
+            () if linger.contains(&pod.uid) => Some(LINGERS),
+            () if pod.traffic == Traffic::Other && true_word => Some(NAMED_TRUE),
+            () => None,
+        }
+    };
+    let detail = |pod: &PodView| {
+        let note = note(pod)?;
+        let since = pod.break_at.unwrap_or(now);
+        let detail = Detail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
+        Some((pod.uid.clone(), detail))
+    };
+    let details = fleet.pods().iter().filter_map(detail).collect();
+    Look { fleet, details, look_again }
+}
+
+/// Pods of the ledger that the Service does not select (any more): they do not serve, but they are owed their traffic.
+fn strays<'a>(
+    cluster: &'a Cluster,
+    ledger: &'a Ledger,
+    members: &[PodView],
+    view: impl Fn(&PodRecord) -> PodView + 'a,
+) -> Vec<PodView> {
+    let known: std::collections::BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
+    let missing = ledger.entries.keys().filter(|uid| !known.contains(uid));
+    let found = missing.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
+    found.map(|pod| PodView { ready: false, ..view(&pod) }).collect()
+}
+
+/// Withheld pods that some Service still shows as ready, for longer than it takes to follow a label.
+fn lingers(
+    cluster: &Cluster,
+    namespace: &str,
+    now: Timestamp,
+    ledger: &Ledger,
+    since: &mut BTreeMap<Uid, Timestamp>,
+) -> Vec<Uid> {
+    let out = ledger.entries.values().filter(|entry| {
+        matches!(entry.state, State::Reserved | State::Withheld | State::Pausing | State::Paused)
+            && cluster.pod(&entry.uid).is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
+            && cluster.in_any_endpoints(namespace, &entry.uid)
+    });
+    let still: Vec<Uid> = out.map(|entry| entry.uid.clone()).collect();
+    since.retain(|uid, _| still.contains(uid));
+    for uid in &still {
+        since.entry(uid.clone()).or_insert(now);
+    }
+    still.into_iter().filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= LINGER)).collect()
+}
+
+/// One pod as the gate sees it.
+pub(super) fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
+    PodView {
+        uid: pod.uid.clone(),
+        name: pod.name.to_string(),
+        ready: pod.ready && pod.running(),
+        terminating: pod.terminating,
+        presence: Presence::Present,
+        traffic: pod.traffic(),
+        fence: pod.fence_text().and_then(|text| text.parse().ok()),
+        claimed: pod.label(keys::NAME) == Some(resource),
+        has_controller: pod.controller.is_some(),
+        strategy: pod.label(keys::STRATEGY).map(str::to_owned),
+        break_at: pod.break_at(),
+        retry_count: pod.retry_count(),
+        admitted_at: pod.admitted_at(),
+        in_endpoints,
+    }
+}

@@ -1,0 +1,168 @@
+//! One action as the JSON Patch that carries it out, or does not: everything that the decision rests on is
+//! tested by the API server in the same step.
+//!
+//! A pod without annotations has no map to add one to: then the whole map is tested and added. That `test`
+//! with `null` passes on what is absent, and that `remove` of what is absent is no error, is how the API
+//! server has it (and is tested on a real one).
+
+use serde_json::{Value, json};
+
+use crate::{
+    adapters::kubernetes::objects::PodRecord,
+    api::keys,
+    decide::gate::action::{Action, Verb},
+};
+
+/// What a patch is made for.
+pub(super) struct Target<'a> {
+    /// The pod as it was seen last: whether it has annotations, and which of its texts are to be tested.
+    pub(super) pod: &'a PodRecord,
+    /// The KubervisorService's name.
+    pub(super) resource: &'a str,
+}
+
+/// The patch; `None` for actions that are none.
+pub(super) fn patch(action: &Action, target: &Target<'_>) -> Option<Vec<Value>> {
+    if matches!(action.verb, Verb::Kill | Verb::Release | Verb::Forget) {
+        return None;
+    }
+    let mut steps = vec![test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str()))];
+    guard(action, target, &mut steps);
+    match action.verb {
+        Verb::Claim => claim(action, target, &mut steps),
+        _ => write(action, target, &mut steps),
+    }
+    Some(steps)
+}
+
+/// Takes our marks off a pod that is not ours any more; its traffic switch stays as it is.
+pub(super) fn farewell(target: &Target<'_>) -> Vec<Value> {
+    let mut steps = vec![
+        test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
+        test(label(keys::NAME), json!(target.resource)),
+        remove(label(keys::NAME)),
+        remove(label(keys::STRATEGY)),
+    ];
+    if target.pod.has_annotations {
+        let ours = [keys::BREAK_AT, keys::RETRY_COUNT, keys::ADMITTED_AT, keys::FENCE];
+        forget_cost(target, &mut steps);
+        steps.extend(ours.map(|key| remove(annotation(key))));
+    }
+    steps
+}
+
+/// What must be true.
+fn guard(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+    let guard = &action.guard;
+    if guard.ours {
+        steps.push(test(label(keys::NAME), json!(target.resource)));
+    }
+    // A claim tests its switch and its fence where it writes them.
+    if action.verb == Verb::Claim {
+        return;
+    }
+    if let Some(traffic) = guard.traffic.and_then(word) {
+        steps.push(test(label(keys::TRAFFIC), json!(traffic)));
+    }
+    if let Some(fence) = guard.fence {
+        steps.push(test(annotation(keys::FENCE), json!(fence.to_string())));
+    }
+}
+
+fn claim(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+    let pod = target.pod;
+    let fence = action.write.fence.map(|fence| fence.to_string());
+    if pod.has_annotations {
+        // What stands there now, even where it is no fence at all.
+        steps.push(test(annotation(keys::FENCE), json!(pod.fence_text())));
+        steps.push(add(annotation(keys::FENCE), json!(fence)));
+    } else {
+        steps.push(test("/metadata/annotations".to_owned(), Value::Null));
+        steps.push(add("/metadata/annotations".to_owned(), json!({keys::FENCE: fence})));
+    }
+    steps.push(test(label(keys::NAME), json!(pod.label(keys::NAME))));
+    steps.push(add(label(keys::NAME), json!(target.resource)));
+    if let Some(traffic) = action.write.traffic.and_then(word) {
+        steps.push(test(label(keys::TRAFFIC), Value::Null));
+        steps.push(add(label(keys::TRAFFIC), json!(traffic)));
+    }
+}
+
+fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+    let write = &action.write;
+    if let Some(traffic) = write.traffic.and_then(word) {
+        steps.push(add(label(keys::TRAFFIC), json!(traffic)));
+    }
+    if let Some(strategy) = write.strategy.as_deref().filter(|strategy| is_label_value(strategy)) {
+        steps.push(add(label(keys::STRATEGY), json!(strategy)));
+    }
+    let annotations = [
+        (keys::FENCE, write.fence.map(|fence| fence.to_string())),
+        (keys::BREAK_AT, write.break_at.map(|at| at.to_string())),
+        (keys::RETRY_COUNT, write.retry_count.map(|count| count.to_string())),
+        (keys::ADMITTED_AT, write.admitted_at.map(|at| at.to_string())),
+    ];
+    steps.extend(annotations.into_iter().filter_map(|(key, text)| Some(add(annotation(key), json!(text?)))));
+    match action.verb {
+        Verb::Withhold if target.pod.deletion_cost().is_none() => {
+            steps.push(test(annotation(keys::DELETION_COST), Value::Null));
+            steps.push(add(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
+        }
+        Verb::Admit => {
+            steps.push(remove(label(keys::STRATEGY)));
+            steps.push(remove(annotation(keys::BREAK_AT)));
+            forget_cost(target, steps);
+        }
+        _ => {}
+    }
+}
+
+/// Only our own number is taken back: what a user wrote stays.
+fn forget_cost(target: &Target<'_>, steps: &mut Vec<Value>) {
+    if target.pod.deletion_cost() == Some(keys::OUR_DELETION_COST) {
+        steps.push(test(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
+        steps.push(remove(annotation(keys::DELETION_COST)));
+    }
+}
+
+/// The switch's text, for those that have one.
+fn word(traffic: crate::decide::fleet::Traffic) -> Option<&'static str> {
+    use crate::decide::fleet::Traffic;
+    match traffic {
+        Traffic::Yes => Some("yes"),
+        Traffic::No => Some("no"),
+        Traffic::Pause => Some("pause"),
+        Traffic::Unlabelled | Traffic::Other => None,
+    }
+}
+
+/// What the API server takes as a label's value; a callback may name its breaker as it likes.
+fn is_label_value(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
+}
+
+fn label(key: &str) -> String {
+    format!("/metadata/labels/{}", escaped(key))
+}
+
+fn annotation(key: &str) -> String {
+    format!("/metadata/annotations/{}", escaped(key))
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn test(path: String, value: Value) -> Value {
+    json!({"op": "test", "path": path, "value": value})
+}
+
+fn add(path: String, value: Value) -> Value {
+    json!({"op": "add", "path": path, "value": value})
+}
+
+fn remove(path: String) -> Value {
+    json!({"op": "remove", "path": path})
+}
