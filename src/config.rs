@@ -21,6 +21,7 @@ pub mod address;
 mod endpoints;
 pub mod environment;
 pub mod flags;
+pub mod hosted;
 mod identity;
 mod mode;
 pub mod reading;
@@ -41,9 +42,13 @@ pub async fn load(flags: &flags::Flags) -> Result<Config, Exit> {
     for name in variables::unknown(env.names()) {
         tracing::warn!("{name} is set, but there is no such setting; see docs/configuration.md");
     }
-    let in_pod = pod_metadata::in_pod(env.get("KUBERNETES_SERVICE_HOST"));
+    let in_pod = in_pod(&env);
     let pod = if in_pod && reading::needs_pod(&env) { Some(ask_for_pod(&env).await?) } else { None };
     reading::read(&env, in_pod, pod.as_ref())
+}
+
+fn in_pod(env: &Environment) -> bool {
+    pod_metadata::in_pod(env.get("KUBERNETES_SERVICE_HOST"))
 }
 
 async fn ask_for_pod(env: &Environment) -> Result<PodFacts, Exit> {
@@ -191,6 +196,8 @@ pub struct MasterConfig {
     pub policy: Option<PathBuf>,
     /// `KUBERVISOR_ENDPOINTS`.
     pub endpoints: Option<EndpointsConfig>,
+    /// A keepalive must come from the address that it names, or from a trusted network: traffic follows from it.
+    pub own_address_only: bool,
     /// `--dry-run`: decide and report, write no endpoints.
     pub dry_run: bool,
     /// `--addr`: `/metrics /live /ready`; `None` is off.

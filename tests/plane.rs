@@ -10,5 +10,7 @@ mod ends;
 mod faults;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plane/secrets.rs"]
+mod secrets;
 #[path = "plane/workloads.rs"]
 mod workloads;

@@ -26,6 +26,22 @@ pub enum SecretError {
         /// The key.
         key: String,
     },
+    /// A key that holds something else than UTF-8.
+    #[error("the key {key} of Secret {name} is no text")]
+    NotText {
+        /// The Secret.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// Kubernetes says no.
+    #[error("may not get Secret {name}: allow this service account the verb get on secrets there")]
+    Forbidden {
+        /// The Secret.
+        name: String,
+        /// In its own words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The place cannot be asked.
     #[error("cannot read Secret {name}")]
     Read {

@@ -212,6 +212,7 @@ fn master(
         callback,
         store: store?,
         policy,
+        own_address_only: endpoints.is_some(),
         endpoints,
         dry_run,
         addr,

@@ -21,6 +21,7 @@ pub mod asked;
 pub mod deviation;
 pub mod discrete;
 pub mod listed;
+pub mod members;
 pub mod outlier;
 pub mod payload;
 pub mod series;
@@ -251,6 +252,8 @@ pub struct Observation {
     pub age: Duration,
     /// Whether it is there.
     pub status: Status,
+    /// It sends keepalives, or has: otherwise age and payload tell nothing, and nobody judges it by them.
+    pub heard: bool,
     /// It gets no traffic at the moment: what it reports says little about those that do.
     pub withheld: bool,
     /// What it reported last.

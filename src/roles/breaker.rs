@@ -7,12 +7,14 @@
 //! | `briefing` | what the master said: pods, fleet, the last run's output |
 //! | `answer` | judgements → verdicts, under coverage and panic threshold |
 //! | `asker` | questions to Prometheus and custom services |
-//! | `in_process` | the same breakers inside a master |
+//! | `in_process` | the same breakers inside a master or a controller |
+//! | `round` | the loop that runs those |
 
 mod answer;
 pub mod asker;
 mod briefing;
 pub mod in_process;
+pub mod round;
 
 use std::path::PathBuf;
 
@@ -20,6 +22,7 @@ use anyhow::Context as _;
 
 pub use self::asker::{AskError, Asker, AskerMetrics};
 pub use self::in_process::InProcessBreakers;
+pub use self::round::{BreakerHost, Succeeded, run_breakers};
 use self::{answer::Answer, briefing::Briefing};
 use crate::{
     api::{self, Context, Detectors, Timing},

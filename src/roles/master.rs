@@ -13,6 +13,9 @@
 //! | `bookkeeper` | persists changes, expires the silent |
 //! | `callbacks` | digest, damper, callback, state |
 //! | `breakers` | the policy's own detectors |
+//! | `records` | a copy of the ensemble, for those who read it at leisure |
+//! | `live` | the ensemble for others in this process |
+//! | `hosted` | a master inside another role |
 //! | `gate` | verdicts and ensemble → gatekeeper |
 //! | `views` | what people may see |
 
@@ -24,9 +27,14 @@ mod election;
 mod forward;
 mod gate;
 mod handler;
+mod hosted;
+mod live;
 mod metrics;
+mod records;
 mod reign;
 mod views;
+
+pub use self::{hosted::HostedMaster, live::LiveEnsemble};
 
 use std::{
     net::Ipv4Addr,
@@ -151,6 +159,12 @@ impl Master {
         Arc::new(views::MasterViews::new(Arc::clone(&self.shared)))
     }
 
+    /// The ensemble, for others in this process.
+    #[must_use]
+    pub fn live(&self) -> LiveEnsemble {
+        LiveEnsemble::new(Arc::clone(&self.shared))
+    }
+
     /// Ends the reign, if this is the leader, and hands the lead over.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -195,9 +209,10 @@ fn address(config: &Config) -> String {
 }
 
 fn desk(config: &Config, master: &MasterConfig, process: &Process) -> Desk {
-    let speakers = match master.endpoints {
-        Some(_) => Speakers::Themselves { trusted: config.listen.trusted.clone() },
-        None => Speakers::Anyone,
+    let speakers = if master.own_address_only {
+        Speakers::Themselves { trusted: config.listen.trusted.clone() }
+    } else {
+        Speakers::Anyone
     };
     let metrics = process.metrics.with_registry(DeskMetrics::register);
     Desk::new(process.clock, process.alarms.clone(), metrics, speakers)

@@ -54,6 +54,7 @@ fn play(payload: impl Fn(usize, usize, &mut Noise) -> Value, seed: u64) -> Vec<B
             id: format!("web-{n}"),
             age: Duration::ZERO,
             status: Status::Live,
+            heard: true,
             withheld: false,
             payload: Arc::new(payload(look, n, &mut noise)),
         };

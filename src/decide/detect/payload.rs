@@ -23,9 +23,13 @@ pub enum Sample {
     NotANumber,
 }
 
-/// Judges by the age of the last keepalive; one that expired is bad whatever its age.
+/// Judges by the age of the last keepalive; one that expired is bad whatever its age, and one that never
+/// sent any is unknown.
 #[must_use]
 pub fn silence(rule: &Silence, pod: &Observation) -> Judgement {
+    if !pod.heard {
+        return Judgement::NoData;
+    }
     if pod.age <= rule.after && pod.status != Status::Expired {
         return Judgement::Good;
     }
@@ -44,6 +48,9 @@ pub fn silence(rule: &Silence, pod: &Observation) -> Judgement {
 /// Judges by the value at the pointer.
 #[must_use]
 pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
+    if !pod.heard {
+        return Judgement::NoData;
+    }
     if pod.status == Status::Expired {
         return Judgement::Stale;
     }
@@ -65,6 +72,7 @@ pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
 #[must_use]
 pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
     let sample = |pod: &&Observation| match pod.payload.pointer(pointer) {
+        _ if !pod.heard => Sample::Missing,
         _ if pod.status == Status::Expired => Sample::Old,
         None | Some(Value::Null) => Sample::Missing,
         Some(Value::String(text)) if text.is_empty() && pointer.is_empty() => Sample::Missing,
@@ -155,6 +163,7 @@ mod tests {
             id: "web-1".into(),
             age: Duration::from_secs(1),
             status: Status::Live,
+            heard: true,
             withheld: false,
             payload: Arc::new(payload),
         }

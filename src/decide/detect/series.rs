@@ -91,6 +91,7 @@ pub(super) mod tests {
             id: id.into(),
             age: Duration::ZERO,
             status: Status::Live,
+            heard: true,
             withheld: false,
             payload: Arc::default(),
         }

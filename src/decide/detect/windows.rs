@@ -138,6 +138,7 @@ mod tests {
             id: uid.into(),
             age: Duration::ZERO,
             status: Status::Live,
+            heard: true,
             withheld: false,
             payload: Arc::default(),
         }

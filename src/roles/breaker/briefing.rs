@@ -110,6 +110,7 @@ impl Pod {
             id: id.to_owned(),
             age: age.unwrap_or_default(),
             status,
+            heard: true,
             withheld: matches!(traffic, Traffic::No | Traffic::Pause),
             payload: Arc::new(payload),
         };

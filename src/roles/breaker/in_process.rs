@@ -1,4 +1,4 @@
-//! The same breakers inside a master that has a policy: no process, no callback needed.
+//! The same breakers inside a process that has a policy: no process of their own, no callback needed.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -36,7 +36,7 @@ const KEPT_LIMIT: usize = 64 << 20;
 /// Who may speak for which address.
 #[derive(Clone, Debug)]
 pub(crate) enum Speakers {
-    /// Anybody for any (there is no endpoints file that an address could get into).
+    /// Anybody for any (no traffic follows from it).
     Anyone,
     /// A pod for itself, and these networks for others.
     Themselves {

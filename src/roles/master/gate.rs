@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Process, Shared, desk::Desk};
+use super::{Process, Shared, desk::Desk, records::Records};
 use crate::{
     adapters::{policy_file::PolicyFile, secrets::NoSecrets, sink::roster::RosterSettings, store::Store},
     alarms::Alarms,
@@ -21,7 +21,7 @@ use crate::{
     config::{Config, MasterConfig, TargetPort},
     decide::{
         detect::Observation,
-        ensemble::{Known, Status, Unread},
+        ensemble::{Known, Status},
         fleet::{Traffic, Uid},
         fleet_report::FleetRow,
         gate::ledger::Ledger,
@@ -51,7 +51,6 @@ pub(crate) struct Plans {
     port: TargetPort,
     namespace: String,
     asker: Option<Arc<Asker>>,
-    metrics: GateMetrics,
 }
 
 /// The gate of one process.
@@ -94,7 +93,6 @@ impl Plans {
             port: master.endpoints.as_ref().map_or(TargetPort::Fixed(0), |endpoints| endpoints.port.clone()),
             namespace: identity.namespace.clone(),
             asker,
-            metrics: process.metrics.with_registry(GateMetrics::register),
         })
     }
 
@@ -128,7 +126,7 @@ impl Plans {
                 namespace: self.namespace.clone(),
                 clock,
                 alarms: process.alarms.clone(),
-                metrics: self.metrics,
+                metrics: process.metrics.with_registry(GateMetrics::register),
             })
         });
         let alarms = process.alarms.clone();
@@ -227,26 +225,16 @@ impl Gatekeeping {
     }
 }
 
-/// `$FLEET_FILE`: a row for every known pod, written row by row from a copy, so that keepalives wait for
-/// nothing but the copying.
+/// `$FLEET_FILE`: a row for every known pod, written row by row.
 pub(super) fn fleet_file(shared: &Shared) -> Vec<u8> {
     let views = shared.gatekeeping.views();
     let stories: BTreeMap<&str, &PodStory> =
         views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
     let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
-    let mut texts = Vec::new();
-    let copied = shared.desk.with_ensemble(|ensemble, now| {
-        let copy = |known: Unread<'_>| {
-            texts.extend_from_slice(known.text);
-            (texts.len(), known.status, known.age)
-        };
-        ensemble.records(now).map(copy).collect::<Vec<_>>()
-    });
-    let (mut file, mut start) = (vec![b'['], 0);
-    for (end, status, age) in copied.unwrap_or_default() {
-        let text = texts.get(start..end).unwrap_or_default();
-        start = end;
-        let Some(known) = (Unread { text, status, age, heard: true }).read() else { continue };
+    let records = Records::copy(&shared.desk);
+    let mut file = vec![b'['];
+    for record in records.iter().flat_map(Records::iter) {
+        let Some(known) = record.read() else { continue };
         if file.len() > 1 {
             file.push(b',');
         }
@@ -304,6 +292,7 @@ pub(super) fn observations(shared: &Shared) -> Vec<Observation> {
         id,
         age,
         status,
+        heard: true,
         payload: Arc::new(serde_json::from_str(&payload).unwrap_or_default()),
     };
     copied.unwrap_or_default().into_iter().map(observe).collect()

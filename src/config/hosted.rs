@@ -1,0 +1,174 @@
+//! The configuration of a master inside the controller: `--keepalives ADDR` and whatever `KONTROL_*` says.
+//!
+//! A person who writes one flag should not have to write six variables, so everything that a master of its
+//! own must be told has a default here. What would make it gate by itself is left out: the controller does.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::{Config, environment::Environment, reading};
+use crate::{adapters::pod_metadata::PodFacts, exit::Exit};
+
+/// Its ensemble's name in the store, and its role there.
+const LABELS: &str = r#"{"app":"kubervisor","role":"master"}"#;
+
+/// What has no meaning here.
+const LEFT_OUT: [&str; 2] = ["KUBERVISOR_POLICY", "KUBERVISOR_ENDPOINTS"];
+
+/// Reads `--keepalives`: `IP:PORT`, or `:PORT` for all addresses.
+///
+/// # Errors
+/// What to write instead.
+pub fn address(text: &str) -> Result<SocketAddrV4, String> {
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let parsed = whole.parse().ok().filter(|address: &SocketAddrV4| address.port() != 0);
+    parsed.ok_or_else(|| {
+        "not an IPv4 address with a port; write IP:PORT or :PORT, for example :8000".to_owned()
+    })
+}
+
+/// The process's own variables with these defaults, and in a pod, where it matters, the pod's address.
+///
+/// # Errors
+/// As [`load`](super::load).
+pub async fn load(address: SocketAddrV4) -> Result<Config, Exit> {
+    let env = Environment::of_process()?;
+    for name in LEFT_OUT.into_iter().filter(|name| env.get(name).is_some()) {
+        tracing::warn!("{name} is set, but the controller follows KubervisorServices only");
+    }
+    let in_pod = super::in_pod(&env);
+    let env = with_defaults(env, address, in_pod);
+    let pod = if in_pod && reading::needs_pod(&env) { Some(super::ask_for_pod(&env).await?) } else { None };
+    read(&env, in_pod, pod.as_ref())
+}
+
+fn read(env: &Environment, in_pod: bool, pod: Option<&PodFacts>) -> Result<Config, Exit> {
+    let mut config = reading::read(env, in_pod, pod)?;
+    if let Some(master) = &mut config.master {
+        master.own_address_only = true;
+    }
+    Ok(config)
+}
+
+fn with_defaults(mut env: Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
+    for name in LEFT_OUT {
+        env.set(name, "");
+    }
+    env.set("KONTROL_MODE", "master");
+    env.set("KONTROL_BIND", &address.ip().to_string());
+    env.set("KONTROL_PORT", &address.port().to_string());
+    let id = env.get("HOSTNAME").unwrap_or("kubervisor").to_owned();
+    set_if_unset(&mut env, "KONTROL_ID", &id);
+    set_if_unset(&mut env, "KONTROL_LABELS", LABELS);
+    let is_etcd =
+        env.get("KUBERVISOR_STORE").map_or(env.get("KONTROL_ETCD").is_some(), |s| s.starts_with("etcd:"));
+    if !address.ip().is_unspecified() {
+        set_if_unset(&mut env, "KONTROL_IP", &address.ip().to_string());
+    } else if !is_etcd {
+        // Only other masters connect to it, and a file has no others.
+        set_if_unset(&mut env, "KONTROL_IP", &Ipv4Addr::LOCALHOST.to_string());
+    }
+    if in_pod && !is_etcd {
+        // Pods report again within one ping, so that nothing is lost with the container.
+        let folder = env.get("TMPDIR").unwrap_or("/tmp").trim_end_matches('/').to_owned();
+        set_if_unset(&mut env, "KUBERVISOR_STORE", &format!("embedded:{folder}/kubervisor/keepalives.redb"));
+    }
+    env
+}
+
+fn set_if_unset(env: &mut Environment, name: &str, value: &str) {
+    if env.get(name).is_none() {
+        env.set(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MasterConfig, StoreConfig};
+
+    fn config(address: &str, in_pod: bool, variables: &[(&str, &str)]) -> Result<Config, Exit> {
+        let env: Environment = variables.iter().copied().collect();
+        let env = with_defaults(env, super::address(address).unwrap(), in_pod);
+        assert!(!reading::needs_pod(&env) || env.get("KONTROL_ETCD").is_some());
+        read(&env, in_pod, None)
+    }
+
+    fn file(master: Option<MasterConfig>) -> String {
+        let Some(StoreConfig::Embedded { path }) = master.map(|master| master.store) else {
+            panic!("a file")
+        };
+        path.display().to_string()
+    }
+
+    #[test]
+    fn one_flag_is_enough_in_a_pod_and_outside() {
+        let in_pod = config(":8000", true, &[("HOSTNAME", "kubervisor-7d9f"), ("NAMESPACE", "ops")]).unwrap();
+        assert_eq!(in_pod.listen.address.to_string(), "0.0.0.0:8000");
+        let identity = &in_pod.identity;
+        assert_eq!(
+            (
+                identity.namespace.as_str(),
+                identity.id.as_str(),
+                identity.app.as_str(),
+                identity.role.as_str()
+            ),
+            ("ops", "kubervisor-7d9f", "kubervisor", "master")
+        );
+        assert_eq!(file(in_pod.master), "/tmp/kubervisor/keepalives.redb");
+        let outside = config("127.0.0.7:9000", false, &[("HOME", "/home/ali")]).unwrap();
+        assert_eq!(
+            (outside.identity.id.as_str(), outside.identity.ip.to_string().as_str()),
+            ("kubervisor", "127.0.0.7")
+        );
+        assert!(outside.agent.is_none());
+        assert_eq!(file(outside.master), "/home/ali/.local/state/kubervisor/default/kubervisor.redb");
+    }
+
+    #[test]
+    fn it_gates_nothing_by_itself_and_takes_a_pods_word_only_for_itself() {
+        let variables = [
+            ("HOME", "/root"),
+            ("KONTROL_MODE", "debug"),
+            ("KUBERVISOR_POLICY", "policy.yaml"),
+            ("KUBERVISOR_ENDPOINTS", "endpoints"),
+        ];
+        let config = config(":8000", false, &variables).unwrap();
+        let master = config.master.unwrap();
+        assert!(master.policy.is_none() && master.endpoints.is_none() && config.agent.is_none());
+        assert!(master.own_address_only);
+    }
+
+    #[test]
+    fn what_is_said_stays_said() {
+        let variables = [
+            ("KONTROL_ID", "me"),
+            ("KONTROL_IP", "10.0.0.9"),
+            ("KONTROL_LABELS", r#"{"app":"shop","role":"ops"}"#),
+            ("KONTROL_TTL", "9"),
+            ("KUBERVISOR_STORE", "embedded:/data/x.redb"),
+        ];
+        let config = config(":8000", true, &variables).unwrap();
+        assert_eq!((config.identity.id.as_str(), config.identity.app.as_str()), ("me", "shop"));
+        assert_eq!(config.identity.ip.to_string(), "10.0.0.9");
+        assert_eq!(config.master.as_ref().map(|master| master.ttl.as_secs()), Some(9));
+        assert_eq!(file(config.master), "/data/x.redb");
+    }
+
+    #[test]
+    fn masters_that_share_an_etcd_must_know_their_own_address() {
+        let Err(Exit::Usage(text)) = config(":8000", false, &[("KONTROL_ETCD", "etcd")]) else {
+            panic!("refused")
+        };
+        assert!(text.contains("KONTROL_IP"), "{text}");
+        let shared = config("10.0.0.9:8000", true, &[("KONTROL_ETCD", "etcd")]).unwrap();
+        assert!(matches!(shared.master.unwrap().store, StoreConfig::Etcd(_)));
+    }
+
+    #[test]
+    fn an_address_is_four_numbers_and_a_port() {
+        assert_eq!(address(":8000").unwrap().to_string(), "0.0.0.0:8000");
+        for wrong in ["8000", "10.0.0.1", "[::1]:8000", ":0", ":99999", "host:8000", ""] {
+            assert!(address(wrong).unwrap_err().contains("IP:PORT"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Whose keepalive is it: the members of an ensemble, joined to the pods that somebody else lists.
+//!
+//! In a fleet on Kubernetes the API server says which pods there are, and keepalives only what they say of
+//! themselves. Joined wrongly, one pod's silence would cut another, so what is not certain is left out:
+//! an address counts unless it may be somebody else's, a name only in a namespace, and what was said before
+//! the pod existed was said by another one (addresses and a `StatefulSet`'s names come again).
+//!
+//! A pod without a member is unknown, not silent: it may have no agent at all. One that was heard and is
+//! forgotten by the ensemble meanwhile *is* silent; the [`Attendance`] remembers that.
+
+use std::{borrow::Cow, collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{Observation, Status};
+use crate::decide::{ensemble::Unread, fleet::Uid, time::Moment};
+
+/// One member of the ensemble.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberRow {
+    /// What it calls itself; by default its pod's name.
+    pub id: String,
+    /// Its pod's namespace, where it says so: our agents do not, other clients may.
+    pub namespace: Option<String>,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Since its last keepalive.
+    pub age: Duration,
+    /// How it is.
+    pub status: Status,
+    /// Its payload, as JSON text: read only when somebody looks.
+    pub payload: Box<str>,
+}
+
+/// What of a keepalive tells whose it is. Members that nobody here defines may be of any type.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    ip: Ipv4Addr,
+    #[serde(default)]
+    namespace: Value,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+impl MemberRow {
+    /// Reads a record of the ensemble.
+    #[must_use]
+    pub fn read(record: &Unread<'_>) -> Option<Self> {
+        let said: Said<'_> = serde_json::from_slice(record.text).ok()?;
+        Some(Self {
+            id: said.id.into_owned(),
+            namespace: said.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            address: said.ip,
+            age: record.age,
+            status: record.status,
+            payload: said.payload.get().into(),
+        })
+    }
+}
+
+/// One pod of the fleet, as whoever keeps the list knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedPod {
+    /// Its identity.
+    pub uid: Uid,
+    /// Its name.
+    pub name: String,
+    /// Its address, once it has one.
+    pub address: Option<Ipv4Addr>,
+    /// The address is its node's (`hostNetwork`): others speak from it too.
+    pub shares_address: bool,
+    /// For how long it has existed.
+    pub age: Duration,
+    /// It gets no traffic at the moment.
+    pub withheld: bool,
+}
+
+/// All members at one moment, found by address and by name. Made once for any number of fleets.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    rows: Vec<MemberRow>,
+    by_address: HashMap<Ipv4Addr, Vec<usize>>,
+    by_name: HashMap<String, Vec<usize>>,
+}
+
+/// A fleet as detectors see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// One for each pod, in their order.
+    pub observations: Vec<Observation>,
+    /// Members that belong to none of the pods.
+    pub strangers: usize,
+}
+
+/// Which pods of one fleet have reported, and when last: silence outlasts the ensemble's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attendance {
+    last: HashMap<Uid, Moment>,
+}
+
+impl Members {
+    /// Sorts them.
+    #[must_use]
+    pub fn new(rows: Vec<MemberRow>) -> Self {
+        let mut members = Self { rows, ..Self::default() };
+        for (place, row) in members.rows.iter().enumerate() {
+            members.by_address.entry(row.address).or_default().push(place);
+            members.by_name.entry(row.id.clone()).or_default().push(place);
+        }
+        members
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The pods of one fleet, all in `namespace`, each with what its member says.
+    #[must_use]
+    pub fn join(
+        &self,
+        namespace: &str,
+        pods: &[ListedPod],
+        now: Moment,
+        attendance: &mut Attendance,
+    ) -> Joined {
+        let mut crowds: HashMap<Ipv4Addr, usize> = HashMap::new();
+        for address in pods.iter().filter_map(|pod| pod.address) {
+            *crowds.entry(address).or_default() += 1;
+        }
+        let (mut last, mut observations) = (HashMap::new(), Vec::with_capacity(pods.len()));
+        let mut found = 0;
+        for pod in pods {
+            let alone = pod.address.is_none_or(|address| crowds.get(&address) == Some(&1));
+            let member = self.of(namespace, pod, alone && !pod.shares_address);
+            found += usize::from(member.is_some());
+            let silence = match member {
+                // Its last word: what comes after it is no silence.
+                Some(member) if member.status == Status::Down => None,
+                Some(member) => Some(member.age),
+                None => attendance.last.get(&pod.uid).map(|last| now.since(*last)),
+            };
+            let member = member.filter(|member| member.status != Status::Down);
+            observations.push(observe(pod, member, silence));
+            let heard = |silence| Moment::after_origin(now.since_origin().saturating_sub(silence));
+            last.extend(silence.map(|silence| (pod.uid.clone(), heard(silence))));
+        }
+        attendance.last = last;
+        Joined { observations, strangers: self.rows.len() - found }
+    }
+
+    /// The member that is the pod: the surest, and of several as sure the one heard last.
+    fn of(&self, namespace: &str, pod: &ListedPod, has_own_address: bool) -> Option<&MemberRow> {
+        let at = pod.address.and_then(|address| self.by_address.get(&address));
+        let named = self.by_name.get(&pod.name);
+        let candidates = at.into_iter().chain(named).flatten().filter_map(|place| self.rows.get(*place));
+        candidates
+            .filter_map(|row| Some((certainty(namespace, pod, has_own_address, row)?, row)))
+            .min_by_key(|(certainty, row)| (*certainty, row.age))
+            .map(|(_, row)| row)
+    }
+}
+
+/// How sure it is that the member is the pod; less is surer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Certainty {
+    AddressAndName,
+    Address,
+    NamespaceAndName,
+}
+
+fn certainty(
+    namespace: &str,
+    pod: &ListedPod,
+    has_own_address: bool,
+    member: &MemberRow,
+) -> Option<Certainty> {
+    let elsewhere = member.namespace.as_deref().is_some_and(|said| said != namespace);
+    if elsewhere || member.age > pod.age {
+        return None;
+    }
+    match (pod.address == Some(member.address), pod.name == member.id) {
+        (true, true) => Some(Certainty::AddressAndName),
+        (true, false) if has_own_address => Some(Certainty::Address),
+        (false, true) if member.namespace.is_some() => Some(Certainty::NamespaceAndName),
+        _ => None,
+    }
+}
+
+fn observe(pod: &ListedPod, member: Option<&MemberRow>, silence: Option<Duration>) -> Observation {
+    let status = match (member, silence) {
+        (Some(member), _) => member.status,
+        // Forgotten by now.
+        (None, Some(_)) => Status::Expired,
+        // The pod is there: others may judge it.
+        (None, None) => Status::Live,
+    };
+    // A number beyond all bounds makes a rule about it end in an error and not in "no data".
+    let read = |member: &MemberRow| {
+        serde_json::from_str(&member.payload).unwrap_or_else(|_| Value::from("unreadable"))
+    };
+    Observation {
+        uid: pod.uid.clone(),
+        id: pod.name.clone(),
+        age: silence.unwrap_or_default(),
+        status,
+        heard: silence.is_some(),
+        withheld: pod.withheld,
+        payload: Arc::new(member.map(read).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decide::detect::{Good, PayloadRule, Silence, payload};
+    use crate::decide::verdict::Judgement;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pod(number: u8) -> ListedPod {
+        ListedPod {
+            uid: format!("uid-{number}").into(),
+            name: format!("web-{number}"),
+            address: Some(Ipv4Addr::new(10, 0, 0, number)),
+            shares_address: false,
+            age: SECOND * 1000,
+            withheld: false,
+        }
+    }
+
+    fn member(number: u8) -> MemberRow {
+        MemberRow {
+            id: format!("web-{number}"),
+            namespace: None,
+            address: Ipv4Addr::new(10, 0, 0, number),
+            age: SECOND * u32::from(number),
+            status: Status::Live,
+            payload: json!({ "number": number }).to_string().into(),
+        }
+    }
+
+    /// What is seen of these pods, by the number in the member's payload, and the strangers.
+    fn numbers(members: Vec<MemberRow>, pods: &[ListedPod]) -> (Vec<Option<u64>>, usize) {
+        let now = Moment::after_origin(SECOND * 5000);
+        let Joined { observations, strangers } =
+            Members::new(members).join("shop", pods, now, &mut Attendance::default());
+        let number = |observation: &Observation| {
+            let number = observation.payload.pointer("/number").and_then(Value::as_u64);
+            assert_eq!(observation.heard, number.is_some());
+            number
+        };
+        (observations.iter().map(number).collect(), strangers)
+    }
+
+    #[test]
+    fn each_pod_gets_its_own_member_whatever_their_order_and_the_rest_is_counted() {
+        let members = vec![member(3), member(1), member(9)];
+        assert_eq!(numbers(members, &[pod(1), pod(2), pod(3)]), (vec![Some(1), None, Some(3)], 1));
+    }
+
+    #[test]
+    fn an_observation_is_the_pod_as_it_is_listed_with_what_its_member_says() {
+        let pods = [ListedPod { withheld: true, ..pod(7) }];
+        let now = Moment::after_origin(SECOND * 5000);
+        let joined = Members::new(vec![member(7)]).join("shop", &pods, now, &mut Attendance::default());
+        let expected = Observation {
+            uid: "uid-7".into(),
+            id: "web-7".into(),
+            age: SECOND * 7,
+            status: Status::Live,
+            heard: true,
+            withheld: true,
+            payload: Arc::new(json!({"number": 7})),
+        };
+        assert_eq!(joined.observations, [expected]);
+    }
+
+    #[test]
+    fn an_address_of_its_own_is_enough_and_one_that_others_share_is_not() {
+        let renamed = MemberRow { id: "billing".into(), ..member(1) };
+        assert_eq!(numbers(vec![renamed.clone()], &[pod(1)]), (vec![Some(1)], 0));
+        let on_its_node = ListedPod { shares_address: true, ..pod(1) };
+        assert_eq!(numbers(vec![renamed.clone()], &[on_its_node.clone()]), (vec![None], 1));
+        let ended = ListedPod { address: pod(1).address, ..pod(2) };
+        assert_eq!(numbers(vec![renamed], &[pod(1), ended]), (vec![None, None], 1));
+        // The name tells them apart.
+        assert_eq!(numbers(vec![member(1)], &[on_its_node.clone(), pod(2)]), (vec![Some(1), None], 0));
+    }
+
+    #[test]
+    fn a_name_counts_only_in_the_namespace_that_the_member_names() {
+        let moved = |namespace: Option<&str>| MemberRow {
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            namespace: namespace.map(str::to_owned),
+            ..member(1)
+        };
+        assert_eq!(numbers(vec![moved(None)], &[pod(1)]), (vec![None], 1), "a namesake of anywhere");
+        assert_eq!(numbers(vec![moved(Some("shop"))], &[pod(1)]), (vec![Some(1)], 0));
+        assert_eq!(numbers(vec![moved(Some("bank"))], &[pod(1)]), (vec![None], 1));
+        let elsewhere = MemberRow { namespace: Some("bank".into()), ..member(1) };
+        assert_eq!(numbers(vec![elsewhere], &[pod(1)]), (vec![None], 1), "even at its address");
+        let without_address = ListedPod { address: None, ..pod(1) };
+        assert_eq!(numbers(vec![moved(Some("shop"))], &[without_address]), (vec![Some(1)], 0));
+    }
+
+    #[test]
+    fn what_was_said_before_the_pod_existed_was_said_by_another() {
+        let reborn = ListedPod { age: SECOND * 6, ..pod(7) };
+        assert_eq!(numbers(vec![member(7)], &[reborn]), (vec![None], 1));
+        assert_eq!(numbers(vec![member(7)], &[ListedPod { age: SECOND * 7, ..pod(7) }]), (vec![Some(7)], 0));
+    }
+
+    #[test]
+    fn of_several_members_the_surest_counts_and_then_the_one_heard_last() {
+        let by_name = MemberRow {
+            id: "web-9".into(),
+            namespace: Some("shop".into()),
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            ..member(1)
+        };
+        assert_eq!(numbers(vec![by_name, member(9)], &[pod(9)]), (vec![Some(9)], 1));
+        let earlier = MemberRow { status: Status::Expired, age: SECOND * 90, ..member(2) };
+        let latest = MemberRow { payload: json!({"number": 22}).to_string().into(), ..member(2) };
+        assert_eq!(numbers(vec![earlier.clone(), latest.clone()], &[pod(2)]), (vec![Some(22)], 1));
+        assert_eq!(numbers(vec![latest, earlier], &[pod(2)]), (vec![Some(22)], 1));
+    }
+
+    /// Silence, and a payload rule that takes nothing for good.
+    fn judgements(observation: &Observation) -> [Judgement; 2] {
+        let rule = PayloadRule { pointer: "/number".into(), good: Good::OneOf(vec![json!(1), json!(null)]) };
+        let silence = Silence { after: SECOND * 10 };
+        [payload::silence(&silence, observation), payload::bounds(&rule, observation)]
+    }
+
+    #[test]
+    fn a_pod_that_never_reported_or_said_goodbye_has_no_data_and_is_there_for_others() {
+        let leaving = MemberRow { status: Status::Down, age: SECOND * 90, ..member(1) };
+        let (now, mut attendance) = (Moment::after_origin(SECOND * 5000), Attendance::default());
+        let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut attendance);
+        for observation in &joined.observations {
+            assert_eq!(judgements(observation), [Judgement::NoData, Judgement::NoData]);
+            assert_eq!(observation.status, Status::Live);
+        }
+        assert_eq!(joined.strangers, 0);
+    }
+
+    #[test]
+    fn silence_outlasts_the_ensembles_memory_until_the_pod_is_gone() {
+        let mut attendance = Attendance::default();
+        let at = |seconds| Moment::after_origin(SECOND * seconds);
+        let mut look = |members: Vec<MemberRow>, pods: &[ListedPod], seconds| {
+            Members::new(members).join("shop", pods, at(seconds), &mut attendance).observations
+        };
+        assert_eq!(judgements(&look(vec![member(1)], &[pod(1)], 100)[0])[0], Judgement::Good);
+        let forgotten = look(vec![], &[pod(1)], 900);
+        assert_eq!((forgotten[0].age, forgotten[0].status), (SECOND * 801, Status::Expired));
+        let [silent, payload] = judgements(&forgotten[0]);
+        assert!(matches!(silent, Judgement::Bad { .. }), "{silent:?}");
+        assert_eq!(payload, Judgement::Stale);
+        let replaced = ListedPod { uid: "another".into(), age: SECOND, ..pod(1) };
+        assert!(!look(vec![], &[replaced], 901)[0].heard);
+        assert!(!look(vec![], &[pod(1)], 902)[0].heard, "nothing is kept of pods that are gone");
+    }
+
+    #[test]
+    fn a_record_is_read_whatever_else_is_in_it() {
+        let read = |namespace: Value| {
+            let text =
+                json!({"app": "a", "id": "web-1", "ip": "10.0.0.1", "key": "blXcB", "namespace": namespace,
+                "payload": {"number": 1}, "role": "r", "seq": 3})
+                .to_string();
+            let record = Unread { text: text.as_bytes(), status: Status::Live, age: SECOND, heard: true };
+            MemberRow::read(&record).unwrap()
+        };
+        assert_eq!(read(json!({"odd": 1})), member(1));
+        assert_eq!(read(json!("shop")).namespace.as_deref(), Some("shop"));
+        let broken = Unread { text: b"{", status: Status::Live, age: SECOND, heard: true };
+        assert_eq!(MemberRow::read(&broken), None);
+    }
+}

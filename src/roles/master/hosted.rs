@@ -1,0 +1,83 @@
+//! A master inside another role's process: the controller's, with `--keepalives`.
+//!
+//! It is a whole master (store, election, callback, keepalive port) without a policy and a gate of its own:
+//! whoever hosts it looks at the live ensemble and decides.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{LiveEnsemble, Master, Process};
+use crate::{
+    adapters::{
+        process::{become_subreaper, resolve_user},
+        wire::{self, Server},
+    },
+    admin::Views,
+    api::Timing,
+    config::Config,
+    exit::Exit,
+};
+
+/// A running master and its port.
+pub struct HostedMaster {
+    master: Master,
+    timing: Timing,
+    serving: JoinHandle<()>,
+    closed: CancellationToken,
+}
+
+impl HostedMaster {
+    /// Opens port and store as [`hosted::load`](crate::config::hosted::load) says. `stop` is cancelled when
+    /// somebody on this machine tells the port to go down.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] for a port, a user or a store that cannot be had.
+    pub async fn start(config: &Config, process: &Process, stop: &CancellationToken) -> Result<Self, Exit> {
+        let Some(settings) = &config.master else {
+            return Err(Exit::Usage("this configuration is no master's".to_owned()));
+        };
+        if let Some(callback) = &settings.callback {
+            resolve_user(&callback.user).map_err(|error| Exit::Usage(error.to_string()))?;
+            if let Err(error) = become_subreaper() {
+                tracing::warn!(%error, "this process cannot adopt orphans: a callback's daemons may outlive it");
+            }
+        }
+        let metrics = process.metrics.with_registry(wire::Metrics::register);
+        let server = Server::bind(&config.listen, metrics).map_err(|error| Exit::Usage(error.to_string()))?;
+        let master = Master::start(config, settings, process).await?;
+        let closed = CancellationToken::new();
+        let serving = tokio::spawn(server.serve(master.handler(None, stop.clone()), closed.clone()));
+        let timing = Timing { ttl: settings.ttl, ping_every: settings.ping_every };
+        tracing::info!(address = %config.listen.address, "taking keepalives");
+        Ok(Self { master, timing, serving, closed })
+    }
+
+    /// Its ensemble.
+    #[must_use]
+    pub fn live(&self) -> LiveEnsemble {
+        self.master.live()
+    }
+
+    /// The times that limits on silence are held against.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// What people may see of it.
+    #[must_use]
+    pub fn views(&self) -> Arc<dyn Views> {
+        self.master.views()
+    }
+
+    /// Hands the lead over, then closes the port.
+    pub async fn stop(self) {
+        self.master.stop().await;
+        self.closed.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the keepalive port ended badly");
+        }
+    }
+}
