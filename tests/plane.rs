@@ -6,6 +6,8 @@
 mod definition;
 #[path = "plane/ends.rs"]
 mod ends;
+#[path = "plane/events.rs"]
+mod events;
 #[path = "plane/faults.rs"]
 mod faults;
 #[path = "support/plane.rs"]
