@@ -12,5 +12,7 @@ mod events;
 mod faults;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plane/status.rs"]
+mod status;
 #[path = "plane/workloads.rs"]
 mod workloads;
