@@ -2,6 +2,7 @@
 
 pub mod callback;
 pub mod custom;
+pub mod events;
 pub mod inquiry;
 pub mod kubernetes_secrets;
 pub mod order;

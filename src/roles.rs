@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod breaker;
 pub mod check;
+pub mod controller;
 pub mod crd;
 pub mod demo;
 pub mod gatekeeper;

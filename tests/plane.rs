@@ -6,11 +6,15 @@
 mod definition;
 #[path = "plane/ends.rs"]
 mod ends;
+#[path = "plane/events.rs"]
+mod events;
 #[path = "plane/faults.rs"]
 mod faults;
 #[path = "support/plane.rs"]
 mod plane;
 #[path = "plane/secrets.rs"]
 mod secrets;
+#[path = "plane/status.rs"]
+mod status;
 #[path = "plane/workloads.rs"]
 mod workloads;

@@ -104,7 +104,7 @@ fn users(config: &Config) -> Vec<&RunAs> {
     callback.into_iter().chain(command).chain(agent).filter(|user| matches!(user, RunAs::User(_))).collect()
 }
 
-fn process() -> Process {
+pub(super) fn process() -> Process {
     let clock = Clock::start();
     let alarms = Alarms::new(clock);
     let metrics = Metrics::new(&alarms);
@@ -147,7 +147,7 @@ async fn start_master(
     Ok(running)
 }
 
-async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
+pub(super) async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
     let Some(address) = address else { return Ok(None) };
     let bound = admin::bind(address).await;
     bound.map(Some).map_err(|error| {
@@ -158,7 +158,7 @@ async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<tokio
 }
 
 /// The first TERM or INT stops in order; a second one is the user's impatience and ends at once.
-fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
+pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     for handed_out in signals {
         let mut signal = handed_out.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;

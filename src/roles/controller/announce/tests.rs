@@ -1,0 +1,192 @@
+use serde_json::json;
+
+use super::*;
+use crate::decide::{
+    fleet::{Epoch, Fleet},
+    gate::{
+        self,
+        action::{Guard, Write},
+        explain::Alarm,
+        ledger::Ledger,
+    },
+    policy::Policy,
+    verdict::Verdicts,
+};
+
+/// The plan of an empty fleet: nothing in it.
+fn plan() -> Plan {
+    let ledger = Ledger::begin("uid", Epoch(1));
+    let verdicts = Verdicts { evaluation: 0, sources: Vec::new() };
+    let now = Timestamp::from_unix_millis(0);
+    let plan = gate::plan(now, &Policy::without_manifest("web"), &Fleet::new(0, vec![]), &ledger, &verdicts);
+    Plan { alarms: vec![], actions: vec![], next: None, ..plan }
+}
+
+fn action(verb: Verb, name: &str) -> Action {
+    Action {
+        verb,
+        uid: Uid::from(name),
+        name: name.to_owned(),
+        guard: Guard { traffic: None, fence: None, ours: false, until: None },
+        write: Write::default(),
+        breaker: if verb == Verb::Claim { String::new() } else { "errors".to_owned() },
+        reason: "5 of 10 are bad".to_owned(),
+    }
+}
+
+fn doing(actions: Vec<Action>) -> Plan {
+    Plan { actions, ..plan() }
+}
+
+fn alarmed(reasons: &[&'static str]) -> Plan {
+    let alarm = |reason: &&'static str| Alarm { reason, message: format!("{reason}!") };
+    Plan { alarms: reasons.iter().map(alarm).collect(), ..plan() }
+}
+
+fn reasons(announcements: &[Announcement]) -> Vec<&'static str> {
+    announcements.iter().map(|announcement| announcement.reason).collect()
+}
+
+#[test]
+fn each_kind_of_decision_has_a_reason_of_its_own_on_the_pod_and_on_the_resource() {
+    for (verb, reason, would) in [
+        (Verb::Withhold, "Withheld", "WouldWithhold"),
+        (Verb::Admit, "Admitted", "WouldAdmit"),
+        (Verb::Pause, "Paused", "WouldPause"),
+        (Verb::Kill, "Killed", "WouldKill"),
+    ] {
+        let plan = doing(vec![action(verb, "web-1")]);
+        let told = Announcer::default().acted(&plan, &[Outcome::Landed]);
+        assert_eq!(reasons(&told), [reason, reason]);
+        assert_eq!(told[0].note, "web-1: errors: 5 of 10 are bad");
+        assert!(matches!(&told[0].about, About::Resource(Some(pod)) if pod.name == "web-1"));
+        assert!(matches!(&told[1].about, About::Pod(pod) if pod.name == "web-1"));
+        let told = Announcer::default().rehearsed(Some(&plan));
+        assert_eq!(reasons(&told), [would, would]);
+        assert!(told.iter().all(|told| told.kind == EventKind::Normal), "nothing happened");
+    }
+    let cancel = doing(vec![action(Verb::Cancel, "web-1")]);
+    assert_eq!(reasons(&Announcer::default().acted(&cancel, &[Outcome::Landed])), ["Cancelled", "Cancelled"]);
+}
+
+#[test]
+fn only_what_has_landed_is_told_and_bookkeeping_is_not() {
+    let plan = doing(vec![
+        action(Verb::Withhold, "web-1"),
+        action(Verb::Withhold, "web-2"),
+        action(Verb::Release, "web-3"),
+        action(Verb::Forget, "web-4"),
+    ]);
+    let outcomes = [Outcome::Refused, Outcome::Unknown, Outcome::Landed, Outcome::Landed];
+    assert_eq!(Announcer::default().acted(&plan, &outcomes), []);
+}
+
+#[test]
+fn many_pods_are_one_event_on_the_resource_and_one_on_each_of_them() {
+    let many: Vec<_> = (0..8).map(|pod| action(Verb::Withhold, &format!("web-{pod}"))).collect();
+    let told = Announcer::default().acted(&doing(many), &[Outcome::Landed; 8]);
+    let (pods, resource): (Vec<_>, Vec<_>) =
+        told.into_iter().partition(|told| matches!(told.about, About::Pod(_)));
+    assert_eq!((pods.len(), resource.len()), (8, 1));
+    assert_eq!(resource[0].note, "8 pods withheld (errors): web-0, web-1, web-2, web-3, web-4 and 3 more");
+}
+
+#[test]
+fn claims_are_summed_up_on_the_resource() {
+    let claims: Vec<_> = (0..7).map(|pod| action(Verb::Claim, &format!("web-{pod}"))).collect();
+    let told = Announcer::default().acted(&doing(claims), &[Outcome::Landed; 7]);
+    assert_eq!(reasons(&told), ["Claimed"]);
+    assert_eq!(told[0].about, About::Resource(None));
+    assert!(told[0].note.starts_with("7 pods claimed: web-0,"), "{}", told[0].note);
+}
+
+#[test]
+fn a_rehearsal_is_told_once_for_as_long_as_it_says_the_same() {
+    let mut announcer = Announcer::default();
+    let plan = doing(vec![action(Verb::Kill, "web-1")]);
+    assert_eq!(announcer.rehearsed(Some(&plan)).len(), 2);
+    assert_eq!(announcer.rehearsed(Some(&plan)), []);
+    assert_eq!(announcer.rehearsed(None), []);
+    assert_eq!(announcer.rehearsed(Some(&plan)).len(), 2);
+}
+
+#[test]
+fn what_lasts_is_told_when_it_begins_and_not_again() {
+    for (alarm, begins, ends) in [
+        ("floor_reached", "FloorReached", None),
+        ("below_floor", "BelowFloor", None),
+        ("panic", "PanicEntered", Some("PanicLeft")),
+        ("no_data", "NoData", Some("DataBack")),
+        ("foreign_no", "ForeignNo", None),
+        ("odd_switch", "OddSwitch", None),
+        ("ledger_full", "LedgerFull", None),
+    ] {
+        let mut announcer = Announcer::default();
+        let told = announcer.edges(&alarmed(&[alarm]), None);
+        assert_eq!(reasons(&told), [begins]);
+        assert_eq!((told[0].kind, told[0].note.as_str()), (EventKind::Warning, format!("{alarm}!").as_str()));
+        assert_eq!(announcer.edges(&alarmed(&[alarm]), None), [], "{alarm} once");
+        assert_eq!(reasons(&announcer.edges(&alarmed(&[]), None)), ends.into_iter().collect::<Vec<_>>());
+        assert_eq!(reasons(&announcer.edges(&alarmed(&[alarm]), None)), [begins], "{alarm} anew");
+    }
+}
+
+#[test]
+fn pods_that_do_not_leave_the_endpoints_are_told_once() {
+    let mut announcer = Announcer::default();
+    let told = announcer.edges(&plan(), Some("web-1"));
+    assert_eq!(reasons(&told), ["NotLeavingEndpoints"]);
+    assert!(told[0].note.starts_with("web-1 still"));
+    assert_eq!(announcer.edges(&plan(), Some("web-1, web-2")), []);
+    assert_eq!(announcer.edges(&plan(), None), []);
+    assert_eq!(announcer.edges(&plan(), Some("web-2")).len(), 1);
+}
+
+#[test]
+fn a_cut_that_is_taken_back_is_told_once() {
+    let until = |millis: Option<i64>| {
+        let mut next = Ledger::begin("uid", Epoch(1));
+        next.reverted_until = millis.map(Timestamp::from_unix_millis);
+        Plan { next: Some(next), ..plan() }
+    };
+    let mut announcer = Announcer::default();
+    assert_eq!(announcer.edges(&until(None), None), []);
+    assert_eq!(reasons(&announcer.edges(&until(Some(60_000)), None)), ["Reverted"]);
+    assert_eq!(announcer.edges(&until(Some(60_000)), None), []);
+    assert_eq!(announcer.edges(&plan(), None), []);
+    assert_eq!(announcer.edges(&until(None), None), []);
+    assert_eq!(reasons(&announcer.edges(&until(Some(90_000)), None)), ["Reverted"]);
+}
+
+#[test]
+fn another_process_goes_on_where_the_last_one_stopped() {
+    let mut ledger = Ledger::begin("uid", Epoch(1));
+    ledger.reverted_until = Some(Timestamp::from_unix_millis(60_000));
+    let status = json!({"ledger": ledger, "conditions": [
+        {"type": "Panic", "status": "True", "reason": "MostOfTheFleetIsBad"},
+        {"type": "FloorReached", "status": "True", "reason": "FloorHolds"},
+        {"type": "DataAvailable", "status": "True", "reason": "EnoughVerdicts"},
+    ]});
+    let mut announcer = Announcer::resume(&status);
+    let again = Plan { next: Some(ledger), ..alarmed(&["panic", "floor_reached", "no_data"]) };
+    assert_eq!(reasons(&announcer.edges(&again, None)), ["NoData"]);
+    assert_eq!(reasons(&announcer.edges(&plan(), None)), ["PanicLeft", "DataBack"]);
+}
+
+#[test]
+fn an_announcement_names_both_objects_and_where_it_is_found() {
+    let resource = ObjectRef {
+        api_version: "kubervisor.k8s.io/v1alpha1".into(),
+        kind: "KubervisorService".into(),
+        namespace: "shop".into(),
+        name: "web".into(),
+        uid: "uid".into(),
+    };
+    let told = Announcer::default().acted(&doing(vec![action(Verb::Admit, "web-1")]), &[Outcome::Landed]);
+    let events: Vec<_> = told.into_iter().map(|told| told.event(&resource)).collect();
+    assert_eq!(events[0].about, resource);
+    assert_eq!(events[0].related.as_ref(), Some(&events[1].about));
+    assert_eq!((events[1].about.kind.as_str(), events[1].about.namespace.as_str()), ("Pod", "shop"));
+    assert_eq!(events[1].related.as_ref(), Some(&resource));
+    assert_eq!(events[0].rule, "errors");
+}

@@ -1,0 +1,348 @@
+//! Each condition: what is found, and what to do about it.
+//!
+//! The ten that people and tools wait for are always there; the others only while they are true, since a list of
+//! things that are *not* wrong hides the one that is.
+
+use super::{Facts, LedgerState, Problem, ServiceState};
+use crate::{
+    api::keys::TRAFFIC,
+    decide::gate::{Plan, explain::Alarm},
+    roles::gatekeeper::view::{GatekeeperView, Part},
+};
+
+/// A condition's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    True,
+    False,
+    Unknown,
+}
+
+impl State {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) kind: &'static str,
+    pub(super) state: State,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+type Found = (State, &'static str, String);
+
+/// All that apply, always in the same order.
+pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
+    let ready = ready(facts);
+    let always = [
+        ("Ready", ready.clone()),
+        ("Gating", gating(facts)),
+        ("FloorReached", floor_reached(facts)),
+        ("DataAvailable", data_available(facts)),
+        ("DryRun", dry_run(facts)),
+        ("Panic", panic(facts)),
+        ("InitFailed", init_failed(facts)),
+        ("Running", ready),
+        ("ServiceNotAvailable", service_not_available(facts)),
+        ("Failed", failed(facts)),
+    ];
+    let sometimes = [
+        ("DryRunWhileGated", dry_run_while_gated(facts)),
+        ("Overlapping", overlapping(facts)),
+        ("LedgerNotStored", ledger_not_stored(facts)),
+        ("LedgerFull", ledger_full(facts)),
+        ("NotLeavingEndpoints", not_leaving(facts)),
+        ("ForeignNo", foreign_no(facts)),
+        ("TemplateUnlabelled", template_unlabelled(facts)),
+        ("Forbidden", forbidden(facts)),
+    ];
+    let sometimes = sometimes
+        .into_iter()
+        .filter_map(|(kind, found)| found.map(|(reason, message)| (kind, (State::True, reason, message))));
+    let all = always.into_iter().chain(sometimes);
+    all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
+}
+
+/// The gatekeeper's newest plan, if it decides for this resource.
+fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GatekeeperView, &'a Plan)> {
+    let view = facts.view?;
+    Some((view, view.plan.as_ref()?))
+}
+
+fn alarm<'a>(facts: &Facts<'a>, reason: &str) -> Option<&'a Alarm> {
+    plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
+}
+
+fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
+    let view = facts.view.filter(|view| view.part == Part::Frozen)?;
+    Some(view.frozen.as_deref().unwrap_or("no decision can be made; traffic stays as it is"))
+}
+
+fn not_yet() -> Found {
+    (State::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
+}
+
+/// Spec valid, Service there, every pod claimed and labelled.
+fn ready(facts: &Facts<'_>) -> Found {
+    if let Some((reason, message)) = obstacle(facts) {
+        return (State::False, reason, message);
+    }
+    if let Some(unclaimed) = alarm(facts, "unclaimed") {
+        return (State::False, "PodsUnclaimed", unclaimed.message.clone());
+    }
+    let Some((view, _)) = plan(facts) else { return not_yet() };
+    let advice = match facts.service {
+        ServiceState::Ungated => {
+            format!("; add {TRAFFIC}: \"yes\" to the selector of Service {} to begin", facts.service_name)
+        }
+        _ => String::new(),
+    };
+    (State::True, "AllPodsClaimed", format!("{} pods are claimed and labelled{advice}", view.pods.len()))
+}
+
+/// What keeps the resource from being ready, the first cause first.
+fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    match &facts.problem {
+        Some(Problem::InvalidSpec(why)) => return Some(("InvalidSpec", invalid(why))),
+        Some(Problem::Failed(why)) => return Some(("Failed", why.clone())),
+        None => {}
+    }
+    service_obstacle(facts)
+        .or_else(|| overlapping(facts))
+        .or_else(|| forbidden(facts))
+        .or_else(|| ledger_not_stored(facts))
+        .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())))
+}
+
+fn invalid(why: &str) -> String {
+    format!("spec: {why}; correct it with kubectl edit, nothing is withheld meanwhile")
+}
+
+fn service_obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let name = facts.service_name;
+    match &facts.service {
+        ServiceState::Missing => Some((
+            "ServiceMissing",
+            format!(
+                "there is no Service {name} in this namespace; nothing is withheld, and work goes on by itself once it is there"
+            ),
+        )),
+        ServiceState::Refused { why } => {
+            Some(("ServiceRefused", format!("Service {name}: {why}; nothing is withheld")))
+        }
+        ServiceState::Ungated | ServiceState::Gated => None,
+    }
+}
+
+fn gating(facts: &Facts<'_>) -> Found {
+    let name = facts.service_name;
+    match facts.service {
+        ServiceState::Gated if facts.paused => (
+            State::True,
+            "Paused",
+            format!(
+                "spec.paused freezes every pod as it is; the selector of Service {name} has the key {TRAFFIC}"
+            ),
+        ),
+        ServiceState::Gated => {
+            (State::True, "SelectorHasKey", format!("the selector of Service {name} has the key {TRAFFIC}"))
+        }
+        ServiceState::Ungated => (
+            State::False,
+            "SelectorLacksKey",
+            format!(
+                "the selector of Service {name} lacks the key {TRAFFIC}: the fleet is only watched; \
+                 add {TRAFFIC}: \"yes\" to it to begin"
+            ),
+        ),
+        ServiceState::Missing | ServiceState::Refused { .. } => {
+            let (reason, message) = service_obstacle(facts).unwrap_or_default();
+            (State::False, reason, message)
+        }
+    }
+}
+
+fn floor_reached(facts: &Facts<'_>) -> Found {
+    let Some((view, _)) = plan(facts) else { return not_yet() };
+    if let Some(below) = alarm(facts, "below_floor") {
+        let message = format!(
+            "{}: pods are given back as far as any are withheld; look for what else takes pods away",
+            below.message
+        );
+        return (State::True, "BelowFloor", message);
+    }
+    if let Some(reached) = alarm(facts, "floor_reached") {
+        let message = format!("{}; repair the pods, or lower the minPodsAvailable settings", reached.message);
+        return (State::True, "FloorHolds", message);
+    }
+    (
+        State::False,
+        "AboveFloor",
+        format!("the floor is {} pods, and no bad pod is kept by it", view.floor.budget.floor),
+    )
+}
+
+fn data_available(facts: &Facts<'_>) -> Found {
+    if !facts.troubles.is_empty() {
+        let some: Vec<_> =
+            facts.troubles.iter().take(5).map(|(breaker, why)| format!("{breaker}: {why}")).collect();
+        let message = format!("{}; see onNoData for what its pods do meanwhile", some.join("; "));
+        return (State::False, "DetectorFailed", message);
+    }
+    if let Some(blind) = alarm(facts, "no_data") {
+        let message = format!("{}; check the query and minCoveragePercent", blind.message);
+        return (State::False, "TooFewVerdicts", message);
+    }
+    if plan(facts).is_none() {
+        return not_yet();
+    }
+    (State::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
+}
+
+fn dry_run(facts: &Facts<'_>) -> Found {
+    if facts.dry_run {
+        let message = "everything is decided and reported, no pod is changed; take spec.dryRun (or the flag) out to begin";
+        return (State::True, "DryRun", message.to_owned());
+    }
+    if facts.view.is_some_and(|view| view.rehearsal.is_some()) {
+        return (
+            State::False,
+            "SomeBreakersRehearse",
+            "only breakers with dryRun rehearse; the others act".to_owned(),
+        );
+    }
+    (State::False, "Acting", "decisions are carried out".to_owned())
+}
+
+fn panic(facts: &Facts<'_>) -> Found {
+    let Some((view, _)) = plan(facts) else { return not_yet() };
+    if view.panic {
+        let told = alarm(facts, "panic").map(|alarm| alarm.message.clone());
+        let message = told.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
+        return (State::True, "MostOfTheFleetIsBad", message);
+    }
+    match facts.panic_threshold {
+        Some(percent) => {
+            (State::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
+        }
+        None => (
+            State::False,
+            "NoThreshold",
+            "spec.panicThreshold is not set: a signal that is wrong for all pods cuts down to the floor; set it to 50, say"
+                .to_owned(),
+        ),
+    }
+}
+
+fn init_failed(facts: &Facts<'_>) -> Found {
+    match &facts.problem {
+        Some(Problem::InvalidSpec(why)) => (State::True, "InvalidSpec", invalid(why)),
+        _ => (State::False, "SpecValid", "the spec keeps every rule".to_owned()),
+    }
+}
+
+fn service_not_available(facts: &Facts<'_>) -> Found {
+    match service_obstacle(facts) {
+        Some((reason, message)) => (State::True, reason, message),
+        None => (State::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
+    }
+}
+
+fn failed(facts: &Facts<'_>) -> Found {
+    if let Some(Problem::Failed(why)) = &facts.problem {
+        return (State::True, "Failed", why.clone());
+    }
+    let found = forbidden(facts)
+        .or_else(|| ledger_not_stored(facts))
+        .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())));
+    match found {
+        Some((reason, message)) => (State::True, reason, message),
+        None => (State::False, "Working", "nothing keeps the controller from its work".to_owned()),
+    }
+}
+
+fn dry_run_while_gated(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let gated = facts.dry_run && facts.service == ServiceState::Gated;
+    gated.then(|| {
+        let message = format!(
+            "a dry run labels no pod, but the selector of Service {} has the key {TRAFFIC}: pods without that label get no \
+             traffic; take the key out, or put the label into the pod template",
+            facts.service_name
+        );
+        ("SelectorHasKey", message)
+    })
+}
+
+fn overlapping(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let other = facts.overlap.as_ref()?;
+    let message = format!(
+        "{other} selects pods of this one too; let each pod belong to one of them, nothing is withheld meanwhile"
+    );
+    Some(("SamePods", message))
+}
+
+fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    match &facts.ledger {
+        LedgerState::Stored | LedgerState::Full => None,
+        LedgerState::NotStored => Some((
+            "LedgerDropped",
+            "the API server drops status.ledger: apply the CustomResourceDefinition of this version; nothing is withheld meanwhile"
+                .to_owned(),
+        )),
+        LedgerState::Unreadable(why) => Some(("LedgerUnreadable", format!("{why}; nothing is withheld"))),
+    }
+}
+
+fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let told = alarm(facts, "ledger_full").map(|alarm| alarm.message.as_str());
+    let full = facts.ledger == LedgerState::Full || told.is_some();
+    full.then(|| {
+        let what = told.unwrap_or("the ledger takes no more");
+        let message =
+            format!("{what}; no more is withheld until pods are back, split the Service or raise the floor");
+        ("TooLarge", message)
+    })
+}
+
+fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let pods = facts.unlanded.as_ref()?;
+    let message = format!(
+        "{pods} still in the ready endpoints 10 s after the withdrawal; look for another Service of the same pods without \
+         the key {TRAFFIC}, and for publishNotReadyAddresses"
+    );
+    Some(("StillListed", message))
+}
+
+fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let (foreign, odd) = (alarm(facts, "foreign_no"), alarm(facts, "odd_switch"));
+    let reason = if foreign.is_some() { "WithheldByOthers" } else { "OddSwitch" };
+    let told: Vec<_> = [foreign, odd].into_iter().flatten().map(|alarm| alarm.message.as_str()).collect();
+    let message = format!("{}; label them {TRAFFIC}=yes to give them their traffic back", told.join("; "));
+    (!told.is_empty()).then_some((reason, message))
+}
+
+fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    facts.template_unlabelled.then(|| {
+        let message = format!(
+            "new pods come without {TRAFFIC}: \"yes\" and get no traffic until this controller has seen them; put the label \
+             into the pod template (not into its selector), or apply the MutatingAdmissionPolicy"
+        );
+        ("NoLabelInTemplate", message)
+    })
+}
+
+fn forbidden(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let verb = facts.rbac.as_ref()?;
+    Some((
+        "RoleLacksVerb",
+        format!("the controller may not {verb}: add it to the role; nothing new is withheld meanwhile"),
+    ))
+}

@@ -1,0 +1,408 @@
+use super::*;
+use crate::{
+    decide::{
+        fleet::{Epoch, Fence, Fleet, PodView, Uid},
+        gate::{
+            self,
+            budget::Budget,
+            explain::{Alarm, NextStep},
+            ledger::Ledger,
+        },
+        policy::Policy,
+        verdict::Verdicts,
+    },
+    roles::gatekeeper::view::{Part, PodStory},
+};
+
+const ALWAYS: [&str; 10] = [
+    "Ready",
+    "Gating",
+    "FloorReached",
+    "DataAvailable",
+    "DryRun",
+    "Panic",
+    "InitFailed",
+    "Running",
+    "ServiceNotAvailable",
+    "Failed",
+];
+
+fn at(second: i64) -> Timestamp {
+    // Not on a whole second: the status must be.
+    Timestamp::from_unix_millis(1_700_000_000_789 + second * 1000)
+}
+
+/// A plan of a fleet that is well.
+fn plan() -> Plan {
+    let ledger = Ledger::begin("uid", Epoch(1));
+    let pods = (1..=4).map(|pod| {
+        PodView::serving(format!("uid-{pod}"), format!("web-{pod}"), Fence { epoch: Epoch(1), serial: 1 })
+    });
+    let verdicts = Verdicts { evaluation: 0, sources: Vec::new() };
+    gate::plan(at(0), &Policy::without_manifest("web"), &Fleet::new(4, pods.collect()), &ledger, &verdicts)
+}
+
+fn story(name: &str, traffic: Traffic) -> PodStory {
+    PodStory {
+        id: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        detail: None,
+        traffic,
+        breaker: None,
+        break_at: None,
+        retry_count: 0,
+        explanation: None,
+        summary: String::new(),
+        history: Vec::new(),
+    }
+}
+
+fn explained(name: &str, second: Option<i64>) -> Explanation {
+    Explanation {
+        uid: Uid::from(format!("uid-of-{name}")),
+        name: name.to_owned(),
+        standing: Standing::Withheld,
+        breaker: Some("errors".to_owned()),
+        why: Some("9 of 10 are bad".to_owned()),
+        decision: "its time is not over",
+        next: Some(NextStep { what: "serving", at: Some(at(20)) }),
+        retry_count: 2,
+        since: second.map(at),
+    }
+}
+
+fn view() -> GatekeeperView {
+    let mut view = GatekeeperView { part: Part::Leading, at: at(0), ..GatekeeperView::default() };
+    view.pods = (1..=4).map(|pod| story(&format!("web-{pod}"), Traffic::Yes)).collect();
+    view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, entries: 0 };
+    view.plan = Some(plan());
+    view
+}
+
+fn alarmed(reason: &'static str) -> GatekeeperView {
+    let mut view = view();
+    let alarm = Alarm { reason, message: format!("{reason} of web-1") };
+    if let Some(plan) = &mut view.plan {
+        plan.alarms.push(alarm);
+    }
+    view
+}
+
+static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+
+fn facts(view: Option<&GatekeeperView>) -> Facts<'_> {
+    Facts {
+        service_name: "web",
+        generation: 7,
+        previous: None,
+        now: at(0),
+        started: at(0),
+        problem: None,
+        service: ServiceState::Gated,
+        view,
+        dry_run: false,
+        paused: false,
+        panic_threshold: Some(50),
+        overlap: None,
+        ledger: LedgerState::Stored,
+        template_unlabelled: false,
+        troubles: &NOTHING,
+        unlanded: None,
+        rbac: None,
+        selector: &NOTHING,
+    }
+}
+
+fn found<'v>(status: &'v Value, kind: &str) -> Option<&'v Value> {
+    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind)
+}
+
+/// `True InvalidSpec`; empty where it is absent.
+fn said(status: &Value, kind: &str) -> String {
+    let word = |condition: &Value, member: &str| condition[member].as_str().unwrap().to_owned();
+    found(status, kind)
+        .map(|found| format!("{} {}", word(found, "status"), word(found, "reason")))
+        .unwrap_or_default()
+}
+
+#[track_caller]
+fn says(facts: &Facts<'_>, expected: &[(&str, &str)]) {
+    let status = status(facts);
+    for (kind, what) in expected {
+        assert_eq!(said(&status, kind), *what, "{kind} of {status:#}");
+    }
+    assert_eq!(said(&status, "Running"), said(&status, "Ready"), "one mirrors the other");
+    for condition in status["conditions"].as_array().unwrap() {
+        let message = condition["message"].as_str().unwrap();
+        assert!(message.len() > 10 && !message.contains('\n') && !message.contains("  "), "{message}");
+        assert_eq!(condition["observedGeneration"], 7);
+    }
+}
+
+#[test]
+fn of_a_fleet_that_is_well_only_what_is_always_there_is_said() {
+    let view = view();
+    let status = status(&facts(Some(&view)));
+    let kinds: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
+    assert_eq!(kinds, ALWAYS);
+    let bad = ["FloorReached", "DryRun", "Panic", "InitFailed", "ServiceNotAvailable", "Failed"];
+    for kind in ALWAYS {
+        let expected = if bad.contains(&kind) { "False" } else { "True" };
+        assert_eq!(found(&status, kind).unwrap()["status"], expected, "{kind}");
+    }
+    assert_eq!(status["floor"], 2);
+    assert_eq!(status["observedGeneration"], 7);
+    assert_eq!(status["startTime"], "2023-11-14T22:13:20Z");
+    let counts = json!({
+        "nbPodsManaged": 4, "nbPodsBreaked": 0, "nbPodsPaused": 0, "nbPodsUnknown": 0,
+        "lastProbeTime": "2023-11-14T22:13:20Z",
+    });
+    assert_eq!(status["podCount"], counts);
+}
+
+#[test]
+fn before_anybody_has_looked_the_fleet_is_unknown_and_old_numbers_stand() {
+    let old = json!({"floor": 3, "podCount": {"nbPodsManaged": 9}, "startTime": "2020-01-01T00:00:00Z"});
+    let facts = Facts { previous: Some(&old), ..facts(None) };
+    let unknown = "Unknown NotYetKnown";
+    says(
+        &facts,
+        &[("Ready", unknown), ("FloorReached", unknown), ("DataAvailable", unknown), ("Panic", unknown)],
+    );
+    let status = status(&facts);
+    assert_eq!((&status["floor"], &status["podCount"]["nbPodsManaged"]), (&json!(3), &json!(9)));
+    assert_eq!(status["startTime"], "2020-01-01T00:00:00Z");
+    assert_eq!(status.get("explanations"), None);
+}
+
+#[test]
+fn a_bad_spec_is_the_originals_init_failed() {
+    let problem = Some(Problem::InvalidSpec("breakers[0].name: missing".into()));
+    let facts = Facts { problem, ..facts(None) };
+    says(
+        &facts,
+        &[("Ready", "False InvalidSpec"), ("InitFailed", "True InvalidSpec"), ("Failed", "False Working")],
+    );
+    assert!(
+        found(&status(&facts), "Ready").unwrap()["message"].as_str().unwrap().contains("breakers[0].name")
+    );
+}
+
+#[test]
+fn what_the_controller_cannot_do_is_failed() {
+    let view = view();
+    let base = facts(Some(&view));
+    let problem = Some(Problem::Failed("the ledger has grown legs".into()));
+    says(
+        &Facts { problem, ..base.clone() },
+        &[("Ready", "False Failed"), ("Failed", "True Failed"), ("InitFailed", "False SpecValid")],
+    );
+    says(
+        &Facts { rbac: Some("patch pods".into()), ..base },
+        &[
+            ("Ready", "False RoleLacksVerb"),
+            ("Forbidden", "True RoleLacksVerb"),
+            ("Failed", "True RoleLacksVerb"),
+        ],
+    );
+    let mut frozen = GatekeeperView { part: Part::Frozen, ..view.clone() };
+    frozen.frozen = Some("the ledger cannot be read".into());
+    says(&facts(Some(&frozen)), &[("Ready", "False Frozen"), ("Failed", "True Frozen")]);
+}
+
+#[test]
+fn a_service_that_is_missing_or_refused_is_said_three_times() {
+    for (service, reason) in [
+        (ServiceState::Missing, "ServiceMissing"),
+        (ServiceState::Refused { why: "ExternalName has no pods".into() }, "ServiceRefused"),
+    ] {
+        says(
+            &Facts { service, ..facts(None) },
+            &[
+                ("Ready", &format!("False {reason}")),
+                ("Gating", &format!("False {reason}")),
+                ("ServiceNotAvailable", &format!("True {reason}")),
+            ],
+        );
+    }
+}
+
+#[test]
+fn the_key_in_the_selector_is_gating_and_without_it_the_resource_is_ready_too() {
+    let view = view();
+    let base = facts(Some(&view));
+    says(&base, &[("Gating", "True SelectorHasKey")]);
+    says(&Facts { paused: true, ..base.clone() }, &[("Gating", "True Paused")]);
+    let ungated = Facts { service: ServiceState::Ungated, ..base };
+    says(&ungated, &[("Ready", "True AllPodsClaimed"), ("Gating", "False SelectorLacksKey")]);
+    let status = status(&ungated);
+    let message = found(&status, "Gating").unwrap()["message"].as_str().unwrap();
+    assert!(message.contains("kubervisor/traffic: \"yes\""), "what to write: {message}");
+}
+
+#[test]
+fn the_plans_alarms_are_conditions() {
+    for (alarm, kind, what) in [
+        ("unclaimed", "Ready", "False PodsUnclaimed"),
+        ("floor_reached", "FloorReached", "True FloorHolds"),
+        ("below_floor", "FloorReached", "True BelowFloor"),
+        ("no_data", "DataAvailable", "False TooFewVerdicts"),
+        ("foreign_no", "ForeignNo", "True WithheldByOthers"),
+        ("odd_switch", "ForeignNo", "True OddSwitch"),
+        ("ledger_full", "LedgerFull", "True TooLarge"),
+    ] {
+        let view = alarmed(alarm);
+        let facts = facts(Some(&view));
+        says(&facts, &[(kind, what)]);
+        let status = status(&facts);
+        let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
+        assert!(message.contains("web-1"), "{message}");
+    }
+}
+
+#[test]
+fn panic_comes_with_its_numbers_and_a_missing_threshold_with_advice() {
+    let mut view = alarmed("panic");
+    view.panic = true;
+    says(&facts(Some(&view)), &[("Panic", "True MostOfTheFleetIsBad")]);
+    view.panic = false;
+    says(&facts(Some(&view)), &[("Panic", "False BelowThreshold")]);
+    says(&Facts { panic_threshold: None, ..facts(Some(&view)) }, &[("Panic", "False NoThreshold")]);
+}
+
+#[test]
+fn a_detector_in_trouble_is_named() {
+    let view = view();
+    let troubles = BTreeMap::from([("errors".to_owned(), "Prometheus: no answer\nwithin 5 s".to_owned())]);
+    let facts = Facts { troubles: &troubles, ..facts(Some(&view)) };
+    says(&facts, &[("DataAvailable", "False DetectorFailed"), ("Ready", "True AllPodsClaimed")]);
+}
+
+#[test]
+fn a_dry_run_says_so_and_warns_while_the_service_is_gated() {
+    let view = view();
+    let base = Facts { dry_run: true, ..facts(Some(&view)) };
+    says(&base, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "True SelectorHasKey")]);
+    let ungated = Facts { service: ServiceState::Ungated, ..base };
+    says(&ungated, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "")]);
+    let mut some = view.clone();
+    some.rehearsal = Some(plan());
+    says(&facts(Some(&some)), &[("DryRun", "False SomeBreakersRehearse"), ("DryRunWhileGated", "")]);
+}
+
+#[test]
+fn the_other_obstacles_are_there_only_while_they_last() {
+    let view = view();
+    let base = facts(Some(&view));
+    says(
+        &Facts { overlap: Some("KubervisorService api".into()), ..base.clone() },
+        &[("Overlapping", "True SamePods"), ("Ready", "False SamePods")],
+    );
+    says(
+        &Facts { ledger: LedgerState::NotStored, ..base.clone() },
+        &[("LedgerNotStored", "True LedgerDropped"), ("Ready", "False LedgerDropped")],
+    );
+    says(
+        &Facts { ledger: LedgerState::Unreadable("schema 9".into()), ..base.clone() },
+        &[("LedgerNotStored", "True LedgerUnreadable"), ("Failed", "True LedgerUnreadable")],
+    );
+    says(
+        &Facts { ledger: LedgerState::Full, ..base.clone() },
+        &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
+    );
+    says(
+        &Facts { unlanded: Some("web-1".into()), ..base.clone() },
+        &[("NotLeavingEndpoints", "True StillListed"), ("Ready", "True AllPodsClaimed")],
+    );
+    says(&Facts { template_unlabelled: true, ..base }, &[("TemplateUnlabelled", "True NoLabelInTemplate")]);
+}
+
+#[test]
+fn the_same_facts_later_make_the_same_status() {
+    let mut view = view();
+    view.pods[0].explanation = Some(explained("web-1", Some(0)));
+    view.plan.as_mut().unwrap().explanations = vec![explained("web-1", Some(0))];
+    let first = status(&facts(Some(&view)));
+    // Only today's numbers are others.
+    view.plan.as_mut().unwrap().explanations[0].why = Some("8 of 10 are bad".to_owned());
+    let later = Facts { previous: Some(&first), now: at(100), started: at(90), ..facts(Some(&view)) };
+    let second = status(&later);
+    assert_eq!(first, second, "to the last byte");
+    assert!(!changed(&first, &second));
+}
+
+#[test]
+fn the_transition_time_is_that_of_the_status_and_the_probe_time_that_of_any_change() {
+    let (well, reached) = (view(), alarmed("floor_reached"));
+    let first = status(&facts(Some(&well)));
+    let second = status(&Facts { previous: Some(&first), now: at(10), ..facts(Some(&reached)) });
+    assert!(changed(&first, &second));
+    let times = |status: &Value, kind: &str| {
+        let condition = found(status, kind).unwrap();
+        (condition["lastTransitionTime"].clone(), condition["lastProbeTime"].clone())
+    };
+    let (zero, ten, twenty) = (seconds(at(0)), seconds(at(10)), seconds(at(20)));
+    assert_eq!(times(&second, "FloorReached"), (ten.clone(), ten.clone()));
+    assert_eq!(times(&second, "Ready"), (zero.clone(), zero.clone()));
+    let below = alarmed("below_floor");
+    let third = status(&Facts { previous: Some(&second), now: at(20), ..facts(Some(&below)) });
+    assert_eq!(times(&third, "FloorReached"), (ten, twenty), "another reason, the same status");
+}
+
+#[test]
+fn probe_times_and_the_ledger_are_no_news() {
+    let view = view();
+    let mut old = status(&facts(Some(&view)));
+    let new = old.clone();
+    old["ledger"] = json!({"serial": 4});
+    old["podCount"]["lastProbeTime"] = json!("2001-01-01T00:00:00Z");
+    old["conditions"][0]["lastProbeTime"] = json!("2001-01-01T00:00:00Z");
+    assert!(!changed(&old, &new));
+    old["conditions"][0]["lastTransitionTime"] = json!("2001-01-01T00:00:00Z");
+    assert!(changed(&old, &new));
+    assert!(changed(&json!({}), &new));
+    assert!(!changed(&Value::Null, &json!({})));
+}
+
+#[test]
+fn pods_are_counted_by_their_switch() {
+    let mut view = view();
+    view.pods =
+        [Traffic::Yes, Traffic::Yes, Traffic::No, Traffic::Pause, Traffic::Other, Traffic::Unlabelled]
+            .into_iter()
+            .map(|traffic| story("web", traffic))
+            .collect();
+    let status = status(&facts(Some(&view)));
+    let count = |name: &str| status["podCount"][name].as_u64().unwrap();
+    let counts = ["nbPodsManaged", "nbPodsBreaked", "nbPodsPaused", "nbPodsUnknown"].map(count);
+    assert_eq!(counts, [2, 1, 1, 2]);
+}
+
+#[test]
+fn the_newest_hundred_explanations_are_kept_within_the_schema() {
+    let mut view = view();
+    let mut all: Vec<_> = (0..150).map(|pod| explained(&format!("web-{pod}"), Some(pod))).collect();
+    all[149].why = Some("é\n".repeat(5000));
+    view.plan.as_mut().unwrap().explanations = all;
+    let status = status(&facts(Some(&view)));
+    let explanations = status["explanations"].as_array().unwrap();
+    assert_eq!(explanations.len(), 100);
+    assert_eq!((&explanations[0]["name"], &explanations[99]["name"]), (&json!("web-149"), &json!("web-50")));
+    assert_eq!(explanations[0]["why"].as_str().unwrap().chars().count(), LONGEST_TEXT);
+    let expected = json!({
+        "uid": "uid-of-web-148", "name": "web-148", "standing": "withheld", "breaker": "errors",
+        "why": "9 of 10 are bad", "decision": "its time is not over",
+        "next": "serving at 2023-11-14T22:13:40Z", "retryCount": 2, "since": "2023-11-14T22:15:48Z",
+    });
+    assert_eq!(explanations[1], expected);
+}
+
+#[test]
+fn a_dry_run_explains_what_would_have_been() {
+    let mut view = view();
+    let mut rehearsal = plan();
+    rehearsal.explanations = vec![explained("web-1", Some(0))];
+    view.rehearsal = Some(rehearsal);
+    let status = status(&Facts { dry_run: true, ..facts(Some(&view)) });
+    assert_eq!(status["explanations"][0]["name"], "web-1");
+}

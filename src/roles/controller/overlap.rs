@@ -1,0 +1,39 @@
+//! Two resources over the same pods: each would withhold up to its own floor, and both together below it. So
+//! the older one has them, and the younger one steps back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::registry::Key;
+use crate::{
+    adapters::kubernetes::{
+        cluster::Cluster,
+        objects::{ResourceRecord, Selector},
+    },
+    decide::fleet::Uid,
+};
+
+/// Who steps back, and for whom.
+pub(super) fn losers<'a>(
+    cluster: &Cluster,
+    claims: impl Iterator<Item = (&'a Key, &'a ResourceRecord, Selector)>,
+) -> BTreeMap<Key, String> {
+    let mut by_namespace: BTreeMap<&str, Vec<(&Key, &ResourceRecord, Selector)>> = BTreeMap::new();
+    for claim in claims {
+        by_namespace.entry(claim.0.0.as_str()).or_default().push(claim);
+    }
+    let mut losers = BTreeMap::new();
+    for (namespace, mut claims) in by_namespace.into_iter().filter(|(_, claims)| claims.len() > 1) {
+        claims.sort_by_key(|(_, resource, _)| (resource.created, resource.uid.to_string()));
+        let mut taken: Vec<(&Key, BTreeSet<Uid>)> = Vec::new();
+        for (key, _, selector) in &claims {
+            let pods: BTreeSet<Uid> = cluster.pods(namespace, selector).iter().map(|pod| pod.uid.clone()).collect();
+            match taken.iter().find(|(_, theirs)| !theirs.is_disjoint(&pods)) {
+                Some((elder, _)) => {
+                    losers.insert((*key).clone(), elder.1.clone());
+                }
+                None => taken.push((key, pods)),
+            }
+        }
+    }
+    losers
+}

@@ -1,0 +1,125 @@
+//! The status that we make is what the real API server stores: every type fits, and `kubectl wait` understands it.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Request, header::CONTENT_TYPE};
+use kube::Client;
+use kubervisor::{
+    decide::{
+        fleet::{Epoch, Fence, Fleet, PodView, Traffic},
+        gate::{self, explain::Alarm, ledger::Ledger},
+        policy::Policy,
+        time::Timestamp,
+        verdict::Verdicts,
+    },
+    roles::{
+        controller::conditions::{Facts, LedgerState, Problem, ServiceState, changed, status},
+        gatekeeper::view::GatekeeperView,
+    },
+};
+use serde_json::Value;
+
+use crate::{
+    definition::install,
+    plane::{self, Plane, User},
+};
+
+const RESOURCE: &str = "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata: {name: web}\n\
+    spec: {service: web, breakers: [{name: silent, keepalive: {silentAfter: 9}}]}\n";
+
+/// A fleet of which one pod is withheld by somebody else.
+fn view() -> GatekeeperView {
+    let (epoch, serial) = (Epoch(1), 1);
+    let mut pods: Vec<_> = (1..=3)
+        .map(|pod| PodView::serving(format!("uid-{pod}"), format!("web-{pod}"), Fence { epoch, serial }))
+        .collect();
+    pods[0].traffic = Traffic::No;
+    let now = Timestamp::from_unix_millis(1_700_000_000_789);
+    let (ledger, verdicts) = (Ledger::begin("uid", epoch), Verdicts { evaluation: 0, sources: Vec::new() });
+    let policy = Policy::without_manifest("web");
+    let plan = gate::plan(now, &policy, &Fleet::new(3, pods), &ledger, &verdicts);
+    let mut view = GatekeeperView { panic: true, ..GatekeeperView::default() };
+    view.floor.budget = plan.budget;
+    view.plan = Some(plan);
+    view
+}
+
+fn facts<'a>(view: &'a GatekeeperView, none: &'a BTreeMap<String, String>) -> Facts<'a> {
+    Facts {
+        service_name: "web",
+        generation: 1,
+        previous: None,
+        now: Timestamp::from_unix_millis(1_700_000_000_789),
+        started: Timestamp::from_unix_millis(1_700_000_000_123),
+        problem: None,
+        service: ServiceState::Gated,
+        view: Some(view),
+        dry_run: false,
+        paused: false,
+        panic_threshold: None,
+        overlap: None,
+        ledger: LedgerState::Stored,
+        template_unlabelled: false,
+        troubles: none,
+        unlanded: None,
+        rbac: None,
+        selector: none,
+    }
+}
+
+/// Replaces the status with the controller's rights; what the API server stored then.
+async fn replaced(plane: &Plane, client: &Client, namespace: &str, status: &Value) -> Value {
+    let got = plane.kubectl(User::Admin, &["get", "kvs", "web", "-n", namespace, "-o", "json"], "");
+    let mut resource: Value = serde_json::from_slice(&got.stdout).unwrap();
+    resource["status"] = status.clone();
+    let path =
+        format!("/apis/kubervisor.k8s.io/v1alpha1/namespaces/{namespace}/kubervisorservices/web/status");
+    let request = Request::put(path).header(CONTENT_TYPE, "application/json");
+    let request = request.body(serde_json::to_vec(&resource).unwrap()).unwrap();
+    client.request::<Value>(request).await.unwrap()["status"].take()
+}
+
+#[tokio::test]
+async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let admin = plane.client(User::Admin).await;
+    let client = plane.client(User::Kubervisor).await;
+    let namespace = plane.namespace(&admin, "status").await;
+    let applied = plane.kubectl(User::Admin, &["apply", "-n", &namespace, "-f", "-"], RESOURCE);
+    assert!(applied.status.success(), "{applied:?}");
+    let (view, none) = (view(), BTreeMap::new());
+    let well = status(&facts(&view, &none));
+    let stored = replaced(&plane, &client, &namespace, &well).await;
+    assert_eq!(stored, well);
+    let wait = ["wait", "--for=condition=Ready", "kvs/web", "--timeout=10s", "-n", &namespace];
+    let waited = plane.kubectl(User::Admin, &wait, "");
+    assert!(waited.status.success(), "{waited:?}");
+    // Everything at once that can be wrong.
+    let (troubles, selector) = (
+        BTreeMap::from([("errors".to_owned(), "no answer".repeat(1000))]),
+        BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+    );
+    let mut ill_view = view.clone();
+    let alarms = ["ledger_full", "odd_switch", "below_floor"];
+    let alarms = alarms.map(|reason| Alarm { reason, message: "web-1".repeat(2000) });
+    ill_view.plan.as_mut().unwrap().alarms.extend(alarms);
+    let ill = Facts {
+        previous: Some(&stored),
+        problem: Some(Problem::InvalidSpec("breakers: none".to_owned())),
+        service: ServiceState::Gated,
+        dry_run: true,
+        overlap: Some("KubervisorService other".to_owned()),
+        ledger: LedgerState::NotStored,
+        template_unlabelled: true,
+        troubles: &troubles,
+        unlanded: Some("web-2".to_owned()),
+        rbac: Some("patch pods".to_owned()),
+        selector: &selector,
+        ..facts(&ill_view, &none)
+    };
+    let ill = status(&ill);
+    assert!(changed(&stored, &ill));
+    assert_eq!(ill["conditions"].as_array().unwrap().len(), 18, "every condition");
+    assert_eq!(replaced(&plane, &client, &namespace, &ill).await, ill);
+}
