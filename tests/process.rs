@@ -3,6 +3,8 @@
 
 #[path = "process/callbacks.rs"]
 mod callbacks;
+#[path = "process/namespaces.rs"]
+mod namespaces;
 #[path = "process/runs.rs"]
 mod runs;
 #[path = "process/trees.rs"]
@@ -18,6 +20,10 @@ use std::{
 use kubervisor::{
     adapters::process::{self, Finished, Job, ProcessError},
     config::CommandLine,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +45,11 @@ fn text(finished: &Finished) -> &str {
     std::str::from_utf8(&finished.stdout).unwrap().trim_end()
 }
 
-/// Whether a process with this pid exists and is no zombie.
+/// Whether a process with this pid exists and is no zombie. Asked of the kernel: /proc may be another pid namespace's.
 fn alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return false };
+    // A pidfd is readable from its process's end on, reaped or not.
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 0
 }
 
 /// Waits for a condition, at most ten seconds.

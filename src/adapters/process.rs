@@ -17,6 +17,7 @@ mod child;
 mod drain;
 mod errors;
 mod image;
+mod namespace;
 mod spawn;
 mod tree;
 mod user;

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -167,16 +167,12 @@ func (p *process) freeze() error {
 	return fmt.Errorf("%s does not stop", p.name)
 }
 
+// stopped asks the kernel, which says so when the last thread has stopped; /proc may be another pid
+// namespace's, where our pid is somebody else's.
 func (p *process) stopped() bool {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.command.Process.Pid))
-	for _, thread := range threads {
-		text, err := os.ReadFile(thread)
-		// The state follows the name, which is in brackets.
-		if end := bytes.LastIndexByte(text, ')'); err == nil && !bytes.HasPrefix(text[end+1:], []byte(" T")) {
-			return false
-		}
-	}
-	return len(threads) > 0
+	var found unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.command.Process.Pid, &found, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && found.Signo == int32(syscall.SIGCHLD)
 }
 
 func (p *process) why() error {

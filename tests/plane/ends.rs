@@ -1,10 +1,15 @@
 //! However the tests end, nothing of the plane stays behind.
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Command, Stdio},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::plane::{self, Component, until};
@@ -55,10 +60,14 @@ async fn nothing_stays_behind(how: &str) {
         tests.kill().unwrap();
     }
     assert!(!tests.wait().unwrap().success());
+    // Asked of the kernel: /proc may be another pid namespace's, where the number is somebody else's.
     let runs = |pid: &String| {
-        // A number may be used anew: only a process of this plane counts.
-        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.contains("kube") || command.contains("etcd") || command.contains("cluster")
+        let Ok(process) = pidfd_open(Pid::from_raw(pid.parse().unwrap()).unwrap(), PidfdFlags::empty())
+        else {
+            return false;
+        };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&now)).unwrap() == 0
     };
     until("no process of the plane runs", || async { (!pids.iter().any(runs)).then_some(()) }).await;
     until("its directory is gone", || async { (!directory.exists()).then_some(()) }).await;

@@ -4,11 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::ffi::OsStrExt,
+    sync::Once,
 };
 
-use rustix::process::{getpid, getsid};
+use rustix::process::getpid;
 
-/// One process at the time of the count.
+use super::namespace::{Ids, View};
+
+/// One process at the time of the count; all ids are those of our pid namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: i32,
@@ -16,34 +19,37 @@ pub(super) struct Process {
     pub(super) group: i32,
     pub(super) session: i32,
     pub(super) zombie: bool,
+    /// What /proc calls it: the pid, unless /proc is another namespace's.
+    name: i32,
     /// Clock ticks after boot: with the pid, which process this is.
     started: u64,
 }
 
 impl Process {
-    fn read(pid: i32) -> Option<Self> {
-        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    fn read(name: i32) -> Option<Self> {
+        Self::parse(name, &fs::read(format!("/proc/{name}/stat")).ok()?)
     }
 
     /// `pid (name) state ppid pgrp session ...`, the start time being field 22; the name may hold anything, `)` too.
-    fn parse(pid: i32, stat: &[u8]) -> Option<Self> {
+    fn parse(name: i32, stat: &[u8]) -> Option<Self> {
         let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
         let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
         let state = fields.next()?;
         let mut number = || fields.next()?.parse::<i32>().ok();
         let (parent, group, session) = (number()?, number()?, number()?);
         let started = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, parent, group, session, zombie: matches!(state, "Z" | "X"), started })
+        let zombie = matches!(state, "Z" | "X");
+        Some(Self { pid: name, parent, group, session, zombie, name, started })
     }
 
     /// Whether the pid is still this process and not a later one.
     pub(super) fn is_still_there(&self) -> bool {
-        Self::read(self.pid).is_some_and(|now| now.started == self.started)
+        Self::read(self.name).is_some_and(|now| now.started == self.started)
     }
 
     /// A variable of the environment that it was started with; `None` also when we may not look.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let environment = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let environment = fs::read(format!("/proc/{}/environ", self.name)).ok()?;
         environment.split(|byte| *byte == 0).find_map(|pair| {
             let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
             Some(String::from_utf8_lossy(value).into_owned())
@@ -59,15 +65,32 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Counts. Without /proc nobody is found but what a group holds.
+    /// Counts. Where /proc does not show us nobody is found, and a job loses but what its group holds.
     pub(super) fn take() -> Self {
-        let pids =
+        let us = getpid().as_raw_nonzero().get();
+        let Some(view) = View::here(us) else {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                tracing::warn!("/proc does not show us: what leaves a command's process group outlives it");
+            });
+            return Self::of(us, BTreeMap::new());
+        };
+        let names =
             fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
                 std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse::<i32>().ok()
             });
-        let processes = pids.filter_map(|pid| Some((pid, Process::read(pid)?))).collect();
-        let our_session = getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
-        Self { us: getpid().as_raw_nonzero().get(), our_session, processes }
+        let processes = names.filter_map(|name| Some((name, Process::read(name)?))).collect();
+        if view.is_ours() {
+            return Self::of(us, processes);
+        }
+        Self::of(us, translated(processes, view.us, |name| view.ids(name)))
+    }
+
+    /// Our session is read where all others are: `getsid` would say 0 for one that was begun outside our
+    /// namespace, which a `Pid` cannot hold.
+    fn of(us: i32, processes: BTreeMap<i32, Process>) -> Self {
+        let our_session = processes.get(&us).map_or(0, |process| process.session);
+        Self { us, our_session, processes }
     }
 
     /// A child of ours that left our session: a job's main child, or a stray that came to us.
@@ -95,6 +118,37 @@ impl Census {
     }
 }
 
+/// Us and all that comes from us, with the ids of our namespace instead of those of /proc.
+///
+/// Others are left out: one of a namespace beside ours would look as if its pid were one of ours.
+fn translated(
+    named: BTreeMap<i32, Process>,
+    us: i32,
+    ids: impl Fn(i32) -> Option<Ids>,
+) -> BTreeMap<i32, Process> {
+    // Whoever shares a session that a child of ours began comes from that child, even when init adopted it.
+    let mut followers = BTreeMap::<i32, Vec<i32>>::new();
+    for process in named.values() {
+        for leader in [process.parent, process.session] {
+            followers.entry(leader).or_default().push(process.name);
+        }
+    }
+    let (mut next, mut known) = (vec![us], BTreeMap::new());
+    let mut seen = BTreeSet::new();
+    while let Some(name) = next.pop() {
+        if seen.insert(name) {
+            next.extend(followers.get(&name).into_iter().flatten());
+            known.extend(ids(name).map(|ids| (name, ids)));
+        }
+    }
+    let translate = |process: Process| {
+        let Ids { pid, group, session } = *known.get(&process.name)?;
+        let parent = known.get(&process.parent).map_or(0, |parent| parent.pid);
+        Some((pid, Process { pid, parent, group, session, ..process }))
+    };
+    named.into_values().filter_map(translate).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +166,7 @@ mod tests {
     #[test]
     fn members_are_the_session_the_claimed_orphans_and_their_descendants_and_nobody_else() {
         let process = |pid, parent, session| {
-            (pid, Process { pid, parent, group: session, session, zombie: false, started: 1 })
+            (pid, Process { pid, parent, group: session, session, zombie: false, name: pid, started: 1 })
         };
         let processes = [
             process(10, 1, 10),  // us
@@ -128,6 +182,42 @@ mod tests {
         let census = Census { us: 10, our_session: 10, processes: processes.into_iter().collect() };
         let found: Vec<i32> = census.members(20, |orphan| orphan.pid == 30).iter().map(|p| p.pid).collect();
         assert_eq!(found, [20, 21, 22, 30, 31]);
+    }
+
+    #[test]
+    fn where_proc_has_other_names_only_what_comes_from_us_is_known_and_by_our_pids() {
+        let process = |name, parent, session| {
+            (name, Process { pid: name, parent, group: session, session, zombie: false, name, started: 1 })
+        };
+        let named = [
+            process(1, 0, 1),
+            process(700, 1, 700),   // in a namespace beside ours, where it is 3 as well
+            process(900, 850, 850), // us, in a session from outside
+            process(901, 900, 850), // a child that other code started
+            process(902, 900, 902), // the job
+            process(903, 902, 902), // its child, gone before its ids are read
+            process(904, 902, 904), // setsid, parent alive
+            process(905, 1, 902),   // the job's session, but adopted by another
+        ];
+        let ids = |name| {
+            let ids = |pid, session| Some(Ids { pid, group: session, session });
+            match name {
+                700 => ids(3, 3),
+                900 => ids(1, 0),
+                901 => ids(2, 0),
+                902 => ids(3, 3),
+                904 => ids(5, 5),
+                905 => ids(6, 3),
+                _ => None,
+            }
+        };
+        let census = Census::of(1, translated(named.into_iter().collect(), 900, ids));
+        let found: Vec<_> = census.processes.values().map(|p| (p.pid, p.parent, p.session, p.name)).collect();
+        assert_eq!(found, [(1, 0, 0, 900), (2, 1, 0, 901), (3, 1, 3, 902), (5, 3, 5, 904), (6, 0, 3, 905)]);
+        assert!(census.is_orphan(&census.processes[&3]));
+        assert!(!census.is_orphan(&census.processes[&2]));
+        let members: Vec<i32> = census.members(3, |_| false).iter().map(|p| p.pid).collect();
+        assert_eq!(members, [3, 5, 6]);
     }
 
     #[test]

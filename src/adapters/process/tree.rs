@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    slice,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -114,6 +115,8 @@ impl Root {
         if left > 0 {
             tracing::warn!(left, "processes of a command do not die; they are left to the next one's end");
         }
+        // Without /proc nobody has waited for the main child yet; a signal takes its time.
+        wait_for_one(slice::from_ref(&self.pidfd));
         let mut running = running();
         running.remove(&self.pid.as_raw_nonzero().get());
         // Reaped last: until here its pid could not be used again.

@@ -1,0 +1,94 @@
+//! Whose pids /proc speaks of: not ours, if it was mounted outside our pid namespace (`unshare --pid`
+//! without `--mount-proc`, some build machines). There a process has one pid in the namespace of the mount,
+//! another in ours; `/proc/<name>/status` lists both.
+
+use std::fs;
+
+/// Where we stand in the namespace of /proc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// What /proc calls us.
+    pub(super) us: i32,
+    /// How many namespaces deep ours is below that of /proc: which number of each list is the one we know.
+    depth: usize,
+}
+
+impl View {
+    /// Ours; `None` when /proc does not show us: it is absent, or mounted in a namespace that is not around ours.
+    pub(super) fn here(pid: i32) -> Option<Self> {
+        Self::parse(&status("self")?, pid)
+    }
+
+    fn parse(status: &str, pid: i32) -> Option<Self> {
+        // An old kernel does not say; then the names are taken for ours if ours is.
+        let list = numbers(status, "NSpid:").or_else(|| numbers(status, "Pid:"))?;
+        let (us, last) = (*list.first()?, *list.last()?);
+        (last == pid).then_some(Self { us, depth: list.len() - 1 })
+    }
+
+    /// Whether the names in /proc are the pids that we know.
+    pub(super) fn is_ours(self) -> bool {
+        self.depth == 0
+    }
+
+    /// What we call the process with this name in /proc. Right for those in our namespace and in those inside it.
+    pub(super) fn ids(self, name: i32) -> Option<Ids> {
+        Ids::parse(&status(&name.to_string())?, self.depth)
+    }
+}
+
+/// A process as our namespace knows it; 0 is a group or a session from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub(super) pid: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+}
+
+impl Ids {
+    fn parse(status: &str, depth: usize) -> Option<Self> {
+        let at = |key| numbers(status, key)?.get(depth).copied();
+        Some(Self { pid: at("NSpid:")?, group: at("NSpgid:")?, session: at("NSsid:")? })
+    }
+}
+
+fn status(name: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{name}/status")).ok()?;
+    // Only a program's name may be no text, and nobody asks for it here.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn numbers(status: &str, key: &str) -> Option<Vec<i32>> {
+    let list = status.lines().find_map(|line| line.strip_prefix(key))?;
+    list.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NESTED: &str =
+        "Name:\tx\nPid:\t900\nPPid:\t1\nNSpid:\t900\t7\t1\nNSpgid:\t880\t0\t0\nNSsid:\t870\t5\t0\n";
+
+    #[test]
+    fn our_place_is_that_of_our_pid_in_the_list() {
+        assert_eq!(View::parse(NESTED, 1), Some(View { us: 900, depth: 2 }));
+        assert_eq!(View::parse("Pid:\t42\nNSpid:\t42\n", 42), Some(View { us: 42, depth: 0 }));
+        assert_eq!(View::parse("Pid:\t42\n", 42), Some(View { us: 42, depth: 0 }), "an old kernel");
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_with_our_pid_is_not_about_us() {
+        assert_eq!(View::parse(NESTED, 7), None);
+        assert_eq!(View::parse("Pid:\t43\n", 42), None);
+        assert_eq!(View::parse("", 42), None);
+        assert_eq!(View::parse("NSpid:\n", 42), None);
+    }
+
+    #[test]
+    fn each_id_is_read_at_our_depth_and_a_process_from_outside_has_none() {
+        assert_eq!(Ids::parse(NESTED, 1), Some(Ids { pid: 7, group: 0, session: 5 }));
+        assert_eq!(Ids::parse(NESTED, 0), Some(Ids { pid: 900, group: 880, session: 870 }));
+        assert_eq!(Ids::parse(NESTED, 3), None);
+    }
+}
