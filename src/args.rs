@@ -42,6 +42,8 @@ pub enum Command {
     Breaker(roles::breaker::Args),
     /// Validates KubervisorService manifests and policies, offline.
     Check(roles::check::Args),
+    /// Works on the KubervisorServices of a cluster.
+    Controller(roles::controller::Args),
     /// Prints the CustomResourceDefinition of KubervisorService.
     Crd(roles::crd::Args),
 }
@@ -67,6 +69,7 @@ impl Command {
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
+            Self::Controller(args) => if args.debug { Verbosity::Verbose } else { Verbosity::Normal },
             Self::Invoke(_)
             | Self::Keygen(_)
             | Self::Status(_)
@@ -92,6 +95,7 @@ impl Command {
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,
+            Self::Controller(args) => roles::controller::run(args).await,
             Self::Crd(args) => roles::crd::run(args).await,
         }
     }

@@ -43,6 +43,27 @@ pub struct Observed {
     pub look_again: Option<Timestamp>,
     /// Somebody else is at work on this fleet right now: do nothing before that.
     pub stand_aside: Option<Timestamp>,
+    /// What keeps the sink from its work, if anything does.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// What keeps a sink from its work, and only people can take away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hindrance {
+    /// A right is missing; the API server's words name verb and resource.
+    Forbidden(String),
+    /// The ledger does not come back as it was sent.
+    LedgerNotStored,
+}
+
+impl std::fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Forbidden(what) => write!(f, "a right is missing: {what}"),
+            Self::LedgerNotStored => f.write_str("the API server does not store the ledger: apply the current CustomResourceDefinition"),
+        }
+    }
 }
 
 /// What people want to know of a pod.

@@ -115,7 +115,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let hosted = start_master(&args, &process, &stop).await?;
     let scope = if args.namespace.is_empty() { Scope::All } else { Scope::Namespaces(args.namespace.clone()) };
     let deps = Arc::new(Deps {
-        cluster: Cluster::start(client.clone(), scope, process.clock, stop.clone()),
+        cluster: Cluster::start(client.clone(), &scope, process.clock, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),
         asker_metrics: process.metrics.with_registry(AskerMetrics::register),
         events: EventRecorder::start(EventSettings {

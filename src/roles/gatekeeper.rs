@@ -9,6 +9,7 @@ pub mod view;
 pub mod warden;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -87,7 +88,9 @@ impl Gatekeeper {
         let projector = config.map(|config| Projector::start(&*store, config, &roster.of, &name, &alarms));
         let dry_run = roster.dry_run;
         let audience = Box::new(NoAudience);
-        let warden = Warden::new(WardenDeps { namespace, policy, dry_run, clock, alarms, metrics, audience });
+        metrics.items(&BTreeMap::from([(namespace.as_str(), 1)]));
+        let warden =
+            Warden::new(WardenDeps { namespace, name, policy, dry_run, clock, alarms, metrics, audience });
         Arc::new(Self {
             warden,
             file: projector.as_ref().map(Projector::status),

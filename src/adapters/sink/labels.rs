@@ -18,7 +18,10 @@ mod errors;
 mod evict;
 pub mod farewell;
 mod fleet;
+
 mod patch;
+
+pub use self::fleet::LINGERS;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +44,7 @@ use self::{
     fleet::{Look, Scene},
     patch::Target,
 };
-use super::{Observed, Reserved, SinkError, TrafficSink};
+use super::{Hindrance, Observed, Reserved, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
         cluster::Cluster,
@@ -80,8 +83,6 @@ pub struct LabelSettings {
 pub struct Posture {
     /// Everything is given back, and the resource or its claim on the pods goes.
     pub leaving: bool,
-    /// Why nothing may be withheld, if so.
-    pub hold: Option<String>,
 }
 
 /// One resource's fleet.
@@ -93,6 +94,8 @@ pub struct LabelSink {
     book: Book,
     proof: Option<Proof>,
     patience: Patience,
+    /// The right that was missing when something was last sent.
+    forbidden: Option<String>,
     /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
     lingering: BTreeMap<Uid, Timestamp>,
 }
@@ -123,13 +126,13 @@ impl LabelSink {
         let book = Book::new(client.clone(), cluster.clone(), settings.clone());
         let patience = Patience { until: None, pause: PAUSE.0 };
         let lingering = BTreeMap::new();
-        Self { client, cluster, settings, posture, book, proof: None, patience, lingering }
+        Self { client, cluster, settings, posture, book, proof: None, patience, forbidden: None, lingering }
     }
 
     fn look(&mut self, now: Timestamp, policy: &Policy, ledger: Ledger, proven: bool) -> Observed {
         let posture = self.posture.borrow().clone();
-        let pruned = self.book.pruned.then_some("the API server does not store the ledger (LedgerNotStored)");
-        let hold = posture.hold.or_else(|| self.cluster.suspect()).or(pruned.map(str::to_owned));
+        let hindrance = self.hindrance();
+        let hold = hindrance.as_ref().map(ToString::to_string).or_else(|| self.cluster.suspect());
         let scene = Scene {
             cluster: &self.cluster,
             settings: &self.settings,
@@ -140,13 +143,18 @@ impl LabelSink {
         };
         let Look { fleet, details, look_again } =
             fleet::look(&scene, now, &ledger, proven, &mut self.lingering);
-        Observed { fleet, ledger, details, look_again, stand_aside: None }
+        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
+    }
+
+    fn hindrance(&self) -> Option<Hindrance> {
+        let forbidden = self.forbidden.clone().map(Hindrance::Forbidden);
+        forbidden.or_else(|| self.book.pruned.then_some(Hindrance::LedgerNotStored))
     }
 
     /// Who is asked for in a LIST.
     fn selector(&self, policy: &Policy) -> Option<Selector> {
         if self.posture.borrow().leaving {
-            return Some(fleet::named(&self.settings.name));
+            return Some(Selector::named(&self.settings.name));
         }
         fleet::selector(&self.cluster, &self.settings, policy, self.book.status())
     }
@@ -160,6 +168,7 @@ impl LabelSink {
             details: BTreeMap::new(),
             look_again: None,
             stand_aside: Some(now + left),
+            hindrance: None,
         }
     }
 
@@ -213,16 +222,10 @@ impl TrafficSink for LabelSink {
         let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
         let namespace = self.settings.namespace.clone();
         let departures = self.cluster.departures(&namespace);
-        let owners = self.cluster.desired(&namespace, &self.cluster.pods(&namespace, &selector)).owners;
-        let (listed, refreshed) = tokio::join!(
-            timeout(PATIENCE, self.cluster.list_pods(&namespace, &selector)),
-            timeout(PATIENCE, self.cluster.refresh_owners(&owners)),
-        );
-        let failed = |what, source: Box<dyn std::error::Error + Send + Sync>| SinkError::Ask { what, source };
-        let silent = |_| failed("list the pods", "no answer in time".into());
-        let listed = listed.map_err(silent)?.map_err(|error| failed("list the pods", error.into()))?;
-        let silent = |_| failed("get the pods' owners", "no answer in time".into());
-        refreshed.map_err(silent)?.map_err(|error| failed("get the pods' owners", error.into()))?;
+        let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
+        // After the list: how many there should be is then no older than who is there.
+        let owners = self.cluster.desired(&namespace, &listed.pods).owners;
+        in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
         let observed = self.look(now, policy, ledger, true);
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
         self.proof = Some(Proof { begun: listed.begun, departures, serving, withheld: BTreeSet::new() });
@@ -247,26 +250,40 @@ impl TrafficSink for LabelSink {
             proof.withheld = withheld;
         }
         let this = &*self;
-        let answers: Vec<Result<(), Refusal>> = stream::iter(actions)
-            .map(|action| async move { this.carry_out(action).await })
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
+        let writes: Vec<_> = actions.iter().map(|action| this.carry_out(action)).collect();
+        let answers: Vec<Result<(), Refusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
         self.proof = None;
-        let mut failed = false;
+        let (mut failed, mut forbidden) = (false, None);
         let mut outcomes = Vec::with_capacity(actions.len());
         for (action, answer) in actions.iter().zip(answers) {
             outcomes.push(match answer {
                 Ok(()) => Outcome::Landed,
                 Err(refusal) => {
                     failed |= self.patience.learn(&refusal);
+                    if let Refusal::Forbidden(what) = &refusal {
+                        forbidden = Some(what.clone());
+                    }
                     tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "not carried out");
                     refusal.outcome()
                 }
             });
         }
+        if !actions.is_empty() {
+            self.forbidden = forbidden;
+        }
         self.patience.after(failed);
         outcomes
+    }
+}
+
+/// One read, with its end in sight.
+async fn in_time<T, E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, SinkError> {
+    match timeout(PATIENCE, read).await {
+        Ok(answer) => answer.map_err(|error| SinkError::Ask { what, source: error.into() }),
+        Err(_) => Err(SinkError::Ask { what, source: "no answer in time".into() }),
     }
 }
 
@@ -328,6 +345,23 @@ pub(super) async fn send_patch(
         Ok(answer) => answer.map_err(Refusal::from),
         Err(_) => Err(Refusal::Silence),
     }
+}
+
+/// The living pods of the fleet, for those who look at them.
+#[must_use]
+pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Vec<Arc<PodRecord>> {
+    let pods = fleet_selector(cluster, settings, policy)
+        .map(|selector| cluster.pods(&settings.namespace, &selector))
+        .unwrap_or_default();
+    pods.into_iter().filter(|pod| !pod.finished() && !pod.terminating).collect()
+}
+
+/// Whom the resource's Service selects, the traffic key apart; `None` while that is nobody, or too many.
+#[must_use]
+pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Option<Selector> {
+    let resource = cluster.resource(&settings.namespace, &settings.name);
+    let status = resource.as_ref().and_then(|resource| resource.object.get("status"));
+    fleet::selector(cluster, settings, policy, status)
 }
 
 /// Shared by the files of this room.

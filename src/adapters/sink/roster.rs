@@ -163,6 +163,7 @@ impl TrafficSink for RosterSink {
             details: self.details(),
             look_again: [hold_ends, soon].into_iter().flatten().min(),
             stand_aside: None,
+            hindrance: None,
         })
     }
 

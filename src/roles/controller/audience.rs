@@ -75,14 +75,14 @@ impl FleetAudience {
         if fleet.is_empty() {
             return refused("its selector has nothing but the traffic key, so it would take every pod of the namespace");
         }
-        let state = match selector.traffic_key() {
+        let state = match selector.traffic_word() {
             Some("yes") => ServiceState::Gated,
             Some(_) => {
                 return refused("its selector asks for a kubervisor/traffic other than \"yes\": write yes, in quotes");
             }
             None => ServiceState::Ungated,
         };
-        (state, fleet.pairs())
+        (state, fleet.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
     fn object(&self) -> ObjectRef {
@@ -142,7 +142,6 @@ impl Audience for FleetAudience {
         let template_unlabelled = self.unlabelled(view);
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let status = conditions::status(&Facts {
-            name: &self.settings.name,
             service_name: &policy.service,
             generation: resource.generation,
             previous,

@@ -14,10 +14,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
 use crate::{
     adapters::{
+        kubernetes_secrets::KubernetesSecrets,
         kubernetes::{
-            KubernetesSecrets,
             cluster::{Change, Cluster},
-            objects::{Kind, ResourceRecord},
+            objects::{Kind, PodRecord, ResourceRecord},
         },
         sink::labels::{farewell, fleet_selector},
     },
@@ -98,7 +98,7 @@ impl Registry {
             Kind::Pods => {
                 let mut claimants = 0;
                 for (key, worker) in there {
-                    let ours = change.concerns_name(&worker.settings.name);
+                    let ours = pods(change).any(|pod| pod.labels.get(api::keys::NAME) == Some(&*worker.settings.name));
                     let selected = self.selects(worker, change);
                     claimants += usize::from(selected);
                     if ours || selected {
@@ -116,7 +116,7 @@ impl Registry {
     fn selects(&self, worker: &Worker, change: &Change) -> bool {
         let policy = worker.core.policy.borrow().clone();
         let selector = fleet_selector(&self.deps.cluster, &worker.settings, &policy);
-        selector.is_some_and(|selector| change.concerns(&selector))
+        selector.is_some_and(|selector| pods(change).any(|pod| selector.matches(pod)))
     }
 
     async fn act(&mut self, work: Work) {
@@ -222,7 +222,7 @@ impl Registry {
         let Deps { client, cluster, .. } = &*self.deps;
         let mut known: BTreeMap<Key, bool> = BTreeMap::new();
         for pod in cluster.named_pods() {
-            let Some(name) = pod.label(api::keys::NAME) else { continue };
+            let Some(name) = pod.labels.get(api::keys::NAME) else { continue };
             let key = (pod.namespace.to_string(), name.to_owned());
             if of.is_some_and(|of| *of != key) || self.workers.contains_key(&key) || pod.finished() {
                 continue;
@@ -240,6 +240,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// A pod as it was and as it is.
+fn pods(change: &Change) -> impl Iterator<Item = &PodRecord> {
+    [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod)
 }
 
 /// A quorum read; who cannot be asked for counts as there.

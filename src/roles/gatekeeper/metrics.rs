@@ -1,7 +1,7 @@
 //! The gate's metrics. The original's three keep their names, `breaker_count` included: a gauge by type, since a counter
 //! would be renamed to `_total`; it only rises.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -59,6 +59,9 @@ pub struct GateMetrics {
     failures: Family<Step, Counter>,
 }
 
+/// How pods are counted, in the original's words.
+const KINDS: [&str; 4] = ["managed", "breaked", "paused", "unknown"];
+
 impl GateMetrics {
     /// Metrics in `registry`, whose prefix is `kubervisor`.
     pub fn register(registry: &mut Registry) -> Self {
@@ -94,6 +97,35 @@ impl GateMetrics {
         it
     }
 
+    /// How many services are worked on, by namespace.
+    pub fn items(&self, counts: &BTreeMap<&str, usize>) {
+        self.items.clear();
+        for (namespace, count) in counts {
+            let place = Place { namespace: (*namespace).to_owned() };
+            self.items.get_or_create_owned(&place).set(signed(*count));
+        }
+    }
+
+    /// Shows no more numbers of a fleet that is not worked on any more.
+    pub(super) fn forget(&self, namespace: &str, name: &str) {
+        let (name, namespace) = (name.to_owned(), namespace.to_owned());
+        for kind in KINDS {
+            self.standings.remove(&Standings { name: name.clone(), namespace: namespace.clone(), r#type: kind });
+        }
+        let service = Service { name, namespace };
+        for gauge in [
+            &self.floor,
+            &self.serving,
+            &self.desired,
+            &self.may_withhold,
+            &self.panic,
+            &self.silent_listed,
+            &self.unknown_verdicts,
+        ] {
+            gauge.remove(&service);
+        }
+    }
+
     pub(super) fn planned(&self, view: &GatekeeperView) {
         self.plans.inc();
         let (name, namespace) = (view.name.clone(), view.namespace.clone());
@@ -109,7 +141,6 @@ impl GateMetrics {
             let labels = Standings { name: name.clone(), namespace: namespace.clone(), r#type: kind };
             self.standings.get_or_create_owned(&labels).set(signed(count));
         }
-        self.items.get_or_create_owned(&Place { namespace: namespace.clone() }).set(1);
         let service = Service { name, namespace };
         let budget = view.floor.budget;
         for (gauge, value) in [

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::history::{Event, History};
 use crate::{
-    adapters::sink::{Detail, Observed, endpoints::FileStatus},
+    adapters::sink::{Detail, Hindrance, Observed, endpoints::FileStatus},
     decide::{
         fleet::{PodView, Presence, Traffic},
         gate::{
@@ -96,6 +96,9 @@ pub struct GatekeeperView {
     /// Why nothing may be withheld at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+    /// What keeps the decisions from being carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<Hindrance>,
     /// When this was true.
     pub at: Timestamp,
     /// The floor.
@@ -152,6 +155,7 @@ impl GatekeeperView {
         self.frozen = None;
         self.at = plan.at;
         self.hold = observed.fleet.hold;
+        self.hindrance = observed.hindrance;
         self.floor = Arithmetic {
             budget: plan.budget,
             may_withhold: plan.budget.may_withhold(),

@@ -80,6 +80,8 @@ impl Audience for NoAudience {}
 pub struct WardenDeps {
     /// The fleet's namespace.
     pub namespace: String,
+    /// What people know it by: the Service's name, or the resource's.
+    pub name: String,
     /// The policy in force; a new one counts at once.
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Decide and report only, whatever the policy says.
@@ -126,10 +128,9 @@ impl Warden {
     /// One that has heard nothing yet.
     #[must_use]
     pub fn new(deps: WardenDeps) -> Self {
-        let policy = deps.policy.borrow().clone();
         let view = GatekeeperView {
             namespace: deps.namespace.clone(),
-            name: policy.service.clone(),
+            name: deps.name.clone(),
             dry_run: deps.dry_run,
             ..GatekeeperView::default()
         };
@@ -347,6 +348,12 @@ impl Warden {
             let view = Arc::make_mut(shared);
             (view.part, view.frozen) = (Part::Following, None);
         });
+    }
+}
+
+impl Drop for Warden {
+    fn drop(&mut self) {
+        self.deps.metrics.forget(&self.deps.namespace, &self.deps.name);
     }
 }
 

@@ -76,7 +76,7 @@ impl Book {
             self.fetch().await?;
         }
         let cached = self.cluster.resource(&self.settings.namespace, &self.settings.name);
-        let cached = cached.filter(|record| record.uid == self.settings.uid);
+        let cached = cached.filter(|record| *record.uid == *self.settings.uid);
         let newest = match (cached, self.record.take()) {
             (Some(cached), Some(ours)) if ours.version > cached.version => Some(ours),
             (Some(cached), _) => Some(cached),
@@ -125,7 +125,7 @@ impl Book {
         settles_only: bool,
         report: &Value,
     ) -> Result<Reserved, SinkError> {
-        let news = !report.is_null() && self.status().is_none_or(|old| differs(old, report));
+        let news = !report.is_null();
         let begun = self.begun.is_some();
         let must = (next.is_some() && !settles_only) || begun;
         if !must && !((news || next.is_some()) && self.allowance.take()) {
@@ -145,7 +145,7 @@ impl Book {
         let body = json!({
             "apiVersion": API_VERSION, "kind": KIND, "status": status,
             "metadata": {
-                "namespace": record.namespace, "name": record.name, "uid": record.uid,
+                "namespace": &*record.namespace, "name": &*record.name, "uid": &*record.uid,
                 "resourceVersion": record.version.to_string(),
             },
         });
@@ -170,7 +170,8 @@ impl Book {
         self.cluster.merge_resource(stored.clone());
         self.record = Some(std::sync::Arc::new(stored));
         if self.pruned {
-            tracing::error!("the API server does not store the ledger: apply the current CustomResourceDefinition");
+            // Asked again later: somebody may have applied the definition by then.
+            self.aside = Some(Instant::now() + REPORT_EVERY);
             return Reserved::Conflict;
         }
         self.begun = None;
@@ -234,7 +235,7 @@ impl Book {
     async fn fetch(&mut self) -> Result<(), SinkError> {
         let request = axum::http::Request::get(self.path("")).body(Vec::new());
         let record = self.ask(request).await.map_err(|refusal| refusal.into_error("read the resource"))?;
-        if record.uid != self.settings.uid {
+        if *record.uid != *self.settings.uid {
             return Err(SinkError::NotReady { reason: "the resource was made anew" });
         }
         self.cluster.merge_resource(record.clone());
@@ -270,30 +271,6 @@ impl Book {
 fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
     let bytes = serde_json::to_vec(value).map_err(|source| LedgerError::DecodeLedger { source })?;
     Ledger::decode(&bytes, uid)
-}
-
-/// A report says something new, apart from when it was last looked.
-fn differs(old: &Value, report: &Value) -> bool {
-    let bare = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(map) = value.as_object_mut() {
-            map.remove("ledger");
-        }
-        forget_probes(&mut value);
-        value
-    };
-    bare(old) != bare(report)
-}
-
-fn forget_probes(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.remove("lastProbeTime");
-            map.values_mut().for_each(forget_probes);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forget_probes),
-        _ => {}
-    }
 }
 
 /// How many reports may still be written by themselves.

@@ -22,7 +22,7 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
     let fence = action.guard.fence.map(|fence| fence.to_string());
     let same = now.uid == action.uid
         && now.traffic() == Traffic::No
-        && now.fence_text().map(str::to_owned) == fence
+        && now.fence_text.as_deref() == fence.as_deref()
         && now.controller.is_some()
         && !now.terminating;
     if !same {
@@ -30,7 +30,7 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
     }
     let body = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"namespace": pod.namespace, "name": pod.name},
+        "metadata": {"namespace": &*pod.namespace, "name": &*pod.name},
         "deleteOptions": {
             "preconditions": {"uid": now.uid, "resourceVersion": now.version.to_string()},
         },

@@ -18,6 +18,7 @@ use crate::{
         sink::SinkError,
     },
     api::{API_VERSION, keys},
+    decide::fleet::Traffic,
 };
 
 /// Puts our finalizer on the resource, or takes it off; nothing is written when it is so already.
@@ -30,16 +31,13 @@ pub async fn set_finalizer(
     resource: &ResourceRecord,
     wanted: bool,
 ) -> Result<(), SinkError> {
-    let ours = |name: &String| name == keys::FINALIZER;
-    if resource.finalizers.iter().any(ours) == wanted {
+    if resource.finalizers.iter().any(|name| **name == *keys::FINALIZER) == wanted {
         return Ok(());
     }
-    let mut finalizers: Vec<String> = resource.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
-    if wanted {
-        finalizers.push(keys::FINALIZER.to_owned());
-    }
+    let others = resource.finalizers.iter().map(|name| &**name).filter(|name| *name != keys::FINALIZER);
+    let finalizers: Vec<&str> = others.chain(wanted.then_some(keys::FINALIZER)).collect();
     let body = json!({"metadata": {
-        "uid": resource.uid, "resourceVersion": resource.version.to_string(), "finalizers": finalizers,
+        "uid": &*resource.uid, "resourceVersion": resource.version.to_string(), "finalizers": finalizers,
     }});
     let path = format!(
         "/apis/{API_VERSION}/namespaces/{}/kubervisorservices/{}",
@@ -87,10 +85,10 @@ pub async fn take_marks_off(
 /// # Errors
 /// As [`take_marks_off`].
 pub async fn free(client: &Client, cluster: &Cluster, pod: &PodRecord) -> Result<(), SinkError> {
-    let Some(resource) = pod.label(keys::NAME) else { return Ok(()) };
+    let Some(resource) = pod.labels.get(keys::NAME) else { return Ok(()) };
     let mut steps = patch::farewell(&Target { pod, resource });
     // `no` without our breakAt is somebody else's.
-    if pod.break_at().is_some() && pod.label(keys::TRAFFIC) == Some("no") {
+    if pod.break_at.is_some() && pod.traffic() == Traffic::No {
         let path = "/metadata/labels/kubervisor~1traffic";
         steps.insert(2, json!({"op": "test", "path": path, "value": "no"}));
         steps.push(json!({"op": "add", "path": path, "value": "yes"}));

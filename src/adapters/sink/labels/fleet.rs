@@ -10,7 +10,7 @@ use crate::{
     adapters::{
         kubernetes::{
             cluster::Cluster,
-            objects::{PodRecord, Selector},
+            objects::{Phase, PodRecord, Selector},
         },
         sink::Detail,
     },
@@ -26,7 +26,8 @@ use crate::{
 /// A withheld pod that is still in ready endpoints after this is spoken of.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 
-const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
+/// Said of a withheld pod that some Service still sends to.
+pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
                        may lack the key kubervisor/traffic in its selector";
 const NAMED_TRUE: &str = "its label kubervisor/traffic says true: write \"yes\" in quotes";
 
@@ -47,11 +48,6 @@ pub(super) struct Look {
     pub(super) look_again: Option<Timestamp>,
 }
 
-/// The pods that carry our name.
-pub(super) fn named(resource: &str) -> Selector {
-    Selector::from_iter([(keys::NAME.to_owned(), resource.to_owned())])
-}
-
 /// Whom the Service selects without the traffic key; while it is away, whom it selected last.
 pub(super) fn selector(
     cluster: &Cluster,
@@ -66,8 +62,8 @@ pub(super) fn selector(
         }
         None => {
             let last = status?.get("selector")?.as_object()?;
-            let pairs = last.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-            Some(Selector::from_iter(pairs)).filter(|selector| !selector.is_empty())
+            let pairs = last.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+            Some(Selector::new(pairs)).filter(|selector| !selector.is_empty())
         }
     }
 }
@@ -100,7 +96,7 @@ pub(super) fn look(
     let mut fleet = Fleet::new(desired.count, pods);
     let missing = service.is_none();
     let key = service.as_ref().and_then(|service| service.selector.as_ref());
-    let gated = key.is_some_and(|selector| selector.traffic_key() == Some("yes"));
+    let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
     // A Service that is away for a while is no reason to let the bad ones in.
     fleet.gated = (gated && selector.is_some()) || missing;
     fleet.leaving = scene.leaving;
@@ -111,7 +107,7 @@ pub(super) fn look(
     let linger = lingers(cluster, namespace, now, ledger, lingering);
     let look_again = lingering.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
     let note = |pod: &PodView| {
-        let true_word = cluster.pod(&pod.uid).is_some_and(|pod| pod.label(keys::TRAFFIC) == Some("true"));
+        let true_word = cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
         match () {
             () if linger.contains(&pod.uid) => Some(LINGERS),
             () if pod.traffic == Traffic::Other && true_word => Some(NAMED_TRUE),
@@ -152,9 +148,8 @@ fn lingers(
     let out = ledger.entries.values().filter(|entry| {
         matches!(entry.state, State::Reserved | State::Withheld | State::Pausing | State::Paused)
             && cluster.pod(&entry.uid).is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
-            && cluster.in_any_endpoints(namespace, &entry.uid)
     });
-    let still: Vec<Uid> = out.map(|entry| entry.uid.clone()).collect();
+    let still = cluster.shown_ready(namespace, out.map(|entry| &entry.uid));
     since.retain(|uid, _| still.contains(uid));
     for uid in &still {
         since.entry(uid.clone()).or_insert(now);
@@ -167,17 +162,23 @@ pub(super) fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodVi
     PodView {
         uid: pod.uid.clone(),
         name: pod.name.to_string(),
-        ready: pod.ready && pod.running(),
+        ready: pod.ready && pod.phase == Phase::Running,
         terminating: pod.terminating,
         presence: Presence::Present,
         traffic: pod.traffic(),
-        fence: pod.fence_text().and_then(|text| text.parse().ok()),
-        claimed: pod.label(keys::NAME) == Some(resource),
+        fence: pod.fence_text.as_deref().and_then(|text| text.parse().ok()),
+        claimed: pod.labels.get(keys::NAME) == Some(resource),
         has_controller: pod.controller.is_some(),
-        strategy: pod.label(keys::STRATEGY).map(str::to_owned),
-        break_at: pod.break_at(),
-        retry_count: pod.retry_count(),
-        admitted_at: pod.admitted_at(),
+        strategy: pod.labels.get(keys::STRATEGY).map(str::to_owned),
+        break_at: pod.break_at.as_deref().and_then(time),
+        retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
+        admitted_at: pod.admitted_at.as_deref().and_then(time),
         in_endpoints,
     }
+}
+
+/// A time as an annotation has it; one that nobody can read is none.
+fn time(text: &str) -> Option<Timestamp> {
+    let parsed: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_unix_millis(parsed.as_millisecond()))
 }

@@ -74,13 +74,13 @@ fn claim(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     let fence = action.write.fence.map(|fence| fence.to_string());
     if pod.has_annotations {
         // What stands there now, even where it is no fence at all.
-        steps.push(test(annotation(keys::FENCE), json!(pod.fence_text())));
+        steps.push(test(annotation(keys::FENCE), json!(pod.fence_text)));
         steps.push(add(annotation(keys::FENCE), json!(fence)));
     } else {
         steps.push(test("/metadata/annotations".to_owned(), Value::Null));
         steps.push(add("/metadata/annotations".to_owned(), json!({keys::FENCE: fence})));
     }
-    steps.push(test(label(keys::NAME), json!(pod.label(keys::NAME))));
+    steps.push(test(label(keys::NAME), json!(pod.labels.get(keys::NAME))));
     steps.push(add(label(keys::NAME), json!(target.resource)));
     if let Some(traffic) = action.write.traffic.and_then(word) {
         steps.push(test(label(keys::TRAFFIC), Value::Null));
@@ -104,7 +104,7 @@ fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     ];
     steps.extend(annotations.into_iter().filter_map(|(key, text)| Some(add(annotation(key), json!(text?)))));
     match action.verb {
-        Verb::Withhold if target.pod.deletion_cost().is_none() => {
+        Verb::Withhold if target.pod.deletion_cost.is_none() => {
             steps.push(test(annotation(keys::DELETION_COST), Value::Null));
             steps.push(add(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         }
@@ -119,7 +119,7 @@ fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
 
 /// Only our own number is taken back: what a user wrote stays.
 fn forget_cost(target: &Target<'_>, steps: &mut Vec<Value>) {
-    if target.pod.deletion_cost() == Some(keys::OUR_DELETION_COST) {
+    if target.pod.deletion_cost.as_deref() == Some(keys::OUR_DELETION_COST) {
         steps.push(test(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         steps.push(remove(annotation(keys::DELETION_COST)));
     }
