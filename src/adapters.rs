@@ -3,6 +3,7 @@
 pub mod callback;
 pub mod custom;
 pub mod inquiry;
+pub mod kubernetes;
 pub mod order;
 pub mod pod_metadata;
 pub mod policy_file;
