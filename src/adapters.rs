@@ -5,6 +5,7 @@ pub mod custom;
 pub mod events;
 pub mod inquiry;
 pub mod kubernetes_secrets;
+pub mod kubernetes;
 pub mod order;
 pub mod pod_metadata;
 pub mod policy_file;

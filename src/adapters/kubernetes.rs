@@ -1,0 +1,7 @@
+//! The Kubernetes API, as much of it as decisions need: how to reach it, what its objects say, and a cache
+//! that knows how old it may be.
+
+pub mod cluster;
+pub mod connect;
+pub mod objects;
+mod watch;

@@ -1,0 +1,242 @@
+//! What is asked of the API server itself, since a cache proves nothing: the LIST that a plan rests on, and
+//! the owners' wishes as they are now.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use kube::{
+    api::{GetParams, ListParams},
+    core::Request,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    super::objects::{AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, WorkloadRecord},
+    Cluster, OwnerKey, Shared,
+    state::{Origin, Stored},
+};
+
+/// Objects on a page: what is in flight stays small.
+const PAGE: u32 = 500;
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pods of a selector as they are stored.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// In order of their UIDs.
+    pub pods: Vec<Arc<PodRecord>>,
+    /// The moment of the cluster that this is.
+    pub version: u64,
+    /// When it was asked for.
+    pub begun: Instant,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The API server refuses, or was not reached.
+    #[error("cannot {verb} {resource}")]
+    Ask {
+        /// As RBAC calls it.
+        verb: &'static str,
+        /// As RBAC calls it.
+        resource: &'static str,
+        /// What came of it.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// No answer in time.
+    #[error("cannot {verb} {resource}: no answer within {} s", PATIENCE.as_secs())]
+    TimedOut {
+        /// As RBAC calls it.
+        verb: &'static str,
+        /// As RBAC calls it.
+        resource: &'static str,
+    },
+    /// The answer is of the past: the API server was restored from a backup.
+    #[error(
+        "time ran backwards: the {resource} were listed at version {version}, and later ones were seen before"
+    )]
+    Rewound {
+        /// As RBAC calls it.
+        resource: &'static str,
+        /// What the answer said.
+        version: u64,
+    },
+}
+
+impl ListError {
+    /// A word for metrics.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Ask { .. } => "ask",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Rewound { .. } => "rewound",
+        }
+    }
+}
+
+impl Cluster {
+    /// Lists the pods as they are stored now, and takes them into the cache: what is selected there and is
+    /// not in the list is gone.
+    ///
+    /// # Errors
+    /// When there is no complete answer, or it is of the past.
+    pub async fn list_pods(&self, namespace: &str, selector: &Selector) -> Result<Listed, ListError> {
+        let begun = Instant::now();
+        let world = self.rewinds();
+        let asked = ListParams::default().labels(&selector.to_query());
+        let (pods, version) = self.shared.list::<PodRecord>(Kind::Pods, Some(namespace), asked).await?;
+        let pods: Vec<PodRecord> = pods.into_iter().filter(|pod| selector.matches(pod)).collect();
+        let seen: HashSet<_> = pods.iter().map(|pod| pod.uid.clone()).collect();
+        let selector = Arc::new(selector.clone());
+        self.shared.write(|state| {
+            if state.rewinds == world {
+                pods.iter().for_each(|pod| state.put(Kind::Pods, pod.clone(), Origin::Answer));
+                state.keep_selected(namespace, &selector, &seen, version);
+            }
+        });
+        let mut pods: Vec<Arc<PodRecord>> = pods.into_iter().map(Arc::new).collect();
+        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        Ok(Listed { pods, version, begun })
+    }
+
+    /// One KubervisorService as it is stored now; `None`: it does not exist.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn fetch_resource(&self, namespace: &str, name: &str) -> Result<Option<ResourceRecord>, ListError> {
+        self.shared.get(Kind::KubervisorServices, namespace, name).await
+    }
+
+    /// Asks for the wishes of these owners as they are now, and for the autoscalers of their namespaces:
+    /// [`Cluster::desired`] is then no older than whatever was listed before.
+    ///
+    /// # Errors
+    /// When one of them cannot be asked for; one that does not exist is forgotten.
+    pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
+        let world = self.rewinds();
+        for (kind, namespace, name) in self.to_ask(owners) {
+            match self.shared.get::<WorkloadRecord>(kind, &namespace, &name).await? {
+                Some(found) => self.take_in(world, kind, found),
+                None => self.forget(world, kind, &namespace, &name),
+            }
+        }
+        let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
+        for namespace in namespaces {
+            let asked = ListParams::default();
+            let listed =
+                self.shared.list::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), asked).await?;
+            let seen = listed.0.iter().map(|scaler| scaler.uid().into()).collect();
+            self.shared.write(|state| {
+                if state.rewinds == world {
+                    let scalers = listed.0.into_iter();
+                    scalers.for_each(|scaler| state.put(Kind::Autoscalers, scaler, Origin::Answer));
+                    state.keep::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), &seen, listed.1);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// What to ask for: an owner of a kind that we do not know speaks through its ReplicaSets.
+    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, String, String)> {
+        let state = self.shared.read();
+        let mut asked = Vec::new();
+        for OwnerKey { namespace, owner } in owners {
+            let mut ask = |kind, name: &str| asked.push((kind, namespace.to_string(), name.to_owned()));
+            match () {
+                () if owner.is_apps("Deployment") => ask(Kind::Deployments, &owner.name),
+                () if owner.is_apps("ReplicaSet") => ask(Kind::ReplicaSets, &owner.name),
+                () if owner.is_apps("StatefulSet") => ask(Kind::StatefulSets, &owner.name),
+                () => state.sets_of(namespace, owner).for_each(|set| ask(Kind::ReplicaSets, &set.name)),
+            }
+        }
+        asked
+    }
+
+    fn take_in<R: Stored>(&self, world: u64, kind: Kind, record: R) {
+        self.shared.write(|state| {
+            if state.rewinds == world {
+                state.put(kind, record, Origin::Answer);
+            }
+        });
+    }
+
+    fn forget(&self, world: u64, kind: Kind, namespace: &str, name: &str) {
+        self.shared.write(|state| {
+            let found = WorkloadRecord::table(state, kind).get(namespace, name).cloned();
+            if let Some(found) = found.filter(|_| state.rewinds == world) {
+                state.delete(kind, &*found, Origin::Answer);
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// The collection as it is stored now, page by page, and which moment that is.
+    pub(in super::super) async fn list<R: Record>(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        asked: ListParams,
+    ) -> Result<(Vec<R>, u64), ListError> {
+        let mut asked = asked.limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = self.page::<R>(kind, namespace, &asked).await?;
+            all.extend(page.items.into_iter().flatten());
+            match page.metadata.more.filter(|more| !more.is_empty()) {
+                Some(more) => asked = asked.continue_token(&more),
+                None => return Ok((all, page.metadata.resource_version)),
+            }
+        }
+    }
+
+    /// One page; it must not be of a time before the request.
+    pub(in super::super) async fn page<R: Record>(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        asked: &ListParams,
+    ) -> Result<Page<R>, ListError> {
+        let mark = self.mark(kind);
+        let request = Request::new(kind.path(namespace)).list(asked);
+        let page: Page<R> = self.ask("list", kind, request).await?;
+        // Later pages are of the moment of the first, which others may have seen pass.
+        let (version, resource) = (page.metadata.resource_version, kind.resource());
+        let first = asked.continue_token.is_none();
+        if first && !self.witness(&format!("a list of {resource}"), version, mark) {
+            return Err(ListError::Rewound { resource, version });
+        }
+        Ok(page)
+    }
+
+    /// One object; `None` if there is none.
+    async fn get<R: Record>(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<R>, ListError> {
+        let request = Request::new(kind.path(Some(namespace))).get(name, &GetParams::default());
+        match self.ask("get", kind, request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(ListError::Ask { source, .. }) if matches!(&*source, kube::Error::Api(s) if s.code == 404) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        verb: &'static str,
+        kind: Kind,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, ListError> {
+        let resource = kind.resource();
+        let failed = |source| ListError::Ask { verb, resource, source: Box::new(source) };
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        match timeout(PATIENCE, self.client.request::<T>(request)).await {
+            Ok(answer) => answer.map_err(failed),
+            Err(_) => Err(ListError::TimedOut { verb, resource }),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Labels of pods and the equality selectors over them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{PodRecord, Text};
+use crate::api::keys;
+
+/// An object's labels, in order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Box<[(Text, Text)]>);
+
+impl Labels {
+    /// The value of one label.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| &**value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(labels: I) -> Self {
+        let labels: BTreeMap<Text, Text> = labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        Self(labels.into_iter().collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Labels;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Labels, E> {
+                Ok(Labels::default())
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut labels = Vec::new();
+                while let Some(label) = map.next_entry::<Text, Text>()? {
+                    labels.push(label);
+                }
+                labels.sort_unstable();
+                labels.dedup_by(|a, b| a.0 == b.0);
+                Ok(Labels(labels.into_boxed_slice()))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+/// Labels that a pod must carry, all of them. With nothing in it, it selects nothing, as a Service's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Selector(BTreeMap<Text, Text>);
+
+impl Selector {
+    /// Of these labels.
+    #[must_use]
+    pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+
+    /// The pods that carry the name of this KubervisorService.
+    #[must_use]
+    pub fn named(resource: &str) -> Self {
+        Self::new([(keys::NAME, resource)])
+    }
+
+    /// Nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it selects the pod, going by its labels alone.
+    #[must_use]
+    pub fn matches(&self, pod: &PodRecord) -> bool {
+        self.matches_labels(&pod.labels)
+    }
+
+    /// Whether it selects these labels.
+    #[must_use]
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        !self.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(&**value))
+    }
+
+    /// Whether the traffic switch is in force.
+    #[must_use]
+    pub fn has_traffic_key(&self) -> bool {
+        self.0.contains_key(keys::TRAFFIC)
+    }
+
+    /// What it says of the traffic switch.
+    #[must_use]
+    pub fn traffic_word(&self) -> Option<&str> {
+        self.0.get(keys::TRAFFIC).map(|word| &**word)
+    }
+
+    /// What it selects whatever the switch says: the fleet.
+    #[must_use]
+    pub fn without_traffic_key(&self) -> Self {
+        let rest = self.0.iter().filter(|(key, _)| &***key != keys::TRAFFIC);
+        Self(rest.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    /// The value of a `labelSelector` parameter.
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        let terms: Vec<String> = self.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        terms.join(",")
+    }
+
+    /// The labels.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_query())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_wants_every_label_and_an_empty_one_selects_nothing() {
+        let labels = Labels::from_iter([("tier", "front"), ("app", "web"), ("kubervisor/traffic", "no")]);
+        let selects =
+            |selector: &[(&str, &str)]| Selector::new(selector.iter().copied()).matches_labels(&labels);
+        assert!(selects(&[("app", "web")]) && selects(&[("app", "web"), ("tier", "front")]));
+        assert!(!selects(&[("app", "db")]) && !selects(&[("app", "web"), ("zone", "a")]) && !selects(&[]));
+    }
+
+    #[test]
+    fn the_fleet_is_selected_without_the_traffic_key() {
+        let service = Selector::new([("app", "web"), ("kubervisor/traffic", "yes")]);
+        assert!(service.has_traffic_key());
+        let fleet = service.without_traffic_key();
+        assert_eq!((fleet.to_query().as_str(), fleet.has_traffic_key()), ("app=web", false));
+        assert_eq!(service.to_query(), "app=web,kubervisor/traffic=yes");
+        assert!(Selector::new([("kubervisor/traffic", "yes")]).without_traffic_key().is_empty());
+    }
+}

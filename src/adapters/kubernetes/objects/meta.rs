@@ -1,0 +1,157 @@
+//! What all objects have in common, and the few annotations that are ours.
+
+use std::{fmt, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny},
+};
+
+use super::{Labels, Text};
+use crate::{api::keys, decide::time::Timestamp};
+
+/// Who an object belongs to: the one owner that replaces it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerRef {
+    /// Its group and version, such as `apps/v1`.
+    pub api_version: Text,
+    /// Its kind, such as `ReplicaSet`.
+    pub kind: Text,
+    /// Its name, in the namespace of what it owns.
+    pub name: Text,
+    /// Its identity.
+    pub uid: Text,
+}
+
+impl OwnerRef {
+    /// The API group; empty for the core.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Whether it is of this kind of the group `apps`.
+    #[must_use]
+    pub fn is_apps(&self, kind: &str) -> bool {
+        self.group() == "apps" && &*self.kind == kind
+    }
+}
+
+/// `metadata`, without the rest of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Meta {
+    #[serde(default)]
+    pub(super) namespace: Text,
+    pub(super) name: Arc<str>,
+    pub(super) uid: Text,
+    #[serde(deserialize_with = "version")]
+    pub(super) resource_version: u64,
+    #[serde(default)]
+    pub(super) generation: Option<i64>,
+    #[serde(default, deserialize_with = "time")]
+    pub(super) creation_timestamp: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) deletion_timestamp: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(super) labels: Labels,
+    #[serde(default)]
+    pub(super) annotations: Annotations,
+    #[serde(default)]
+    pub(super) owner_references: Option<Vec<Reference>>,
+    #[serde(default)]
+    pub(super) finalizers: Option<Vec<String>>,
+}
+
+impl Meta {
+    pub(super) fn controller(&mut self) -> Option<OwnerRef> {
+        let owners = self.owner_references.take().unwrap_or_default();
+        let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+        Some(OwnerRef { api_version: owner.api_version, kind: owner.kind, name: owner.name, uid: owner.uid })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Reference {
+    api_version: Text,
+    kind: Text,
+    name: Text,
+    uid: Text,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+/// A resourceVersion: numbers of one sequence, greater is later.
+pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = u64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a resourceVersion that is a number")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+    from.deserialize_str(Visitor)
+}
+
+/// An unreadable time is none: it orders nothing but equals.
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let parsed = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    Ok(parsed.map(|time| Timestamp::from_unix_millis(time.as_millisecond())))
+}
+
+/// Our annotations as they stand, and whether there are any at all: a JSON Patch must know.
+#[derive(Default)]
+pub(super) struct Annotations {
+    pub(super) any: bool,
+    pub(super) fence: Option<Box<str>>,
+    pub(super) break_at: Option<Box<str>>,
+    pub(super) retry_count: Option<Box<str>>,
+    pub(super) admitted_at: Option<Box<str>>,
+    pub(super) deletion_cost: Option<Box<str>>,
+}
+
+impl Annotations {
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Box<str>>> {
+        match key {
+            keys::FENCE => Some(&mut self.fence),
+            keys::BREAK_AT => Some(&mut self.break_at),
+            keys::RETRY_COUNT => Some(&mut self.retry_count),
+            keys::ADMITTED_AT => Some(&mut self.admitted_at),
+            keys::DELETION_COST => Some(&mut self.deletion_cost),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Annotations;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("annotations")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Annotations, E> {
+                Ok(Annotations::default())
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+                let mut annotations = Annotations::default();
+                // Keys are owned: one with an escape in it cannot be borrowed.
+                while let Some(key) = map.next_key::<String>()? {
+                    annotations.any = true;
+                    match annotations.slot(&key) {
+                        Some(slot) => *slot = Some(map.next_value()?),
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(annotations)
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}

@@ -1,0 +1,160 @@
+//! Who decides how many pods there should be.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{OwnerRef, Record, Text, meta::Meta};
+
+/// A Deployment, ReplicaSet or StatefulSet.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "WorkloadWire")]
+pub struct WorkloadRecord {
+    /// Where it is.
+    pub namespace: Text,
+    /// Its name there.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub uid: Text,
+    /// Its resourceVersion.
+    pub version: u64,
+    /// How many pods it wants.
+    pub replicas: u32,
+    /// Who decides that for it.
+    pub controller: Option<OwnerRef>,
+}
+
+/// A HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "AutoscalerWire")]
+pub struct AutoscalerRecord {
+    /// Where it is.
+    pub namespace: Text,
+    /// Its name there.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub uid: Text,
+    /// Its resourceVersion.
+    pub version: u64,
+    /// It never scales below this.
+    pub min_replicas: u32,
+    /// Group and version of what it scales.
+    pub target_api_version: Text,
+    /// Kind of what it scales.
+    pub target_kind: Text,
+    /// Name of what it scales.
+    pub target_name: Text,
+}
+
+impl AutoscalerRecord {
+    /// Whether it scales this owner; the version of an API is no part of what an object is.
+    #[must_use]
+    pub fn scales(&self, owner: &OwnerRef) -> bool {
+        let group = self.target_api_version.split_once('/').map_or("", |(group, _)| group);
+        self.target_name == owner.name && self.target_kind == owner.kind && group == owner.group()
+    }
+}
+
+#[derive(Deserialize)]
+struct WorkloadWire {
+    metadata: Meta,
+    #[serde(default)]
+    spec: WorkloadSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct WorkloadSpec {
+    #[serde(default)]
+    replicas: Option<u32>,
+}
+
+impl From<WorkloadWire> for WorkloadRecord {
+    fn from(wire: WorkloadWire) -> Self {
+        let mut meta = wire.metadata;
+        let controller = meta.controller();
+        Self {
+            namespace: meta.namespace,
+            name: meta.name,
+            uid: meta.uid,
+            version: meta.resource_version,
+            // What Kubernetes takes an absent number for.
+            replicas: wire.spec.replicas.unwrap_or(1),
+            controller,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct AutoscalerWire {
+    metadata: Meta,
+    spec: AutoscalerSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AutoscalerSpec {
+    #[serde(default)]
+    min_replicas: Option<u32>,
+    scale_target_ref: Target,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Target {
+    #[serde(default)]
+    api_version: Text,
+    kind: Text,
+    name: Text,
+}
+
+impl From<AutoscalerWire> for AutoscalerRecord {
+    fn from(wire: AutoscalerWire) -> Self {
+        let (meta, target) = (wire.metadata, wire.spec.scale_target_ref);
+        Self {
+            namespace: meta.namespace,
+            name: meta.name,
+            uid: meta.uid,
+            version: meta.resource_version,
+            min_replicas: wire.spec.min_replicas.unwrap_or(1),
+            target_api_version: target.api_version,
+            target_kind: target.kind,
+            target_name: target.name,
+        }
+    }
+}
+
+impl Record for WorkloadRecord {
+    fn namespace(&self) -> &Text {
+        &self.namespace
+    }
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> u64 {
+        self.version
+    }
+    fn at_version(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
+    }
+}
+
+impl Record for AutoscalerRecord {
+    fn namespace(&self) -> &Text {
+        &self.namespace
+    }
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn version(&self) -> u64 {
+        self.version
+    }
+    fn at_version(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
+    }
+}

@@ -1,0 +1,117 @@
+//! Texts that repeat ten thousand times (namespaces, label keys, owners), each kept once.
+
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Below this many nobody looks for texts that are not used any more.
+const SWEEP_FROM: usize = 4096;
+
+static TEXTS: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Pool {
+    texts: HashSet<Arc<str>>,
+    sweep_at: usize,
+}
+
+impl Pool {
+    fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        if self.texts.len() >= self.sweep_at.max(SWEEP_FROM) {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.sweep_at = self.texts.len() * 2;
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+}
+
+/// A text that shares its memory with its equals.
+#[derive(Clone, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(Arc<str>);
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(TEXTS.lock().unwrap_or_else(PoisonError::into_inner).get(text))
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text::from(text))
+            }
+        }
+        from.deserialize_str(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_share_their_memory_and_unused_ones_go() {
+        let mut pool = Pool::default();
+        let kept = pool.get("kept");
+        assert!(Arc::ptr_eq(&kept, &pool.get("kept")));
+        for n in 0..=SWEEP_FROM {
+            let _unused = pool.get(&n.to_string());
+        }
+        assert!(pool.texts.len() < 10, "{}", pool.texts.len());
+        assert!(Arc::ptr_eq(&kept, &pool.get("kept")), "what is used stays");
+    }
+}
