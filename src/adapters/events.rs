@@ -27,7 +27,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::series::{Book, Bump, Heard, Identity};
-use crate::{clock::Clock, decide::time::Timestamp};
+use crate::{
+    clock::Clock,
+    decide::time::{Moment, Timestamp},
+};
 
 /// Events that wait at most.
 const QUEUE: usize = 1024;
@@ -37,6 +40,10 @@ const LONGEST_NOTE: usize = 1024;
 const LONGEST_WORD: usize = 128;
 /// One request.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The API server is away or busy: so long until the next try.
+const PAUSE: Duration = Duration::from_secs(1);
+/// And for so long an Event is worth it.
+const WORTH: Duration = Duration::from_secs(120);
 /// What is left to tell when the process ends.
 const FAREWELL: Duration = Duration::from_millis(1500);
 /// The name of an Event may have 253 bytes; this much of it is the object's.
@@ -116,9 +123,18 @@ pub struct EventSettings {
 /// Takes Events and never waits; clones share one queue and one worker.
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Told>,
+    clock: Clock,
     metrics: EventMetrics,
     ended: CancellationToken,
+}
+
+/// An Event, and when it was recorded: it may have to wait.
+#[derive(Debug)]
+struct Told {
+    event: Event,
+    at: Moment,
+    wall: Timestamp,
 }
 
 impl EventRecorder {
@@ -126,18 +142,19 @@ impl EventRecorder {
     #[must_use]
     pub fn start(settings: EventSettings) -> Self {
         let (queue, told) = mpsc::channel(QUEUE);
-        let (metrics, ended) = (settings.metrics.clone(), CancellationToken::new());
+        let (clock, metrics, ended) = (settings.clock, settings.metrics.clone(), CancellationToken::new());
         let over = ended.clone().drop_guard();
         tokio::spawn(async move {
             Worker { settings, book: Book::default(), told }.run().await;
             drop(over);
         });
-        Self { queue, metrics, ended }
+        Self { queue, clock, metrics, ended }
     }
 
     /// Takes an Event, or drops it where too many wait already.
     pub fn record(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
+        let told = Told { event, at: self.clock.now(), wall: self.clock.wall() };
+        if self.queue.try_send(told).is_err() {
             self.metrics.count("dropped");
         }
     }
@@ -151,7 +168,7 @@ impl EventRecorder {
 struct Worker {
     settings: EventSettings,
     book: Book,
-    told: mpsc::Receiver<Event>,
+    told: mpsc::Receiver<Told>,
 }
 
 impl Worker {
@@ -170,8 +187,8 @@ impl Worker {
                 // No series is kept from its patch by those that pour in.
                 biased;
                 () = clock.sleep_until(due) => self.bump_due().await,
-                event = self.told.recv() => match event {
-                    Some(event) => self.tell(event).await,
+                told = self.told.recv() => match told {
+                    Some(told) => self.tell(told).await,
                     None => return self.bump_all().await,
                 },
             }
@@ -181,38 +198,39 @@ impl Worker {
     /// What waits already, and the counts as they are.
     async fn farewell(&mut self) {
         self.told.close();
-        while let Ok(event) = self.told.try_recv() {
-            self.tell(event).await;
+        while let Ok(told) = self.told.try_recv() {
+            self.tell(told).await;
         }
         self.bump_all().await;
     }
 
-    async fn tell(&mut self, event: Event) {
-        let clock = self.settings.clock;
+    async fn tell(&mut self, told: Told) {
+        let Told { event, at, wall } = told;
         let identity = Identity::of(&event);
-        match self.book.hear(&identity, clock.now(), clock.wall()) {
+        match self.book.hear(&identity, at, wall) {
             Heard::Counted => self.settings.metrics.count("counted"),
             Heard::Bump(bump) => {
                 self.settings.metrics.count("counted");
                 self.bump(bump).await;
             }
             Heard::New => {
-                let (namespace, wall) = (event.about.namespace.clone(), clock.wall());
+                let namespace = event.about.namespace.clone();
                 let Some(stored) = stored(&self.settings, event, wall) else {
                     return self.settings.metrics.count("dropped");
                 };
                 let name = stored.metadata.name.clone().unwrap_or_default();
-                if self.create(&namespace, &stored).await {
-                    self.book.created(identity, namespace, name, clock.now(), wall);
+                if self.create(&namespace, &stored, at).await {
+                    self.book.created(identity, namespace, name, at, wall);
                 }
             }
         }
     }
 
-    async fn create(&self, namespace: &str, event: &k8s::Event) -> bool {
+    async fn create(&self, namespace: &str, event: &k8s::Event, at: Moment) -> bool {
         let api: Api<k8s::Event> = Api::namespaced(self.settings.client.clone(), namespace);
-        let request = async { api.create(&PostParams::default(), event).await.map(drop) };
-        self.outcome(request, "created").await
+        let api = &api;
+        let request = move || async move { api.create(&PostParams::default(), event).await.map(drop) };
+        self.outcome(at, request, "created").await
     }
 
     async fn bump_due(&mut self) {
@@ -232,33 +250,40 @@ impl Worker {
         let series = k8s::EventSeries { count: bump.count, last_observed_time: last };
         let api: Api<k8s::Event> = Api::namespaced(self.settings.client.clone(), &bump.namespace);
         let patch = Patch::Merge(json!({"series": series}));
-        let parameters = PatchParams::default();
-        let request = async { api.patch(&bump.name, &parameters, &patch).await.map(drop) };
-        if !self.outcome(request, "patched").await {
+        let (api, patch, name, parameters) = (&api, &patch, &bump.name, &PatchParams::default());
+        let request = move || async move { api.patch(name, parameters, patch).await.map(drop) };
+        if !self.outcome(self.settings.clock.now(), request, "patched").await {
             // It is not there any more, or nobody wants it: the next one begins anew.
             self.book.forget(&bump.identity);
         }
     }
 
-    /// Whether it was done; counted either way.
-    async fn outcome(
+    /// Whether it was done; counted either way. It is tried again while it is the API server that is not well.
+    async fn outcome<R: Future<Output = Result<(), kube::Error>>>(
         &self,
-        request: impl Future<Output = Result<(), kube::Error>>,
+        since: Moment,
+        request: impl Fn() -> R,
         done: &'static str,
     ) -> bool {
-        let answer = tokio::time::timeout(PATIENCE, request).await;
-        let outcome = match &answer {
-            Ok(Ok(())) => done,
-            Ok(Err(error)) => category(error),
-            Err(_) => "timeout",
-        };
-        if let Ok(Err(error)) = &answer
-            && outcome != "gone"
-        {
-            tracing::debug!(outcome, "an Event was not stored: {error}");
+        loop {
+            let answer = tokio::time::timeout(PATIENCE, request()).await;
+            let outcome = match &answer {
+                Ok(Ok(())) => done,
+                Ok(Err(error)) => category(error),
+                Err(_) => "timeout",
+            };
+            if let Ok(Err(error)) = &answer
+                && outcome != "gone"
+            {
+                tracing::debug!(outcome, "an Event was not stored: {error}");
+            }
+            let unwell = matches!(outcome, "unreachable" | "busy" | "timeout");
+            if !unwell || self.settings.clock.now().since(since) > WORTH {
+                self.settings.metrics.count(outcome);
+                return outcome == done;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        self.settings.metrics.count(outcome);
-        outcome == done
     }
 }
 
@@ -272,6 +297,7 @@ fn category(error: &kube::Error) -> &'static str {
         }
         403 => "forbidden",
         404 | 409 => "gone",
+        429 | 500.. => "busy",
         _ => "refused",
     }
 }
@@ -360,5 +386,6 @@ mod tests {
         assert_eq!(refused(403, ""), "forbidden");
         assert_eq!(refused(404, ""), "gone");
         assert_eq!(refused(422, ""), "refused");
+        assert_eq!((refused(429, ""), refused(503, "")), ("busy", "busy"));
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    plane::{self, Plane, User, until},
+    plane::{self, Component, Plane, User, until},
     workloads,
 };
 
@@ -155,5 +155,20 @@ async fn a_namespace_that_goes_or_never_was_does_no_harm() {
     assert_eq!(stand.counted("gone"), 2);
     let [one] = &stored(&admin, &staying).await[..] else { panic!("one Event") };
     assert_eq!(one.note.as_deref().map(str::len), Some(1024), "its note is cut");
+    stand.end().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_for_a_moment_costs_no_event() {
+    let plane = plane::alone().await;
+    let admin = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&admin, "away").await;
+    let stand = Stand::new(&plane).await;
+    plane.kill(Component::ApiServer);
+    stand.recorder.record(withheld(&pod(&namespace, "web-1"), "errors"));
+    stand.recorder.record(withheld(&pod(&namespace, "web-2"), "errors"));
+    plane.restart(Component::ApiServer);
+    until("both are stored", || async { (stand.counted("created") == 2).then_some(()) }).await;
+    assert_eq!(stand.counted("unreachable"), 0, "it was tried again");
     stand.end().await;
 }
