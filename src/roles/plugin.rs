@@ -112,7 +112,7 @@ pub async fn run(cli: Cli) -> Result<Said, Exit> {
         }
         (None, Some(name)) => {
             let resource = cluster.service(&namespace, &name).await?;
-            list(&[resource.clone()], &resource, cli.output)
+            list(std::slice::from_ref(&resource), &resource, cli.output)
         }
         (None, None) => {
             let scope = if all_namespaces { Scope::All } else { Scope::Namespace(&namespace) };

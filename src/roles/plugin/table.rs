@@ -93,7 +93,7 @@ mod tests {
              web       shop        NotReady: ServiceMissing   5         1         <none>\n\
              new-one   shop        Unknown                    <none>    <none>    <none>\n"
         );
-        let wide = wide(&[web.clone()], Timestamp::from_unix_millis(5000));
+        let wide = wide(std::slice::from_ref(&web), Timestamp::from_unix_millis(5000));
         let row = wide.lines().nth(1).unwrap();
         assert!(row.ends_with("5s") && row.contains("   3       front"), "{wide}");
         assert_eq!(name(&web), "kubervisorservice.kubervisor.k8s.io/web\n");

@@ -13,7 +13,7 @@ fn pod(traffic: &str) -> Value {
     })
 }
 
-fn service(explanation: Value) -> Value {
+fn service(explanation: &Value) -> Value {
     json!({
         "metadata": { "name": "web" },
         "spec": { "service": "web" },
@@ -37,7 +37,7 @@ fn the_controllers_words_are_told_with_the_floor_in_numbers() {
         "next": { "what": "serving", "at": 10_000 },
     });
     assert_eq!(
-        told(Some(&pod("no")), &[service(explanation)], &[]).to_string(),
+        told(Some(&pod("no")), &[service(&explanation)], &[]).to_string(),
         "pod       shop/web-1\n\
          service   web (Ready)\n\
          traffic   no\n\
@@ -66,8 +66,8 @@ fn without_a_word_of_the_controller_the_pod_speaks_for_itself() {
 #[test]
 fn an_explanation_of_a_pod_that_had_the_name_before_is_not_told() {
     let before = json!({ "uid": "u0", "name": "web-1", "standing": "ending" });
-    assert_eq!(told(Some(&pod("yes")), &[service(before.clone())], &[]).standing, "serving");
-    let gone = told(None, &[service(before)], &[]);
+    assert_eq!(told(Some(&pod("yes")), &[service(&before)], &[]).standing, "serving");
+    let gone = told(None, &[service(&before)], &[]);
     assert_eq!((gone.standing.as_str(), gone.kubervisor_service.as_deref()), ("ending", Some("web")));
     assert_eq!(gone.notes, ["the pod is gone; this is what is still known of it"]);
 }
@@ -76,10 +76,10 @@ fn an_explanation_of_a_pod_that_had_the_name_before_is_not_told() {
 fn a_pod_that_names_no_service_belongs_to_the_one_whose_fleet_it_is_in() {
     let mut pod = pod("yes");
     pod["metadata"]["labels"].as_object_mut().unwrap().remove(keys::NAME);
-    let story = told(Some(&pod), &[service(json!({}))], &[]);
+    let story = told(Some(&pod), &[service(&json!({}))], &[]);
     assert_eq!(story.kubervisor_service.as_deref(), Some("web"));
     pod["metadata"]["labels"]["app"] = json!("other");
-    let story = told(Some(&pod), &[service(json!({}))], &[]);
+    let story = told(Some(&pod), &[service(&json!({}))], &[]);
     assert_eq!(story.kubervisor_service, None);
     assert_eq!(story.notes, ["no KubervisorService of this namespace looks after it"]);
 }
@@ -94,7 +94,7 @@ fn below_the_floor_nothing_may_be_withheld() {
 
 #[test]
 fn a_paused_pod_waits_for_somebody_who_is_told_how() {
-    let next = told(Some(&pod("pause")), &[service(json!({}))], &[]).next.unwrap();
+    let next = told(Some(&pod("pause")), &[service(&json!({}))], &[]).next.unwrap();
     assert!(next.what.contains("kubectl label pod web-1 kubervisor/traffic=yes --overwrite"), "{next}");
 }
 
