@@ -10,5 +10,6 @@ pub mod gatekeeper;
 pub mod invoke;
 pub mod keygen;
 pub mod master;
+pub mod plugin;
 pub mod run;
 pub mod status;

@@ -1,0 +1,62 @@
+//! Names from the command line: checked before they become part of a path at the API server.
+
+/// `web-1` or `pod/web-1`.
+pub(super) fn pod(text: &str) -> Result<String, String> {
+    bare(text, &["pod", "pods", "po"], "web-1 or pod/web-1")
+}
+
+/// `web`, or with any name of the resource before it.
+pub(super) fn service(text: &str) -> Result<String, String> {
+    let kinds = ["kvs", "rdc", "kubervisorservice", "kubervisorservices"];
+    let text = match text.split_once('/') {
+        // kubectl's own `-o name` writes the group, too.
+        Some((kind, name)) if kind.ends_with(".kubervisor.k8s.io") => {
+            format!("{}/{name}", kind.trim_end_matches(".kubervisor.k8s.io"))
+        }
+        _ => text.to_owned(),
+    };
+    bare(&text, &kinds, "web, kvs/web or rdc/web")
+}
+
+/// A name as Kubernetes lets an object have one.
+pub(super) fn object(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let whole = text.chars().all(fits) && text.starts_with(edge) && text.ends_with(edge);
+    if whole && text.len() <= 253 {
+        return Ok(text.to_owned());
+    }
+    Err("a name has small letters, digits, '-' and '.', and begins and ends with a letter or digit".into())
+}
+
+fn bare(text: &str, kinds: &[&str], example: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        None => object(text),
+        Some((kind, name)) if kinds.contains(&kind) => object(name),
+        Some((kind, _)) => Err(format!("{kind} is another kind of resource: write {example}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_the_resource_may_stand_before_its_own() {
+        let kinds = ["kvs", "rdc", "kubervisorservice", "kubervisorservices"];
+        for kind in kinds {
+            assert_eq!(service(&format!("{kind}/shop.web")).as_deref(), Ok("shop.web"));
+            assert_eq!(service(&format!("{kind}.kubervisor.k8s.io/web")).as_deref(), Ok("web"));
+        }
+        assert_eq!(service("web").as_deref(), Ok("web"));
+        assert_eq!(pod("po/web-1").as_deref(), Ok("web-1"));
+    }
+
+    #[test]
+    fn nothing_else_becomes_part_of_a_path() {
+        for text in ["", "..", "a/b/c", "svc/web", "kvs/", "kvs/../x", "a?b", "a%2f", "-a", "A"] {
+            assert!(service(text).is_err(), "{text}");
+        }
+        assert!(object(&"a".repeat(254)).is_err());
+    }
+}

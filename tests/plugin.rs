@@ -1,0 +1,14 @@
+//! `kubectl kubervisor` on a real API server, through a real kubectl.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "plugin/explain.rs"]
+mod explain;
+#[path = "plugin/list.rs"]
+mod list;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "plugin/stage.rs"]
+mod stage;
+#[path = "plugin/trouble.rs"]
+mod trouble;
