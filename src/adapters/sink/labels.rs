@@ -330,7 +330,7 @@ impl Patience {
 }
 
 /// Sends one JSON Patch and reads the pod as it is then.
-pub(super) async fn send_patch(
+async fn send_patch(
     client: &Client,
     pod: &PodRecord,
     steps: &[Value],

@@ -36,10 +36,7 @@ use crate::{
             Asker,
             round::{BreakerHost, Succeeded, run_breakers},
         },
-        gatekeeper::{
-            view::GatekeeperView,
-            warden::{Warden, WardenDeps},
-        },
+        gatekeeper::warden::{Warden, WardenDeps},
     },
 };
 
@@ -130,11 +127,6 @@ impl Worker {
         if let Err(error) = self.task.await {
             tracing::error!(%error, service = self.settings.name, "a worker ended badly");
         }
-    }
-
-    /// What people may see.
-    pub(super) fn view(&self) -> Arc<GatekeeperView> {
-        self.core.warden.view()
     }
 }
 

@@ -362,7 +362,8 @@ fn proof_would_help(plan: &Plan, policy: &Policy, observed: &Observed, verdicts:
     if observed.fleet.absence_proven {
         return false;
     }
-    let fleet = Fleet { absence_proven: true, ..observed.fleet.clone() };
+    let mut fleet = observed.fleet.clone();
+    fleet.absence_proven = true;
     let hoped = gate::plan(plan.at, policy, &fleet, &observed.ledger, verdicts);
     (&hoped.actions, &hoped.next) != (&plan.actions, &plan.next)
 }
