@@ -1,0 +1,21 @@
+//! The promise, shown on a real control plane: whatever crashes, lags, repeats or runs twice, no withdrawal of ours
+//! leaves fewer pods serving than the floor, and in the end nothing is stuck or left behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "safety/checker.rs"]
+mod checker;
+#[path = "safety/fabricated.rs"]
+mod fabricated;
+#[path = "safety/history.rs"]
+mod history;
+#[path = "safety/objects.rs"]
+mod objects;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "safety/proxied.rs"]
+mod proxied;
+#[path = "safety/stored.rs"]
+mod stored;
