@@ -5,17 +5,29 @@
 
 #[path = "safety/checker.rs"]
 mod checker;
+#[path = "support/controller.rs"]
+mod controller;
+#[path = "safety/crash.rs"]
+mod crash;
+#[path = "safety/driver.rs"]
+mod driver;
 #[path = "safety/fabricated.rs"]
 mod fabricated;
 #[path = "safety/history.rs"]
 mod history;
+#[path = "safety/mischief.rs"]
+mod mischief;
 #[path = "safety/objects.rs"]
 mod objects;
 #[path = "support/plane.rs"]
 mod plane;
-#[path = "support/proxy.rs"]
-mod proxy;
 #[path = "safety/proxied.rs"]
 mod proxied;
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/shop.rs"]
+mod shop;
+#[path = "support/signals.rs"]
+mod signals;
 #[path = "safety/stored.rs"]
 mod stored;

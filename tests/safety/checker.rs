@@ -88,7 +88,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { revisions, withdrawals, admissions, narrowest, longest_below, violations } = self;
         write!(f, "{revisions} revisions, {withdrawals} withdrawals, {admissions} admissions, ")?;
-        write!(f, "narrowest {narrowest:?} above the floor, longest {:.1} s below", longest_below.as_secs_f64())?;
+        write!(
+            f,
+            "narrowest {narrowest:?} above the floor, longest {:.1} s below",
+            longest_below.as_secs_f64()
+        )?;
         violations.iter().try_for_each(|violation| write!(f, "\n  {violation:?}"))
     }
 }
@@ -157,7 +161,8 @@ impl Judge<'_> {
         if kind == Kind::Resource && revision.object.is_none() {
             self.watched.remove(&(namespace.to_owned(), name.to_owned()));
         }
-        let withdrawn = change.and_then(|(before, after)| self.pod_changed(revision, before.as_ref(), after?));
+        let withdrawn =
+            change.and_then(|(before, after)| self.pod_changed(revision, before.as_ref(), after?));
         self.weigh(namespace, revision, withdrawn.as_ref());
     }
 
@@ -197,7 +202,8 @@ impl Judge<'_> {
 
     fn fence_is_new(&mut self, revision: &Revision, before: Option<&Pod>, after: &Pod) {
         let Some(fence) = after.annotation(FENCE) else { return };
-        let same = before.is_some_and(|before| before.uid == after.uid && before.annotation(FENCE) == Some(fence));
+        let same =
+            before.is_some_and(|before| before.uid == after.uid && before.annotation(FENCE) == Some(fence));
         if !same && !self.fences.entry(after.uid.clone()).or_default().insert(fence.to_owned()) {
             let (pod, fence) = (after.name.clone(), fence.to_owned());
             self.fault(Violation::RepeatedFence { revision: revision.number, pod, fence });
@@ -219,11 +225,13 @@ impl Judge<'_> {
                 }
                 Some(fleet) => {
                     recount(watched, fleet, revision.at, withdrawn);
-                    if let Some(pod) = withdrawn.filter(|pod| fleet.pods.iter().any(|own| own.uid == pod.uid)) {
+                    if let Some(pod) = withdrawn.filter(|pod| fleet.pods.iter().any(|own| own.uid == pod.uid))
+                    {
                         whose += 1;
                         hold_against_floor(watched, name, pod, revision, report);
                     }
-                    (watched.serving.len() as u64) < fleet.floor && fleet.pods.iter().any(|pod| withheld(pod, paused_by_us))
+                    (watched.serving.len() as u64) < fleet.floor
+                        && fleet.pods.iter().any(|pod| withheld(pod, paused_by_us))
                 }
             };
             follow_below(watched, below, name, revision.at, circumstances, report);
@@ -258,7 +266,9 @@ impl Judge<'_> {
                 left.push(NAME);
             }
             if pod.traffic() == Some("yes") {
-                report.violations.extend(left.into_iter().map(|key| Violation::Leaked { pod: pod.name.clone(), key }));
+                report
+                    .violations
+                    .extend(left.into_iter().map(|key| Violation::Leaked { pod: pod.name.clone(), key }));
             }
         }
     }

@@ -18,7 +18,8 @@ const RESOURCE: &str = "kubervisor.k8s.io/kubervisorservices/shop/web";
 
 impl Story {
     fn of_ten() -> Self {
-        let circumstances = Circumstances { namespaces: BTreeSet::from(["shop".to_owned()]), ..Circumstances::default() };
+        let circumstances =
+            Circumstances { namespaces: BTreeSet::from(["shop".to_owned()]), ..Circumstances::default() };
         let mut story = Self { at: Duration::ZERO, revisions: Vec::new(), pods: Vec::new(), circumstances };
         story.scale(10);
         let owner = json!([{"kind": "Deployment", "name": "web", "uid": "d", "controller": true}]);
@@ -95,7 +96,8 @@ impl Story {
 }
 
 fn resource(entries: &Value) -> Value {
-    let breakers = json!([{"name": "slow", "minPodsAvailableRatio": 75}, {"name": "down", "minPodsAvailableCount": 2}]);
+    let breakers =
+        json!([{"name": "slow", "minPodsAvailableRatio": 75}, {"name": "down", "minPodsAvailableCount": 2}]);
     json!({
         "metadata": {"name": "web"}, "spec": {"service": "web", "breakers": breakers},
         "status": {"ledger": {"entries": entries}},
@@ -278,7 +280,8 @@ fn what_is_left_at_the_end_is_found() {
     story.traffic_by_hand(0, "yes");
     story.only(|v| matches!(v, Violation::Leaked { .. }));
     story.admit(0);
-    story.pods[0]["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] = json!("-2147483647");
+    story.pods[0]["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"] =
+        json!("-2147483647");
     story.store(0);
     story.only(|v| matches!(v, Violation::Leaked { .. }));
     story.admit(0);

@@ -52,7 +52,8 @@ impl Recorder {
     pub(super) async fn until_now(&mut self) -> Vec<Revision> {
         let mut client = Client::connect([&self.etcd], None).await.unwrap();
         let now = client.get("/", None).await.unwrap().header().unwrap().revision();
-        let whole = tokio::time::timeout(Duration::from_secs(30), self.reached.wait_for(|reached| *reached >= now));
+        let whole =
+            tokio::time::timeout(Duration::from_secs(30), self.reached.wait_for(|reached| *reached >= now));
         whole.await.expect("the recording is whole within 30 s").unwrap();
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -100,7 +101,8 @@ async fn follow(
 /// Who wrote which revision, by the audit log.
 pub(super) fn authors(plane: &Plane, namespaces: &BTreeSet<String>) -> HashMap<i64, String> {
     let events = namespaces.iter().flat_map(|namespace| plane.audit(namespace));
-    let written = events.filter(|event| !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap_or_default()));
+    let written = events
+        .filter(|event| !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap_or_default()));
     let pairs = written.filter_map(|event| {
         let revision = event["responseObject"]["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
         Some((revision, event["user"]["username"].as_str()?.to_owned()))

@@ -92,7 +92,9 @@ async fn the_nth_write_meets_its_hook_before_or_after_the_server() {
     let hooked = Arc::new(AtomicUsize::new(0));
     let hook = || {
         let hooked = Arc::clone(&hooked);
-        Arc::new(move || drop(hooked.fetch_add(1, Ordering::Relaxed)))
+        Arc::new(move || {
+            hooked.fetch_add(1, Ordering::Relaxed);
+        })
     };
     proxy.on(Matching::writes().nth(2), Fault::Before(hook()));
     proxy.on(Matching::writes().nth(3), Fault::After(hook()));
@@ -100,10 +102,18 @@ async fn the_nth_write_meets_its_hook_before_or_after_the_server() {
     maps.create(&PostParams::default(), &map("before")).await.unwrap_err();
     maps.create(&PostParams::default(), &map("after")).await.unwrap_err();
     maps.create(&PostParams::default(), &map("last")).await.unwrap();
-    let mut stored: Vec<_> =
-        direct.list(&ListParams::default()).await.unwrap().into_iter().filter_map(|map| map.metadata.name).collect();
+    let mut stored: Vec<_> = direct
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|map| map.metadata.name)
+        .collect();
     stored.retain(|name| name != "kube-root-ca.crt");
-    assert_eq!((hooked.load(Ordering::Relaxed), stored), (2, vec!["after".into(), "first".into(), "last".into()]));
+    assert_eq!(
+        (hooked.load(Ordering::Relaxed), stored),
+        (2, vec!["after".into(), "first".into(), "last".into()])
+    );
 }
 
 #[tokio::test]

@@ -56,15 +56,15 @@ impl Recipe {
 
     /// Starts it, and waits for nothing.
     pub fn start(self) -> Controller {
-        let controller = Controller {
-            addr: free(),
-            admin: free(),
-            directory: tempfile::tempdir().unwrap(),
-            recipe: self,
-            child: Arc::default(),
-        };
+        let controller = self.prepared();
         controller.launch();
         controller
+    }
+
+    /// Ports and all, but no process yet.
+    pub fn prepared(self) -> Controller {
+        let directory = tempfile::tempdir().unwrap();
+        Controller { addr: free(), admin: free(), directory, recipe: self, child: Arc::default() }
     }
 }
 
@@ -96,7 +96,7 @@ fn locked(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
 }
 
 impl Controller {
-    /// Starts it again after a kill.
+    /// Starts it: for the first time, or after its end.
     pub fn launch(&self) {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubervisor"));
@@ -112,9 +112,8 @@ impl Controller {
             .stderr(log);
         // SAFETY: prctl is one system call, and nothing else runs between fork and exec.
         unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)) };
-        let mut child = locked(&self.child);
-        assert!(child.is_none(), "it runs already");
-        *child = Some(command.spawn().unwrap());
+        self.kill();
+        *locked(&self.child) = Some(command.spawn().unwrap());
     }
 
     /// SIGKILL; nothing if it is gone already.

@@ -12,12 +12,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::http::{
     HeaderName, HeaderValue, Request, Response,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER,
+        TRANSFER_ENCODING,
+    },
 };
 use bytes::Bytes;
 use futures::future;
@@ -41,8 +44,8 @@ mod fault;
 mod stream;
 
 pub use asked::{Asked, Count};
-pub use fault::{Fault, Matching, Refusal};
 use fault::Rules;
+pub use fault::{Fault, Matching, Refusal};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -83,7 +86,8 @@ impl Proxy {
             rules: Mutex::default(),
             bookmarks_only: watch::channel(false).0,
         });
-        let ((cut, cuts), (stop, stopped), (ready, address)) = (watch::channel(0), mpsc::channel(), mpsc::channel());
+        let ((cut, cuts), (stop, stopped), (ready, address)) =
+            (watch::channel(0), mpsc::channel(), mpsc::channel());
         let (upstream, inner) = (upstream.to_owned(), Arc::clone(&shared));
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -173,7 +177,8 @@ async fn serve(listener: TcpListener, client: Client, shared: Arc<Shared>, cuts:
         let _late_packets_only = socket.set_nodelay(true);
         let (client, shared, cuts) = (client.clone(), Arc::clone(&shared), cuts.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| pass(request, client.clone(), Arc::clone(&shared), cuts.clone()));
+            let service =
+                service_fn(|request| pass(request, client.clone(), Arc::clone(&shared), cuts.clone()));
             // An error is a connection that we broke off on purpose, or that its client did.
             let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         });
@@ -280,4 +285,3 @@ fn expired() -> Answer {
 fn broken_off() -> BoxError {
     io::Error::from(io::ErrorKind::ConnectionAborted).into()
 }
-

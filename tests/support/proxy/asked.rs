@@ -67,7 +67,7 @@ impl Place {
     fn of(path: &str) -> Self {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let rest = match parts.as_slice() {
-            ["api", _version, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
+            ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
             _ => &[],
         };
         let (namespace, rest) = match rest {

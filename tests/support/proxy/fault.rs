@@ -50,7 +50,11 @@ impl Refusal {
     }
 
     pub fn invalid() -> Self {
-        Self::new(422, "Invalid", "the proxy says: the server rejected our request due to an error in our request")
+        Self::new(
+            422,
+            "Invalid",
+            "the proxy says: the server rejected our request due to an error in our request",
+        )
     }
 
     pub fn internal() -> Self {
@@ -63,7 +67,8 @@ impl Refusal {
 
     /// As RBAC says it.
     pub fn forbidden(verb: &str, resource: &str) -> Self {
-        let message = format!("{resource} is forbidden: User \"kubervisor\" cannot {verb} resource \"{resource}\"");
+        let message =
+            format!("{resource} is forbidden: User \"kubervisor\" cannot {verb} resource \"{resource}\"");
         Self::new(403, "Forbidden", &message)
     }
 
@@ -164,6 +169,9 @@ impl Rules {
     }
 
     pub(super) fn applying(&mut self, asked: &Asked) -> Vec<Fault> {
-        self.0.iter_mut().filter_map(|(matching, fault)| matching.takes(asked).then(|| fault.clone())).collect()
+        self.0
+            .iter_mut()
+            .filter_map(|(matching, fault)| matching.takes(asked).then(|| fault.clone()))
+            .collect()
     }
 }
