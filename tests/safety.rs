@@ -9,10 +9,14 @@ mod checker;
 mod controller;
 #[path = "safety/crash.rs"]
 mod crash;
+#[path = "safety/cycle.rs"]
+mod cycle;
 #[path = "safety/driver.rs"]
 mod driver;
 #[path = "safety/fabricated.rs"]
 mod fabricated;
+#[path = "safety/faults.rs"]
+mod faults;
 #[path = "safety/history.rs"]
 mod history;
 #[path = "safety/mischief.rs"]

@@ -161,6 +161,25 @@ fn a_pod_that_was_lost_a_moment_before_counts_and_one_lost_long_ago_does_not() {
 }
 
 #[test]
+fn no_time_passes_for_a_request_while_there_is_no_api_server() {
+    let mut story = Story::of_ten();
+    story.ready(9, false);
+    story.later(3.0);
+    for number in 0..2 {
+        story.withhold(number);
+        story.admit(number);
+    }
+    story.withhold(0);
+    story.withhold(1);
+    story.later(1.0);
+    story.admit(0);
+    story.admit(1);
+    assert!(!story.judged().violations.is_empty());
+    story.circumstances.away.push(Duration::from_secs(61)..Duration::from_secs(63));
+    assert!(story.judged().violations.is_empty(), "{}", story.judged());
+}
+
+#[test]
 fn what_we_withdrew_ourselves_is_never_counted_as_serving() {
     let mut story = Story::of_ten();
     story.ready(0, false);

@@ -162,20 +162,20 @@ pub(super) async fn one(
     shop: &Shop,
 ) -> String {
     let done = match roll {
-        58..66 => people.roll_out(shop).await.map(|()| "rollout".to_owned()),
-        66..76 => {
+        58..62 => people.roll_out(shop).await.map(|()| "rollout".to_owned()),
+        62..71 => {
             let replicas = rng.u32(3..14);
             let scaled = people.deployment(shop, json!({"spec": {"replicas": replicas}})).await;
             scaled.map(|()| format!("scaled to {replicas}"))
         }
-        76..79 => people.node_turns(rng).await.map(|()| "a node is lost or back".to_owned()),
-        79..82 => people.resource_turns(recipe, shop).await.map(str::to_owned),
+        71..75 => people.node_turns(rng).await.map(|()| "a node is lost or back".to_owned()),
+        75..78 => people.resource_turns(recipe, shop).await.map(str::to_owned),
         _ => match shop.names().await {
             Ok(names) if names.is_empty() => Ok("nobody is there".to_owned()),
             Ok(names) => {
                 let pod = &names[rng.usize(..names.len())];
                 match roll {
-                    82..91 => {
+                    78..88 => {
                         people.unready(shop, pod).await.map(|()| format!("{pod} unready, or ready again"))
                     }
                     _ => people.edit(rng, shop, pod).await,

@@ -40,7 +40,8 @@ pub struct Recipe {
 impl Recipe {
     /// So many pods behind a Service of that name, switch in the selector, label in the template.
     pub fn of(name: &str, replicas: u32) -> Self {
-        let spec = json!({"service": name});
+        let spec =
+            json!({"service": name, "defaultActivator": {"mode": "periodic", "period": 1, "maxPeriod": 2}});
         Self { name: name.to_owned(), replicas, gated: true, labelled: true, breakers: Vec::new(), spec }
     }
 
@@ -54,11 +55,11 @@ impl Recipe {
         Self { labelled: false, ..self }
     }
 
-    /// One more breaker: asks that custom service every 0.3 s, keeps so many percent, tries again every second.
+    /// One more breaker: asks that custom service every 0.3 s, keeps so many percent; as the spec's default activator
+    /// says, which is every second.
     pub fn breaker(self, name: &str, custom_service: &str, ratio: u32) -> Self {
         self.raw_breaker(json!({
-            "name": name, "customService": custom_service, "evaluationPeriod": 0.3,
-            "minPodsAvailableRatio": ratio, "activator": {"mode": "periodic", "period": 1, "maxPeriod": 2},
+            "name": name, "customService": custom_service, "evaluationPeriod": 0.3, "minPodsAvailableRatio": ratio,
         }))
     }
 
