@@ -52,8 +52,8 @@ bench: ## every figure beside its goal; a table here and in target/bench.json
 	@scripts/need build test
 	@scripts/bench
 
-soak: ## long sweeps: fuzzing, properties at depth, 50 000 pods for minutes (SOAK_MINUTES=10)
-	@scripts/need build test fuzz
+soak: ## long sweeps: fuzzing, properties, 50 000 pods, a control plane that fails (SOAK_MINUTES=10)
+	@scripts/need build test fuzz cluster
 	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
 
 doc: ## the API documentation, warnings denied

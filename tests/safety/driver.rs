@@ -1,0 +1,260 @@
+//! The random driver: two controllers at once, and everything around them fails at random moments. What it does is one
+//! sequence of a seed (`SAFETY_SEED` repeats one); what the machine makes of it is not.
+//!
+//! It knows the promise only by the intervals in which nobody could keep it: no controller running, or no API server.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use serde_json::json;
+
+use crate::{
+    checker::{Circumstances, judge},
+    controller::{self, Controller},
+    history::{self, Recorder},
+    mischief::{self, People},
+    plane::{self, Alone, Component, User},
+    shop::{self, Shop},
+    signals::Signals,
+};
+
+/// The fleets: name, pods, percent that must serve, what becomes of a pod that stays bad.
+const FLEETS: [(&str, u32, u32, &str); 2] = [("web", 10, 60, "periodic"), ("api", 5, 50, "retryAndKill")];
+/// How long it may take until everything is well, once nothing is broken any more.
+const CALM: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs,
+    Frozen,
+    Dead,
+}
+
+struct Driver {
+    plane: Alone,
+    rng: Rng,
+    recorder: Recorder,
+    signals: Signals,
+    shops: Vec<(shop::Recipe, Shop)>,
+    controllers: Vec<(Controller, Life)>,
+    people: People,
+    served: bool,
+    excused: Vec<Range<Duration>>,
+    away: Vec<Range<Duration>>,
+    nobody_since: Option<Duration>,
+}
+
+impl Driver {
+    async fn start(seed: u64) -> Self {
+        let plane = plane::alone().await;
+        shop::install(&plane);
+        let client = plane.client(User::Admin).await;
+        let namespace = plane.namespace(&client, "driven").await;
+        let (recorder, signals) = (Recorder::start(plane.etcd()), Signals::start());
+        let mut shops = Vec::new();
+        for (name, replicas, ratio, mode) in FLEETS {
+            let activator = json!({"mode": mode, "period": 1, "maxPeriod": 2, "maxRetryCount": 1, "maxKillsPerHour": 1000});
+            let recipe = shop::Recipe::of(name, replicas)
+                .spec("defaultActivator", activator)
+                .breaker("slow", &signals.service(&format!("{name}/slow")), ratio)
+                .breaker("down", &signals.service(&format!("{name}/down")), 40);
+            let made = recipe.apply(&plane, &client, &namespace).await;
+            shops.push((recipe, made));
+        }
+        let start = || {
+            let recipe = controller::Recipe::with_kubeconfig(plane.kubeconfig(User::Kubervisor));
+            (recipe.namespace(&namespace).start(), Life::Runs)
+        };
+        let controllers = vec![start(), start()];
+        for (controller, _) in &controllers {
+            controller.ready().await;
+        }
+        let people = People::new(client, namespace);
+        Self {
+            plane,
+            rng: Rng::with_seed(seed),
+            recorder,
+            signals,
+            shops,
+            controllers,
+            people,
+            served: true,
+            excused: Vec::new(),
+            away: Vec::new(),
+            nobody_since: None,
+        }
+    }
+
+    /// After each change of who runs.
+    fn note_who_is_there(&mut self) {
+        let there = self.served && self.controllers.iter().any(|(_, life)| *life == Life::Runs);
+        let now = self.recorder.now();
+        match (there, self.nobody_since) {
+            (false, None) => self.nobody_since = Some(now),
+            (true, Some(since)) => {
+                self.excused.push(since..now);
+                self.nobody_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn turn_controller(&mut self) {
+        let which = self.rng.usize(..self.controllers.len());
+        let brutal = self.rng.bool();
+        let (controller, life) = &mut self.controllers[which];
+        *life = match *life {
+            Life::Runs if brutal => {
+                controller.kill();
+                Life::Dead
+            }
+            Life::Runs => {
+                controller.freeze();
+                Life::Frozen
+            }
+            Life::Frozen => {
+                controller.thaw();
+                Life::Runs
+            }
+            Life::Dead => {
+                controller.launch();
+                Life::Runs
+            }
+        };
+        println!("{:6.1} controller {which}: {life:?}", self.recorder.now().as_secs_f64());
+        self.note_who_is_there();
+    }
+
+    async fn api_server_away(&mut self) {
+        self.served = false;
+        self.note_who_is_there();
+        let since = self.recorder.now();
+        let (kills, time) = (self.rng.bool(), Duration::from_millis(self.rng.u64(100..3000)));
+        println!("{:6.1} API server away, killed: {kills}", self.recorder.now().as_secs_f64());
+        let server = Component::ApiServer;
+        if kills {
+            self.plane.kill(server)
+        } else {
+            self.plane.freeze(server)
+        }
+        tokio::time::sleep(time).await;
+        if kills {
+            self.plane.restart(server)
+        } else {
+            self.plane.thaw(server)
+        }
+        self.away.push(since..self.recorder.now());
+        self.served = true;
+        self.note_who_is_there();
+    }
+
+    /// Some pods of one fleet look bad to one breaker; now and then all or none, or nobody knows.
+    async fn flap(&mut self) {
+        let (_, shop) = &self.shops[self.rng.usize(..self.shops.len())];
+        let path = format!("{}/{}", shop.name, self.rng.choice(["slow", "down"]).unwrap());
+        let Ok(names) = shop.names().await else { return };
+        let share = self.rng.choice([0, 0, 20, 50, 80, 100]).unwrap();
+        let bad: Vec<_> = names.into_iter().filter(|_| self.rng.usize(..100) < share).collect();
+        self.signals.bad(&path, &shop.namespace, bad);
+        self.signals.fails(&path, self.rng.usize(..10) == 0);
+    }
+
+    async fn step(&mut self) {
+        match self.rng.u32(..100) {
+            0..40 => self.flap().await,
+            40..55 => self.turn_controller(),
+            55..58 => self.api_server_away().await,
+            roll => {
+                let which = self.rng.usize(..self.shops.len());
+                let (recipe, shop) = &self.shops[which];
+                let did = mischief::one(&mut self.rng, roll, &mut self.people, recipe, shop).await;
+                println!("{:6.1} {}: {did}", self.recorder.now().as_secs_f64(), shop.name);
+            }
+        }
+        // The pace is part of the seed; nothing is waited for.
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(20..700))).await;
+    }
+
+    /// Nothing is broken any more, and every signal is good.
+    async fn make_well(&mut self) {
+        for (name, ..) in FLEETS {
+            for breaker in ["slow", "down"] {
+                let path = format!("{name}/{breaker}");
+                self.signals.bad(&path, "", Vec::<String>::new());
+                self.signals.fails(&path, false);
+            }
+        }
+        for (controller, life) in &mut self.controllers {
+            match life {
+                Life::Runs => assert!(controller.lives(), "a controller ended by itself"),
+                Life::Frozen => controller.thaw(),
+                Life::Dead => controller.launch(),
+            }
+            *life = Life::Runs;
+        }
+        self.note_who_is_there();
+        let began = Instant::now();
+        let mut wrong = Some(String::new());
+        while let Some(what) = wrong {
+            assert!(began.elapsed() < CALM, "not well within {CALM:?}: {what}");
+            wrong = self.wrong().await.unwrap_or_else(|error| Some(error.to_string()));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        println!("all well after {:.1} s", began.elapsed().as_secs_f64());
+    }
+
+    /// People clear up after themselves; then, what is not yet well.
+    async fn wrong(&mut self) -> Result<Option<String>, kube::Error> {
+        for (recipe, shop) in &self.shops {
+            self.people.clear_up(recipe, shop).await?;
+        }
+        for (_, shop) in &self.shops {
+            let (pods, wanted) = (shop.pods().await?, self.people.replicas(shop).await?);
+            let serving = shop.endpoints().await?.len();
+            if pods.len() != wanted || serving != wanted || !pods.iter().all(shop::ready) {
+                return Ok(Some(format!("{}: {} pods, {serving} serve, of {wanted}", shop.name, pods.len())));
+            }
+            let entries = shop.entries().await;
+            if entries != Some(0) {
+                return Ok(Some(format!("{}: ledger entries: {entries:?}", shop.name)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn judged(mut self, seed: u64) {
+        let namespaces = BTreeSet::from([self.people.namespace.clone()]);
+        let authors = history::authors(&self.plane, &namespaces);
+        let circumstances = Circumstances { namespaces, authors, excused: self.excused, away: self.away };
+        let history = self.recorder.until_now().await;
+        let report = judge(&history, &circumstances, self.recorder.now());
+        println!("seed {seed}: {report}");
+        assert!(report.withdrawals > 0, "seed {seed}: nothing was withheld, so nothing was shown");
+        assert!(report.violations.is_empty(), "SAFETY_SEED={seed}: {report}");
+    }
+}
+
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    env::var(name).ok()?.parse().ok()
+}
+
+/// `SAFETY_MINUTES` makes it longer than the one minute of `make test`.
+#[tokio::test]
+#[ignore = "waits for the controller role"]
+async fn whatever_happens_to_two_controllers_and_their_cluster_the_floor_holds() {
+    let seed = setting("SAFETY_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let time = Duration::from_secs_f64(setting("SAFETY_MINUTES").unwrap_or(1.0) * 60.0);
+    println!("SAFETY_SEED={seed}");
+    let mut driver = Driver::start(seed).await;
+    let began = Instant::now();
+    while began.elapsed() < time {
+        driver.step().await;
+    }
+    driver.make_well().await;
+    driver.judged(seed).await;
+}

@@ -1,0 +1,117 @@
+//! The cluster as it was stored at one revision, as far as it decides about traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::objects::{self, Autoscaler, Kind, Owner, Pod, Resource, Selector, TRAFFIC};
+
+/// Everything by namespace and name.
+type Shelf<T> = BTreeMap<(String, String), T>;
+
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) pods: Shelf<Pod>,
+    owners: BTreeMap<(Kind, String, String), Owner>,
+    autoscalers: Shelf<Autoscaler>,
+    services: Shelf<Selector>,
+    pub(super) resources: Shelf<Resource>,
+}
+
+/// One resource's pods and numbers.
+pub(super) struct Fleet<'a> {
+    /// The selector with the traffic key.
+    selector: &'a Selector,
+    pub(super) pods: Vec<&'a Pod>,
+    pub(super) floor: u64,
+}
+
+impl Fleet<'_> {
+    /// Whether requests reach that pod.
+    pub(super) fn serves(&self, pod: &Pod) -> bool {
+        pod.could_serve() && matches(self.selector, pod)
+    }
+}
+
+fn matches(selector: &Selector, pod: &Pod) -> bool {
+    selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+}
+
+impl Stored {
+    /// The next revision; a pod's form before and after it.
+    pub(super) fn take(&mut self, key: &str, object: Option<&Value>) -> Option<(Option<Pod>, Option<Pod>)> {
+        let (kind, namespace, name) = objects::identify(key)?;
+        let at = (namespace.to_owned(), name.to_owned());
+        match kind {
+            Kind::Pod => return Some(put(&mut self.pods, at, object.map(Pod::read))),
+            Kind::Autoscaler => drop(put(&mut self.autoscalers, at, object.map(Autoscaler::read))),
+            Kind::Service => drop(put(&mut self.services, at, object.map(objects::selector))),
+            Kind::Resource => drop(put(&mut self.resources, at, object.map(Resource::read))),
+            Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet => {
+                let at = (kind, at.0, at.1);
+                match object {
+                    Some(object) => drop(self.owners.insert(at, Owner::read(object))),
+                    None => drop(self.owners.remove(&at)),
+                }
+            }
+        }
+        None
+    }
+
+    /// The fleet of a resource; `None` while its Service is not there or does not have the switch in its selector.
+    pub(super) fn fleet(&self, namespace: &str, resource: &Resource) -> Option<Fleet<'_>> {
+        let selector = self.services.get(&(namespace.to_owned(), resource.service.clone()))?;
+        selector.get(TRAFFIC)?;
+        let mut of_all = selector.clone();
+        of_all.remove(TRAFFIC);
+        let here = self.pods.iter().filter(|((of, _), _)| of == namespace).map(|(_, pod)| pod);
+        let pods: Vec<_> = here.filter(|pod| pod.lives() && matches(&of_all, pod)).collect();
+        let floor = resource.floor(self.desired(namespace, &pods));
+        Some(Fleet { selector, pods, floor })
+    }
+
+    /// How many there should be: each topmost owner once, and each pod without one.
+    fn desired(&self, namespace: &str, pods: &[&Pod]) -> u64 {
+        let mut owners = BTreeSet::new();
+        let mut alone = 0;
+        for pod in pods {
+            match pod.owner.as_ref().and_then(|(kind, name, _)| self.topmost(namespace, kind, name)) {
+                Some(owner) => drop(owners.insert(owner)),
+                None => alone += 1,
+            }
+        }
+        alone + owners.iter().map(|(kind, name)| self.wanted(namespace, *kind, name)).sum::<u64>()
+    }
+
+    fn topmost(&self, namespace: &str, kind: &str, name: &str) -> Option<(Kind, String)> {
+        let kind = owner_kind(kind)?;
+        let owner = self.owners.get(&(kind, namespace.to_owned(), name.to_owned()))?;
+        let above = owner.owner.as_ref().and_then(|(kind, name, _)| self.topmost(namespace, kind, name));
+        Some(above.unwrap_or_else(|| (kind, owner.name.clone())))
+    }
+
+    fn wanted(&self, namespace: &str, kind: Kind, name: &str) -> u64 {
+        let replicas =
+            self.owners.get(&(kind, namespace.to_owned(), name.to_owned())).map_or(0, |o| o.replicas);
+        let scalers = self.autoscalers.iter().filter(|((of, _), _)| of == namespace);
+        let scalers = scalers.filter(|(_, s)| owner_kind(&s.kind) == Some(kind) && s.name == name);
+        scalers.map(|(_, scaler)| scaler.least).fold(replicas, u64::max)
+    }
+}
+
+fn owner_kind(kind: &str) -> Option<Kind> {
+    match kind {
+        "Deployment" => Some(Kind::Deployment),
+        "ReplicaSet" => Some(Kind::ReplicaSet),
+        "StatefulSet" => Some(Kind::StatefulSet),
+        _ => None,
+    }
+}
+
+fn put<T: Clone>(shelf: &mut Shelf<T>, at: (String, String), now: Option<T>) -> (Option<T>, Option<T>) {
+    let before = match &now {
+        Some(now) => shelf.insert(at, now.clone()),
+        None => shelf.remove(&at),
+    };
+    (before, now)
+}
