@@ -1,3 +1,5 @@
+//! What is told of a plan, and what is not, or not twice.
+
 use serde_json::json;
 
 use super::*;

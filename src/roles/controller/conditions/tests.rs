@@ -1,3 +1,5 @@
+//! Every condition, its times, and that the same facts make the same status.
+
 use super::*;
 use crate::{
     decide::{
