@@ -37,7 +37,10 @@ pub(super) async fn say(core: &Core) {
                 changes.borrow_and_update();
                 let _changed = changes.changed().await;
             }
-            Err(error) => tracing::warn!(service = core.settings.name, "{error}; tried again"),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(service = core.settings.name, "{error:#}; tried again");
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

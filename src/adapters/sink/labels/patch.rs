@@ -1,9 +1,9 @@
 //! One action as the JSON Patch that carries it out, or does not: everything that the decision rests on is
 //! tested by the API server in the same step.
 //!
-//! A pod without annotations has no map to add one to: then the whole map is tested and added. That `test`
-//! with `null` passes on what is absent, and that `remove` of what is absent is no error, is how the API
-//! server has it (and is tested on a real one).
+//! A pod without annotations has no map to add one to: then the whole map is tested and added. `test` with
+//! `null` passes on what is absent; `remove` of what is absent is an error, so that only what was seen is
+//! removed: who was wrong about it looks again.
 
 use serde_json::{Value, json};
 
@@ -41,13 +41,17 @@ pub(super) fn farewell(target: &Target<'_>) -> Vec<Value> {
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
         test(label(keys::NAME), json!(target.resource)),
         remove(label(keys::NAME)),
-        remove(label(keys::STRATEGY)),
     ];
-    if target.pod.has_annotations {
-        let ours = [keys::BREAK_AT, keys::RETRY_COUNT, keys::ADMITTED_AT, keys::FENCE];
-        forget_cost(target, &mut steps);
-        steps.extend(ours.map(|key| remove(annotation(key))));
-    }
+    forget_strategy(target, &mut steps);
+    forget_cost(target, &mut steps);
+    let pod = target.pod;
+    let ours = [
+        (keys::BREAK_AT, &pod.break_at),
+        (keys::RETRY_COUNT, &pod.retry_count),
+        (keys::ADMITTED_AT, &pod.admitted_at),
+        (keys::FENCE, &pod.fence_text),
+    ];
+    steps.extend(ours.iter().filter(|(_, text)| text.is_some()).map(|(key, _)| remove(annotation(key))));
     steps
 }
 
@@ -109,11 +113,19 @@ fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
             steps.push(add(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         }
         Verb::Admit => {
-            steps.push(remove(label(keys::STRATEGY)));
-            steps.push(remove(annotation(keys::BREAK_AT)));
+            forget_strategy(target, steps);
+            if target.pod.break_at.is_some() {
+                steps.push(remove(annotation(keys::BREAK_AT)));
+            }
             forget_cost(target, steps);
         }
         _ => {}
+    }
+}
+
+fn forget_strategy(target: &Target<'_>, steps: &mut Vec<Value>) {
+    if target.pod.labels.get(keys::STRATEGY).is_some() {
+        steps.push(remove(label(keys::STRATEGY)));
     }
 }
 
