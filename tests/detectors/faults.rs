@@ -253,6 +253,7 @@ async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() 
     let mut pods = fleet.pods();
     let others = async || !fleet.lists(4) && (0..4).all(|pod| fleet.lists(pod));
     keeping_alive(&master, &mut pods, async {
+        fleet.listed(5).await;
         until("only the one whose number counts is out", others).await;
         let explained = master.page("explain/test/pod-14").await.to_string();
         assert!(explained.contains("9 bad of 9"), "{explained}");

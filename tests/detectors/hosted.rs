@@ -211,7 +211,9 @@ async fn a_pod_speaks_for_itself_only_and_the_ensemble_outlives_its_master() {
     let (config, target) = config(&stage);
     let (master, _) = start(&config).await;
     let (honest, liar) = (Puppet::new(&stage, 10), Puppet::new(&stage, 11));
-    let refused = say(&honest, &target, liar.ip).await.unwrap_err();
+    // Over HTTP one is told.
+    let told = MasterTarget { dialect: Dialect::Http, ..target.clone() };
+    let refused = say(&honest, &told, liar.ip).await.unwrap_err();
     assert_eq!(refused.category(), "refused", "{refused}");
     say(&honest, &target, honest.ip).await.unwrap();
     let count = |master: &HostedMaster| master.live().members().map_or(0, |members| members.len());
