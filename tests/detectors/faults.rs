@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use kubervisor::decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod};
+use kubervisor::{
+    clock::Clock,
+    decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -224,7 +227,7 @@ async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_ha
 
 /// Prometheus' answer with these pods and numbers, all of code 500.
 fn vector(elements: &[(&str, &str)]) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = Clock::start().wall().unix_millis() / 1000;
     let element =
         |(pod, value): &(&str, &str)| json!({"metric": {"pod": pod, "code": "500"}, "value": [now, value]});
     let result: Vec<_> = elements.iter().map(element).collect();
