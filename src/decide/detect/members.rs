@@ -171,6 +171,12 @@ impl Members {
     }
 }
 
+/// The pods of a fleet where no keepalives arrive, or not now: that is nobody's silence.
+#[must_use]
+pub fn unheard(pods: &[ListedPod]) -> Vec<Observation> {
+    pods.iter().map(|pod| observe(pod, None, None)).collect()
+}
+
 /// How sure it is that the member is the pod; less is surer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
@@ -355,6 +361,7 @@ mod tests {
             assert_eq!(observation.status, Status::Live);
         }
         assert_eq!(joined.strangers, 0);
+        assert_eq!(joined.observations, unheard(&[pod(1), pod(2)]), "as where nobody listens");
     }
 
     #[test]
