@@ -6,6 +6,8 @@
 mod faults;
 #[path = "detectors/fleet.rs"]
 mod fleet;
+#[path = "detectors/hosted.rs"]
+mod hosted;
 #[path = "detectors/login.rs"]
 mod login;
 #[path = "detectors/prometheus.rs"]

@@ -36,20 +36,30 @@ pub async fn load(address: SocketAddrV4) -> Result<Config, Exit> {
         tracing::warn!("{name} is set, but the controller follows KubervisorServices only");
     }
     let in_pod = super::in_pod(&env);
-    let env = with_defaults(env, address, in_pod);
-    let pod = if in_pod && reading::needs_pod(&env) { Some(super::ask_for_pod(&env).await?) } else { None };
-    read(&env, in_pod, pod.as_ref())
+    let full = with_defaults(&env, address, in_pod);
+    let pod = if in_pod && reading::needs_pod(&full) { Some(super::ask_for_pod(&full).await?) } else { None };
+    read(&env, address, in_pod, pod.as_ref())
 }
 
-fn read(env: &Environment, in_pod: bool, pod: Option<&PodFacts>) -> Result<Config, Exit> {
-    let mut config = reading::read(env, in_pod, pod)?;
+/// The same from any variables; what they leave open comes from `pod`.
+///
+/// # Errors
+/// [`Exit::Usage`] with all complaints.
+pub fn read(
+    env: &Environment,
+    address: SocketAddrV4,
+    in_pod: bool,
+    pod: Option<&PodFacts>,
+) -> Result<Config, Exit> {
+    let mut config = reading::read(&with_defaults(env, address, in_pod), in_pod, pod)?;
     if let Some(master) = &mut config.master {
         master.own_address_only = true;
     }
     Ok(config)
 }
 
-fn with_defaults(mut env: Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
+fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
+    let mut env = env.clone();
     for name in LEFT_OUT {
         env.set(name, "");
     }
@@ -88,9 +98,7 @@ mod tests {
 
     fn config(address: &str, in_pod: bool, variables: &[(&str, &str)]) -> Result<Config, Exit> {
         let env: Environment = variables.iter().copied().collect();
-        let env = with_defaults(env, super::address(address).unwrap(), in_pod);
-        assert!(!reading::needs_pod(&env) || env.get("KONTROL_ETCD").is_some());
-        read(&env, in_pod, None)
+        read(&env, super::address(address).unwrap(), in_pod, None)
     }
 
     fn file(master: Option<MasterConfig>) -> String {

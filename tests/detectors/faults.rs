@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use kubervisor::decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod};
-use serde_json::json;
+use kubervisor::{
+    clock::Clock,
+    decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod},
+};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -218,6 +221,74 @@ async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_ha
         assert!((1..=2).contains(&asked), "{asked}");
         fleet.stage.write("policy.yaml", &by(&naming));
         until("all is well again", async || !master.alarm_is_up("detector_failing").await).await;
+    })
+    .await;
+}
+
+/// Prometheus' answer with these pods and numbers, all of code 500.
+fn vector(elements: &[(&str, &str)]) -> String {
+    let now = Clock::start().wall().unix_millis() / 1000;
+    let element =
+        |(pod, value): &(&str, &str)| json!({"metric": {"pod": pod, "code": "500"}, "value": [now, value]});
+    let result: Vec<_> = elements.iter().map(element).collect();
+    json!({"status": "success", "data": {"resultType": "vector", "result": result}}).to_string()
+}
+
+#[tokio::test]
+async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() {
+    let fleet = Fleet::new(5);
+    // pod-12 is claimed twice, and the two agree.
+    let odd = [("pod-10", "NaN"), ("pod-11", "+Inf"), ("pod-12", "9"), ("pod-12", "9"), ("pod-13", "-9")];
+    let bad = [&odd[..], &[("pod-14", "9")]].concat();
+    let server = Server::saying(&fleet.stage, 2, "200 OK", "application/json", &vector(&bad)).await;
+    let service = server.address.to_string();
+    let query = |more: Value| {
+        let mut query = json!({"prometheusService": service, "podNamekey": "pod", "promQL": "x"});
+        query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        query
+    };
+    let discrete = query(json!({"key": "code", "goodValues": ["200"], "minActivity": 0}));
+    let deviation = query(json!({"maxDeviationPercent": 75}));
+    let outlier = query(json!({"minPeers": 1, "minDeviation": 0.1}));
+    // No coverage is asked for: one verdict of five is to count.
+    let judging = |field: &str, query: &Value| policy(60.0, &json!({field: query, "minCoveragePercent": 0}));
+    let master = fleet.master(&judging("discreteValueOutOfList", &discrete)).await;
+    let mut pods = fleet.pods();
+    let others = async || !fleet.lists(4) && (0..4).all(|pod| fleet.lists(pod));
+    keeping_alive(&master, &mut pods, async {
+        fleet.listed(5).await;
+        until("only the one whose number counts is out", others).await;
+        let explained = master.page("explain/test/pod-14").await.to_string();
+        assert!(explained.contains("9 bad of 9"), "{explained}");
+        for (field, query) in [("continuousValueDeviation", &deviation), ("outlier", &outlier)] {
+            fleet.stage.write("policy.yaml", &judging(field, query));
+            let asked = server.asked.load(Ordering::SeqCst);
+            until("it is asked", async || server.asked.load(Ordering::SeqCst) > asked + 5).await;
+            throughout(Duration::from_millis(600), "nobody else is out", others).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_any_event_nobody_is_withheld_though_no_activity_is_asked_for() {
+    let fleet = Fleet::new(3);
+    let idle = vector(&[("pod-10", "0"), ("pod-11", "0"), ("pod-12", "0")]);
+    let server = Server::saying(&fleet.stage, 2, "200 OK", "application/json", &idle).await;
+    let detector = json!({"discreteValueOutOfList": {
+        "prometheusService": server.address.to_string(), "podNamekey": "pod", "promQL": "x", "key": "code",
+        "goodValues": ["200"], "minActivity": 0, "tolerance": 0,
+    }, "minCoveragePercent": 0});
+    let master = fleet.master(&policy(60.0, &detector)).await;
+    let mut pods = fleet.pods();
+    keeping_alive(&master, &mut pods, async {
+        fleet.listed(3).await;
+        until("it is asked", async || server.asked.load(Ordering::SeqCst) > 5).await;
+        throughout(Duration::from_millis(600), "all stay", async || {
+            fleet.stage.lines(crate::fleet::FILE).len() == 3
+        })
+        .await;
+        assert!(!master.alarm_is_up("detector_failing").await, "no traffic is no failure");
     })
     .await;
 }

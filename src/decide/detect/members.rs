@@ -171,6 +171,12 @@ impl Members {
     }
 }
 
+/// The pods of a fleet where no keepalives arrive, or not now: that is nobody's silence.
+#[must_use]
+pub fn unheard(pods: &[ListedPod]) -> Vec<Observation> {
+    pods.iter().map(|pod| observe(pod, None, None)).collect()
+}
+
 /// How sure it is that the member is the pod; less is surer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
@@ -293,11 +299,11 @@ mod tests {
         let renamed = MemberRow { id: "billing".into(), ..member(1) };
         assert_eq!(numbers(vec![renamed.clone()], &[pod(1)]), (vec![Some(1)], 0));
         let on_its_node = ListedPod { shares_address: true, ..pod(1) };
-        assert_eq!(numbers(vec![renamed.clone()], &[on_its_node.clone()]), (vec![None], 1));
+        assert_eq!(numbers(vec![renamed.clone()], std::slice::from_ref(&on_its_node)), (vec![None], 1));
         let ended = ListedPod { address: pod(1).address, ..pod(2) };
         assert_eq!(numbers(vec![renamed], &[pod(1), ended]), (vec![None, None], 1));
         // The name tells them apart.
-        assert_eq!(numbers(vec![member(1)], &[on_its_node.clone(), pod(2)]), (vec![Some(1), None], 0));
+        assert_eq!(numbers(vec![member(1)], &[on_its_node, pod(2)]), (vec![Some(1), None], 0));
     }
 
     #[test]
@@ -355,6 +361,7 @@ mod tests {
             assert_eq!(observation.status, Status::Live);
         }
         assert_eq!(joined.strangers, 0);
+        assert_eq!(joined.observations, unheard(&[pod(1), pod(2)]), "as where nobody listens");
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Asker {
         Ok(Self { inquiry: Inquiry::new()?, secrets, clock, metrics })
     }
 
+    /// One with other credentials, such as another namespace's; connections and counts are shared.
+    #[must_use]
+    pub fn with_secrets(&self, secrets: Arc<dyn Secrets>) -> Self {
+        Self { inquiry: self.inquiry.clone(), secrets, clock: self.clock, metrics: self.metrics.clone() }
+    }
+
     /// Asks what `detector` wants to know; one that sees keepalives only gets [`Answer::Nothing`].
     ///
     /// # Errors

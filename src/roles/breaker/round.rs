@@ -230,3 +230,171 @@ fn trouble(answer: &Result<Answer, AskError>, judged: &Judged, pods: usize) -> O
         Ok(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::{
+        adapters::secrets::NoSecrets,
+        api::{self, Context, Detectors},
+        decide::detect::Status,
+        roles::breaker::AskerMetrics,
+    };
+
+    /// Pods `a` and `b`; everything that the loop tells is written down.
+    struct Notebook {
+        clock: Clock,
+        asker: Arc<Asker>,
+        hears: bool,
+        succeeded: bool,
+        notes: Mutex<Vec<String>>,
+    }
+
+    impl Notebook {
+        fn new() -> Self {
+            let clock = Clock::start();
+            let metrics = AskerMetrics::register(&mut Registry::default());
+            let asker = Arc::new(Asker::new(Arc::new(NoSecrets), clock, metrics).unwrap());
+            Self { clock, asker, hears: true, succeeded: false, notes: Mutex::default() }
+        }
+
+        fn note(&self, text: String) {
+            self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }
+
+        fn taken(&self) -> Vec<String> {
+            std::mem::take(&mut *self.notes.lock().unwrap())
+        }
+    }
+
+    impl BreakerHost for Notebook {
+        fn clock(&self) -> Clock {
+            self.clock
+        }
+
+        fn asker(&self) -> &Arc<Asker> {
+            &self.asker
+        }
+
+        fn observations(&self) -> Vec<Observation> {
+            let pod = |name: &str, number: u32| Observation {
+                uid: name.into(),
+                id: name.into(),
+                age: Duration::ZERO,
+                status: Status::Live,
+                heard: true,
+                withheld: false,
+                payload: Arc::new(number.into()),
+            };
+            vec![pod("a", 1), pod("b", 9)]
+        }
+
+        fn hears_keepalives(&self) -> bool {
+            self.hears
+        }
+
+        fn scope(&self) -> Scope {
+            Scope { namespace: "shop".into(), by_uid: true }
+        }
+
+        fn said(&self, source: Source) {
+            let bad = source.opinions().iter().filter(|(_, opinion)| opinion.objects());
+            let bad: Vec<_> = bad.map(|(uid, _)| uid.as_str()).collect();
+            self.note(format!("{}: {}", source.name, bad.join(" ")));
+        }
+
+        fn forget_breakers(&self, left: &BTreeSet<&str>) {
+            self.note(format!("left: {left:?}"));
+        }
+
+        fn troubles(&self, troubles: &BTreeMap<String, String>) {
+            self.note(format!("troubles: {:?}", troubles.keys()));
+        }
+
+        async fn keep(&self, memory: Bytes) -> Result<(), Succeeded> {
+            self.note(format!("kept: {}", String::from_utf8_lossy(&memory)));
+            if self.succeeded { Err(Succeeded) } else { Ok(()) }
+        }
+    }
+
+    /// One breaker that looks each second at payloads, or asks a service where nobody is.
+    fn manifest(name: &str, detector: &str) -> Option<Arc<Manifest>> {
+        let text = format!(
+            "{{apiVersion: kubervisor.k8s.io/v1alpha1, kind: KubervisorService, metadata: {{name: shop}}, spec: \
+             {{service: shop, breakers: [{{name: {name}, evaluationPeriod: 1, {detector}}}]}}}}"
+        );
+        let context = Context { detectors: Detectors::All, timing: None };
+        let mut manifests = api::parse("policy", &text, context).unwrap();
+        Some(Arc::new(manifests.remove(0)))
+    }
+
+    const BY_PAYLOAD: &str = "keepalive: {pointer: \"\", max: 5}";
+
+    /// The loop over `host`, beside what the test does for `seconds`.
+    async fn run(host: &Arc<Notebook>, policies: &watch::Sender<Option<Arc<Manifest>>>, seconds: f64) {
+        let stop = CancellationToken::new();
+        let running = run_breakers(Arc::clone(host), policies.subscribe(), None, &stop);
+        let _over = tokio::time::timeout(Duration::from_secs_f64(seconds), running).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_speaks_at_its_pace_and_what_it_remembers_is_kept_once() {
+        let host = Arc::new(Notebook::new());
+        run(&host, &watch::Sender::new(manifest("load", BY_PAYLOAD)), 2.5).await;
+        assert_eq!(host.taken(), ["load: b", "kept: {}", "load: b", "load: b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_keepalives_arrive_a_breaker_that_needs_them_is_silent() {
+        let host = Arc::new(Notebook { hears: false, ..Notebook::new() });
+        run(&host, &watch::Sender::new(manifest("load", BY_PAYLOAD)), 2.5).await;
+        assert_eq!(host.taken(), ["kept: {}"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_succeeded_ends_with_all_its_troubles() {
+        let host = Arc::new(Notebook { succeeded: true, ..Notebook::new() });
+        run(&host, &watch::Sender::new(manifest("load", BY_PAYLOAD)), 60.0).await;
+        assert_eq!(host.taken(), ["load: b", "kept: {}", "troubles: []"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_begins_with_the_first_policy_follows_the_next_and_keeps_the_last() {
+        let host = Arc::new(Notebook::new());
+        let policies = watch::Sender::new(None);
+        let second = Duration::from_secs(1);
+        let changes = async {
+            tokio::time::sleep(second * 3 / 2).await;
+            policies.send_replace(manifest("load", BY_PAYLOAD));
+            tokio::time::sleep(second * 3 / 2).await;
+            policies.send_replace(manifest("weight", BY_PAYLOAD));
+            tokio::time::sleep(second / 2).await;
+            policies.send_replace(None);
+        };
+        tokio::join!(run(&host, &policies, 4.5), changes);
+        let told = [
+            "load: b",
+            "kept: {}",
+            "load: b",
+            "left: {\"weight\"}",
+            "troubles: []",
+            "weight: b",
+            "weight: b",
+        ];
+        assert_eq!(host.taken(), told);
+    }
+
+    #[tokio::test]
+    async fn whose_question_fails_has_no_verdict_and_is_told_of() {
+        let host = Arc::new(Notebook::new());
+        run(&host, &watch::Sender::new(manifest("custom", "customService: \"127.0.0.1:1\"")), 0.5).await;
+        assert_eq!(host.taken(), ["kept: {}", "custom: ", "troubles: [\"custom\"]"]);
+    }
+}

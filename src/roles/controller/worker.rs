@@ -25,7 +25,7 @@ use crate::{
         detect::{
             Observation,
             listed::Scope,
-            members::{Attendance, ListedPod, Members},
+            members::{self, Attendance, ListedPod},
         },
         fleet::Traffic,
         policy::Policy,
@@ -37,6 +37,7 @@ use crate::{
             round::{BreakerHost, Succeeded, run_breakers},
         },
         gatekeeper::warden::{Warden, WardenDeps},
+        master::LiveEnsemble,
     },
 };
 
@@ -210,15 +211,16 @@ impl BreakerHost for Host {
                 withheld: matches!(pod.traffic(), Traffic::No | Traffic::Pause),
             })
             .collect();
-        let members = deps.live.as_ref().and_then(crate::roles::master::LiveEnsemble::members);
-        let nobody = Members::default();
-        let members = members.as_deref().unwrap_or(&nobody);
+        let Some(members) = deps.live.as_ref().and_then(LiveEnsemble::members) else {
+            return members::unheard(&listed);
+        };
         let mut attendance = attendance.lock().unwrap_or_else(PoisonError::into_inner);
         members.join(&settings.namespace, &listed, deps.process.clock.now(), &mut attendance).observations
     }
 
     fn hears_keepalives(&self) -> bool {
-        self.0.deps.live.is_some()
+        // While another master leads, or none, it is not our place to call anybody silent.
+        self.0.deps.live.as_ref().is_some_and(|live| live.members().is_some())
     }
 
     fn scope(&self) -> Scope {

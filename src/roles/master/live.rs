@@ -21,7 +21,12 @@ const FRESH: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct LiveEnsemble {
     shared: Arc<Shared>,
-    newest: Arc<Mutex<Option<(Moment, Arc<Members>)>>>,
+    newest: Arc<Mutex<Option<Look>>>,
+}
+
+struct Look {
+    at: Moment,
+    members: Arc<Members>,
 }
 
 impl LiveEnsemble {
@@ -34,15 +39,15 @@ impl LiveEnsemble {
     #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.shared.clock.now();
-        if let Some((_, members)) = newest.as_ref().filter(|(at, _)| now.since(*at) < FRESH) {
-            return Some(Arc::clone(members));
+        let at = self.shared.clock.now();
+        if let Some(look) = newest.as_ref().filter(|look| at.since(look.at) < FRESH) {
+            return Some(Arc::clone(&look.members));
         }
         *newest = None;
         let records = Records::copy(&self.shared.desk)?;
-        let members =
-            Arc::new(Members::new(records.iter().filter_map(|record| MemberRow::read(&record)).collect()));
-        *newest = Some((now, Arc::clone(&members)));
+        let rows = records.iter().filter_map(|record| MemberRow::read(&record)).collect();
+        let members = Arc::new(Members::new(rows));
+        *newest = Some(Look { at, members: Arc::clone(&members) });
         Some(members)
     }
 
