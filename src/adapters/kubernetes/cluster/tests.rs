@@ -16,10 +16,10 @@ use crate::decide::time::Moment;
 
 /// A pod of `shop` with these labels beside `app: web`; it serves if they say yes.
 fn pod(name: &str, version: u64, traffic: &str) -> PodRecord {
-    pod_of(name, version, json!({"app": "web", "kubervisor/traffic": traffic}), &Value::Null)
+    pod_of(name, version, &json!({"app": "web", "kubervisor/traffic": traffic}), &Value::Null)
 }
 
-fn pod_of(name: &str, version: u64, labels: Value, controller: &Value) -> PodRecord {
+fn pod_of(name: &str, version: u64, labels: &Value, controller: &Value) -> PodRecord {
     let owners: Vec<&Value> = Some(controller).filter(|c| !c.is_null()).into_iter().collect();
     PodRecord::from_value(json!({
         "metadata": {
@@ -112,7 +112,7 @@ fn a_pod_that_a_selector_lost_comes_back_with_other_labels_only() {
     assert_eq!(state.known("a"), None);
     state.watched(pod("a", 6, "no"));
     assert_eq!(state.known("a"), None, "an event of before the list");
-    state.watched(pod_of("a", 7, json!({"app": "other"}), &Value::Null));
+    state.watched(pod_of("a", 7, &json!({"app": "other"}), &Value::Null));
     assert_eq!(state.known("a"), Some(7), "its labels were changed: it lives on");
 }
 

@@ -52,7 +52,7 @@ impl Scene {
     fn pods(mut self, count: usize, owner: &Value) -> Self {
         for _ in 0..count {
             let name = format!("p{}", self.pods.len());
-            self.pods.push(Arc::new(pod_of(&name, 1, json!({"app": "web"}), owner)));
+            self.pods.push(Arc::new(pod_of(&name, 1, &json!({"app": "web"}), owner)));
         }
         self
     }
