@@ -8,6 +8,8 @@ mod owner;
 mod pod;
 mod resource;
 mod service;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::sync::Arc;

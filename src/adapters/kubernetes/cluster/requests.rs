@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     super::objects::{
-        AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, WorkloadRecord,
+        AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, Text, WorkloadRecord,
     },
     Cluster, OwnerKey, Shared,
-    state::{Origin, Stored},
+    state::Origin,
 };
 
 /// Objects on a page: what is in flight stays small.
@@ -123,11 +123,13 @@ impl Cluster {
     /// When one of them cannot be asked for; one that does not exist is forgotten.
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let world = self.rewinds();
-        for (kind, namespace, name) in self.to_ask(owners) {
-            match self.shared.get::<WorkloadRecord>(kind, &namespace, &name).await? {
-                Some(found) => self.take_in(world, kind, found),
-                None => self.forget(world, kind, &namespace, &name),
-            }
+        for (kind, namespace, known) in self.to_ask(owners) {
+            let found = self.shared.get::<WorkloadRecord>(kind, &namespace, &known.name).await?;
+            self.shared.write(|state| match found {
+                _ if state.rewinds != world => {}
+                Some(found) => state.put(kind, found, Origin::Answer),
+                None => state.delete(kind, &*known, Origin::Answer),
+            });
         }
         let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
         for namespace in namespaces {
@@ -146,37 +148,26 @@ impl Cluster {
         Ok(())
     }
 
-    /// What to ask for: an owner of a kind that we do not know speaks through its ReplicaSets.
-    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, String, String)> {
+    /// What to ask for: an owner of a kind that we do not know speaks through its ReplicaSets. What is not
+    /// in the cache is reported as unknown anyway.
+    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, Text, Arc<WorkloadRecord>)> {
         let state = self.shared.read();
         let mut asked = Vec::new();
         for OwnerKey { namespace, owner } in owners {
-            let mut ask = |kind, name: &str| asked.push((kind, namespace.to_string(), name.to_owned()));
-            match () {
-                () if owner.is_apps("Deployment") => ask(Kind::Deployments, &owner.name),
-                () if owner.is_apps("ReplicaSet") => ask(Kind::ReplicaSets, &owner.name),
-                () if owner.is_apps("StatefulSet") => ask(Kind::StatefulSets, &owner.name),
-                () => state.sets_of(namespace, owner).for_each(|set| ask(Kind::ReplicaSets, &set.name)),
-            }
+            let (kind, table) = match () {
+                () if owner.is_apps("Deployment") => (Kind::Deployments, &state.deployments),
+                () if owner.is_apps("ReplicaSet") => (Kind::ReplicaSets, &state.replica_sets),
+                () if owner.is_apps("StatefulSet") => (Kind::StatefulSets, &state.stateful_sets),
+                () => {
+                    let sets = state.sets_of(namespace, owner).cloned();
+                    asked.extend(sets.map(|set| (Kind::ReplicaSets, namespace.clone(), set)));
+                    continue;
+                }
+            };
+            let known = table.get(namespace, &owner.name).cloned();
+            asked.extend(known.map(|known| (kind, namespace.clone(), known)));
         }
         asked
-    }
-
-    fn take_in<R: Stored>(&self, world: u64, kind: Kind, record: R) {
-        self.shared.write(|state| {
-            if state.rewinds == world {
-                state.put(kind, record, Origin::Answer);
-            }
-        });
-    }
-
-    fn forget(&self, world: u64, kind: Kind, namespace: &str, name: &str) {
-        self.shared.write(|state| {
-            let found = WorkloadRecord::table(state, kind).get(namespace, name).cloned();
-            if let Some(found) = found.filter(|_| state.rewinds == world) {
-                state.delete(kind, &*found, Origin::Answer);
-            }
-        });
     }
 }
 

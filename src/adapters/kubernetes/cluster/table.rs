@@ -50,7 +50,8 @@ impl<R: Record> Table<R> {
     /// What is there under this name with another identity and would have to make room.
     pub(super) fn namesake(&self, record: &R) -> Option<Arc<R>> {
         let known = self.get(record.namespace(), record.name())?;
-        (known.uid() != record.uid() && known.version() < record.version()).then(|| Arc::clone(known))
+        let later = known.uid() != record.uid() && known.version() < record.version();
+        (later && !self.gone.refuses(record)).then(|| Arc::clone(known))
     }
 
     pub(super) fn put(&mut self, record: R) -> Put<R> {

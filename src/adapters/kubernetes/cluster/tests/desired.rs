@@ -1,0 +1,149 @@
+//! "Numbers" of the gate: how many pods there should be.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{super::objects::Kind, Desired, Feed, Origin, State},
+    pod_of,
+};
+use crate::{adapters::kubernetes::objects::PodRecord, decide::time::Moment};
+
+fn reference(api_version: &str, kind: &str, name: &str) -> Value {
+    json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": format!("u-{name}"), "controller": true})
+}
+
+fn set(name: &str) -> Value {
+    reference("apps/v1", "ReplicaSet", name)
+}
+
+/// A cluster and pods in it.
+#[derive(Default)]
+struct Scene {
+    state: State,
+    pods: Vec<Arc<PodRecord>>,
+}
+
+impl Scene {
+    fn workload(mut self, kind: Kind, name: &str, replicas: u32, owner: Option<Value>) -> Self {
+        let owners: Vec<Value> = owner.into_iter().collect();
+        let record = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"), "resourceVersion": "1",
+                "ownerReferences": owners},
+            "spec": {"replicas": replicas},
+        });
+        let record: super::super::WorkloadRecord = serde_json::from_value(record).unwrap();
+        self.state.put(kind, record, Origin::Watch);
+        self
+    }
+
+    fn scaler(mut self, api_version: &str, kind: &str, name: &str, least: u32) -> Self {
+        let target = json!({"apiVersion": api_version, "kind": kind, "name": name});
+        let record = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": "u-hpa", "resourceVersion": "1"},
+            "spec": {"minReplicas": least, "scaleTargetRef": target},
+        });
+        let record: super::super::AutoscalerRecord = serde_json::from_value(record).unwrap();
+        self.state.put(Kind::Autoscalers, record, Origin::Watch);
+        self
+    }
+
+    fn pods(mut self, count: usize, owner: &Value) -> Self {
+        for _ in 0..count {
+            let name = format!("p{}", self.pods.len());
+            self.pods.push(Arc::new(pod_of(&name, 1, &json!({"app": "web"}), owner)));
+        }
+        self
+    }
+
+    fn desired(&self) -> Desired {
+        self.state.desired("shop", &self.pods)
+    }
+
+    fn count(&self) -> u32 {
+        let desired = self.desired();
+        assert_eq!(desired.unknown, None);
+        desired.count
+    }
+}
+
+fn deployment() -> Scene {
+    let owner = reference("apps/v1", "Deployment", "web");
+    let scene = Scene::default().workload(Kind::Deployments, "web", 10, None);
+    let scene = scene.workload(Kind::ReplicaSets, "web-old", 4, Some(owner.clone()));
+    scene.workload(Kind::ReplicaSets, "web-new", 8, Some(owner))
+}
+
+#[test]
+fn a_deployment_counts_once_during_a_rollout() {
+    let scene = deployment().pods(4, &set("web-old")).pods(8, &set("web-new"));
+    assert_eq!(scene.count(), 10);
+    let owners = scene.desired().owners;
+    assert_eq!(owners.iter().map(|key| &*key.owner.name).collect::<Vec<_>>(), ["web"]);
+}
+
+#[test]
+fn several_owners_and_pods_without_one_add_up() {
+    let scene = deployment().pods(8, &set("web-new"));
+    let scene = scene.workload(Kind::StatefulSets, "db", 3, None);
+    let scene = scene.pods(3, &reference("apps/v1", "StatefulSet", "db")).pods(2, &Value::Null);
+    assert_eq!(scene.count(), 10 + 3 + 2);
+}
+
+#[test]
+fn a_replica_set_that_nobody_controls_counts_itself() {
+    let scene = Scene::default().workload(Kind::ReplicaSets, "lone", 6, None).pods(2, &set("lone"));
+    assert_eq!(scene.count(), 6);
+}
+
+#[test]
+fn an_unknown_kind_counts_by_its_replica_sets_or_its_pods() {
+    let rollout = reference("argoproj.io/v1alpha1", "Rollout", "web");
+    let scene = Scene::default().workload(Kind::ReplicaSets, "one", 5, Some(rollout.clone()));
+    let scene = scene.workload(Kind::ReplicaSets, "two", 2, Some(rollout)).pods(1, &set("one"));
+    assert_eq!(scene.count(), 7, "also the set that has no pod yet");
+    let scene = Scene::default().pods(3, &reference("batch/v1", "Job", "import"));
+    assert_eq!(scene.count(), 3);
+}
+
+#[test]
+fn an_autoscaler_raises_the_number_of_what_it_scales_and_of_nothing_else() {
+    let scene = || deployment().pods(8, &set("web-new"));
+    assert_eq!(scene().scaler("apps/v1", "Deployment", "web", 12).count(), 12);
+    assert_eq!(scene().scaler("apps/v1beta1", "Deployment", "web", 12).count(), 12, "whatever the version");
+    assert_eq!(scene().scaler("apps/v1", "Deployment", "web", 3).count(), 10);
+    assert_eq!(scene().scaler("apps/v1", "Deployment", "other", 12).count(), 10);
+    assert_eq!(scene().scaler("apps/v1", "StatefulSet", "web", 12).count(), 10);
+    assert_eq!(scene().scaler("example.com/v1", "Deployment", "web", 12).count(), 10);
+}
+
+#[test]
+fn pods_that_leave_count_for_nobody() {
+    let mut scene = Scene::default().pods(3, &Value::Null);
+    let mut leaving = (*scene.pods[0]).clone();
+    leaving.terminating = true;
+    scene.pods[0] = Arc::new(leaving);
+    assert_eq!(scene.count(), 2);
+}
+
+#[test]
+fn an_owner_that_is_not_known_is_named() {
+    let unknown = |scene: Scene| scene.desired().unknown.unwrap();
+    assert_eq!(unknown(Scene::default().pods(2, &set("web-new"))), "ReplicaSet web-new");
+    let owner = reference("apps/v1", "Deployment", "web");
+    let orphan = Scene::default().workload(Kind::ReplicaSets, "web-new", 8, Some(owner));
+    assert_eq!(unknown(orphan.pods(1, &set("web-new"))), "Deployment web");
+    let mut namesake = set("web-new");
+    namesake["uid"] = json!("u-of-another");
+    assert_eq!(unknown(deployment().pods(1, &namesake)), "ReplicaSet web-new");
+}
+
+#[test]
+fn nothing_is_known_for_sure_before_the_autoscalers_are() {
+    let mut scene = deployment().pods(8, &set("web-new"));
+    scene.state.feeds.push(Feed::new(Kind::Autoscalers, Moment::ORIGIN));
+    assert!(scene.desired().unknown.unwrap().contains("horizontalpodautoscalers"));
+    scene.state.feeds[0].listed = true;
+    assert_eq!(scene.count(), 10);
+}

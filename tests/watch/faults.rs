@@ -1,0 +1,135 @@
+//! The API server refuses, goes away, and comes back from the past.
+
+use std::{fs, path::Path, time::Duration};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use kubervisor::adapters::kubernetes::{
+    cluster::{Cluster, Scope},
+    objects::Kind,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    apply, define, fleet,
+    plane::{self, Component, User, until},
+    start, synced, web,
+};
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_by_its_verb_and_resource() {
+    let plane = plane::shared().await;
+    define(&plane);
+    let watched = start(&plane, User::Nobody, &Scope::All).await;
+    let (troubles, _) = until("every watch was refused", || async {
+        let troubles = watched.cluster.synced().err()?;
+        troubles.iter().all(|trouble| trouble.message.contains("forbidden")).then_some(troubles)
+    })
+    .await;
+    assert_eq!(troubles.len(), Kind::ALL.len());
+    for (trouble, kind) in troubles.iter().zip(Kind::ALL) {
+        assert_eq!((trouble.verb, trouble.resource), ("watch", kind.resource()));
+    }
+    assert!(troubles[0].to_string().starts_with("cannot watch pods: "), "{}", troubles[0]);
+    let error = watched.cluster.list_pods("default", &fleet()).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot list pods");
+    assert!(watched.cluster.suspect().is_some());
+}
+
+#[tokio::test]
+async fn an_api_server_that_comes_back_is_followed_on_and_nothing_is_lost() {
+    let plane = plane::alone().await;
+    define(&plane);
+    let admin = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&admin, "away").await;
+    let watched = synced(&plane, &[&namespace]).await;
+    let cluster = &watched.cluster;
+    apply(&plane, &namespace, &web(2));
+    until("2 pods", || async { (cluster.pods(&namespace, &fleet()).len() == 2).then_some(()) }).await;
+    plane.kill(Component::ApiServer);
+    until("it is noticed", || async { cluster.suspect() }).await;
+    assert_eq!(cluster.pods(&namespace, &fleet()).len(), 2, "what was known is still known");
+    cluster.list_pods(&namespace, &fleet()).await.unwrap_err();
+    plane.restart(Component::ApiServer);
+    apply(&plane, &namespace, &web(3));
+    until("the third pod", || async { (cluster.pods(&namespace, &fleet()).len() == 3).then_some(()) }).await;
+    let (_, took) = until("all is well", || async { cluster.suspect().is_none().then_some(()) }).await;
+    println!("API server back, third pod seen -> every watch in order: {} ms", took.as_millis());
+    assert_eq!(cluster.rewinds(), 0);
+    let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap();
+    assert_eq!(listed.pods.len(), 3);
+}
+
+#[tokio::test]
+async fn a_frozen_api_server_fails_a_list_in_time_and_is_followed_on() {
+    let plane = plane::alone().await;
+    define(&plane);
+    let admin = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&admin, "frozen").await;
+    let watched = synced(&plane, &[&namespace]).await;
+    plane.freeze(Component::ApiServer);
+    let refused = timeout(Duration::from_secs(20), watched.cluster.list_pods(&namespace, &fleet())).await;
+    plane.thaw(Component::ApiServer);
+    refused.expect("nobody waits for ever").expect_err("nobody answers");
+    apply(&plane, &namespace, &web(1));
+    until("the pod", || async { watched.cluster.pods(&namespace, &fleet()).pop() }).await;
+}
+
+/// They are away while this is done.
+fn while_away(plane: &plane::Plane, who: &[Component], work: impl FnOnce()) {
+    who.iter().for_each(|component| plane.kill(*component));
+    work();
+    who.iter().for_each(|component| plane.restart(*component));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_restored_from_a_backup_is_read_anew() {
+    let plane = plane::alone().await;
+    define(&plane);
+    let admin = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&admin, "restored").await;
+    apply(&plane, &namespace, &web(0));
+    let (data, backup) = (plane.directory().join("etcd"), plane.directory().join("backup"));
+    while_away(&plane, &[Component::Etcd, Component::ApiServer], || copy(&data, &backup));
+    let watched = synced(&plane, &[&namespace]).await;
+    let cluster = &watched.cluster;
+    let services = Api::<Service>::namespaced(plane.client(User::Admin).await, &namespace);
+    for n in 0..50 {
+        let patch = Patch::Merge(json!({"spec": {"selector": {"round": n.to_string()}}}));
+        until("a write", || async { services.patch("web", &PatchParams::default(), &patch).await.ok() })
+            .await;
+    }
+    let round = |cluster: &Cluster| {
+        let service = cluster.service(&namespace, "web")?;
+        let round = service.selector.as_ref()?.iter().find(|(key, _)| *key == "round")?.1.to_owned();
+        Some(round)
+    };
+    until("the last write is seen", || async { (round(cluster)? == "49").then_some(()) }).await;
+    assert_eq!(cluster.rewinds(), 0);
+
+    // The others must not act on what they saw in the future.
+    while_away(&plane, &Component::ALL, || {
+        fs::remove_dir_all(&data).unwrap();
+        copy(&backup, &data);
+    });
+    let (_, took) = until("time ran backwards", || async { (cluster.rewinds() > 0).then_some(()) }).await;
+    println!("API server restored -> noticed: {} ms", took.as_millis());
+    until("all is well", || async { cluster.suspect().is_none().then_some(()) }).await;
+    assert_eq!((cluster.rewinds(), round(cluster)), (1, None), "what was never written is forgotten");
+}
