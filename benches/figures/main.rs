@@ -15,6 +15,7 @@ mod callback;
 mod churn;
 mod core_figures;
 mod cores;
+mod detection;
 mod drive;
 mod expiry;
 mod failover;
@@ -31,6 +32,10 @@ mod etcd;
 mod fleet;
 #[path = "../../tests/support/running.rs"]
 mod running;
+#[path = "../../tests/support/traces.rs"]
+mod traces;
+#[path = "../../tests/support/trial.rs"]
+mod trial;
 #[path = "../../tests/support/world.rs"]
 mod world;
 #[path = "../../tests/support/yardstick.rs"]
@@ -52,11 +57,12 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
     section("gate", core_figures::measure_gate, true),
+    section("detection", detection::measure, false),
     section("expiry", expiry::measure, true),
     section("failover", failover::measure, true),
     section("idle", idle::measure, false),
