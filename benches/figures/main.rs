@@ -22,6 +22,10 @@ mod failover;
 mod herd;
 mod idle;
 mod memory;
+mod plane_many;
+mod plane_memory;
+mod plane_stage;
+mod plane_withdraw;
 mod report;
 mod soak;
 mod yardsticks;
@@ -30,6 +34,8 @@ mod yardsticks;
 mod etcd;
 #[path = "../../tests/support/fleet.rs"]
 mod fleet;
+#[path = "../../tests/support/plane.rs"]
+mod plane;
 #[path = "../../tests/support/running.rs"]
 mod running;
 #[path = "../../tests/support/traces.rs"]
@@ -57,7 +63,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 12] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -67,6 +73,9 @@ const SECTIONS: [Section; 9] = [
     section("failover", failover::measure, true),
     section("idle", idle::measure, false),
     section("memory", memory::measure, false),
+    section("withdraw", plane_withdraw::measure, false),
+    section("many", plane_many::measure, false),
+    section("cache", plane_memory::measure, false),
 ];
 
 fn main() -> anyhow::Result<()> {
