@@ -124,6 +124,7 @@ impl<'a> Trial<'a> {
             uid: format!("u{number:05}").into(),
             id: format!("p{number}"),
             age: Duration::ZERO,
+            heard: true,
             status: Status::Live,
             withheld: false,
             payload: Arc::default(),
