@@ -4,7 +4,15 @@
 
 #[path = "properties/canonical.rs"]
 mod canonical;
+#[path = "properties/detection.rs"]
+mod detection;
 #[path = "properties/ensemble.rs"]
 mod ensemble;
 #[path = "properties/gate.rs"]
 mod gate;
+#[path = "support/traces.rs"]
+mod traces;
+#[path = "support/trial.rs"]
+mod trial;
+#[path = "support/world.rs"]
+mod world;

@@ -40,6 +40,18 @@ pub(crate) fn on_the_first<T>(start: impl FnOnce() -> T) -> anyhow::Result<T> {
     Ok(started)
 }
 
+/// Does something that has processes of its own on every core.
+pub(crate) fn on_all<T>(something: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let mut set = CpuSet::new();
+    for core in allowed()? {
+        set.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    let done = something();
+    pin(client_core()?)?;
+    Ok(done)
+}
+
 fn server_core() -> anyhow::Result<usize> {
     allowed()?.first().copied().context("no core")
 }

@@ -15,12 +15,17 @@ mod callback;
 mod churn;
 mod core_figures;
 mod cores;
+mod detection;
 mod drive;
 mod expiry;
 mod failover;
 mod herd;
 mod idle;
 mod memory;
+mod plane_many;
+mod plane_memory;
+mod plane_stage;
+mod plane_withdraw;
 mod report;
 mod soak;
 mod yardsticks;
@@ -29,8 +34,14 @@ mod yardsticks;
 mod etcd;
 #[path = "../../tests/support/fleet.rs"]
 mod fleet;
+#[path = "../../tests/support/plane.rs"]
+mod plane;
 #[path = "../../tests/support/running.rs"]
 mod running;
+#[path = "../../tests/support/traces.rs"]
+mod traces;
+#[path = "../../tests/support/trial.rs"]
+mod trial;
 #[path = "../../tests/support/world.rs"]
 mod world;
 #[path = "../../tests/support/yardstick.rs"]
@@ -52,15 +63,19 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 12] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
     section("gate", core_figures::measure_gate, true),
+    section("detection", detection::measure, false),
     section("expiry", expiry::measure, true),
     section("failover", failover::measure, true),
     section("idle", idle::measure, false),
     section("memory", memory::measure, false),
+    section("withdraw", plane_withdraw::measure, false),
+    section("many", plane_many::measure, false),
+    section("cache", plane_memory::measure, false),
 ];
 
 fn main() -> anyhow::Result<()> {

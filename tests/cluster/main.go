@@ -24,9 +24,12 @@ import (
 // as long as the process.
 func init() { runtime.LockOSThread() }
 
+// Names that are no components.
+var tools = []string{"kubectl", fullCache}
+
 func main() {
 	name := filepath.Base(os.Args[0])
-	if len(os.Args) > 1 && (slices.Contains(components, os.Args[1]) || os.Args[1] == "kubectl") {
+	if len(os.Args) > 1 && (slices.Contains(components, os.Args[1]) || slices.Contains(tools, os.Args[1])) {
 		name, os.Args = os.Args[1], os.Args[1:]
 	}
 	switch name {
@@ -40,6 +43,8 @@ func main() {
 		os.Exit(run(scheduler.NewSchedulerCommand()))
 	case kubelet:
 		os.Exit(run(kubeletCommand()))
+	case fullCache:
+		os.Exit(run(fullCacheCommand()))
 	case "kubectl":
 		if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 			util.CheckErr(err)

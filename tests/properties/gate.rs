@@ -16,10 +16,7 @@ use kubervisor::decide::{
 };
 use proptest::prelude::*;
 
-#[path = "../support/world.rs"]
-mod world;
-
-use world::{EPOCH, Sink, World, ratio};
+use crate::world::{EPOCH, Sink, World, ratio};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]

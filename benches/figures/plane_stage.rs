@@ -1,0 +1,369 @@
+//! What the figures on a real control plane stand on: fleets of Deployments, a service that names the bad pods, a real
+//! `kubervisor controller`, and the audit log as the witness of what it asked.
+//!
+//! The plane has both cores: pinned beside its clients it would be the bottleneck of every figure.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use axum::{Json, Router, extract::State, routing::get};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    cores,
+    plane::{self, Plane, Shared, User},
+    running::resident,
+};
+
+/// Pods of one Deployment: more in one take its controller longer than several side by side.
+pub(crate) const PART: u32 = 100;
+
+/// Between two looks at whether something has come.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Runs a section with the plane, on all cores.
+pub(crate) fn on_a_plane(section: impl AsyncFnOnce(&Stage) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    cores::on_all(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let plane = plane::shared().await;
+            let client = plane.client(User::Admin).await;
+            define(&plane)?;
+            section(&Stage { plane, client }).await
+        })
+    })?
+}
+
+/// The plane and an administrator's client.
+pub(crate) struct Stage {
+    pub(crate) plane: Shared,
+    pub(crate) client: Client,
+}
+
+/// Our resource's definition, established when this returns.
+fn define(plane: &Plane) -> anyhow::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/kubervisorservices.yaml");
+    apply(plane, &["apply", "--server-side", "-f", "-"], &std::fs::read_to_string(path)?)?;
+    let name = "crd/kubervisorservices.kubervisor.k8s.io";
+    apply(plane, &["wait", "--for=condition=Established", name, "--timeout=60s"], "")
+}
+
+fn apply(plane: &Plane, arguments: &[&str], input: &str) -> anyhow::Result<()> {
+    let done = plane.kubectl(User::Admin, arguments, input);
+    ensure!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// Services of a namespace, each with pods behind its switch.
+pub(crate) struct Fleets<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) namespace: String,
+    pub(crate) services: Vec<String>,
+    pods_each: u32,
+}
+
+impl<'a> Fleets<'a> {
+    /// Makes them and waits until every pod is ready in its slice; that takes minutes for thousands.
+    pub(crate) async fn make(
+        stage: &'a Stage,
+        hint: &str,
+        services: u32,
+        pods_each: u32,
+    ) -> anyhow::Result<Self> {
+        let namespace = stage.plane.namespace(&stage.client, hint).await;
+        let services: Vec<String> = (0..services).map(|number| format!("web-{number}")).collect();
+        let objects: Vec<Value> = services.iter().flat_map(|name| workload(name, pods_each)).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        apply(&stage.plane, &["create", "-n", &namespace, "-f", "-"], &list)?;
+        let it = Self { stage, namespace, services, pods_each };
+        let wanted = it.size();
+        wait("every pod is ready", Duration::from_secs(1800), async || {
+            let ready = it.ready(None).await?.len();
+            eprintln!("  {ready} of {wanted} pods are ready");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok((ready >= wanted).then_some(()))
+        })
+        .await?;
+        Ok(it)
+    }
+
+    /// All pods.
+    pub(crate) fn size(&self) -> usize {
+        self.services.len() * self.pods_each as usize
+    }
+
+    /// A resource for every service, which asks that signal; `every` in seconds.
+    pub(crate) fn gate(&self, signal: &Signal, every: f64) -> anyhow::Result<()> {
+        let resource = |name: &String| {
+            let breaker = json!({
+                "name": "named", "customService": signal.address.to_string(), "evaluationPeriod": every,
+                "minPodsAvailableRatio": 50,
+            });
+            let activator = json!({"mode": "periodic", "period": 1});
+            json!({
+                "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService", "metadata": {"name": name},
+                "spec": {"service": name, "defaultActivator": activator, "breakers": [breaker]},
+            })
+        };
+        let items: Vec<Value> = self.services.iter().map(resource).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        apply(&self.stage.plane, &["create", "-n", &self.namespace, "-f", "-"], &list)
+    }
+
+    /// Names of the pods that the slices show as ready, of one service or of all.
+    pub(crate) async fn ready(&self, service: Option<&str>) -> anyhow::Result<Vec<String>> {
+        let slices = Api::<EndpointSlice>::namespaced(self.stage.client.clone(), &self.namespace);
+        let one = |name| ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+        let found = slices.list(&service.map_or_else(ListParams::default, one)).await?;
+        let endpoints = found.items.into_iter().flat_map(|slice| slice.endpoints);
+        let ready = endpoints.filter(|end| end.conditions.as_ref().is_some_and(|is| is.ready == Some(true)));
+        Ok(ready.filter_map(|end| end.target_ref?.name).collect())
+    }
+
+    /// Waits until that many pods are ready in the slices; when that was.
+    pub(crate) async fn show(&self, count: usize) -> anyhow::Result<Instant> {
+        wait(&format!("{count} pods in the slices"), Duration::from_secs(120), async || {
+            Ok((self.ready(None).await?.len() == count).then(Instant::now))
+        })
+        .await
+    }
+
+    /// How many pods have these labels.
+    pub(crate) async fn labelled(&self, selector: &str) -> anyhow::Result<usize> {
+        let pods = Api::<Pod>::namespaced(self.stage.client.clone(), &self.namespace);
+        Ok(pods.list_metadata(&ListParams::default().labels(selector)).await?.items.len())
+    }
+
+    /// Waits until every resource says that it is in force.
+    pub(crate) async fn adopted(&self) -> anyhow::Result<()> {
+        let kind = GroupVersionKind::gvk("kubervisor.k8s.io", "v1alpha1", "KubervisorService");
+        let kind = ApiResource::from_gvk_with_plural(&kind, "kubervisorservices");
+        let resources =
+            Api::<DynamicObject>::namespaced_with(self.stage.client.clone(), &self.namespace, &kind);
+        wait("every resource is Ready", Duration::from_secs(600), async || {
+            let found = resources.list(&ListParams::default()).await?.items;
+            Ok((found.iter().filter(|resource| is_ready(&resource.data)).count() == self.services.len())
+                .then_some(()))
+        })
+        .await
+    }
+}
+
+fn is_ready(resource: &Value) -> bool {
+    let conditions = resource.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+/// A Service and the Deployments behind it.
+fn workload(name: &str, pods: u32) -> Vec<Value> {
+    let container = json!({"name": "app", "image": "app"});
+    let deployment = |part: u32| {
+        let own = json!({"app": name, "part": part.to_string()});
+        let labels = json!({"app": name, "part": part.to_string(), "kubervisor/traffic": "yes"});
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": format!("{name}-{part}")},
+            "spec": {
+                "replicas": PART.min(pods - part * PART), "selector": {"matchLabels": own},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        })
+    };
+    let selector = json!({"app": name, "kubervisor/traffic": "yes"});
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"selector": selector, "ports": [{"port": 80}]},
+    });
+    (0..pods.div_ceil(PART)).map(deployment).chain([service]).collect()
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn wait<T>(
+    what: &str,
+    cap: Duration,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if began.elapsed() > cap {
+            bail!("not within {} s: {what}", cap.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A custom service that names bad pods.
+pub(crate) struct Signal {
+    pub(crate) address: SocketAddr,
+    says: Arc<Mutex<Says>>,
+}
+
+#[derive(Default)]
+struct Says {
+    pods: Vec<(String, String)>,
+    /// When these pods were first named to somebody.
+    told: Option<Instant>,
+}
+
+impl Signal {
+    /// Nobody is bad.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let says = Arc::<Mutex<Says>>::default();
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let router = Router::new().route("/", get(list)).with_state(Arc::clone(&says));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, says })
+    }
+
+    /// From now on these are bad, by namespace and name.
+    pub(crate) fn name(&self, pods: Vec<(String, String)>) {
+        *lock(&self.says) = Says { pods, told: None };
+    }
+
+    /// When somebody was first told of them.
+    pub(crate) fn told(&self) -> Option<Instant> {
+        lock(&self.says).told
+    }
+}
+
+async fn list(State(says): State<Arc<Mutex<Says>>>) -> Json<Value> {
+    let mut says = lock(&says);
+    if !says.pods.is_empty() {
+        says.told.get_or_insert_with(Instant::now);
+    }
+    let item =
+        |(namespace, name): &(String, String)| json!({"metadata": {"namespace": namespace, "name": name}});
+    let items: Vec<Value> = says.pods.iter().map(item).collect();
+    Json(json!({"apiVersion": "v1", "kind": "PodList", "items": items}))
+}
+
+fn lock(says: &Mutex<Says>) -> MutexGuard<'_, Says> {
+    says.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A real controller of one namespace.
+pub(crate) struct Controller {
+    child: Child,
+    pub(crate) began: Instant,
+    directory: TempDir,
+}
+
+impl Controller {
+    pub(crate) fn start(fleets: &Fleets<'_>) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let log = File::create(directory.path().join("log"))?;
+        let probes = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let kubeconfig = fleets.stage.plane.kubeconfig(User::Kubervisor);
+        let began = Instant::now();
+        let child = Command::new(env!("CARGO_BIN_EXE_kubervisor"))
+            .args(["controller", "--admin-addr", "off", "--namespace", &fleets.namespace])
+            .args(["--addr", &probes.to_string(), "--kubeconfig"])
+            .arg(kubeconfig)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot start the controller")?;
+        Ok(Self { child, began, directory })
+    }
+
+    /// Fails with its log when it has ended.
+    pub(crate) fn lives(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            bail!("the controller ended: {status}\n{log}");
+        }
+        Ok(())
+    }
+
+    /// Memory in RAM, in MiB.
+    pub(crate) fn mebibytes(&self) -> anyhow::Result<f64> {
+        Ok(resident(self.child.id())? as f64 / f64::from(1 << 20))
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// What the controller's user asks of the API server from now on, as the API server itself has it.
+pub(crate) struct Witness {
+    log: PathBuf,
+    from: u64,
+}
+
+/// One request.
+pub(crate) struct Asked {
+    pub(crate) verb: String,
+    /// With its subresource.
+    pub(crate) resource: String,
+    /// When it arrived, as text that sorts.
+    pub(crate) at: String,
+}
+
+impl Witness {
+    pub(crate) fn new(plane: &Plane) -> anyhow::Result<Self> {
+        let log = plane.directory().join("audit.log");
+        let from = log.metadata()?.len();
+        Ok(Self { log, from })
+    }
+
+    /// All requests since then that have been answered, but for watches.
+    pub(crate) fn asked(&self) -> anyhow::Result<Vec<Asked>> {
+        let (mut file, mut text) = (File::open(&self.log)?, String::new());
+        file.seek(SeekFrom::Start(self.from))?;
+        file.read_to_string(&mut text)?;
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _torn)| whole);
+        let ours = whole.lines().filter(|line| line.contains("\"kubervisor\""));
+        let events = ours.map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+        Ok(events
+            .iter()
+            .filter(|event| event["user"]["username"] == "kubervisor")
+            .filter_map(asked)
+            .collect())
+    }
+}
+
+fn asked(event: &Value) -> Option<Asked> {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    let verb = text("/verb").filter(|verb| *verb != "watch")?;
+    if text("/stage") != Some("ResponseComplete") {
+        return None;
+    }
+    let plain = text("/objectRef/resource").or_else(|| text("/requestURI")).unwrap_or_default();
+    let under = text("/objectRef/subresource").map_or_else(String::new, |under| format!("/{under}"));
+    let at = text("/requestReceivedTimestamp").unwrap_or_default().to_owned();
+    Some(Asked { verb: verb.to_owned(), resource: format!("{plain}{under}"), at })
+}
+
+/// Requests by verb and resource, in words.
+pub(crate) fn counted(asked: &[Asked]) -> String {
+    let mut counts = BTreeMap::new();
+    for one in asked {
+        *counts.entry(format!("{} {}", one.verb, one.resource)).or_insert(0_u32) += 1;
+    }
+    let words: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    words.join(", ")
+}

@@ -1,0 +1,28 @@
+//! What the detectors find on a slice of the labelled traces; `make bench` runs all of them.
+
+use crate::{
+    traces::{Kind, Trace},
+    trial::{Candidate, Score, cuts},
+};
+
+const OUTLIERS: [Candidate; 3] =
+    [Candidate::OutlierByQuery, Candidate::OutlierByPointer, Candidate::OutlierByRatio];
+
+#[test]
+fn an_outlier_is_found_soon_and_others_are_left_alone() {
+    for candidate in OUTLIERS {
+        let mut score = Score::default();
+        (0..14).for_each(|number| score.add(Score::of(candidate, &Trace::new(number))));
+        assert!(score.f1() >= 95.0, "{candidate:?}: {:.2} {score:?}", score.f1());
+        assert_eq!(score.overlooked, 0, "{candidate:?}");
+    }
+}
+
+#[test]
+fn a_cause_that_all_share_cuts_nobody_even_without_a_panic_threshold() {
+    let shared = (0..).map(Trace::new).filter(|trace| trace.kind == Kind::CommonCause);
+    for trace in shared.take(6) {
+        let cuts = cuts(Candidate::OutlierByRatio, &trace, None);
+        assert!(cuts.is_empty(), "at looks {cuts:?}; shared was {:?}", trace.shared);
+    }
+}
