@@ -3,5 +3,7 @@
 
 pub mod cluster;
 pub mod connect;
+pub mod events;
 pub mod objects;
+pub mod secrets;
 mod watch;

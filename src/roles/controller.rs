@@ -41,12 +41,10 @@ use super::{
     run,
 };
 use crate::{
-    adapters::{
+    adapters::kubernetes::{
+        cluster::{Cluster, Scope},
+        connect,
         events::{EventMetrics, EventRecorder, EventSettings},
-        kubernetes::{
-            cluster::{Cluster, Scope},
-            connect,
-        },
     },
     admin,
     api::Timing,

@@ -21,7 +21,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Installs the definition as a user would, and waits as one would.
-fn install(plane: &Plane) {
+pub(super) fn install(plane: &Plane) {
     let applied = admin(plane, &["apply", "--server-side", "-f", "-"], &file("crds/kubervisorservices.yaml"));
     assert!(applied.status.success(), "{}", said(&applied));
     let name = "crd/kubervisorservices.kubervisor.k8s.io";

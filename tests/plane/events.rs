@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::{core::v1::Namespace, events::v1::Event as Stored};
 use kube::{Api, Client, api::DeleteParams};
 use kubervisor::{
-    adapters::events::{Event, EventKind, EventMetrics, EventRecorder, EventSettings, ObjectRef},
+    adapters::kubernetes::events::{Event, EventKind, EventMetrics, EventRecorder, EventSettings, ObjectRef},
     clock::Clock,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};

@@ -9,7 +9,7 @@ use kube::{
 };
 use kubervisor::{
     adapters::{
-        kubernetes_secrets::KubernetesSecrets,
+        kubernetes::secrets::KubernetesSecrets,
         secrets::{SecretError, Secrets as _},
     },
     decide::detect::SecretKey,

@@ -2,7 +2,7 @@
 //!
 //! Every kind of decision has a reason of its own, on the pod and on the resource. What lasts (a panic, the floor) is
 //! told when it begins, and where that is news when it ends, not at every step in between. Pure: an
-//! [`EventRecorder`](crate::adapters::events::EventRecorder) sends what comes out.
+//! [`EventRecorder`](crate::adapters::kubernetes::events::EventRecorder) sends what comes out.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::{
-    adapters::events::{Event, EventKind, ObjectRef},
+    adapters::kubernetes::events::{Event, EventKind, ObjectRef},
     decide::{
         fleet::Uid,
         gate::{

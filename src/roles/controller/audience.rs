@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     adapters::{
-        events::ObjectRef,
+        kubernetes::events::ObjectRef,
         sink::{
             Hindrance,
             labels::{LINGERS, LabelSettings},

@@ -14,11 +14,11 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
 use crate::{
     adapters::{
+        kubernetes::secrets::KubernetesSecrets,
         kubernetes::{
             cluster::{Change, Cluster},
             objects::{Kind, PodRecord, ResourceRecord},
         },
-        kubernetes_secrets::KubernetesSecrets,
         sink::labels::{farewell, fleet_selector},
     },
     api::{self, Context, Detectors, Manifest, Problems},

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use secrecy::SecretString;
 
-use super::secrets::{SecretError, Secrets};
+use crate::adapters::secrets::{SecretError, Secrets};
 use crate::decide::detect::SecretKey;
 
 /// For one GET. A breaker's own timeout ends its question anyway; this one tells who was too slow.

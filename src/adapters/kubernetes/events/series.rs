@@ -159,7 +159,7 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::events::{EventKind, ObjectRef};
+    use crate::adapters::kubernetes::events::{EventKind, ObjectRef};
 
     fn identity(pod: &str, rule: &str, note: &str) -> Identity {
         let about = ObjectRef { name: pod.into(), ..ObjectRef::default() };
