@@ -149,23 +149,26 @@ impl Audience for FleetAudience {
             _ => None,
         };
         let template_unlabelled = self.unlabelled(view);
-        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (problem, overlap, troubles) = {
+            let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+            (standing.problem.clone(), standing.overlap.clone(), standing.all_troubles())
+        };
         let status = conditions::status(&Facts {
             service_name: &policy.service,
             generation: resource.generation,
             previous,
             now: view.at,
             started: self.started,
-            problem: standing.problem.clone(),
+            problem,
             service,
             view: Some(view),
             dry_run: policy.dry_run || self.deps.dry_run,
             paused: policy.paused,
             panic_threshold: policy.panic_threshold,
-            overlap: standing.overlap.clone(),
+            overlap,
             ledger: ledger_state(view),
             template_unlabelled,
-            troubles: &standing.troubles,
+            troubles: &troubles,
             unlanded: lingering(view),
             rbac,
             selector: &selector,

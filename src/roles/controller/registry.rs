@@ -22,7 +22,7 @@ use crate::{
         sink::labels::{farewell, fleet_selector},
     },
     api::{self, Context, Detectors, Manifest, Problems},
-    decide::policy::Policy,
+    decide::{detect::Rule, policy::Policy},
     roles::breaker::Asker,
 };
 
@@ -281,6 +281,8 @@ fn renew(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
     core.standing().problem = read.as_ref().err().map(|problems| Problem::InvalidSpec(words(problems)));
     match read {
         Ok(manifest) => {
+            let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.sees_keepalives_only();
+            core.standing().deaf = manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
             core.policy.send_replace(Arc::new(manifest.policy.clone()));
             core.manifest.send_replace(Some(Arc::new(manifest)));
         }

@@ -50,6 +50,17 @@ pub(super) struct Standing {
     pub(super) overlap: Option<String>,
     /// Which breakers get no usable answer.
     pub(super) troubles: BTreeMap<String, String>,
+    /// Breakers that look at keepalives where none are taken.
+    pub(super) deaf: Vec<String>,
+}
+
+impl Standing {
+    /// What is wrong with whose data.
+    pub(super) fn all_troubles(&self) -> BTreeMap<String, String> {
+        let deaf = "no keepalives are taken here: start the controller with --keepalives ADDR";
+        let deaf = self.deaf.iter().map(|breaker| (breaker.clone(), deaf.to_owned()));
+        self.troubles.clone().into_iter().chain(deaf).collect()
+    }
 }
 
 /// A resource that is worked on.

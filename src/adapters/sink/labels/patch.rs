@@ -168,13 +168,18 @@ fn escaped(key: &str) -> String {
 }
 
 fn test(path: String, value: Value) -> Value {
-    json!({"op": "test", "path": path, "value": value})
+    step("test", path, Some(value))
 }
 
 fn add(path: String, value: Value) -> Value {
-    json!({"op": "add", "path": path, "value": value})
+    step("add", path, Some(value))
 }
 
 fn remove(path: String) -> Value {
-    json!({"op": "remove", "path": path})
+    step("remove", path, None)
+}
+
+fn step(op: &str, path: String, value: Option<Value>) -> Value {
+    let members = [("op", Some(op.into())), ("path", Some(Value::String(path))), ("value", value)];
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
