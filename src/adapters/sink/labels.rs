@@ -12,6 +12,7 @@
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | the end of a pod's life, through the eviction API |
 //! | `farewell` | marks off, and the finalizer |
+//! | `tidy` | marks off pods that serve, which only a person can cause |
 
 mod book;
 mod errors;
@@ -20,6 +21,7 @@ pub mod farewell;
 mod fleet;
 
 mod patch;
+mod tidy;
 
 pub use self::fleet::LINGERS;
 
@@ -272,6 +274,7 @@ impl TrafficSink for LabelSink {
             self.forbidden = forbidden;
         }
         self.patience.after(failed);
+        self.tidy().await;
         outcomes
     }
 }
