@@ -69,7 +69,13 @@ impl Command {
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
-            Self::Controller(args) => if args.debug { Verbosity::Verbose } else { Verbosity::Normal },
+            Self::Controller(args) => {
+                if args.debug {
+                    Verbosity::Verbose
+                } else {
+                    Verbosity::Normal
+                }
+            }
             Self::Invoke(_)
             | Self::Keygen(_)
             | Self::Status(_)

@@ -61,7 +61,9 @@ impl std::fmt::Display for Hindrance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Forbidden(what) => write!(f, "a right is missing: {what}"),
-            Self::LedgerNotStored => f.write_str("the API server does not store the ledger: apply the current CustomResourceDefinition"),
+            Self::LedgerNotStored => f.write_str(
+                "the API server does not store the ledger: apply the current CustomResourceDefinition",
+            ),
         }
     }
 }

@@ -113,7 +113,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     run::stop_on_signals(&stop)?;
     let process = run::process();
     let hosted = start_master(&args, &process, &stop).await?;
-    let scope = if args.namespace.is_empty() { Scope::All } else { Scope::Namespaces(args.namespace.clone()) };
+    let scope =
+        if args.namespace.is_empty() { Scope::All } else { Scope::Namespaces(args.namespace.clone()) };
     let deps = Arc::new(Deps {
         cluster: Cluster::start(client.clone(), &scope, process.clock, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),

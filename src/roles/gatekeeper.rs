@@ -81,7 +81,16 @@ impl Gatekeeper {
     #[must_use]
     pub fn start(deps: GatekeeperDeps) -> Arc<Self> {
         let GatekeeperDeps {
-            store, ensemble, changes, policy, roster, namespace, clock, alarms, metrics, ..
+            store,
+            ensemble,
+            changes,
+            policy,
+            roster,
+            namespace,
+            clock,
+            alarms,
+            metrics,
+            ..
         } = deps;
         let config = roster.endpoints.as_ref().filter(|_| !roster.dry_run);
         let name = policy.borrow().service.clone();

@@ -147,7 +147,10 @@ async fn start_master(
     Ok(running)
 }
 
-pub(super) async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
+pub(super) async fn bind(
+    address: Option<SocketAddr>,
+    setting: &str,
+) -> Result<Option<tokio::net::TcpListener>, Exit> {
     let Some(address) = address else { return Ok(None) };
     let bound = admin::bind(address).await;
     bound.map(Some).map_err(|error| {

@@ -296,7 +296,10 @@ fn settles(now: &Ledger, next: &Ledger) -> bool {
                 (settled || entry.state == later.state) && entry.fence == later.fence
             })
         });
-    same_pods && now.panic == next.panic && now.kills == next.kills && now.reverted_until == next.reverted_until
+    same_pods
+        && now.panic == next.panic
+        && now.kills == next.kills
+        && now.reverted_until == next.reverted_until
 }
 
 impl Patience {
@@ -330,17 +333,14 @@ impl Patience {
 }
 
 /// Sends one JSON Patch and reads the pod as it is then.
-async fn send_patch(
-    client: &Client,
-    pod: &PodRecord,
-    steps: &[Value],
-) -> Result<PodRecord, Refusal> {
+async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result<PodRecord, Refusal> {
     let other = |source: Box<dyn std::error::Error + Send + Sync>| Refusal::Other(source);
     let body = serde_json::to_vec(steps).map_err(|source| other(source.into()))?;
-    let request = axum::http::Request::patch(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name))
-        .header(axum::http::header::CONTENT_TYPE, "application/json-patch+json")
-        .body(body)
-        .map_err(|source| other(source.into()))?;
+    let request =
+        axum::http::Request::patch(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name))
+            .header(axum::http::header::CONTENT_TYPE, "application/json-patch+json")
+            .body(body)
+            .map_err(|source| other(source.into()))?;
     match timeout(PATIENCE, client.request::<PodRecord>(request)).await {
         Ok(answer) => answer.map_err(Refusal::from),
         Err(_) => Err(Refusal::Silence),

@@ -70,15 +70,21 @@ impl FleetAudience {
         if service.external_name {
             return refused("it is of type ExternalName, which has no pods");
         }
-        let Some(selector) = &service.selector else { return refused("it has no selector, so it selects no pods") };
+        let Some(selector) = &service.selector else {
+            return refused("it has no selector, so it selects no pods");
+        };
         let fleet = selector.without_traffic_key();
         if fleet.is_empty() {
-            return refused("its selector has nothing but the traffic key, so it would take every pod of the namespace");
+            return refused(
+                "its selector has nothing but the traffic key, so it would take every pod of the namespace",
+            );
         }
         let state = match selector.traffic_word() {
             Some("yes") => ServiceState::Gated,
             Some(_) => {
-                return refused("its selector asks for a kubervisor/traffic other than \"yes\": write yes, in quotes");
+                return refused(
+                    "its selector asks for a kubervisor/traffic other than \"yes\": write yes, in quotes",
+                );
             }
             None => ServiceState::Ungated,
         };
@@ -98,7 +104,8 @@ impl FleetAudience {
     /// New pods come without the label.
     fn unlabelled(&self, view: &GatekeeperView) -> bool {
         let claims = view.plan.iter().flat_map(|plan| &plan.actions);
-        let seen = claims.filter(|action| action.verb == Verb::Claim).any(|action| action.write.traffic.is_some());
+        let seen =
+            claims.filter(|action| action.verb == Verb::Claim).any(|action| action.write.traffic.is_some());
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if seen {
             told.unlabelled = Some(view.at);
@@ -126,7 +133,9 @@ fn ledger_state(view: &GatekeeperView) -> LedgerState {
 impl Audience for FleetAudience {
     fn report(&self, view: &GatekeeperView) -> Value {
         let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);
-        let Some(resource) = found.filter(|found| *found.uid == *self.settings.uid) else { return Value::Null };
+        let Some(resource) = found.filter(|found| *found.uid == *self.settings.uid) else {
+            return Value::Null;
+        };
         let policy = self.policy.borrow().clone();
         let (service, mut selector) = self.service(&policy);
         let previous = resource.object.get("status");

@@ -26,7 +26,8 @@ pub(super) fn losers<'a>(
         claims.sort_by_key(|(_, resource, _)| (resource.created, resource.uid.to_string()));
         let mut taken: Vec<(&Key, BTreeSet<Uid>)> = Vec::new();
         for (key, _, selector) in &claims {
-            let pods: BTreeSet<Uid> = cluster.pods(namespace, selector).iter().map(|pod| pod.uid.clone()).collect();
+            let pods: BTreeSet<Uid> =
+                cluster.pods(namespace, selector).iter().map(|pod| pod.uid.clone()).collect();
             match taken.iter().find(|(_, theirs)| !theirs.is_disjoint(&pods)) {
                 Some((elder, _)) => {
                     losers.insert((*key).clone(), elder.1.clone());

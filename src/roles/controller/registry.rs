@@ -14,11 +14,11 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
 use crate::{
     adapters::{
-        kubernetes_secrets::KubernetesSecrets,
         kubernetes::{
             cluster::{Change, Cluster},
             objects::{Kind, PodRecord, ResourceRecord},
         },
+        kubernetes_secrets::KubernetesSecrets,
         sink::labels::{farewell, fleet_selector},
     },
     api::{self, Context, Detectors, Manifest, Problems},
@@ -98,7 +98,8 @@ impl Registry {
             Kind::Pods => {
                 let mut claimants = 0;
                 for (key, worker) in there {
-                    let ours = pods(change).any(|pod| pod.labels.get(api::keys::NAME) == Some(&*worker.settings.name));
+                    let ours = pods(change)
+                        .any(|pod| pod.labels.get(api::keys::NAME) == Some(&*worker.settings.name));
                     let selected = self.selects(worker, change);
                     claimants += usize::from(selected);
                     if ours || selected {
@@ -107,7 +108,11 @@ impl Registry {
                 }
                 work.reconcile |= claimants > 1;
             }
-            Kind::EndpointSlices | Kind::Deployments | Kind::ReplicaSets | Kind::StatefulSets | Kind::Autoscalers => {
+            Kind::EndpointSlices
+            | Kind::Deployments
+            | Kind::ReplicaSets
+            | Kind::StatefulSets
+            | Kind::Autoscalers => {
                 work.wake.extend(there.map(|(key, _)| key.clone()));
             }
         }
@@ -132,7 +137,8 @@ impl Registry {
 
     /// Brings the workers to what the resources say.
     async fn reconcile(&mut self) {
-        let resources: BTreeMap<Key, Arc<ResourceRecord>> = self.deps.cluster.resources().into_iter().map(key).collect();
+        let resources: BTreeMap<Key, Arc<ResourceRecord>> =
+            self.deps.cluster.resources().into_iter().map(key).collect();
         self.end_those_without_resource(&resources).await;
         for (key, resource) in &resources {
             if !self.workers.contains_key(key) {
@@ -154,9 +160,10 @@ impl Registry {
 
     async fn end_those_without_resource(&mut self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
         let same = |worker: &Worker, resource: &ResourceRecord| *worker.settings.uid == *resource.uid;
-        let gone = self.workers.iter().filter(|(key, worker)| {
-            resources.get(*key).is_none_or(|resource| !same(worker, resource))
-        });
+        let gone = self
+            .workers
+            .iter()
+            .filter(|(key, worker)| resources.get(*key).is_none_or(|resource| !same(worker, resource)));
         let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
         for key in gone {
             if let Some(worker) = self.workers.remove(&key) {
@@ -168,11 +175,14 @@ impl Registry {
 
     /// Two resources over the same pods: the younger one steps back.
     fn settle_claims(&self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
-        let losers = overlap::losers(&self.deps.cluster, self.workers.iter().filter_map(|(key, worker)| {
-            let policy = worker.core.policy.borrow().clone();
-            let selector = fleet_selector(&self.deps.cluster, &worker.settings, &policy)?;
-            Some((key, resources.get(key)?.as_ref(), selector))
-        }));
+        let losers = overlap::losers(
+            &self.deps.cluster,
+            self.workers.iter().filter_map(|(key, worker)| {
+                let policy = worker.core.policy.borrow().clone();
+                let selector = fleet_selector(&self.deps.cluster, &worker.settings, &policy)?;
+                Some((key, resources.get(key)?.as_ref(), selector))
+            }),
+        );
         for (key, worker) in &self.workers {
             let Some(resource) = resources.get(key) else { continue };
             let overlap = losers.get(key).cloned();

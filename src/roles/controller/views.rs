@@ -42,12 +42,14 @@ impl Views for ControllerViews {
         };
         let forbidden = self.deps.process.alarms.up();
         let forbidden = forbidden.iter().filter(|alarm| alarm.reason == super::ALARM_STATUS_FORBIDDEN);
-        let all: Vec<String> = troubles.into_iter().chain(forbidden.map(|alarm| alarm.message.clone())).collect();
+        let all: Vec<String> =
+            troubles.into_iter().chain(forbidden.map(|alarm| alarm.message.clone())).collect();
         if all.is_empty() { Ok(()) } else { Err(format!("caches are not in sync: {}", all.join("; "))) }
     }
 
     fn ensemble(&self) -> Value {
-        let none = || json!({"error": "no keepalives are taken here: start the controller with --keepalives ADDR"});
+        let none =
+            || json!({"error": "no keepalives are taken here: start the controller with --keepalives ADDR"});
         self.master.as_ref().map_or_else(none, |master| master.ensemble())
     }
 

@@ -110,7 +110,11 @@ impl GateMetrics {
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         let (name, namespace) = (name.to_owned(), namespace.to_owned());
         for kind in KINDS {
-            self.standings.remove(&Standings { name: name.clone(), namespace: namespace.clone(), r#type: kind });
+            self.standings.remove(&Standings {
+                name: name.clone(),
+                namespace: namespace.clone(),
+                r#type: kind,
+            });
         }
         let service = Service { name, namespace };
         for gauge in [

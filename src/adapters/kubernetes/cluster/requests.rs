@@ -10,7 +10,9 @@ use kube::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    super::objects::{AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, WorkloadRecord},
+    super::objects::{
+        AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, WorkloadRecord,
+    },
     Cluster, OwnerKey, Shared,
     state::{Origin, Stored},
 };
@@ -106,7 +108,11 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn fetch_resource(&self, namespace: &str, name: &str) -> Result<Option<ResourceRecord>, ListError> {
+    pub async fn fetch_resource(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ResourceRecord>, ListError> {
         self.shared.get(Kind::KubervisorServices, namespace, name).await
     }
 

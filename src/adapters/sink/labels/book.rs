@@ -139,8 +139,8 @@ impl Book {
             report.clone()
         };
         let unusable = |source| SinkError::UseLedger { source };
-        let value = serde_json::to_value(&ledger)
-            .map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
+        let value =
+            serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
         status["ledger"] = value;
         let body = json!({
             "apiVersion": API_VERSION, "kind": KIND, "status": status,

@@ -39,10 +39,8 @@ pub async fn set_finalizer(
     let body = json!({"metadata": {
         "uid": &*resource.uid, "resourceVersion": resource.version.to_string(), "finalizers": finalizers,
     }});
-    let path = format!(
-        "/apis/{API_VERSION}/namespaces/{}/kubervisorservices/{}",
-        resource.namespace, resource.name
-    );
+    let path =
+        format!("/apis/{API_VERSION}/namespaces/{}/kubervisorservices/{}", resource.namespace, resource.name);
     let what = "write the resource's finalizer";
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| SinkError::Ask { what, source };
     let request = Request::patch(path)

@@ -107,7 +107,8 @@ pub(super) fn look(
     let linger = lingers(cluster, namespace, now, ledger, lingering);
     let look_again = lingering.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
     let note = |pod: &PodView| {
-        let true_word = cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
+        let true_word =
+            cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
         match () {
             () if linger.contains(&pod.uid) => Some(LINGERS),
             () if pod.traffic == Traffic::Other && true_word => Some(NAMED_TRUE),
@@ -117,7 +118,8 @@ pub(super) fn look(
     let detail = |pod: &PodView| {
         let note = note(pod)?;
         let since = pod.break_at.unwrap_or(now);
-        let detail = Detail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
+        let detail =
+            Detail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
         Some((pod.uid.clone(), detail))
     };
     let details = fleet.pods().iter().filter_map(detail).collect();
@@ -147,7 +149,9 @@ fn lingers(
 ) -> Vec<Uid> {
     let out = ledger.entries.values().filter(|entry| {
         matches!(entry.state, State::Reserved | State::Withheld | State::Pausing | State::Paused)
-            && cluster.pod(&entry.uid).is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
+            && cluster
+                .pod(&entry.uid)
+                .is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
     });
     let still = cluster.shown_ready(namespace, out.map(|entry| &entry.uid));
     since.retain(|uid, _| still.contains(uid));
