@@ -4,7 +4,7 @@
 //! wall clock that jumps by an hour therefore moves nothing in a running process, and under
 //! tokio's paused time both clocks are virtual.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -55,6 +55,27 @@ impl Clock {
             Some(moment) => tokio::time::sleep_until(self.instant(moment)).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A point on the clock that goes on while the machine sleeps: for what must not be done with knowledge that is
+/// old, however it got old.
+#[derive(Clone, Copy, Debug)]
+pub struct Awake(Duration);
+
+impl Awake {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let whole = u64::try_from(now.tv_sec).unwrap_or(0);
+        Self(Duration::new(whole, u32::try_from(now.tv_nsec).unwrap_or(0)))
+    }
+
+    /// The time since then, asleep or awake.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
     }
 }
 

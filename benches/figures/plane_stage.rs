@@ -114,7 +114,8 @@ impl<'a> Fleets<'a> {
                 "name": "named", "customService": signal.address.to_string(), "evaluationPeriod": every,
                 "minPodsAvailableRatio": 50,
             });
-            let activator = json!({"mode": "periodic", "period": 1});
+            // A shorter one gives pods back while others are still being withheld.
+            let activator = json!({"mode": "periodic", "period": 10});
             json!({
                 "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService", "metadata": {"name": name},
                 "spec": {"service": name, "defaultActivator": activator, "breakers": [breaker]},

@@ -40,6 +40,7 @@ async fn withdraw(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
         let began = Instant::now();
         label(&fleets, &bad, "no").await?;
         bare.push(millis(fleets.show(left).await? - began));
+        eprintln!("  bare loop: {:.0} ms", bare.last().copied().unwrap_or_default());
         label(&fleets, &bad, "yes").await?;
         fleets.show(fleets.size()).await?;
     }
@@ -56,6 +57,7 @@ async fn withdraw(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
         let out = fleets.show(left).await?;
         let told = wait("the verdict", Duration::from_secs(1), async || Ok(signal.told())).await?;
         ours.push(millis(out - told));
+        eprintln!("  controller: {:.0} ms", ours.last().copied().unwrap_or_default());
         // Who is out stays so while it is named: what comes now are releases and Events.
         tokio::time::sleep(Duration::from_secs(3)).await;
         requests.push(witness.asked()?);

@@ -40,7 +40,6 @@ async fn with_one_crash(plane: &Plane, moment: Moment) -> Option<Vec<Asked>> {
 }
 
 #[tokio::test]
-#[ignore = "waits for the controller role"]
 async fn a_crash_at_any_write_of_a_cycle_leaves_nothing_dark_and_nothing_below_the_floor() {
     let plane = plane::shared().await;
     shop::install(&plane);

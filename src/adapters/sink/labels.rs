@@ -12,6 +12,7 @@
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | the end of a pod's life, through the eviction API |
 //! | `farewell` | marks off, and the finalizer |
+//! | `tidy` | marks off pods that serve, which only a person can cause |
 
 mod book;
 mod errors;
@@ -20,6 +21,7 @@ pub mod farewell;
 mod fleet;
 
 mod patch;
+mod tidy;
 
 pub use self::fleet::LINGERS;
 
@@ -48,8 +50,9 @@ use super::{Hindrance, Observed, Reserved, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
         cluster::Cluster,
-        objects::{PodRecord, Selector},
+        objects::{Kind, PodRecord, Selector},
     },
+    clock::Awake,
     decide::{
         fleet::{Fleet, Uid},
         gate::{
@@ -102,7 +105,7 @@ pub struct LabelSink {
 
 /// A LIST, and what was true when it began.
 struct Proof {
-    begun: Instant,
+    begun: Awake,
     departures: u64,
     serving: BTreeSet<Uid>,
     withheld: BTreeSet<Uid>,
@@ -184,8 +187,11 @@ impl LabelSink {
         }
         let target = Target { pod: &pod, resource: &self.settings.name };
         let Some(steps) = patch::patch(action, &target) else { return Ok(()) };
+        let mark = self.cluster.mark(Kind::Pods);
         let changed = send_patch(&self.client, &pod, &steps).await?;
-        self.cluster.merge_pod(changed);
+        if self.cluster.witness(Kind::Pods, changed.version, mark) {
+            self.cluster.merge_pod(changed);
+        }
         Ok(())
     }
 
@@ -221,14 +227,14 @@ impl TrafficSink for LabelSink {
         let ledger = self.book.read().await?;
         let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
         let namespace = self.settings.namespace.clone();
-        let departures = self.cluster.departures(&namespace);
+        let (begun, departures) = (Awake::now(), self.cluster.departures(&namespace));
         let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
         // After the list: how many there should be is then no older than who is there.
         let owners = self.cluster.desired(&namespace, &listed.pods).owners;
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
         let observed = self.look(now, policy, ledger, true);
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
-        self.proof = Some(Proof { begun: listed.begun, departures, serving, withheld: BTreeSet::new() });
+        self.proof = Some(Proof { begun, departures, serving, withheld: BTreeSet::new() });
         Ok(observed)
     }
 
@@ -272,6 +278,7 @@ impl TrafficSink for LabelSink {
             self.forbidden = forbidden;
         }
         self.patience.after(failed);
+        self.tidy().await;
         outcomes
     }
 }

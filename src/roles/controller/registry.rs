@@ -19,6 +19,7 @@ use crate::{
             cluster::{Change, Cluster},
             objects::{Kind, PodRecord, ResourceRecord},
         },
+        kubernetes_secrets::KubernetesSecrets,
         sink::labels::{farewell, fleet_selector},
     },
     api::{self, Context, Detectors, Manifest, Problems},

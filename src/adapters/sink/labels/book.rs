@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::{LabelSettings, errors::Refusal};
 use crate::{
     adapters::{
-        kubernetes::{cluster::Cluster, objects::ResourceRecord},
+        kubernetes::{cluster::Cluster, objects::{Kind, ResourceRecord}},
         sink::{Reserved, SinkError},
     },
     api::{API_VERSION, KIND},
@@ -149,7 +149,12 @@ impl Book {
                 "resourceVersion": record.version.to_string(),
             },
         });
+        let mark = self.cluster.mark(Kind::KubervisorServices);
         match self.put(&body).await {
+            // Time ran backwards: what was stored is of another world.
+            Ok(stored) if !self.cluster.witness(Kind::KubervisorServices, stored.version, mark) => {
+                Ok(Reserved::Conflict)
+            }
             Ok(stored) => Ok(self.stored_as(stored, ledger)),
             Err(Refusal::Conflict) => {
                 self.unsure = true;

@@ -55,6 +55,19 @@ pub(super) fn farewell(target: &Target<'_>) -> Vec<Value> {
     steps
 }
 
+/// Takes the marks of a withdrawal off a pod that serves; `None` for one whose fence nobody wrote.
+pub(super) fn tidy(target: &Target<'_>) -> Option<Vec<Value>> {
+    let fence = target.pod.fence_text.as_deref()?;
+    let mut steps = vec![
+        test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
+        test(label(keys::NAME), json!(target.resource)),
+        test(label(keys::TRAFFIC), json!("yes")),
+        test(annotation(keys::FENCE), json!(fence)),
+    ];
+    take_marks_off(target, &mut steps);
+    Some(steps)
+}
+
 /// What must be true.
 fn guard(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     let guard = &action.guard;
@@ -112,15 +125,17 @@ fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
             steps.push(test(annotation(keys::DELETION_COST), Value::Null));
             steps.push(add(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         }
-        Verb::Admit => {
-            forget_strategy(target, steps);
-            if target.pod.break_at.is_some() {
-                steps.push(remove(annotation(keys::BREAK_AT)));
-            }
-            forget_cost(target, steps);
-        }
+        Verb::Admit => take_marks_off(target, steps),
         _ => {}
     }
+}
+
+fn take_marks_off(target: &Target<'_>, steps: &mut Vec<Value>) {
+    forget_strategy(target, steps);
+    if target.pod.break_at.is_some() {
+        steps.push(remove(annotation(keys::BREAK_AT)));
+    }
+    forget_cost(target, steps);
 }
 
 fn forget_strategy(target: &Target<'_>, steps: &mut Vec<Value>) {
