@@ -4,7 +4,6 @@ pub mod callback;
 pub mod custom;
 pub mod inquiry;
 pub mod kubernetes;
-pub mod kubernetes_secrets;
 pub mod order;
 pub mod pod_metadata;
 pub mod policy_file;

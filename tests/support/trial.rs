@@ -246,7 +246,7 @@ impl Score {
         let mut trial = Trial::new(candidate, trace);
         let (mut score, truth) = (Self::default(), truth(trace));
         let mut found = vec![None; trace.faults.len()];
-        for look in 0..trace.looks.len() {
+        for (look, pods) in trace.looks.iter().enumerate() {
             let Some(source) = trial.look(look, moment(look)) else { continue };
             let mut is_bad = vec![false; trace.pods()];
             for (uid, opinion) in source.opinions() {
@@ -259,7 +259,7 @@ impl Score {
             }
             let answered = !trace.unanswered.contains(&look);
             for (pod, is_bad) in is_bad.into_iter().enumerate() {
-                let there = answered && trace.looks[look][pod].delivery == Delivery::Arrives;
+                let there = answered && pods[pod].delivery == Delivery::Arrives;
                 score.count(truth[pod][look], is_bad, there);
             }
         }

@@ -14,12 +14,11 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
 use crate::{
     adapters::{
-        kubernetes::secrets::KubernetesSecrets,
         kubernetes::{
             cluster::{Change, Cluster},
             objects::{Kind, PodRecord, ResourceRecord},
+            secrets::KubernetesSecrets,
         },
-        kubernetes_secrets::KubernetesSecrets,
         sink::labels::{farewell, fleet_selector},
     },
     api::{self, Context, Detectors, Manifest, Problems},
@@ -283,7 +282,8 @@ fn renew(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
     match read {
         Ok(manifest) => {
             let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.sees_keepalives_only();
-            core.standing().deaf = manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
+            core.standing().deaf =
+                manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
             core.policy.send_replace(Arc::new(manifest.policy.clone()));
             core.manifest.send_replace(Some(Arc::new(manifest)));
         }

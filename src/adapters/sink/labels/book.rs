@@ -13,7 +13,10 @@ use tokio::time::{Instant, timeout};
 use super::{LabelSettings, errors::Refusal};
 use crate::{
     adapters::{
-        kubernetes::{cluster::Cluster, objects::{Kind, ResourceRecord}},
+        kubernetes::{
+            cluster::Cluster,
+            objects::{Kind, ResourceRecord},
+        },
         sink::{Reserved, SinkError},
     },
     api::{API_VERSION, KIND},
