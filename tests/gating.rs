@@ -1,0 +1,15 @@
+//! From a real signal to a pod's label: a Prometheus that scrapes real targets and wants a login, and keepalives that
+//! the controller takes itself.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "support/controller.rs"]
+mod controller;
+#[path = "gating/keepalives.rs"]
+mod keepalives;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "gating/prometheus.rs"]
+mod prometheus;
+#[path = "support/shop.rs"]
+mod shop;

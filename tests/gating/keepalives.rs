@@ -1,0 +1,133 @@
+//! Breakers by keepalives: the controller is the master that pods report to, and joins them to what the API server lists.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, TcpListener},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kubervisor::decide::key::Key;
+use serde_json::json;
+
+use crate::{
+    controller::Recipe as ControllerRecipe,
+    plane::{self, User, until},
+    shop::{self, Recipe},
+};
+
+/// Which of the agents report bad payloads, and which say nothing any more.
+#[derive(Default)]
+struct Behaviour {
+    bad: BTreeSet<String>,
+    silent: BTreeSet<String>,
+}
+
+/// What an agent in that pod would send.
+fn keepalive(pod: &str, address: Ipv4Addr, errors: u32) -> String {
+    json!({
+        "app": "web", "role": "web", "id": pod, "ip": address, "key": Key::of(address).to_string(),
+        "payload": {"errors": errors},
+    })
+    .to_string()
+}
+
+/// Reports for all pods every 0.3 s, as their agents would, over the older dialect.
+async fn report(to: String, pods: Vec<(String, Ipv4Addr)>, behaviour: Arc<Mutex<Behaviour>>) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    loop {
+        for (pod, address) in &pods {
+            let errors = {
+                let behaviour = behaviour.lock().unwrap();
+                if behaviour.silent.contains(pod) {
+                    continue;
+                }
+                if behaviour.bad.contains(pod) { 99 } else { 0 }
+            };
+            let ping = client.put(format!("http://{to}/ping")).body(keepalive(pod, *address, errors));
+            // It may not listen yet.
+            let _answer = ping.send().await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_pods_report_and_that_they_report_at_all_decides_about_their_traffic() {
+    let plane = plane::shared().await;
+    shop::install(&plane);
+    let client = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&client, "keepalives").await;
+    let breaker = |name: &str, detector: serde_json::Value| {
+        json!({
+            "name": name, "keepalive": detector, "evaluationPeriod": 0.3, "minPodsAvailableRatio": 25,
+            "activator": {"mode": "periodic", "period": 1, "jitter": 0},
+        })
+    };
+    let recipe = Recipe::of("web", 5)
+        .raw_breaker(breaker("errors", json!({"pointer": "/errors", "max": 10})))
+        .raw_breaker(breaker("silent", json!({"silentAfter": 3})));
+    let shop = recipe.apply(&plane, &client, &namespace).await;
+    let pods: Vec<(String, Ipv4Addr)> = shop
+        .pods()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|pod| (pod.metadata.name.unwrap(), pod.status.unwrap().pod_ip.unwrap().parse().unwrap()))
+        .collect();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let store = tempfile::tempdir().unwrap();
+    let _controller = ControllerRecipe::with_kubeconfig(plane.kubeconfig(User::Kubervisor))
+        .namespace(&namespace)
+        .argument("--keepalives")
+        .argument(&port)
+        .variable("KUBERVISOR_KEEPALIVE_TRUSTED", "127.0.0.0/8")
+        .variable("KUBERVISOR_STORE", &format!("embedded:{}", store.path().join("keepalives").display()))
+        .variable("KONTROL_TTL", "6")
+        .variable("KONTROL_PING", "1")
+        .start();
+    let behaviour = Arc::new(Mutex::new(Behaviour::default()));
+    tokio::spawn(report(port, pods.clone(), Arc::clone(&behaviour)));
+    let ready = async || Some(shop.endpoints().await.ok()?.into_iter().collect::<BTreeSet<_>>());
+    let all: BTreeSet<String> = pods.iter().map(|(pod, _)| pod.clone()).collect();
+    let without = |pod: &str| all.iter().filter(|name| *name != pod).cloned().collect::<BTreeSet<_>>();
+    until("there is data", async || {
+        let resource = shop.resource().await.ok()?;
+        let all = resource["status"]["conditions"].as_array()?.clone();
+        all.iter().any(|c| c["type"] == "DataAvailable" && c["status"] == "True").then_some(())
+    })
+    .await;
+
+    let (bad, silent) = (&pods[0].0, &pods[1].0);
+    behaviour.lock().unwrap().bad.insert(bad.clone());
+    until("the one that reports errors is out", async || (ready().await? == without(bad)).then_some(()))
+        .await;
+    behaviour.lock().unwrap().bad.clear();
+    until("it is back", async || (ready().await? == all).then_some(())).await;
+
+    behaviour.lock().unwrap().silent.insert(silent.clone());
+    until("the silent one is out", async || (ready().await? == without(silent)).then_some(())).await;
+    behaviour.lock().unwrap().silent.clear();
+    until("it is heard again, and back", async || (ready().await? == all).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_breaker_that_needs_keepalives_is_told_apart_where_none_are_taken() {
+    let plane = plane::shared().await;
+    shop::install(&plane);
+    let client = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&client, "deaf").await;
+    let breaker = json!({"name": "silent", "keepalive": {"silentAfter": 9}});
+    let shop = Recipe::of("web", 2).raw_breaker(breaker).apply(&plane, &client, &namespace).await;
+    let _controller =
+        ControllerRecipe::with_kubeconfig(plane.kubeconfig(User::Kubervisor)).namespace(&namespace).start();
+    until("the condition says so", async || {
+        let resource = shop.resource().await.ok()?;
+        let all = resource["status"]["conditions"].as_array()?.clone();
+        let data = all.into_iter().find(|condition| condition["type"] == "DataAvailable")?;
+        let says = data["message"].as_str()?.contains("start the controller with --keepalives");
+        (data["status"] == "False" && says).then_some(())
+    })
+    .await;
+    assert_eq!(shop.endpoints().await.unwrap().len(), 2, "nobody is withheld for it");
+}
