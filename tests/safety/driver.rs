@@ -14,7 +14,7 @@ use fastrand::Rng;
 use serde_json::json;
 
 use crate::{
-    checker::{Circumstances, judge},
+    checker::{Circumstances, Revision, Violation, judge},
     controller::{self, Controller},
     history::{self, Recorder},
     mischief::{self, People},
@@ -240,7 +240,21 @@ impl Driver {
         println!("seed {seed}: {report}");
         assert!(report.withdrawals > 0, "seed {seed}: nothing was withheld, so nothing was shown");
         assert!(report.violations.is_empty(), "SAFETY_SEED={seed}: {report}");
+        // The judge was awake: with a floor that nobody promised the same history is full of violations.
+        let stricter = judge(&with_everybody_needed(history), &circumstances, self.recorder.now());
+        let below = stricter.violations.iter().filter(|v| matches!(v, Violation::BelowFloor { .. })).count();
+        assert!(below > 0, "seed {seed}: {stricter}");
     }
+}
+
+/// The same history of resources that let no pod be withheld.
+fn with_everybody_needed(mut history: Vec<Revision>) -> Vec<Revision> {
+    for object in history.iter_mut().filter_map(|revision| revision.object.as_mut()) {
+        for breaker in object["spec"]["breakers"].as_array_mut().into_iter().flatten() {
+            breaker["minPodsAvailableRatio"] = json!(100);
+        }
+    }
+    history
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {

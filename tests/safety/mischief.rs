@@ -170,6 +170,8 @@ pub(super) async fn one(
         }
         71..75 => people.node_turns(rng).await.map(|()| "a node is lost or back".to_owned()),
         75..78 => people.resource_turns(recipe, shop).await.map(str::to_owned),
+        // Or there would soon be nobody left to withhold.
+        96..100 => people.clear_up(recipe, shop).await.map(|()| "people clear up".to_owned()),
         _ => match shop.names().await {
             Ok(names) if names.is_empty() => Ok("nobody is there".to_owned()),
             Ok(names) => {
