@@ -74,6 +74,7 @@ async fn a_resource_may_come_before_its_service() {
 /// The spec of a Service that cannot be gated is said to be so, in these words, and nothing is cut.
 async fn refused(hint: &str, change: Value, words: &str) {
     let scene = Scene::simple(hint, 2, 50).await;
+    scene.until_condition("Ready", "True").await;
     scene.stage.edit_service("web", json!({"spec": change})).await;
     let told = scene.until_condition("Ready", "False").await;
     assert_eq!(told.reason, "ServiceRefused");
