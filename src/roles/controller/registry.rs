@@ -6,8 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
 };
+
+use futures::FutureExt;
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
@@ -55,10 +58,17 @@ impl Registry {
     pub(super) async fn run(mut self) {
         let mut changes = self.deps.cluster.changes();
         self.reconcile().await;
-        self.free_orphans(None).await;
+        let deps = Arc::clone(&self.deps);
+        let mut synced = pin!(deps.cluster.until_synced().fuse());
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
+                () = &mut synced => {
+                    tracing::info!("caches are in sync");
+                    self.free_orphans(None).await;
+                    self.act(Work { reconcile: true, everybody: true, ..Work::default() }).await;
+                    continue;
+                }
                 first = changes.recv() => first,
             };
             let mut work = Work::default();
