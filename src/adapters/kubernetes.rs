@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod connect;
 pub mod events;
 pub mod objects;
+pub mod rights;
 pub mod secrets;
 mod watch;

@@ -55,6 +55,8 @@ pub enum Hindrance {
     Forbidden(String),
     /// The ledger does not come back as it was sent.
     LedgerNotStored,
+    /// What is stored is not for this version to read or to write.
+    LedgerUnreadable(String),
 }
 
 impl std::fmt::Display for Hindrance {
@@ -64,6 +66,7 @@ impl std::fmt::Display for Hindrance {
             Self::LedgerNotStored => f.write_str(
                 "the API server does not store the ledger: apply the current CustomResourceDefinition",
             ),
+            Self::LedgerUnreadable(why) => f.write_str(why),
         }
     }
 }
@@ -171,6 +174,16 @@ impl SinkError {
         }
     }
 
+    /// What only people can take away, if it is such a thing.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<Hindrance> {
+        match self {
+            Self::Forbidden { why, .. } => Some(Hindrance::Forbidden(why.clone())),
+            Self::UseLedger { source } => Some(Hindrance::LedgerUnreadable(source.to_string())),
+            _ => None,
+        }
+    }
+
     /// Another leader was elected: stop acting.
     #[must_use]
     pub fn deposed(&self) -> bool {
@@ -207,6 +220,10 @@ pub trait TrafficSink: Send + 'static {
     /// # Errors
     /// When it is not known to be stored: send nothing, observe and plan again.
     async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reserved, SinkError>;
+
+    /// Shows `report` beside whatever is stored, which stays as it is: for the time in which nothing can be decided. A
+    /// courtesy: nobody learns what became of it.
+    async fn tell(&mut self, _report: &Value) {}
 
     /// Sends the actions of the plan that was just reserved; what became of each, in their order.
     async fn send(&mut self, actions: &[Action]) -> Vec<Outcome>;

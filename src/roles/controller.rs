@@ -155,8 +155,7 @@ async fn serve(
     show(pages, admin::pages(views));
     tokio::select! {
         () = deps.stop.cancelled() => {}
-        () = deps.cluster.until_synced() => {
-            tracing::info!("caches are in sync");
+        () = deps.cluster.until_resources_known() => {
             Registry::new(Arc::clone(&deps), gallery).run().await;
         }
     }

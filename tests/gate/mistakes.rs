@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kubervisor::decide::{
     fleet::Traffic,
-    gate::{self, action::Verb},
+    gate::{self, action::Verb, ledger::CAP},
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
     verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
@@ -165,4 +165,21 @@ fn a_withheld_pod_with_an_older_fence_is_claimed_and_comes_back() {
     world.bad("rate", &[]);
     world.pass(Duration::from_secs(11));
     assert_eq!((world.withheld().len(), world.ledger.entries.len()), (0, 0));
+}
+
+#[test]
+fn a_ledger_grows_no_larger_than_its_cap_and_an_alarm_says_so() {
+    let mut world = World::new(Sink::Labels, ratio(10), 2500);
+    world.all_bad("rate");
+    world.settle();
+    let size = world.ledger.encode().unwrap().len();
+    assert!((CAP * 3 / 4..=CAP).contains(&size), "{size} bytes, {} entries", world.ledger.entries.len());
+    let plan = world.plan();
+    let full = plan.alarms.iter().find(|alarm| alarm.reason == "ledger_full");
+    assert!(
+        full.is_some_and(|alarm| alarm.message.contains("the ledger takes no more")),
+        "{:?}",
+        plan.alarms
+    );
+    assert!(!plan.actions.iter().any(|action| action.verb == Verb::Withhold));
 }

@@ -146,6 +146,32 @@ impl Cluster {
         self.shared.read().feeds.iter().find_map(|feed| feed.suspicion(now))
     }
 
+    /// The verb and resource of a watch that is refused, such as `watch pods`.
+    #[must_use]
+    pub fn missing_right(&self) -> Option<String> {
+        self.shared.read().feeds.iter().find_map(Feed::missing_right)
+    }
+
+    /// What was never seen whole since the start: then nothing at all can be decided.
+    #[must_use]
+    pub fn unlisted(&self) -> Option<WatchTrouble> {
+        self.shared.read().feeds.iter().find(|feed| !feed.once_listed).and_then(Feed::problem)
+    }
+
+    /// Waits until every KubervisorService is known, and everything else, too, unless a missing right keeps that away: who
+    /// owns the resources is to hear of it there.
+    pub async fn until_resources_known(&self) {
+        let mut progress = self.shared.progress.subscribe();
+        let known = || {
+            let state = self.shared.read();
+            let of_ours = state.feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices);
+            of_ours.into_iter().all(|feed| feed.once_listed)
+        };
+        while !(known() && (self.synced().is_ok() || self.missing_right().is_some()))
+            && progress.changed().await.is_ok()
+        {}
+    }
+
     /// How often time ran backwards since the start. Whenever it rises, the caches were dropped: a ledger
     /// needs a new epoch.
     #[must_use]
@@ -348,7 +374,7 @@ impl Shared {
         self.update(post, world, |state| {
             state.keep::<R>(post.kind, post.namespace.as_deref(), seen, version);
             if let Some(feed) = state.feeds.get_mut(post.index) {
-                (feed.listed, feed.trouble) = (true, None);
+                (feed.listed, feed.once_listed, feed.trouble) = (true, true, None);
             }
         });
         self.progress.send_modify(|count| *count += 1);

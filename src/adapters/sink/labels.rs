@@ -12,6 +12,7 @@
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | the end of a pod's life, through the eviction API |
 //! | `farewell` | marks off, and the finalizer |
+//! | `refused` | a right that is missing, pods that are not as we see them |
 //! | `tidy` | marks off pods that serve, which only a person can cause |
 
 mod book;
@@ -21,6 +22,7 @@ pub mod farewell;
 mod fleet;
 
 mod patch;
+mod refused;
 mod tidy;
 
 pub use self::fleet::LINGERS;
@@ -45,11 +47,12 @@ use self::{
     errors::Refusal,
     fleet::{Look, Scene},
     patch::Target,
+    refused::{Barred, Refusals},
 };
 use super::{Hindrance, Observed, Reserved, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
-        cluster::Cluster,
+        cluster::{Cluster, ListError},
         objects::{Kind, PodRecord, Selector},
     },
     clock::Awake,
@@ -69,7 +72,6 @@ use crate::{
 const AT_ONCE: usize = 32;
 /// After writes that came to nothing we know: the first pause, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
 /// Whose fleet it is.
 #[derive(Clone, Debug)]
 pub struct LabelSettings {
@@ -86,6 +88,8 @@ pub struct LabelSettings {
 pub struct Posture {
     /// Everything is given back, and the resource or its claim on the pods goes.
     pub leaving: bool,
+    /// The right that is missing for the finalizer: without it nothing is withheld.
+    pub unsecured: Option<String>,
 }
 
 /// One resource's fleet.
@@ -97,8 +101,8 @@ pub struct LabelSink {
     book: Book,
     proof: Option<Proof>,
     patience: Patience,
-    /// The right that was missing when something was last sent.
-    forbidden: Option<String>,
+    barred: Barred,
+    refusals: Refusals,
     /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
     lingering: BTreeMap<Uid, Timestamp>,
 }
@@ -129,13 +133,15 @@ impl LabelSink {
         let book = Book::new(client.clone(), cluster.clone(), settings.clone());
         let patience = Patience { until: None, pause: PAUSE.0 };
         let lingering = BTreeMap::new();
-        Self { client, cluster, settings, posture, book, proof: None, patience, forbidden: None, lingering }
+        let (barred, refusals) = (Barred::default(), Refusals::default());
+        Self { client, cluster, settings, posture, book, proof: None, patience, barred, refusals, lingering }
     }
 
     fn look(&mut self, now: Timestamp, policy: &Policy, ledger: Ledger, proven: bool) -> Observed {
         let posture = self.posture.borrow().clone();
         let hindrance = self.hindrance();
-        let hold = hindrance.as_ref().map(ToString::to_string).or_else(|| self.cluster.suspect());
+        let hold = hindrance.as_ref().filter(|_| !self.may_try()).map(ToString::to_string);
+        let hold = hold.or_else(|| self.cluster.suspect());
         let scene = Scene {
             cluster: &self.cluster,
             settings: &self.settings,
@@ -146,12 +152,23 @@ impl LabelSink {
         };
         let Look { fleet, details, look_again } =
             fleet::look(&scene, now, &ledger, proven, &mut self.lingering);
+        let trial = self.barred.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
+        let look_again = look_again.into_iter().chain(trial).min();
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
     }
 
     fn hindrance(&self) -> Option<Hindrance> {
-        let forbidden = self.forbidden.clone().map(Hindrance::Forbidden);
-        forbidden.or_else(|| self.book.pruned.then_some(Hindrance::LedgerNotStored))
+        let unsecured = self.posture.borrow().unsecured.clone();
+        let forbidden = unsecured.or_else(|| self.barred.right()).or_else(|| self.cluster.missing_right());
+        let hindrance = forbidden.map(Hindrance::Forbidden);
+        hindrance.or_else(|| self.book.pruned.then_some(Hindrance::LedgerNotStored))
+    }
+
+    /// Nobody says when a right is given back: what it is for is tried now and then, and nothing else stands in its way.
+    fn may_try(&self) -> bool {
+        self.posture.borrow().unsecured.is_none()
+            && self.cluster.missing_right().is_none()
+            && self.barred.until_trial().is_some_and(|left| left.is_zero())
     }
 
     /// Who is asked for in a LIST.
@@ -178,7 +195,7 @@ impl LabelSink {
     async fn carry_out(&self, action: &Action) -> Result<(), Refusal> {
         match action.verb {
             Verb::Release | Verb::Forget => return Ok(()),
-            Verb::Withhold if !self.still_holds() => return Err(Refusal::Conflict),
+            Verb::Withhold if !self.still_holds() => return Err(Refusal::Late),
             _ => {}
         }
         let pod = self.cluster.pod(&action.uid).ok_or(Refusal::Gone)?;
@@ -216,6 +233,13 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.patience.left() {
             return Ok(self.aside(now, left));
         }
+        if let Some(trouble) = self.cluster.unlisted() {
+            return Err(match self.cluster.missing_right() {
+                Some(why) => SinkError::Forbidden { what: "see the cluster", why },
+                None => SinkError::Ask { what: "see the cluster", source: trouble.into() },
+            });
+        }
+        self.barred.forget();
         let ledger = self.book.read().await?;
         if let Some(left) = self.book.aside() {
             return Ok(self.aside(now, left));
@@ -249,6 +273,10 @@ impl TrafficSink for LabelSink {
         reserved
     }
 
+    async fn tell(&mut self, report: &Value) {
+        self.book.tell(report).await;
+    }
+
     async fn send(&mut self, actions: &[Action]) -> Vec<Outcome> {
         let withheld = actions.iter().filter(|action| action.verb == Verb::Withhold);
         let withheld = withheld.map(|action| action.uid.clone()).collect();
@@ -259,6 +287,8 @@ impl TrafficSink for LabelSink {
         let writes: Vec<_> = actions.iter().map(|action| this.carry_out(action)).collect();
         let answers: Vec<Result<(), Refusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
         self.proof = None;
+        let sent = actions.iter().zip(&answers);
+        self.refusals.learn(&self.cluster, &self.settings.name, sent).await;
         let (mut failed, mut forbidden) = (false, None);
         let mut outcomes = Vec::with_capacity(actions.len());
         for (action, answer) in actions.iter().zip(answers) {
@@ -275,7 +305,7 @@ impl TrafficSink for LabelSink {
             });
         }
         if !actions.is_empty() {
-            self.forbidden = forbidden;
+            self.barred.learn(forbidden);
         }
         self.patience.after(failed);
         self.tidy().await;
@@ -284,12 +314,15 @@ impl TrafficSink for LabelSink {
 }
 
 /// One read, with its end in sight.
-async fn in_time<T, E: std::error::Error + Send + Sync + 'static>(
+async fn in_time<T>(
     what: &'static str,
-    read: impl Future<Output = Result<T, E>>,
+    read: impl Future<Output = Result<T, ListError>>,
 ) -> Result<T, SinkError> {
     match timeout(PATIENCE, read).await {
-        Ok(answer) => answer.map_err(|error| SinkError::Ask { what, source: error.into() }),
+        Ok(answer) => answer.map_err(|error| match error.missing_right() {
+            Some(why) => SinkError::Forbidden { what, why },
+            None => SinkError::Ask { what, source: error.into() },
+        }),
         Err(_) => Err(SinkError::Ask { what, source: "no answer in time".into() }),
     }
 }
@@ -324,7 +357,7 @@ impl Patience {
         match refusal {
             Refusal::Busy(after) => self.wait(*after),
             Refusal::Silence | Refusal::Other(_) | Refusal::Forbidden(_) => {}
-            Refusal::Conflict | Refusal::Gone => return false,
+            Refusal::Conflict | Refusal::Late | Refusal::Gone => return false,
         }
         true
     }

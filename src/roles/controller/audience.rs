@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    Deps,
+    ALARM_STATUS_FORBIDDEN, Deps,
     announce::Announcer,
     conditions::{self, Facts, LedgerState, ServiceState},
     worker::Standing,
@@ -19,10 +19,11 @@ use crate::{
     adapters::{
         kubernetes::events::ObjectRef,
         sink::{
-            Hindrance,
+            Hindrance, SinkError,
             labels::{LINGERS, LabelSettings},
         },
     },
+    alarms::Alarms,
     api::{API_VERSION, KIND},
     decide::{
         gate::{
@@ -105,6 +106,11 @@ impl FleetAudience {
         }
     }
 
+    /// Those of this resource.
+    fn alarms(&self) -> Alarms {
+        self.deps.process.alarms.of(&format!("{}/{}", self.settings.namespace, self.settings.name))
+    }
+
     /// New pods come without the label.
     fn unlabelled(&self, view: &GatekeeperView) -> bool {
         let claims = view.plan.iter().flat_map(|plan| &plan.actions);
@@ -129,6 +135,7 @@ fn ledger_state(view: &GatekeeperView) -> LedgerState {
     let full = view.plan.iter().flat_map(|plan| &plan.alarms).any(|alarm| alarm.reason == "ledger_full");
     match &view.hindrance {
         Some(Hindrance::LedgerNotStored) => LedgerState::NotStored,
+        Some(Hindrance::LedgerUnreadable(why)) => LedgerState::Unreadable(why.clone()),
         _ if full => LedgerState::Full,
         _ => LedgerState::Stored,
     }
@@ -186,6 +193,16 @@ impl Audience for FleetAudience {
         if news { status } else { Value::Null }
     }
 
+    fn stuck(&self, error: &SinkError) {
+        if let SinkError::Forbidden { why, .. } = error
+            && why.ends_with("kubervisorservices/status")
+        {
+            let message =
+                format!("the controller may not {why}: add it to the role; nothing is withheld meanwhile");
+            self.alarms().raise(ALARM_STATUS_FORBIDDEN, message);
+        }
+    }
+
     fn carried_out(
         &self,
         _before: &GatekeeperView,
@@ -193,6 +210,7 @@ impl Audience for FleetAudience {
         plan: &Plan,
         outcomes: &[Outcome],
     ) {
+        self.alarms().clear(ALARM_STATUS_FORBIDDEN);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let announcer = told.announcer.get_or_insert_with(|| {
             let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);

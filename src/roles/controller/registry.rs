@@ -6,10 +6,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
     sync::broadcast::error::{RecvError, TryRecvError},
     time::Instant,
@@ -64,12 +66,19 @@ impl Registry {
     pub(super) async fn run(mut self) {
         let mut changes = self.deps.cluster.changes();
         self.reconcile().await;
-        self.free_orphans(None).await;
+        let deps = Arc::clone(&self.deps);
+        let mut synced = pin!(deps.cluster.until_synced().fuse());
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
                 () = reached(self.unfreed) => {
                     self.free_orphans(None).await;
+                    continue;
+                }
+                () = &mut synced => {
+                    tracing::info!("caches are in sync");
+                    self.free_orphans(None).await;
+                    self.act(Work { reconcile: true, everybody: true, ..Work::default() }).await;
                     continue;
                 }
                 first = changes.recv() => first,

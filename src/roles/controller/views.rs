@@ -44,7 +44,7 @@ impl Views for ControllerViews {
         let forbidden = forbidden.iter().filter(|alarm| alarm.reason == super::ALARM_STATUS_FORBIDDEN);
         let all: Vec<String> =
             troubles.into_iter().chain(forbidden.map(|alarm| alarm.message.clone())).collect();
-        if all.is_empty() { Ok(()) } else { Err(format!("caches are not in sync: {}", all.join("; "))) }
+        if all.is_empty() { Ok(()) } else { Err(all.join("; ")) }
     }
 
     fn ensemble(&self) -> Value {

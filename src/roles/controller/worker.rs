@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -17,7 +18,10 @@ use super::{Deps, audience::FleetAudience, conditions::Problem, farewell};
 use crate::{
     adapters::{
         kubernetes::objects::ResourceRecord,
-        sink::labels::{LabelSettings, LabelSink, Posture, fleet_of},
+        sink::{
+            SinkError,
+            labels::{LabelSettings, LabelSink, Posture, fleet_of},
+        },
     },
     api::Manifest,
     clock::Clock,
@@ -40,6 +44,9 @@ use crate::{
         master::LiveEnsemble,
     },
 };
+
+/// Between two tries to put the finalizer on, at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What is found out about a resource beside what its warden sees.
 #[derive(Debug, Default)]
@@ -155,9 +162,11 @@ impl Core {
 }
 
 async fn run(core: Arc<Core>, stop: CancellationToken) {
-    if !core.deps.dry_run && !stay_until_given_back(&core, &stop).await {
-        return;
-    }
+    let secured = core.deps.dry_run
+        || tokio::select! {
+            () = stop.cancelled() => return,
+            secured = secure(&core, false) => secured,
+        };
     let mut sink = LabelSink::new(
         core.deps.client.clone(),
         core.deps.cluster.clone(),
@@ -169,12 +178,14 @@ async fn run(core: Arc<Core>, stop: CancellationToken) {
         () = core.warden.govern(&mut sink, core.changes.subscribe(), &stop) => {}
         () = breakers => {}
         () = farewell::say(&core) => {}
+        () = secure_later(&core, secured) => {}
     }
     core.warden.step_back();
 }
 
-/// The finalizer comes before anything is withheld. `false`: the end came first.
-async fn stay_until_given_back(core: &Core, stop: &CancellationToken) -> bool {
+/// The finalizer comes before anything is withheld. `false`: there is no right to it; once it is given back, only who is
+/// `stubborn` learns of it.
+async fn secure(core: &Core, stubborn: bool) -> bool {
     let mut waits = ExponentialBuilder::new().with_jitter().without_max_times().build();
     while let Some(resource) = core.resource() {
         if resource.deleting {
@@ -183,15 +194,28 @@ async fn stay_until_given_back(core: &Core, stop: &CancellationToken) -> bool {
         let Deps { client, cluster, .. } = &*core.deps;
         match crate::adapters::sink::labels::farewell::set_finalizer(client, cluster, &resource, true).await {
             Ok(()) => return true,
+            Err(SinkError::Forbidden { why, .. }) if !stubborn => {
+                tracing::warn!(
+                    service = core.settings.name,
+                    "may not {why}: nothing is withheld without the finalizer"
+                );
+                core.posture.send_modify(|posture| posture.unsecured = Some(why));
+                return false;
+            }
             Err(error) => tracing::warn!(service = core.settings.name, "{error}; tried again"),
         }
-        let wait = waits.next().unwrap_or_default().min(std::time::Duration::from_secs(10));
-        tokio::select! {
-            () = stop.cancelled() => return false,
-            () = sleep(wait) => {}
-        }
+        sleep(waits.next().unwrap_or_default().min(LONGEST_WAIT)).await;
     }
-    false
+    true
+}
+
+/// Goes on trying beside everything else; never returns.
+async fn secure_later(core: &Core, secured: bool) {
+    if !secured && secure(core, true).await {
+        core.posture.send_modify(|posture| posture.unsecured = None);
+        core.changes.send_modify(|count| *count += 1);
+    }
+    std::future::pending().await
 }
 
 /// The breakers' view of the fleet.

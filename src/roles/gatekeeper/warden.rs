@@ -59,6 +59,9 @@ pub trait Audience: Send + Sync + 'static {
         Value::Null
     }
 
+    /// Nothing can be decided, and this is why.
+    fn stuck(&self, _error: &SinkError) {}
+
     /// A plan was carried out: how the fleet was seen before and after it, and what became of its actions.
     fn carried_out(
         &self,
@@ -196,7 +199,14 @@ impl Warden {
                     wait
                 }
                 Err(error) if error.deposed() => break,
-                Err(error) => self.freeze(&error, &mut memory),
+                Err(error) => {
+                    let wait = self.freeze(&error, &mut memory);
+                    if error.hindrance().is_some() {
+                        let report = self.deps.audience.report(&self.view());
+                        sink.tell(&report).await;
+                    }
+                    wait
+                }
             };
             // Whatever happens meanwhile is seen by the next step; it only must not come too soon.
             let earliest = Instant::now() + BREATH;
@@ -323,16 +333,21 @@ impl Warden {
 
     /// Everything stays as it is; how long before the next try.
     pub(super) fn freeze(&self, error: &SinkError, memory: &mut Memory) -> Duration {
-        let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source = std::error::Error::source(error).map(ToString::to_string);
+        let source = source.filter(|source| *source != error.to_string());
+        let source = source.map(|source| format!(": {source}")).unwrap_or_default();
         let message = format!("{error}{source}; traffic stays as it is");
         // The first moments are no reason to wake anybody.
         if !matches!(error, SinkError::NotReady { .. }) || memory.retry >= Duration::from_secs(1) {
             self.deps.alarms.raise(ALARM_FROZEN, message.clone());
         }
         self.deps.metrics.failed(error.category());
+        self.deps.audience.stuck(error);
+        let now = self.deps.clock.wall();
         self.view.send_modify(|shared| {
             let view = Arc::make_mut(shared);
-            (view.part, view.frozen) = (Part::Frozen, Some(message));
+            (view.part, view.frozen, view.hindrance) = (Part::Frozen, Some(message), error.hindrance());
+            view.at = now;
         });
         let wait = memory.retry;
         memory.retry = (wait * 2).min(RETRY.1);

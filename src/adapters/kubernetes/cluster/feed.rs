@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::objects::Kind;
+use super::super::{objects::Kind, rights};
 use crate::decide::time::Moment;
 
 /// A watch that says nothing for this long, not even where it stands, may be watching a future that never
@@ -26,13 +26,15 @@ pub(in super::super) struct Feed {
     pub(super) kind: Kind,
     /// The cache held all of it once, and nothing was lost since.
     pub(super) listed: bool,
+    /// The cache held all of it once.
+    pub(super) once_listed: bool,
     pub(super) trouble: Option<WatchTrouble>,
     pub(super) heard: Moment,
 }
 
 impl Feed {
     pub(super) fn new(kind: Kind, now: Moment) -> Self {
-        Self { kind, listed: false, trouble: None, heard: now }
+        Self { kind, listed: false, once_listed: false, trouble: None, heard: now }
     }
 
     /// Why it is not in order.
@@ -43,6 +45,11 @@ impl Feed {
             message: "the first list is not complete yet".to_owned(),
         };
         self.trouble.clone().or_else(|| (!self.listed).then(waiting))
+    }
+
+    /// The verb and resource that the role lacks, if that is its trouble.
+    pub(super) fn missing_right(&self) -> Option<String> {
+        rights::missing(&self.trouble.as_ref()?.message)
     }
 
     /// Why nothing may rest on it now.

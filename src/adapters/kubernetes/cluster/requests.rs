@@ -13,6 +13,7 @@ use super::{
     super::objects::{
         AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, Text, WorkloadRecord,
     },
+    super::rights,
     Cluster, OwnerKey, Shared,
     state::Origin,
 };
@@ -79,6 +80,20 @@ impl ListError {
     }
 }
 
+impl ListError {
+    /// The verb and resource that the role lacks, if that is why.
+    #[must_use]
+    pub fn missing_right(&self) -> Option<String> {
+        match self {
+            Self::Ask { source, .. } => match &**source {
+                kube::Error::Api(status) => rights::missing(&status.message),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl Cluster {
     /// Lists the pods as they are stored now, and takes them into the cache: what is selected there and is
     /// not in the list is gone.
@@ -114,6 +129,14 @@ impl Cluster {
         name: &str,
     ) -> Result<Option<ResourceRecord>, ListError> {
         self.shared.get(Kind::KubervisorServices, namespace, name).await
+    }
+
+    /// One pod as it is stored now; `None`: it does not exist.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn fetch_pod(&self, namespace: &str, name: &str) -> Result<Option<PodRecord>, ListError> {
+        self.shared.get(Kind::Pods, namespace, name).await
     }
 
     /// Asks for the wishes of these owners as they are now, and for the autoscalers of their namespaces:

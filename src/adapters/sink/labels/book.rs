@@ -42,8 +42,15 @@ pub(super) struct Book {
     /// The resource as it was read or written last.
     record: Option<std::sync::Arc<ResourceRecord>>,
     ledger: Option<Ledger>,
+    /// The version of the resource that the ledger was read from or written with: a person may edit a ledger without its
+    /// serial.
+    decoded_at: Option<u64>,
     /// A new one that is not stored yet.
     begun: Option<Ledger>,
+    /// It takes the place of whatever is stored: time ran backwards.
+    displaces: bool,
+    /// The status may not be written, as far as we know.
+    barred: bool,
     /// It is not known what is stored.
     unsure: bool,
     /// What came back from a write was not what was sent.
@@ -64,7 +71,10 @@ impl Book {
             settings,
             record: None,
             ledger: None,
+            decoded_at: None,
             begun: None,
+            displaces: false,
+            barred: false,
             unsure: false,
             pruned: false,
             seen: None,
@@ -94,12 +104,18 @@ impl Book {
                 service = self.settings.name,
                 "time ran backwards in the API server: a new ledger begins"
             );
-            self.begun = Some(self.begin()?);
+            (self.begun, self.displaces) = (Some(self.begin()?), true);
+        }
+        if !self.displaces && self.begun.is_some() && self.decoded()?.is_some() {
+            // Somebody else has begun one, or our own was stored without a word.
+            self.begun = None;
         }
         let ledger = match self.begun.clone() {
             Some(begun) => begun,
             None => self.stored().await?,
         };
+        let version = self.record.as_ref().map(|record| record.version);
+        self.decoded_at = version.filter(|_| self.begun.is_none());
         self.notice(&ledger);
         self.ledger = Some(ledger.clone());
         Ok(ledger)
@@ -129,8 +145,8 @@ impl Book {
         report: &Value,
     ) -> Result<Reserved, SinkError> {
         let news = !report.is_null();
-        let begun = self.begun.is_some();
-        let must = (next.is_some() && !settles_only) || begun;
+        // Nobody says when a right is given back: each write is a trial.
+        let must = (next.is_some() && !settles_only) || self.begun.is_some() || self.barred;
         if !must && !((news || next.is_some()) && self.allowance.take()) {
             return Ok(Reserved::Stored);
         }
@@ -145,15 +161,8 @@ impl Book {
         let value =
             serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
         status["ledger"] = value;
-        let body = json!({
-            "apiVersion": API_VERSION, "kind": KIND, "status": status,
-            "metadata": {
-                "namespace": &*record.namespace, "name": &*record.name, "uid": &*record.uid,
-                "resourceVersion": record.version.to_string(),
-            },
-        });
         let mark = self.cluster.mark(Kind::KubervisorServices);
-        match self.put(&body).await {
+        match self.put(&body(&record, status)).await {
             // Time ran backwards: what was stored is of another world.
             Ok(stored) if !self.cluster.witness(Kind::KubervisorServices, stored.version, mark) => {
                 Ok(Reserved::Conflict)
@@ -161,10 +170,13 @@ impl Book {
             Ok(stored) => Ok(self.stored_as(stored, ledger)),
             Err(Refusal::Conflict) => {
                 self.unsure = true;
+                // Somebody else may have begun one: two in turn would undo each other's claims.
+                self.begun = self.begun.take().filter(|_| self.displaces);
                 Ok(Reserved::Conflict)
             }
             Err(refusal) => {
                 self.unsure = true;
+                self.barred = matches!(refusal, Refusal::Forbidden(_));
                 Err(refusal.into_error("store the ledger in the resource's status"))
             }
         }
@@ -175,6 +187,8 @@ impl Book {
         self.pruned = !matches!(&back, Some(Ok(back)) if *back == ledger);
         self.seen = Some((ledger.epoch, ledger.serial));
         self.ledger = Some(ledger);
+        self.barred = false;
+        self.decoded_at = (!self.pruned).then_some(stored.version);
         self.cluster.merge_resource(stored.clone());
         self.record = Some(std::sync::Arc::new(stored));
         if self.pruned {
@@ -182,8 +196,25 @@ impl Book {
             self.aside = Some(Instant::now() + REPORT_EVERY);
             return Reserved::Conflict;
         }
-        self.begun = None;
+        (self.begun, self.displaces) = (None, false);
         Reserved::Stored
+    }
+
+    /// Shows the report beside whatever ledger is stored, byte for byte: it is not ours to write.
+    pub(super) async fn tell(&mut self, report: &Value) {
+        let record = self.cluster.resource(&self.settings.namespace, &self.settings.name);
+        let Some(record) = record.filter(|record| *record.uid == *self.settings.uid) else { return };
+        if report.is_null() || !self.allowance.take() {
+            return;
+        }
+        let mut status = report.clone();
+        if let Some(stored) = record.object.pointer("/status/ledger") {
+            status["ledger"] = stored.clone();
+        }
+        match self.put(&body(&record, status)).await {
+            Ok(stored) => self.cluster.merge_resource(stored),
+            Err(refusal) => tracing::debug!(service = self.settings.name, ?refusal, "no report was written"),
+        }
     }
 
     /// The stored ledger; a new one where there is none, after a look past the cache.
@@ -203,9 +234,7 @@ impl Book {
     /// `None`: there is none that could be ours.
     fn decoded(&self) -> Result<Option<Ledger>, SinkError> {
         if let (Some(ledger), Some(record)) = (&self.ledger, &self.record)
-            && record.object.pointer("/status/ledger/serial").and_then(Value::as_u64) == Some(ledger.serial)
-            && record.object.pointer("/status/ledger/epoch").and_then(Value::as_str)
-                == Some(ledger.epoch.to_string().as_str())
+            && self.decoded_at == Some(record.version)
             && !self.unsure
         {
             return Ok(Some(ledger.clone()));
@@ -274,6 +303,17 @@ impl Book {
         let LabelSettings { namespace, name, .. } = &self.settings;
         format!("/apis/{API_VERSION}/namespaces/{namespace}/kubervisorservices/{name}{sub}")
     }
+}
+
+/// What is stored if nobody wrote since `record`.
+fn body(record: &ResourceRecord, status: Value) -> Value {
+    json!({
+        "apiVersion": API_VERSION, "kind": KIND, "status": status,
+        "metadata": {
+            "namespace": &*record.namespace, "name": &*record.name, "uid": &*record.uid,
+            "resourceVersion": record.version.to_string(),
+        },
+    })
 }
 
 fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {

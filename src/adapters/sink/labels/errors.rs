@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use crate::{adapters::sink::SinkError, decide::gate::ledger::Outcome};
+use crate::{
+    adapters::{kubernetes::rights, sink::SinkError},
+    decide::gate::ledger::Outcome,
+};
 
 /// Why a request was not done, or may not have been.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Somebody else wrote meanwhile (409), or a `test` failed (422): it was not done.
     Conflict,
+    /// What it rested on was too old, or over: it was not sent.
+    Late,
     /// It is not there (404): it was not done.
     Gone,
-    /// It may not be done (401, 403): it was not done.
+    /// It may not be done (401, 403), such as `patch pods`: it was not done.
     Forbidden(String),
     /// Too many requests (429): it was not done; come again later.
     Busy(Duration),
@@ -27,7 +32,9 @@ impl From<kube::Error> for Refusal {
         match status.code {
             409 | 422 => Self::Conflict,
             404 | 410 => Self::Gone,
-            401 | 403 => Self::Forbidden(status.message.clone()),
+            401 | 403 => {
+                Self::Forbidden(rights::missing(&status.message).unwrap_or_else(|| status.message.clone()))
+            }
             429 => {
                 let seconds = status.details.as_ref().map_or(1, |details| details.retry_after_seconds);
                 Self::Busy(Duration::from_secs(u64::from(seconds.max(1))))
@@ -42,6 +49,7 @@ impl Refusal {
     pub(super) fn into_error(self, what: &'static str) -> SinkError {
         match self {
             Self::Forbidden(why) => SinkError::Forbidden { what, why },
+            Self::Late => SinkError::NotReady { reason: "what it rested on is over" },
             Self::Gone => SinkError::NotReady { reason: "the resource is not there" },
             Self::Busy(after) => SinkError::Busy { after },
             Self::Conflict => SinkError::Ask { what, source: "somebody else wrote meanwhile".into() },
@@ -55,7 +63,7 @@ impl Refusal {
     /// What it says about a withdrawal that was to be carried out.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Conflict | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => Outcome::Refused,
+            Self::Conflict | Self::Late | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => Outcome::Refused,
             Self::Silence | Self::Other(_) => Outcome::Unknown,
         }
     }

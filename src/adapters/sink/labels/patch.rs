@@ -68,6 +68,29 @@ pub(super) fn tidy(target: &Target<'_>) -> Option<Vec<Value>> {
     Some(steps)
 }
 
+/// In what the stored pod is not as the action's tests say.
+pub(super) fn differences(action: &Action, stored: &PodRecord, resource: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut differ = |what: &str, wanted: Option<&str>, is: Option<&str>| {
+        if wanted != is {
+            let word =
+                |text: Option<&str>| text.map_or_else(|| "absent".to_owned(), |text| format!("{text:?}"));
+            found.push(format!("its {what} is {}, not {}", word(is), word(wanted)));
+        }
+    };
+    differ("uid", Some(action.uid.as_str()), Some(stored.uid.as_str()));
+    if action.guard.ours {
+        differ(keys::NAME, Some(resource), stored.labels.get(keys::NAME));
+    }
+    if let Some(traffic) = action.guard.traffic.and_then(word) {
+        differ(keys::TRAFFIC, Some(traffic), stored.labels.get(keys::TRAFFIC));
+    }
+    if let Some(fence) = action.guard.fence {
+        differ(keys::FENCE, Some(&fence.to_string()), stored.fence_text.as_deref());
+    }
+    found
+}
+
 /// What must be true.
 fn guard(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     let guard = &action.guard;

@@ -1,0 +1,39 @@
+//! What can go wrong between a controller and its cluster, each with a real controller on a real control plane: the API
+//! server freezes, refuses, forgets or goes back in time; rights are missing; the ledger is gone or not ours to read.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "faults/away.rs"]
+mod away;
+#[path = "safety/checker.rs"]
+mod checker;
+#[path = "support/controller.rs"]
+mod controller;
+#[path = "faults/definition.rs"]
+mod definition;
+#[path = "safety/history.rs"]
+mod history;
+#[path = "faults/ledger.rs"]
+mod ledger;
+#[path = "safety/objects.rs"]
+mod objects;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "faults/rights.rs"]
+mod rights;
+#[path = "support/shop.rs"]
+mod shop;
+#[path = "support/signals.rs"]
+mod signals;
+#[path = "faults/stage.rs"]
+mod stage;
+#[path = "safety/stored.rs"]
+mod stored;
+#[path = "faults/twins.rs"]
+mod twins;
+#[path = "faults/watches.rs"]
+mod watches;
+#[path = "faults/writes.rs"]
+mod writes;
