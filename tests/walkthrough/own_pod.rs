@@ -14,7 +14,7 @@ use kube::Client;
 use serde_json::json;
 
 use crate::{
-    plane::{self, Plane, User, until},
+    plane::{self, Plane, User},
     stage::Stage,
 };
 
@@ -127,16 +127,12 @@ async fn an_agent_reports_with_the_name_address_and_labels_of_its_pod_to_the_mas
     let log = fs::File::create(site.stage.file("agent.log")).unwrap();
     let _agent = Running(site.agent("web-1").stderr(log).spawn().unwrap());
 
-    let (ensemble, _) = until("the keepalive has arrived", async || {
-        let ensemble = master.page("/ensemble").await;
-        let pods = ensemble["pods"].as_array().is_some_and(|pods| !pods.is_empty());
-        pods.then_some(ensemble)
-    })
-    .await;
+    // What the master's callback is told is what the keepalive said.
+    let run = site.stage.run_where("the keepalive has arrived", |run| !run.ids().is_empty()).await;
     let address = site.kubectl(&["get", "pod", "web-1", "-o", "jsonpath={.status.podIP}"], "");
-    let pod = &ensemble["pods"][0];
-    let said: Vec<_> = ["id", "ip", "app", "role"].map(|member| pod[member].as_str().unwrap_or("?")).into();
-    assert_eq!(said, ["web-1", &address, "shop", "web"], "{ensemble}");
+    let pod = run.pod("web-1");
+    let said = ["id", "ip", "app", "role"].map(|member| pod[member].as_str().unwrap_or_default());
+    assert_eq!(said, ["web-1", &address, "shop", "web"], "{pod}");
 }
 
 #[tokio::test]
