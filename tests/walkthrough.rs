@@ -104,8 +104,8 @@ struct Ports([(&'static str, u16); 3]);
 impl Ports {
     fn free() -> Self {
         // Held together, so that they differ.
-        let held = ["8086", "8087", "8300"]
-            .map(|name| (name, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()));
+        let held =
+            ["8086", "8087", "8300"].map(|name| (name, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()));
         Self(held.map(|(name, listener)| (name, listener.local_addr().unwrap().port())))
     }
 
@@ -116,6 +116,15 @@ impl Ports {
     }
 
     fn replaced(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()))
+        // By way of marks: a free port may contain another's name.
+        let marks = ["\u{1}", "\u{2}", "\u{3}"];
+        let marked = marks
+            .iter()
+            .zip(&self.0)
+            .fold(text.to_owned(), |text, (mark, (name, _))| text.replace(name, mark));
+        marks
+            .iter()
+            .zip(&self.0)
+            .fold(marked, |text, (mark, (_, port))| text.replace(mark, &port.to_string()))
     }
 }

@@ -35,8 +35,7 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     async fn new(plane: &'a Plane, client: &Client) -> Self {
-        let site =
-            Self { plane, stage: Stage::new(), namespace: plane.namespace(client, "own-pod").await };
+        let site = Self { plane, stage: Stage::new(), namespace: plane.namespace(client, "own-pod").await };
         site.kubectl(&["create", "serviceaccount", "agent"], "");
         site
     }
