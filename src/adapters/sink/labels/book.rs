@@ -162,7 +162,7 @@ impl Book {
             serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
         status["ledger"] = value;
         let mark = self.cluster.mark(Kind::KubervisorServices);
-        match self.put(&body(&record, status)).await {
+        match self.put(&body(&record, &status)).await {
             // Time ran backwards: what was stored is of another world.
             Ok(stored) if !self.cluster.witness(Kind::KubervisorServices, stored.version, mark) => {
                 Ok(Reserved::Conflict)
@@ -211,7 +211,7 @@ impl Book {
         if let Some(stored) = record.object.pointer("/status/ledger") {
             status["ledger"] = stored.clone();
         }
-        match self.put(&body(&record, status)).await {
+        match self.put(&body(&record, &status)).await {
             Ok(stored) => self.cluster.merge_resource(stored),
             Err(refusal) => tracing::debug!(service = self.settings.name, ?refusal, "no report was written"),
         }
@@ -306,7 +306,7 @@ impl Book {
 }
 
 /// What is stored if nobody wrote since `record`.
-fn body(record: &ResourceRecord, status: Value) -> Value {
+fn body(record: &ResourceRecord, status: &Value) -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": KIND, "status": status,
         "metadata": {
