@@ -15,13 +15,14 @@ use axum::{
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// A path's answer: pods by namespace and name, or a failure.
 #[derive(Clone, Default)]
 struct Said {
     bad: BTreeSet<(String, String)>,
+    instead: Option<Value>,
     fails: bool,
     asked: usize,
 }
@@ -70,6 +71,11 @@ impl Signals {
         self.of(path, |said| said.fails = fails);
     }
 
+    /// From now on the path answers this, whatever is bad.
+    pub fn says(&self, path: &str, answer: Value) {
+        self.of(path, |said| said.instead = Some(answer));
+    }
+
     /// How often it was asked.
     pub fn asked(&self, path: &str) -> usize {
         self.of(path, |said| said.asked)
@@ -93,6 +99,9 @@ async fn answer(State(said): State<Shared>, uri: Uri) -> Response {
     };
     if said.fails {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if let Some(instead) = said.instead {
+        return Json(instead).into_response();
     }
     let items: Vec<_> = said
         .bad

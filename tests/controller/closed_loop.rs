@@ -1,0 +1,60 @@
+//! Whether a cut had its effect: on the endpoints, and on the fleet's signal.
+
+use serde_json::json;
+
+use crate::{
+    scene::{Scene, Stage},
+    shop,
+};
+
+#[tokio::test]
+async fn a_second_service_without_the_key_is_found_out() {
+    let scene = Scene::simple("loophole", 3, 50).await;
+    let hole = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "hole"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+    });
+    scene.stage.kubectl(&["apply", "-f", "-"], &hole);
+    let chosen = scene.names().await.swap_remove(0);
+    scene.bad([&chosen]);
+    scene.until_withheld(&[chosen.clone()]).await;
+    let told = scene.until_condition("NotLeavingEndpoints", "True").await;
+    assert!(told.message.contains(&chosen), "{told:?}");
+    scene.until_event("KubervisorService", "NotLeavingEndpoints").await;
+    let explained = scene.explain(&chosen).await;
+    assert!(explained["pod"]["summary"].as_str().unwrap().contains("another Service"), "{explained:#}");
+    let key = json!({"spec": {"selector": {"kubervisor/traffic": "yes"}}});
+    scene.stage.edit_service("hole", key).await;
+    scene.until("it is over", async || scene.condition("NotLeavingEndpoints").await.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_cut_that_does_not_lower_the_share_of_bad_pods_is_taken_back() {
+    let stage = Stage::set("revert").await;
+    let recipe = shop::Recipe::of("web", 4)
+        .breaker("slow", &stage.asks(), 50)
+        .spec("revertIfNoBetter", json!(2))
+        .spec("defaultActivator", json!({"mode": "periodic", "period": 6}));
+    let scene = stage.play(&recipe).await;
+    let all = scene.names().await;
+    scene.bad(&all);
+    scene.until_those("no", 2).await;
+    scene.until_those("no", 0).await;
+    let note = scene.until_event("KubervisorService", "Reverted").await;
+    assert!(note.contains("did not lower"), "{note}");
+    scene.throughout(4, "nobody is cut at once", async || scene.those("no").await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_cut_that_helps_stays() {
+    let stage = Stage::set("helps").await;
+    let recipe = shop::Recipe::of("web", 4)
+        .breaker("slow", &stage.asks(), 50)
+        .spec("revertIfNoBetter", json!(1))
+        .spec("defaultActivator", json!({"mode": "periodic", "period": 60}));
+    let scene = stage.play(&recipe).await;
+    let all = scene.names().await;
+    scene.bad(&all[..1]);
+    scene.until_withheld(&all[..1]).await;
+    scene.throughout(8, "it stays withheld", async || scene.those("no").await == all[..1]).await;
+}

@@ -1,0 +1,117 @@
+//! The Service: its selector turns gating on and off, and some Services cannot be gated.
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, api::DeleteParams};
+use serde_json::{Value, json};
+
+use crate::{
+    scene::{Scene, Stage},
+    shop,
+};
+
+const WITH_KEY: &str = "yes";
+
+/// The key in the Service's selector; null takes it out.
+async fn key(scene: &Scene, word: Value) {
+    scene.stage.edit_service("web", json!({"spec": {"selector": {"kubervisor/traffic": word}}})).await;
+}
+
+#[tokio::test]
+async fn without_the_key_a_fleet_is_watched_and_the_key_turns_gating_on_and_off() {
+    let stage = Stage::set("key").await;
+    let recipe = shop::Recipe::of("web", 4).ungated().breaker("slow", &stage.asks(), 50);
+    let scene = stage.play(&recipe).await;
+    let all = scene.names().await;
+    scene.bad(&all[..2]);
+    scene.until_condition("Ready", "True").await;
+    let gating = scene.until_condition("Gating", "False").await;
+    assert_eq!(gating.reason, "SelectorLacksKey");
+    scene.throughout(3, "only watched", async || scene.those("yes").await.len() == 4).await;
+
+    key(&scene, json!(WITH_KEY)).await;
+    scene.until_withheld(&all[..2]).await;
+    scene.until_condition("Gating", "True").await;
+    scene.until("two endpoints", async || scene.shop.endpoints().await.unwrap().len() == 2).await;
+
+    key(&scene, json!(null)).await;
+    scene.until_those("yes", 4).await;
+    scene.until_condition("Gating", "False").await;
+    scene.until("the ledger is empty", async || scene.shop.entries().await == Some(0)).await;
+    scene.throughout(3, "only watched again", async || scene.those("yes").await.len() == 4).await;
+}
+
+#[tokio::test]
+async fn a_service_that_goes_is_named_and_nothing_is_cut_until_it_comes_back_by_itself() {
+    let scene = Scene::simple("missing", 4, 50).await;
+    scene.until_condition("Ready", "True").await;
+    let all = scene.names().await;
+    scene.bad(&all[..1]);
+    scene.until_withheld(&all[..1]).await;
+    let services = Api::<Service>::namespaced(scene.stage.client.clone(), &scene.stage.namespace);
+    services.delete("web", &DeleteParams::default()).await.unwrap();
+    let told = scene.until_condition("ServiceNotAvailable", "True").await;
+    assert_eq!(told.reason, "ServiceMissing");
+    scene.bad(&all[..2]);
+    scene.throughout(4, "nobody more", async || scene.those("no").await == all[..1]).await;
+    let recipe = shop::Recipe::of("web", 4);
+    scene.stage.kubectl(&["apply", "-f", "-"], &recipe.workload());
+    scene.until_withheld(&all[..2]).await;
+    scene.until_condition("ServiceNotAvailable", "False").await;
+    scene.until_condition("Ready", "True").await;
+}
+
+#[tokio::test]
+async fn a_resource_may_come_before_its_service() {
+    let stage = Stage::set("before").await;
+    let recipe = shop::Recipe::of("web", 2).breaker("slow", &stage.asks(), 50);
+    stage.kubectl(&["apply", "-f", "-"], &recipe.resource());
+    let scene = stage.play(&recipe).await;
+    let chosen = scene.names().await.swap_remove(0);
+    scene.bad([&chosen]);
+    scene.until_withheld(&[chosen]).await;
+}
+
+/// The spec of a Service that cannot be gated is said to be so, in these words, and nothing is cut.
+async fn refused(hint: &str, change: Value, words: &str) {
+    let scene = Scene::simple(hint, 2, 50).await;
+    scene.until_condition("Ready", "True").await;
+    scene.stage.edit_service("web", json!({"spec": change})).await;
+    let told = scene.until_condition("Ready", "False").await;
+    assert_eq!(told.reason, "ServiceRefused");
+    assert!(told.message.contains(words), "{told:?}");
+    let all = scene.names().await;
+    scene.bad(&all);
+    scene.throughout(3, "nothing is cut", async || scene.those("no").await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_external_name_is_refused() {
+    let external = json!({"type": "ExternalName", "externalName": "example.com"});
+    refused("external", external, "ExternalName").await;
+}
+
+#[tokio::test]
+async fn a_selector_with_nothing_but_the_key_is_refused() {
+    refused("bare", json!({"selector": {"app": null}}), "nothing but the traffic key").await;
+}
+
+#[tokio::test]
+async fn a_selector_that_asks_for_true_is_named() {
+    refused("true", json!({"selector": {"kubervisor/traffic": "true"}}), "write yes, in quotes").await;
+}
+
+#[tokio::test]
+async fn a_pod_that_says_true_is_named_and_left_as_it_is() {
+    let scene = Scene::simple("odd", 3, 50).await;
+    let odd = scene.names().await.swap_remove(0);
+    scene.switch(&odd, json!("true")).await;
+    let told = scene.until_condition("ForeignNo", "True").await;
+    assert_eq!(told.reason, "OddSwitch");
+    assert!(told.message.contains(&odd), "{told:?}");
+    let explained = scene.explain(&odd).await;
+    assert!(
+        explained["pod"]["summary"].as_str().unwrap().contains("write \"yes\" in quotes"),
+        "{explained:#}"
+    );
+    scene.throughout(3, "left as it is", async || scene.those("true").await == [odd.clone()]).await;
+}
