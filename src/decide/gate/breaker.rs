@@ -31,11 +31,16 @@ pub(super) fn hold<'a>(draft: &Draft<'a>) -> Option<&'a str> {
             "the last cut did not lower the share of bad pods: no new one for a while",
         ),
         (!draft.claims.is_empty(), "not every pod is claimed yet"),
-        // it may show a pod as serving whose entry has come and gone since
-        (!fleet.absence_proven, "the list of pods may be older than the ledger"),
+        // it may show a pod as serving whose entry has come and gone since; where there is no room anyway, that is the
+        // reason, and nobody asks for a better list
+        (!fleet.absence_proven && has_room(draft), "the list of pods may be older than the ledger"),
     ];
     let own = reasons.into_iter().find_map(|(holds, why)| holds.then_some(why));
     own.or(fleet.hold.as_deref())
+}
+
+fn has_room(draft: &Draft<'_>) -> bool {
+    draft.budget.may_withhold() > 0 || draft.budget.may_forget() > 0
 }
 
 /// Reserves and withholds.
