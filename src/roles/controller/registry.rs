@@ -7,9 +7,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::{
+    sync::broadcast::error::{RecvError, TryRecvError},
+    time::Instant,
+};
 
 use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
 use crate::{
@@ -29,12 +33,17 @@ use crate::{
 /// Namespace and name.
 pub(super) type Key = (String, String);
 
+/// Between two tries to free pods that belong to nobody.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// All workers.
 pub(super) struct Registry {
     deps: Arc<Deps>,
     gallery: Arc<Gallery>,
     workers: BTreeMap<Key, Worker>,
     askers: BTreeMap<String, Arc<Asker>>,
+    /// Some pod could not be freed: when that is tried again.
+    unfreed: Option<Instant>,
 }
 
 /// What a bundle of changes asks for.
@@ -48,7 +57,7 @@ struct Work {
 
 impl Registry {
     pub(super) fn new(deps: Arc<Deps>, gallery: Arc<Gallery>) -> Self {
-        Self { deps, gallery, workers: BTreeMap::new(), askers: BTreeMap::new() }
+        Self { deps, gallery, workers: BTreeMap::new(), askers: BTreeMap::new(), unfreed: None }
     }
 
     /// Follows the cluster until the end.
@@ -59,6 +68,10 @@ impl Registry {
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
+                () = reached(self.unfreed) => {
+                    self.free_orphans(None).await;
+                    continue;
+                }
                 first = changes.recv() => first,
             };
             let mut work = Work::default();
@@ -228,31 +241,53 @@ impl Registry {
         }
     }
 
-    /// Pods that carry the name of a resource that does not exist get their traffic back; all, or those of one.
-    async fn free_orphans(&self, of: Option<&Key>) {
+    /// Pods that carry the name of a resource that does not exist get their traffic back; all, or those of one. What
+    /// does not succeed is tried again: nobody else would.
+    async fn free_orphans(&mut self, of: Option<&Key>) {
         if self.deps.dry_run {
             return;
         }
         let Deps { client, cluster, .. } = &*self.deps;
-        let mut known: BTreeMap<Key, bool> = BTreeMap::new();
+        let (mut known, mut all_free) = (BTreeMap::new(), true);
         for pod in cluster.named_pods() {
             let Some(name) = pod.labels.get(api::keys::NAME) else { continue };
             let key = (pod.namespace.to_string(), name.to_owned());
             if of.is_some_and(|of| *of != key) || self.workers.contains_key(&key) || pod.finished() {
                 continue;
             }
-            let exists = match known.get(&key) {
-                Some(exists) => *exists,
+            let whose = match known.get(&key) {
+                Some(whose) => *whose,
                 None => *known.entry(key.clone()).or_insert(exists(cluster, &key).await),
             };
-            if exists {
-                continue;
+            match whose {
+                Some(true) => continue,
+                Some(false) => {}
+                None => {
+                    all_free = false;
+                    continue;
+                }
             }
             match farewell::free(client, cluster, &pod).await {
                 Ok(()) => tracing::info!(pod = &*pod.name, resource = name, "freed: its resource is gone"),
-                Err(error) => tracing::warn!(pod = &*pod.name, "{error}"),
+                Err(error) => {
+                    all_free = false;
+                    tracing::warn!(pod = &*pod.name, "{error}; tried again");
+                }
             }
         }
+        if !all_free {
+            self.unfreed = Some(Instant::now() + AGAIN);
+        } else if of.is_none() {
+            self.unfreed = None;
+        }
+    }
+}
+
+/// Waits for it; for ever, if there is nothing to wait for.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -261,9 +296,9 @@ fn pods(change: &Change) -> impl Iterator<Item = &PodRecord> {
     [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod)
 }
 
-/// A quorum read; who cannot be asked for counts as there.
-async fn exists(cluster: &Cluster, (namespace, name): &Key) -> bool {
-    !matches!(cluster.fetch_resource(namespace, name).await, Ok(None))
+/// A quorum read; `None`: the API server does not say.
+async fn exists(cluster: &Cluster, (namespace, name): &Key) -> Option<bool> {
+    cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
 }
 
 fn key(resource: Arc<ResourceRecord>) -> (Key, Arc<ResourceRecord>) {
