@@ -180,14 +180,19 @@ impl Announcer {
         all
     }
 
-    /// What a rehearsal would have done, once for as long as it stays the same.
-    pub fn rehearsed(&mut self, rehearsal: Option<&Plan>) -> Vec<Announcement> {
+    /// What a rehearsal would have done on account of those who `only` rehearse, once for as long as it stays the same.
+    pub fn rehearsed(
+        &mut self,
+        rehearsal: Option<&Plan>,
+        only: impl Fn(&Action) -> bool,
+    ) -> Vec<Announcement> {
         let actions = rehearsal.map(|plan| plan.actions.as_slice()).unwrap_or_default();
+        let actions: Vec<&Action> = actions.iter().filter(|action| only(action)).collect();
         let name = |action: &Action| (action.uid.clone(), action.verb);
         let new: Vec<&Action> =
-            actions.iter().filter(|action| !self.rehearsed.contains(&name(action))).collect();
+            actions.iter().copied().filter(|action| !self.rehearsed.contains(&name(action))).collect();
         let all = told(&new, true);
-        self.rehearsed = actions.iter().map(name).collect();
+        self.rehearsed = actions.into_iter().map(name).collect();
         all
     }
 

@@ -25,7 +25,11 @@ use crate::{
     },
     api::{API_VERSION, KIND},
     decide::{
-        gate::{Plan, action::Verb, ledger::Outcome},
+        gate::{
+            Plan,
+            action::{Action, Verb},
+            ledger::Outcome,
+        },
         policy::Policy,
         time::Timestamp,
     },
@@ -130,6 +134,11 @@ fn ledger_state(view: &GatekeeperView) -> LedgerState {
     }
 }
 
+/// The action is nobody's who acts: a rehearsal goes through everything, also through what is carried out.
+fn only_rehearses(policy: &Policy, action: &Action) -> bool {
+    policy.dry_run || policy.breaker(&action.breaker).is_some_and(|breaker| breaker.dry_run)
+}
+
 impl Audience for FleetAudience {
     fn report(&self, view: &GatekeeperView) -> Value {
         let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);
@@ -192,10 +201,11 @@ impl Audience for FleetAudience {
         });
         let mut news = Vec::new();
         if self.deps.dry_run {
-            news.extend(announcer.rehearsed(Some(plan)));
+            news.extend(announcer.rehearsed(Some(plan), |_| true));
         } else {
             news.extend(announcer.acted(plan, outcomes));
-            news.extend(announcer.rehearsed(after.rehearsal.as_ref()));
+            let policy = self.policy.borrow().clone();
+            news.extend(announcer.rehearsed(after.rehearsal.as_ref(), |action| only_rehearses(&policy, action)));
         }
         news.extend(announcer.edges(plan, lingering(after).as_deref()));
         drop(told);

@@ -63,7 +63,7 @@ fn each_kind_of_decision_has_a_reason_of_its_own_on_the_pod_and_on_the_resource(
         assert_eq!(told[0].note, "web-1: errors: 5 of 10 are bad");
         assert!(matches!(&told[0].about, About::Resource(Some(pod)) if pod.name == "web-1"));
         assert!(matches!(&told[1].about, About::Pod(pod) if pod.name == "web-1"));
-        let told = Announcer::default().rehearsed(Some(&plan));
+        let told = Announcer::default().rehearsed(Some(&plan), |_| true);
         assert_eq!(reasons(&told), [would, would]);
         assert!(told.iter().all(|told| told.kind == EventKind::Normal), "nothing happened");
     }
@@ -106,10 +106,10 @@ fn claims_are_summed_up_on_the_resource() {
 fn a_rehearsal_is_told_once_for_as_long_as_it_says_the_same() {
     let mut announcer = Announcer::default();
     let plan = doing(vec![action(Verb::Kill, "web-1")]);
-    assert_eq!(announcer.rehearsed(Some(&plan)).len(), 2);
-    assert_eq!(announcer.rehearsed(Some(&plan)), []);
-    assert_eq!(announcer.rehearsed(None), []);
-    assert_eq!(announcer.rehearsed(Some(&plan)).len(), 2);
+    assert_eq!(announcer.rehearsed(Some(&plan), |_| true).len(), 2);
+    assert_eq!(announcer.rehearsed(Some(&plan), |_| true), []);
+    assert_eq!(announcer.rehearsed(None, |_| true), []);
+    assert_eq!(announcer.rehearsed(Some(&plan), |_| true).len(), 2);
 }
 
 #[test]
