@@ -25,6 +25,8 @@ mod people;
 mod plane;
 #[path = "controller/rehearsal.rs"]
 mod rehearsal;
+#[path = "controller/rights.rs"]
+mod rights;
 #[path = "controller/scene.rs"]
 mod scene;
 #[path = "controller/selector.rs"]

@@ -11,7 +11,8 @@ pub(super) enum Refusal {
     Conflict,
     /// It is not there (404): it was not done.
     Gone,
-    /// It may not be done (401, 403): it was not done.
+    /// It may not be done (401, 403): it was not done. The right that is missing, such as `patch pods`; where it is not
+    /// a right that is missing, the API server's words.
     Forbidden(String),
     /// Too many requests (429): it was not done; come again later.
     Busy(Duration),
@@ -27,7 +28,7 @@ impl From<kube::Error> for Refusal {
         match status.code {
             409 | 422 => Self::Conflict,
             404 | 410 => Self::Gone,
-            401 | 403 => Self::Forbidden(status.message.clone()),
+            401 | 403 => Self::Forbidden(right(&status.message).unwrap_or_else(|| status.message.clone())),
             429 => {
                 let seconds = status.details.as_ref().map_or(1, |details| details.retry_after_seconds);
                 Self::Busy(Duration::from_secs(u64::from(seconds.max(1))))
@@ -35,6 +36,14 @@ impl From<kube::Error> for Refusal {
             _ => Self::Other(error.into()),
         }
     }
+}
+
+/// From `pods "web-1" is forbidden: User "kubervisor" cannot patch resource "pods" in API group ""`, `patch pods`.
+fn right(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, _) = rest.split_once('"')?;
+    Some(format!("{verb} {resource}"))
 }
 
 impl Refusal {
@@ -58,5 +67,18 @@ impl Refusal {
             Self::Conflict | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => Outcome::Refused,
             Self::Silence | Self::Other(_) => Outcome::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_is_named_by_verb_and_resource() {
+        let said = "kubervisorservices.kubervisor.k8s.io \"web\" is forbidden: User \"nobody\" cannot update resource \
+                    \"kubervisorservices/status\" in API group \"kubervisor.k8s.io\" in the namespace \"shop\"";
+        assert_eq!(right(said).as_deref(), Some("update kubervisorservices/status"));
+        assert_eq!(right("Unauthorized"), None);
     }
 }
