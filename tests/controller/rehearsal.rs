@@ -90,7 +90,10 @@ async fn a_breaker_that_rehearses_cuts_nobody_beside_one_that_does() {
     let note = scene.until_event("Pod", "WouldWithhold").await;
     assert!(note.contains("trial"), "{note}");
     let of_who_acts = scene.events("Pod", "WouldWithhold").await;
-    assert!(!of_who_acts.iter().any(|note| note.contains("slow")), "it did, and not only would: {of_who_acts:?}");
+    assert!(
+        !of_who_acts.iter().any(|note| note.contains("slow")),
+        "it did, and not only would: {of_who_acts:?}"
+    );
     assert_eq!(scene.condition("DryRun").await.unwrap().reason, "SomeBreakersRehearse");
     scene.throughout(4, "one is enough", async || scene.those("no").await == all[..1]).await;
 }
