@@ -205,7 +205,9 @@ impl Audience for FleetAudience {
         } else {
             news.extend(announcer.acted(plan, outcomes));
             let policy = self.policy.borrow().clone();
-            news.extend(announcer.rehearsed(after.rehearsal.as_ref(), |action| only_rehearses(&policy, action)));
+            news.extend(
+                announcer.rehearsed(after.rehearsal.as_ref(), |action| only_rehearses(&policy, action)),
+            );
         }
         news.extend(announcer.edges(plan, lingering(after).as_deref()));
         drop(told);
