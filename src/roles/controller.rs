@@ -52,9 +52,6 @@ use crate::{
     exit::Exit,
 };
 
-/// The alarm that is up while the ledger may not be written.
-pub const ALARM_STATUS_FORBIDDEN: &str = "status_forbidden";
-
 /// Arguments of `controller`.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -17,7 +17,7 @@ async fn a_second_service_without_the_key_is_found_out() {
     scene.stage.kubectl(&["apply", "-f", "-"], &hole);
     let chosen = scene.names().await.swap_remove(0);
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     let told = scene.until_condition("NotLeavingEndpoints", "True").await;
     assert!(told.message.contains(&chosen), "{told:?}");
     scene.until_event("KubervisorService", "NotLeavingEndpoints").await;

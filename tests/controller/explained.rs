@@ -58,7 +58,7 @@ async fn status_and_events_tell_of_a_cut_and_of_its_end() {
     let scene = Scene::simple("told", 3, 50).await;
     let chosen = scene.names().await.swap_remove(0);
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     let told = async || {
         let status = scene.shop.resource().await.unwrap()["status"].take();
         let said = &status["explanations"][0];

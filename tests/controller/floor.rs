@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, Stage},
+    scene::{SIGNAL, Scene, Stage},
     shop,
 };
 
@@ -56,6 +56,35 @@ async fn tiny_fleets_keep_their_last_pod() {
         scene.looks(2).await;
         all_bad(&scene, withheld).await;
     }
+}
+
+#[tokio::test]
+async fn a_namesake_in_another_namespace_and_a_stranger_cut_nobody() {
+    let scene = Scene::simple("stranger", 3, 50).await;
+    let chosen = scene.names().await.swap_remove(0);
+    scene.stage.signals.bad(SIGNAL, "elsewhere", [&chosen]);
+    scene.throughout(3, "it is another pod", async || scene.those("no").await.is_empty()).await;
+    scene.bad([&chosen, "nobody"]);
+    scene.until_withheld(&[chosen]).await;
+}
+
+#[tokio::test]
+async fn when_most_of_the_fleet_looks_bad_everybody_comes_back_until_it_is_over() {
+    let stage = Stage::set("panic").await;
+    let recipe =
+        shop::Recipe::of("web", 5).breaker("slow", &stage.asks(), 20).spec("panicThreshold", json!(50));
+    let scene = stage.play(&recipe).await;
+    let all = scene.names().await;
+    scene.bad(&all[..2]);
+    scene.until_withheld(&all[..2]).await;
+    scene.bad(&all[..3]);
+    scene.until_condition("Panic", "True").await;
+    scene.until_withheld(&[]).await;
+    scene.until_event("KubervisorService", "PanicEntered").await;
+    scene.throughout(3, "nobody is cut", async || scene.those("no").await.is_empty()).await;
+    scene.bad(&all[..1]);
+    scene.until_event("KubervisorService", "PanicLeft").await;
+    scene.until_withheld(&all[..1]).await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_cut_leaves_its_marks_on_the_pod_and_an_admit_takes_them_off() {
     let scene = Scene::simple("marks", 3, 50).await;
     let chosen = scene.names().await.swap_remove(0);
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     let pod = scene.pod(&chosen).await;
     assert_eq!(label(&pod, "kubervisor/strategy").as_deref(), Some("slow"));
     assert_eq!(annotation(&pod, "breaker/retryCount").as_deref(), Some("1"));
@@ -57,7 +57,7 @@ async fn each_further_cut_of_a_pod_that_turns_bad_while_coming_back_is_counted()
     let chosen = scene.names().await.swap_remove(0);
     for count in 1..=3 {
         scene.bad([&chosen]);
-        scene.until_withheld(&[chosen.clone()]).await;
+        scene.until_withheld(std::slice::from_ref(&chosen)).await;
         let retries = annotation(&scene.pod(&chosen).await, "breaker/retryCount");
         assert_eq!(retries, Some(count.to_string()));
         scene.bad::<String>([]);

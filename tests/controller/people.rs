@@ -16,11 +16,11 @@ async fn a_pod_that_a_person_gives_its_traffic_back_is_spared_for_a_period() {
     let scene = stage.play(&recipe).await;
     let chosen = scene.names().await.swap_remove(0);
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     scene.until("it has landed", async || scene.shop.endpoints().await.unwrap().len() == 2).await;
     scene.switch(&chosen, json!("yes")).await;
     let freed = std::time::Instant::now();
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     assert!(freed.elapsed().as_secs_f64() > 3.5, "cut again after {:?}", freed.elapsed());
 }
 
@@ -29,7 +29,7 @@ async fn a_pause_by_hand_stays_whatever_the_signal_says() {
     let scene = Scene::simple("pause", 3, 50).await;
     let chosen = scene.names().await.swap_remove(0);
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     scene.switch(&chosen, json!("pause")).await;
     scene.bad::<String>([]);
     scene.throughout(6, "it stays paused", async || scene.those("pause").await == [chosen.clone()]).await;

@@ -27,7 +27,7 @@ async fn a_users_own_deletion_cost_stays() {
     let cost = json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "7"}}});
     scene.shop.patch_pod(&chosen, &cost).await.unwrap();
     scene.bad([&chosen]);
-    scene.until_withheld(&[chosen.clone()]).await;
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
     scene.bad::<String>([]);
     scene.until_withheld(&[]).await;
     let kept = annotation(&scene.pod(&chosen).await, "controller.kubernetes.io/pod-deletion-cost");

@@ -149,6 +149,19 @@ fn a_list_that_may_be_older_than_the_ledger_withholds_nobody() {
 }
 
 #[test]
+fn at_the_floor_the_floor_is_the_reason_also_on_a_list_that_nobody_has_proven() {
+    // Where there is no room anyway, nobody asks for a better list: this look is the last one.
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.all_bad("rate");
+    world.settle();
+    let mut fleet = world.fleet();
+    fleet.absence_proven = false;
+    let plan = gate::plan(world.now, &world.policy, &fleet, &world.ledger, &world.verdicts);
+    assert_eq!(plan.hold, None);
+    assert!(plan.alarms.iter().any(|alarm| alarm.reason == "floor_reached"), "{:?}", plan.alarms);
+}
+
+#[test]
 fn a_withheld_pod_with_an_older_fence_is_claimed_and_comes_back() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     world.bad("rate", &[("p0", 0.5)]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    ALARM_STATUS_FORBIDDEN, Deps,
+    Deps,
     announce::Announcer,
     conditions::{self, Facts, LedgerState, ServiceState},
     worker::Standing,
@@ -19,11 +19,10 @@ use crate::{
     adapters::{
         kubernetes::events::ObjectRef,
         sink::{
-            Hindrance, SinkError,
+            Hindrance,
             labels::{LINGERS, LabelSettings},
         },
     },
-    alarms::Alarms,
     api::{API_VERSION, KIND},
     decide::{
         gate::{
@@ -104,11 +103,6 @@ impl FleetAudience {
             name: self.settings.name.clone(),
             uid: self.settings.uid.clone(),
         }
-    }
-
-    /// Those of this resource.
-    fn alarms(&self) -> Alarms {
-        self.deps.process.alarms.of(&format!("{}/{}", self.settings.namespace, self.settings.name))
     }
 
     /// New pods come without the label.
@@ -193,16 +187,6 @@ impl Audience for FleetAudience {
         if news { status } else { Value::Null }
     }
 
-    fn stuck(&self, error: &SinkError) {
-        if let SinkError::Forbidden { why, .. } = error
-            && why.ends_with("kubervisorservices/status")
-        {
-            let message =
-                format!("the controller may not {why}: add it to the role; nothing is withheld meanwhile");
-            self.alarms().raise(ALARM_STATUS_FORBIDDEN, message);
-        }
-    }
-
     fn carried_out(
         &self,
         _before: &GatekeeperView,
@@ -210,7 +194,6 @@ impl Audience for FleetAudience {
         plan: &Plan,
         outcomes: &[Outcome],
     ) {
-        self.alarms().clear(ALARM_STATUS_FORBIDDEN);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let announcer = told.announcer.get_or_insert_with(|| {
             let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);

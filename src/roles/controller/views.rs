@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::Deps;
-use crate::{admin::Views, roles::gatekeeper::view::GatekeeperView};
+use crate::{
+    admin::Views,
+    roles::gatekeeper::{view::GatekeeperView, warden::ALARM_STATUS_FORBIDDEN},
+};
 
 /// Where the workers' views are found.
 #[derive(Default)]
@@ -36,14 +39,11 @@ pub(super) struct ControllerViews {
 
 impl Views for ControllerViews {
     fn ready(&self) -> Result<(), String> {
-        let troubles = match self.deps.cluster.synced() {
-            Ok(()) => Vec::new(),
-            Err(troubles) => troubles.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        };
-        let forbidden = self.deps.process.alarms.up();
-        let forbidden = forbidden.iter().filter(|alarm| alarm.reason == super::ALARM_STATUS_FORBIDDEN);
-        let all: Vec<String> =
-            troubles.into_iter().chain(forbidden.map(|alarm| alarm.message.clone())).collect();
+        let unsynced = self.deps.cluster.synced().err().unwrap_or_default();
+        let unsynced = unsynced.iter().map(|trouble| format!("not in sync: {trouble}"));
+        let up = self.deps.process.alarms.up();
+        let forbidden = up.iter().filter(|alarm| alarm.reason == ALARM_STATUS_FORBIDDEN);
+        let all: Vec<String> = unsynced.chain(forbidden.map(|alarm| alarm.message.clone())).collect();
         if all.is_empty() { Ok(()) } else { Err(all.join("; ")) }
     }
 

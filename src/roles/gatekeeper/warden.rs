@@ -41,6 +41,8 @@ use crate::{
 
 /// The alarm that is up while no decision can be made or stored.
 pub const ALARM_FROZEN: &str = "gate_frozen";
+/// The alarm that is up while the ledger may not be stored, or read.
+pub const ALARM_STATUS_FORBIDDEN: &str = "status_forbidden";
 /// The alarm that is up while pods are silent and listed all the same.
 pub const ALARM_SILENT: &str = "silent_listed";
 /// The name under which a callback's verdicts are heard.
@@ -58,9 +60,6 @@ pub trait Audience: Send + Sync + 'static {
     fn report(&self, _view: &GatekeeperView) -> Value {
         Value::Null
     }
-
-    /// Nothing can be decided, and this is why.
-    fn stuck(&self, _error: &SinkError) {}
 
     /// A plan was carried out: how the fleet was seen before and after it, and what became of its actions.
     fn carried_out(
@@ -196,6 +195,7 @@ impl Warden {
                 Ok(wait) => {
                     memory.retry = RETRY.0;
                     self.deps.alarms.clear(ALARM_FROZEN);
+                    self.deps.alarms.clear(ALARM_STATUS_FORBIDDEN);
                     wait
                 }
                 Err(error) if error.deposed() => break,
@@ -341,8 +341,9 @@ impl Warden {
         if !matches!(error, SinkError::NotReady { .. }) || memory.retry >= Duration::from_secs(1) {
             self.deps.alarms.raise(ALARM_FROZEN, message.clone());
         }
+        let forbidden = matches!(error, SinkError::Forbidden { .. });
+        self.deps.alarms.set(ALARM_STATUS_FORBIDDEN, forbidden, || message.clone());
         self.deps.metrics.failed(error.category());
-        self.deps.audience.stuck(error);
         let now = self.deps.clock.wall();
         self.view.send_modify(|shared| {
             let view = Arc::make_mut(shared);
@@ -356,7 +357,7 @@ impl Warden {
 
     /// Somebody else decides now, or nobody: the alarms of the fleet are not ours any more.
     pub fn step_back(&self) {
-        for reason in ALARMS.iter().chain(&[ALARM_FROZEN, ALARM_SILENT]) {
+        for reason in ALARMS.iter().chain(&[ALARM_FROZEN, ALARM_STATUS_FORBIDDEN, ALARM_SILENT]) {
             self.deps.alarms.clear(reason);
         }
         self.view.send_modify(|shared| {
