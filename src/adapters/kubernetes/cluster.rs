@@ -158,6 +158,15 @@ impl Cluster {
         self.shared.read().feeds.iter().find(|feed| !feed.once_listed).and_then(Feed::problem)
     }
 
+    /// Every KubervisorService is in the cache: one that is not there does not exist. Not so at the start, and not
+    /// after time ran backwards, until all is listed again.
+    #[must_use]
+    pub fn resources_are_listed(&self) -> bool {
+        let state = self.shared.read();
+        let mut of_ours = state.feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices);
+        of_ours.all(|feed| feed.listed)
+    }
+
     /// Waits until every KubervisorService is known, and everything else, too, unless a missing right keeps that away: who
     /// owns the resources is to hear of it there.
     pub async fn until_resources_known(&self) {

@@ -24,6 +24,8 @@ use super::{
 
 /// Says that what was there at the start is complete.
 const LISTED: &str = "k8s.io/initial-events-end";
+/// Between two tries: what is below its floor is to be seen, and restored, within ten seconds.
+const LONGEST: Duration = Duration::from_secs(2);
 /// For the head of an answer, and between two objects of a list.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What is told to wait without being told how long.
@@ -69,7 +71,7 @@ struct Stand {
 
 fn backoff() -> ExponentialBackoff {
     let builder = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200));
-    builder.with_max_delay(Duration::from_secs(10)).with_jitter().without_max_times().build()
+    builder.with_max_delay(LONGEST).with_jitter().without_max_times().build()
 }
 
 /// Keeps the cache of one kind up to date until it is stopped.
@@ -263,7 +265,7 @@ impl Post {
 impl Stand {
     /// The next pause, at least as long as we were told.
     fn pause(&mut self, told: Option<Duration>) -> Duration {
-        let next = self.backoff.next().unwrap_or(Duration::from_secs(10));
+        let next = self.backoff.next().unwrap_or(LONGEST);
         next.max(told.unwrap_or_default())
     }
 }

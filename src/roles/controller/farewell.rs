@@ -60,7 +60,14 @@ async fn clean(core: &Core) -> Result<bool, SinkError> {
             free(&deps.client, &deps.cluster, &pod).await?;
         }
     }
-    let Some(resource) = core.resource() else { return Ok(true) };
+    let Some(resource) = core.resource() else {
+        let gone = deps.cluster.resources_are_listed();
+        return if gone {
+            Ok(true)
+        } else {
+            Err(SinkError::NotReady { reason: "the resources are not listed" })
+        };
+    };
     if !resource.deleting {
         return Ok(false);
     }

@@ -32,6 +32,9 @@ use crate::{
     roles::breaker::Asker,
 };
 
+/// After so long it is looked again whether all resources are listed.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// Namespace and name.
 pub(super) type Key = (String, String);
 
@@ -46,6 +49,8 @@ pub(super) struct Registry {
     askers: BTreeMap<String, Arc<Asker>>,
     /// Some pod could not be freed: when that is tried again.
     unfreed: Option<Instant>,
+    /// It was not known which resources there are: when that is looked at again.
+    put_off: Option<Instant>,
 }
 
 /// What a bundle of changes asks for.
@@ -59,7 +64,14 @@ struct Work {
 
 impl Registry {
     pub(super) fn new(deps: Arc<Deps>, gallery: Arc<Gallery>) -> Self {
-        Self { deps, gallery, workers: BTreeMap::new(), askers: BTreeMap::new(), unfreed: None }
+        Self {
+            deps,
+            gallery,
+            workers: BTreeMap::new(),
+            askers: BTreeMap::new(),
+            unfreed: None,
+            put_off: None,
+        }
     }
 
     /// Follows the cluster until the end.
@@ -73,6 +85,10 @@ impl Registry {
                 () = self.deps.stop.cancelled() => break,
                 () = reached(self.unfreed) => {
                     self.free_orphans(None).await;
+                    continue;
+                }
+                () = reached(self.put_off) => {
+                    self.reconcile().await;
                     continue;
                 }
                 () = &mut synced => {
@@ -159,6 +175,12 @@ impl Registry {
 
     /// Brings the workers to what the resources say.
     async fn reconcile(&mut self) {
+        self.put_off = None;
+        if !self.deps.cluster.resources_are_listed() {
+            // A cache that was dropped is no word on anybody: whoever ended its workers now would forget what they know.
+            self.put_off = Some(Instant::now() + LOOK_AGAIN);
+            return;
+        }
         let resources: BTreeMap<Key, Arc<ResourceRecord>> =
             self.deps.cluster.resources().into_iter().map(key).collect();
         self.end_those_without_resource(&resources).await;

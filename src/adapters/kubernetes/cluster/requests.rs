@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     api::{GetParams, ListParams},
     core::Request,
@@ -20,6 +21,8 @@ use super::{
 
 /// Objects on a page: what is in flight stays small.
 const PAGE: u32 = 500;
+/// Owners that are asked for at a time.
+const AT_ONCE: usize = 16;
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -146,14 +149,16 @@ impl Cluster {
     /// When one of them cannot be asked for; one that does not exist is forgotten.
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let world = self.rewinds();
-        for (kind, namespace, known) in self.to_ask(owners) {
+        let asked = self.to_ask(owners).into_iter().map(|(kind, namespace, known)| async move {
             let found = self.shared.get::<WorkloadRecord>(kind, &namespace, &known.name).await?;
             self.shared.write(|state| match found {
                 _ if state.rewinds != world => {}
                 Some(found) => state.put(kind, found, Origin::Answer),
                 None => state.delete(kind, &*known, Origin::Answer),
             });
-        }
+            Ok::<(), ListError>(())
+        });
+        stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
         for namespace in namespaces {
             let asked = ListParams::default();
