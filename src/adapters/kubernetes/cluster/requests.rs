@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Objects on a page: what is in flight stays small.
-const PAGE: u32 = 500;
+const PAGE: u32 = 1000;
 /// Owners that are asked for at a time.
 const AT_ONCE: usize = 16;
 /// For one answer.
