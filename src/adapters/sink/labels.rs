@@ -381,7 +381,15 @@ async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result
             .header(axum::http::header::CONTENT_TYPE, "application/json-patch+json")
             .body(body)
             .map_err(|source| other(source.into()))?;
-    match timeout(PATIENCE, client.request::<PodRecord>(request)).await {
+    ask(client, request).await
+}
+
+/// One request, with its end in sight.
+async fn ask<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    request: axum::http::Request<Vec<u8>>,
+) -> Result<T, Refusal> {
+    match timeout(PATIENCE, client.request::<T>(request)).await {
         Ok(answer) => answer.map_err(Refusal::from),
         Err(_) => Err(Refusal::Silence),
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::{LabelSettings, errors::Refusal};
+use super::{LabelSettings, ask, errors::Refusal};
 use crate::{
     adapters::{
         kubernetes::{
@@ -293,10 +293,7 @@ impl Book {
         request: Result<axum::http::Request<Vec<u8>>, axum::http::Error>,
     ) -> Result<ResourceRecord, Refusal> {
         let request = request.map_err(|source| Refusal::Other(source.into()))?;
-        match timeout(PATIENCE, self.client.request::<ResourceRecord>(request)).await {
-            Ok(answer) => answer.map_err(Refusal::from),
-            Err(_) => Err(Refusal::Silence),
-        }
+        ask(&self.client, request).await
     }
 
     fn path(&self, sub: &str) -> String {

@@ -6,9 +6,8 @@
 use axum::http::{Request, header::CONTENT_TYPE};
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-use super::{book::PATIENCE, errors::Refusal};
+use super::{ask, errors::Refusal};
 use crate::{
     adapters::kubernetes::objects::PodRecord,
     decide::{fleet::Traffic, gate::action::Action},
@@ -38,14 +37,4 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
     let body = serde_json::to_vec(&body).map_err(|source| Refusal::Other(source.into()))?;
     let post = Request::post(format!("{path}/eviction")).header(CONTENT_TYPE, "application/json");
     ask::<Value>(client, post.body(body).map_err(other)?).await.map(|_| ())
-}
-
-async fn ask<T: serde::de::DeserializeOwned>(
-    client: &Client,
-    request: Request<Vec<u8>>,
-) -> Result<T, Refusal> {
-    match timeout(PATIENCE, client.request::<T>(request)).await {
-        Ok(answer) => answer.map_err(Refusal::from),
-        Err(_) => Err(Refusal::Silence),
-    }
 }

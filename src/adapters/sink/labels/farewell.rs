@@ -6,9 +6,8 @@ use axum::http::{Request, header::CONTENT_TYPE};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-use super::{AT_ONCE, book::PATIENCE, errors::Refusal, patch, patch::Target, send_patch};
+use super::{AT_ONCE, ask, errors::Refusal, patch, patch::Target, send_patch};
 use crate::{
     adapters::{
         kubernetes::{
@@ -47,17 +46,14 @@ pub async fn set_finalizer(
         .header(CONTENT_TYPE, "application/merge-patch+json")
         .body(serde_json::to_vec(&body).map_err(|source| failed(source.into()))?)
         .map_err(|source| failed(source.into()))?;
-    match timeout(PATIENCE, client.request::<ResourceRecord>(request)).await {
-        Ok(Ok(stored)) => {
+    match ask::<ResourceRecord>(client, request).await {
+        Ok(stored) => {
             cluster.merge_resource(stored);
             Ok(())
         }
-        Ok(Err(error)) => match Refusal::from(error) {
-            // It went with its last finalizer.
-            Refusal::Gone if !wanted => Ok(()),
-            refusal => Err(refusal.into_error(what)),
-        },
-        Err(_) => Err(Refusal::Silence.into_error(what)),
+        // It went with its last finalizer.
+        Err(Refusal::Gone) if !wanted => Ok(()),
+        Err(refusal) => Err(refusal.into_error(what)),
     }
 }
 
