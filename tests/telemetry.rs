@@ -116,7 +116,7 @@ async fn the_table_of_metrics_is_what_a_live_master_shows() {
         (10..14).map(|host| Puppet::new(&stage, host).paying(json!({"errors": 0}))).collect();
     let mut stranger = Puppet::new(&stage, 20);
     let text = keeping_alive(&master, &mut pods, async {
-        until("one is withheld", async || stage.lines("endpoints").len() == 3).await;
+        master.until_withheld("pod-10").await;
         let _refused = stranger.say(&master, "{}").await;
         // In the older dialect too.
         let url = format!("http://{}/state", master.address);

@@ -279,11 +279,10 @@ async fn a_restarted_master_withholds_whom_it_withheld() {
     let file = stage.write("policy.yaml", &policy(60.0, 50).replace("/errors", "/nothing"));
     let mut master = gated(&stage).env("KUBERVISOR_POLICY", file.display()).start().await;
     let mut pods = fleet(&stage, 4);
-    keeping_alive(
-        &master,
-        &mut pods,
-        until("it is out", async || stage.lines(FILE).len() == 3 && !lists(&stage, 10)),
-    )
+    keeping_alive(&master, &mut pods, async {
+        master.until_withheld("pod-10").await;
+        until("it is out", async || !lists(&stage, 10)).await;
+    })
     .await;
     let before = stage.lines(FILE);
     master.kill();
@@ -293,8 +292,7 @@ async fn a_restarted_master_withholds_whom_it_withheld() {
             stage.lines(FILE) == before
         })
         .await;
-        until("it is explained", async || master.page("explain/test/pod-10").await["pod"]["traffic"] == "no")
-            .await;
+        master.until_withheld("pod-10").await;
         // What the callback is told of it.
         stage.write(
             "answer",

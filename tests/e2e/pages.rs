@@ -63,7 +63,7 @@ async fn status_and_explain_in_a_terminal() {
     let env = [("KUBERVISOR_ADMIN_ADDR", admin.as_str())];
     let mut pods: Vec<_> = (2..6).map(|host| Puppet::new(&stage, host)).collect();
     let shown = async {
-        until("one is withheld", async || stage.lines("endpoints").len() == 3).await;
+        master.until_withheld("pod-3").await;
         // On another thread: this one keeps the pods alive.
         let ask = async |arguments: &[&str]| {
             let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();

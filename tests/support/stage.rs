@@ -346,6 +346,13 @@ impl Node {
         text.and_then(|(_, text)| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
+    /// Waits until the pod of this id is explained as one without traffic. (A short endpoints file
+    /// is no sign of it: while the pods join, it grows through every length.)
+    pub async fn until_withheld(&self, id: &str) {
+        let path = format!("explain/test/{id}");
+        until(&format!("{id} is withheld"), async || self.page(&path).await["pod"]["traffic"] == "no").await;
+    }
+
     /// `/metrics`.
     pub async fn metrics(&self) -> String {
         get(&format!("http://{}/metrics", self.probes.unwrap()))
