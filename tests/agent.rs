@@ -8,6 +8,8 @@ mod commands;
 mod crew;
 #[path = "agent/desk.rs"]
 mod desk;
+#[path = "support/python.rs"]
+mod interpreter;
 #[path = "agent/keepalives.rs"]
 mod keepalives;
 #[path = "agent/originals.rs"]

@@ -12,5 +12,7 @@ mod hosted;
 mod login;
 #[path = "detectors/prometheus.rs"]
 mod prometheus;
+#[path = "support/scraper.rs"]
+mod scraper;
 #[path = "support/stage.rs"]
 mod stage;

@@ -11,5 +11,7 @@ mod keepalives;
 mod plane;
 #[path = "gating/prometheus.rs"]
 mod prometheus;
+#[path = "support/scraper.rs"]
+mod scraper;
 #[path = "support/shop.rs"]
 mod shop;

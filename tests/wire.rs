@@ -9,6 +9,8 @@ mod golden;
 mod house;
 #[path = "wire/http.rs"]
 mod http;
+#[path = "support/python.rs"]
+mod interpreter;
 #[path = "wire/limits.rs"]
 mod limits;
 #[path = "wire/ours.rs"]

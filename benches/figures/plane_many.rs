@@ -63,7 +63,7 @@ async fn restart(report: &mut Report, fleets: &Fleets<'_>, signal: &Signal) -> a
         first.push(millis(withheld(fleets, 1).await? - controller.began));
         last.push(millis(withheld(fleets, bad.len()).await? - controller.began));
         signal.name(Vec::new());
-        fleets.show(fleets.size()).await?;
+        fleets.follow().await?.until(fleets.size()).await?;
         fleets.adopted().await?;
     }
     report.add(

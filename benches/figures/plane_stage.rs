@@ -16,10 +16,14 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use axum::{Json, Router, extract::State, routing::get};
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::api::{
+    core::v1::Pod,
+    discovery::v1::{Endpoint, EndpointSlice},
+};
 use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, WatchEvent, WatchParams},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -131,17 +135,19 @@ impl<'a> Fleets<'a> {
         let slices = Api::<EndpointSlice>::namespaced(self.stage.client.clone(), &self.namespace);
         let one = |name| ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         let found = slices.list(&service.map_or_else(ListParams::default, one)).await?;
-        let endpoints = found.items.into_iter().flat_map(|slice| slice.endpoints);
-        let ready = endpoints.filter(|end| end.conditions.as_ref().is_some_and(|is| is.ready == Some(true)));
-        Ok(ready.filter_map(|end| end.target_ref?.name).collect())
+        let ready = found.items.iter().flat_map(ready_in);
+        Ok(ready.filter_map(|end| end.target_ref.as_ref()?.name.clone()).collect())
     }
 
-    /// Waits until that many pods are ready in the slices; when that was.
-    pub(crate) async fn show(&self, count: usize) -> anyhow::Result<Instant> {
-        wait(&format!("{count} pods in the slices"), Duration::from_secs(120), async || {
-            Ok((self.ready(None).await?.len() == count).then(Instant::now))
-        })
-        .await
+    /// Follows the slices from here on.
+    pub(crate) async fn follow(&self) -> anyhow::Result<Shown> {
+        let slices = Api::<EndpointSlice>::namespaced(self.stage.client.clone(), &self.namespace);
+        let listed = slices.list(&ListParams::default()).await?;
+        let version = listed.metadata.resource_version.unwrap_or_default();
+        let ready = listed.items.iter().map(|slice| (slice.name_any(), ready_in(slice).count())).collect();
+        // A poll of as many endpoints would take the API server half of a core from those who are measured.
+        let events = slices.watch(&WatchParams::default().timeout(290), &version).await?.boxed();
+        Ok(Shown { ready, events })
     }
 
     /// How many pods have these labels.
@@ -163,6 +169,37 @@ impl<'a> Fleets<'a> {
         })
         .await
     }
+}
+
+/// The slices of a namespace as a watch shows them.
+pub(crate) struct Shown {
+    ready: BTreeMap<String, usize>,
+    events: BoxStream<'static, Result<WatchEvent<EndpointSlice>, kube::Error>>,
+}
+
+impl Shown {
+    /// Waits until that many pods are ready in the slices; when that was.
+    pub(crate) async fn until(&mut self, count: usize) -> anyhow::Result<Instant> {
+        while self.ready.values().sum::<usize>() != count {
+            let event = tokio::time::timeout(Duration::from_secs(120), self.events.next()).await;
+            let event = event.with_context(|| format!("not within 120 s: {count} pods in the slices"))?;
+            match event.context("the watch ended")?? {
+                WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
+                    self.ready.insert(slice.name_any(), ready_in(&slice).count());
+                }
+                WatchEvent::Deleted(slice) => {
+                    self.ready.remove(&slice.name_any());
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => bail!("the watch of the slices: {status:?}"),
+            }
+        }
+        Ok(Instant::now())
+    }
+}
+
+fn ready_in(slice: &EndpointSlice) -> impl Iterator<Item = &Endpoint> {
+    slice.endpoints.iter().filter(|end| end.conditions.as_ref().is_some_and(|is| is.ready == Some(true)))
 }
 
 fn is_ready(resource: &Value) -> bool {

@@ -37,12 +37,15 @@ async fn withdraw(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
     let left = fleets.size() - BAD;
     let mut bare = Vec::new();
     for _ in 0..ROUNDS {
+        let mut shown = fleets.follow().await?;
         let began = Instant::now();
         label(&fleets, &bad, "no").await?;
-        bare.push(millis(fleets.show(left).await? - began));
-        eprintln!("  bare loop: {:.0} ms", bare.last().copied().unwrap_or_default());
+        let labelled = millis(began.elapsed());
+        bare.push(millis(shown.until(left).await? - began));
+        eprintln!("  bare loop: {labelled:.0}, {:.0} ms", bare.last().copied().unwrap_or_default());
         label(&fleets, &bad, "yes").await?;
-        fleets.show(fleets.size()).await?;
+        shown.until(fleets.size()).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     let signal = Signal::start().await?;
     fleets.gate(&signal, 0.2)?;
@@ -53,16 +56,19 @@ async fn withdraw(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
         controller.lives()?;
         let witness = Witness::new(&stage.plane)?;
         let named = bad.iter().map(|pod| (fleets.namespace.clone(), pod.clone()));
+        let mut shown = fleets.follow().await?;
         signal.name(named.collect());
-        let out = fleets.show(left).await?;
+        let out = shown.until(left).await?;
         let told = wait("the verdict", Duration::from_secs(1), async || Ok(signal.told())).await?;
         ours.push(millis(out - told));
         eprintln!("  controller: {:.0} ms", ours.last().copied().unwrap_or_default());
         // Who is out stays so while it is named: what comes now are releases and Events.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        requests.push(witness.asked()?);
+        let asked = witness.asked()?;
+        eprintln!("    {}", course(&asked));
+        requests.push(asked);
         signal.name(Vec::new());
-        fleets.show(fleets.size()).await?;
+        shown.until(fleets.size()).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     tell(report, &mut ours, &mut bare, &requests);
@@ -101,14 +107,33 @@ fn tell(report: &mut Report, ours: &mut [f64], bare: &mut [f64], requests: &[Vec
     );
 }
 
-/// What the withdrawal itself needed: patches of pods, lists, and the ledger up to the first patch. What is written to
-/// the ledger later are releases, and Events are told apart too.
+/// What the withdrawal itself needed: all up to the last patch of a pod. What is written to the ledger later are releases,
+/// and Events are told apart too.
 fn needed(asked: &[Asked]) -> usize {
-    let patches = || asked.iter().filter(|one| one.resource == "pods" && one.verb == "patch");
-    let first = patches().map(|one| one.at.as_str()).min().unwrap_or_default();
-    let before = |one: &&Asked| {
-        one.resource == "pods" && one.verb == "list"
-            || one.resource.ends_with("/status") && one.at.as_str() <= first
+    let last = asked.iter().filter(|one| is_patch(one)).map(|one| one.at.as_str()).max().unwrap_or_default();
+    asked.iter().filter(|one| one.at.as_str() <= last && one.resource != "events").count()
+}
+
+fn is_patch(one: &Asked) -> bool {
+    one.resource == "pods" && one.verb == "patch"
+}
+
+/// When the steps began, after the LIST.
+fn course(asked: &[Asked]) -> String {
+    let at = |one: &Asked| one.at.parse::<jiff::Timestamp>().ok();
+    let times = |is: fn(&Asked) -> bool| asked.iter().filter(move |one| is(one)).filter_map(at);
+    let list = times(|one| one.resource == "pods" && one.verb == "list").min();
+    let after = |time: Option<jiff::Timestamp>| {
+        let span = time.zip(list).map(|(time, list)| time.duration_since(list).as_millis());
+        span.map_or_else(|| "never".to_owned(), |span| format!("{span} ms"))
     };
-    patches().count() + asked.iter().filter(before).count()
+    let owners = times(|one| matches!(one.resource.as_str(), "deployments" | "horizontalpodautoscalers"));
+    let ledger = times(|one| one.resource.ends_with("/status"));
+    format!(
+        "after the list began: owners {}, ledger {}, patches {} to {}",
+        after(owners.min()),
+        after(ledger.min()),
+        after(times(is_patch).min()),
+        after(times(is_patch).max()),
+    )
 }

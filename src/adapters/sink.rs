@@ -95,6 +95,8 @@ pub struct Detail {
 pub enum Reserved {
     /// The plan's ledger is stored: its actions may be sent.
     Stored,
+    /// Likewise; what is not needed for that, the report say, is told in so long.
+    Later(Duration),
     /// Somebody else wrote meanwhile: observe and plan again, never replay.
     Conflict,
 }

@@ -1,9 +1,6 @@
 //! The original on the other side: a Python zerorpc server as the master, a Python client that invokes.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -13,24 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::crew::{CAP, Master, Recipe};
-
-/// The Python of a version, made if need be; `None`, loudly, if this machine cannot have it.
-async fn python(version: u8) -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python_env");
-    let output =
-        Command::new(script).arg(version.to_string()).stderr(Stdio::inherit()).output().await.unwrap();
-    if output.status.code() == Some(77) {
-        eprintln!("SKIPPED: no Python {version} on this machine");
-        return None;
-    }
-    assert!(output.status.success(), "tests/support/python_env {version} failed");
-    Some(String::from_utf8(output.stdout).unwrap().trim_end().into())
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(name)
-}
+use crate::{
+    crew::{CAP, Master, Recipe},
+    interpreter::{python, script},
+};
 
 /// A master of the original's library; it writes down pings.
 struct Original {

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     fleet::{Fleet, policy},
-    prometheus::Prometheus,
+    prometheus::scraping,
     stage::{Stage, keeping_alive, said, until},
 };
 
@@ -62,7 +62,7 @@ fn secret(name: &str) -> SecretKey {
 async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_category() {
     let stage = Stage::new();
     let web = json!({"basic_auth_users": {"ali": HASH}}).to_string();
-    let prometheus = Prometheus::start(&stage, &[], Some(&web)).await;
+    let prometheus = scraping(&stage, &[], Some(&web)).await;
     let asker = asker();
     let ask = async |promql: &str, auth: Option<Auth>| {
         let answer = asker.ask(&question(prometheus.address.to_string(), promql, auth)).await;
@@ -100,7 +100,7 @@ async fn https_is_trusted_by_the_authorities_that_the_process_is_given_and_by_no
     let certificate = fleet.stage.write("cert.pem", &made.cert.pem());
     let key = fleet.stage.write("key.pem", &made.signing_key.serialize_pem());
     let web = json!({"tls_server_config": {"cert_file": certificate, "key_file": key}}).to_string();
-    let prometheus = Prometheus::start(&fleet.stage, &[], Some(&web)).await;
+    let prometheus = scraping(&fleet.stage, &[], Some(&web)).await;
     let detector = json!({"continuousValueDeviation": {
         "prometheusService": format!("https://{}", prometheus.address), "podNamekey": "pod", "promQL": "vector(1)",
     }});

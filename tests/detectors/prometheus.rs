@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use tokio::{
 
 use crate::{
     fleet::{FILE, Fleet, policy},
+    scraper::Prometheus,
     stage::{Stage, get, throughout, until},
 };
 
@@ -67,74 +67,24 @@ pub(crate) struct Behaviour {
     pub(crate) latency: f64,
 }
 
-/// Debian's Prometheus; gone when the test ends.
-pub(crate) struct Prometheus {
-    pub(crate) address: SocketAddrV4,
-    arguments: Vec<String>,
-    child: Mutex<Option<Child>>,
+/// Waits until the query finds so many series.
+async fn sees(prometheus: &Prometheus, query: &str, count: usize) {
+    let url = format!("http://{}/api/v1/query?query={query}", prometheus.address);
+    until(&format!("{query} has {count} series"), async || {
+        let (_, text) = get(&url).await?;
+        let answer: Value = serde_json::from_str(&text).ok()?;
+        (answer.pointer("/data/result")?.as_array()?.len() == count).then_some(())
+    })
+    .await;
 }
 
-impl Prometheus {
-    /// `targets` are pod names and addresses; `web` is the content of its web configuration.
-    pub(crate) async fn start(stage: &Stage, targets: &[(String, SocketAddrV4)], web: Option<&str>) -> Self {
-        let groups: Vec<Value> = targets
-            .iter()
-            .map(|(pod, address)| json!({"targets": [address.to_string()], "labels": {"pod": pod}}))
-            .collect();
-        let config = json!({
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-            "scrape_configs": [{"job_name": "fleet", "static_configs": groups}],
-        });
-        let config = stage.write("prometheus.yml", &config.to_string());
-        let ip = stage.ip(200);
-        let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
-        let address = SocketAddrV4::new(ip, port);
-        let mut arguments = vec![
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", stage.file("tsdb").display()),
-            format!("--web.listen-address={address}"),
-        ];
-        if let Some(web) = web {
-            arguments.push(format!("--web.config.file={}", stage.write("web.yml", web).display()));
-        }
-        let prometheus = Self { address, arguments, child: Mutex::default() };
-        prometheus.launch().await;
-        prometheus
-    }
-
-    /// Starts it (again), and waits until its port is open.
-    pub(crate) async fn launch(&self) {
-        let mut command = Command::new("prometheus");
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        *self.child.lock().unwrap() =
-            Some(command.spawn().expect("Debian's prometheus: run scripts/need test"));
-        let address = self.address;
-        until("Prometheus listens", async || tokio::net::TcpStream::connect(address).await.ok()).await;
-    }
-
-    pub(crate) fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// Waits until the query finds so many series.
-    pub(crate) async fn sees(&self, query: &str, count: usize) {
-        let url = format!("http://{}/api/v1/query?query={query}", self.address);
-        until(&format!("{query} has {count} series"), async || {
-            let (_, text) = get(&url).await?;
-            let answer: Value = serde_json::from_str(&text).ok()?;
-            (answer.pointer("/data/result")?.as_array()?.len() == count).then_some(())
-        })
-        .await;
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// Where it listens and what it scrapes is the stage's.
+pub(crate) async fn scraping(
+    stage: &Stage,
+    targets: &[(String, SocketAddrV4)],
+    web: Option<&str>,
+) -> Prometheus {
+    Prometheus::start(stage.directory(), stage.ip(200), targets, web).await
 }
 
 const HEALTHY: Behaviour = Behaviour { good: 9.0, bad: 1.0, latency: 0.1 };
@@ -159,8 +109,8 @@ impl Scraped {
             targets.push((puppet.id.clone(), address));
             behaviours.push(behaviour);
         }
-        let prometheus = Prometheus::start(&fleet.stage, &targets, None).await;
-        prometheus.sees("rate(latency[3s])", 5).await;
+        let prometheus = scraping(&fleet.stage, &targets, None).await;
+        sees(&prometheus, "rate(latency[3s])", 5).await;
         Self { fleet, behaviours, prometheus }
     }
 

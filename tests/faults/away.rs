@@ -1,6 +1,6 @@
 //! The API server is away, or comes back from the past (faults 1 and 13).
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use crate::{
     plane::{self, Component, Plane, until},
@@ -57,25 +57,6 @@ async fn while_the_api_server_is_dead_cuts_stay_and_work_goes_on_when_it_is_back
     away_and_back(&plane, "dead", kill, restart).await;
 }
 
-/// They are away while this is done.
-fn while_away(plane: &Plane, who: &[Component], work: impl FnOnce()) {
-    who.iter().for_each(|component| plane.kill(*component));
-    work();
-    who.iter().for_each(|component| plane.restart(*component));
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test]
 async fn after_a_restore_from_a_backup_there_is_a_new_epoch_and_nothing_is_left_dark() {
     let plane = plane::alone().await;
@@ -84,18 +65,14 @@ async fn after_a_restore_from_a_backup_there_is_a_new_epoch_and_nothing_is_left_
     // In the backup the first pod is withheld and owned.
     stage.withhold(&first).await;
     until("its entry is stored", || async { (stage.shop.entries().await == Some(1)).then_some(()) }).await;
-    let (data, backup) = (plane.directory().join("etcd"), plane.directory().join("backup"));
-    while_away(&plane, &[Component::Etcd, Component::ApiServer], || copy(&data, &backup));
+    plane.back_up();
     // What is lost: the first is given back, the second is withheld.
     until("the API server is back", || async { stage.shop.pods().await.ok() }).await;
     stage.bad(&[&second]);
     stage.says(&first, "yes").await;
     stage.says(&second, "no").await;
     let lost = stage.ledger().await;
-    while_away(&plane, &Component::ALL, || {
-        fs::remove_dir_all(&data).unwrap();
-        copy(&backup, &data);
-    });
+    plane.restore();
     until("a new epoch", || async {
         let epoch = stage.shop.resource().await.ok()?["status"]["ledger"]["epoch"].take();
         (epoch.is_string() && epoch != lost["epoch"]).then_some(())
@@ -105,5 +82,4 @@ async fn after_a_restore_from_a_backup_there_is_a_new_epoch_and_nothing_is_left_
     stage.says(&second, "no").await;
     stage.says(&first, "yes").await;
     stage.recover().await;
-    let _backup_may_stay = fs::remove_dir_all(backup);
 }

@@ -1,18 +1,17 @@
 //! Breakers by PromQL: each pod has a target of its own, which counts requests as it is told to.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, Mutex},
 };
 
 use axum::{Router, extract::State, routing::get};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
 use crate::{
     controller::Recipe as ControllerRecipe,
     plane::{self, User, until},
+    scraper::Prometheus,
     shop::{self, Recipe},
 };
 
@@ -36,58 +35,13 @@ async fn metrics(State(counts): State<Shared>) -> String {
     format!("requests_total{{code=\"200\"}} {}\nrequests_total{{code=\"500\"}} {}\n", counts.good, counts.bad)
 }
 
-async fn target() -> (SocketAddr, Shared) {
+async fn target() -> (SocketAddrV4, Shared) {
     let counts = Shared::default();
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
     let router = Router::new().route("/metrics", get(metrics)).with_state(Arc::clone(&counts));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (address, counts)
-}
-
-/// Debian's Prometheus, for the user `ali`; gone when the test ends.
-struct Prometheus {
-    address: SocketAddr,
-    child: Child,
-    _directory: TempDir,
-}
-
-impl Prometheus {
-    fn start(targets: &[(String, SocketAddr)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str, content: Value| {
-            let path = directory.path().join(name);
-            std::fs::write(&path, content.to_string()).unwrap();
-            path.display().to_string()
-        };
-        let groups: Vec<Value> = targets
-            .iter()
-            .map(|(pod, address)| json!({"targets": [address.to_string()], "labels": {"pod": pod}}))
-            .collect();
-        let config = json!({
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-            "scrape_configs": [{"job_name": "fleet", "static_configs": groups}],
-        });
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", file("prometheus.yml", config)))
-            .arg(format!("--web.config.file={}", file("web.yml", json!({"basic_auth_users": {"ali": HASH}}))))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("tsdb").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Debian's prometheus: run scripts/need test");
-        Self { address, child, _directory: directory }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 #[tokio::test]
@@ -109,7 +63,9 @@ async fn a_pod_with_too_many_errors_is_withheld_and_comes_back_and_without_prome
         targets.push((pod, address));
         counts.push(shared);
     }
-    let prometheus = Prometheus::start(&targets);
+    let directory = tempfile::tempdir().unwrap();
+    let web = json!({"basic_auth_users": {"ali": HASH}}).to_string();
+    let prometheus = Prometheus::start(directory.path(), Ipv4Addr::LOCALHOST, &targets, Some(&web)).await;
     let breaker = json!({
         "name": "errors", "evaluationPeriod": 0.5, "minPodsAvailableRatio": 50, "timeout": 2,
         "auth": {"basicSecret": {"name": "prometheus", "key": "login"}},

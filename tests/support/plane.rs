@@ -200,6 +200,29 @@ impl Plane {
         self.tell("start", component);
     }
 
+    /// They are away while this is done.
+    pub fn while_away(&self, who: &[Component], work: impl FnOnce()) {
+        who.iter().for_each(|component| self.kill(*component));
+        work();
+        who.iter().for_each(|component| self.restart(*component));
+    }
+
+    /// Copies all that is stored, for [`Plane::restore`].
+    pub fn back_up(&self) {
+        let (data, backup) = (self.directory.join("etcd"), self.directory.join("backup"));
+        self.while_away(&[Component::Etcd, Component::ApiServer], || copy(&data, &backup));
+    }
+
+    /// Puts the copy in the place of all that is stored. The other components are restarted too: they must not act on
+    /// what they saw in the future.
+    pub fn restore(&self) {
+        let (data, backup) = (self.directory.join("etcd"), self.directory.join("backup"));
+        self.while_away(&Component::ALL, || {
+            fs::remove_dir_all(&data).unwrap();
+            fs::rename(&backup, &data).unwrap();
+        });
+    }
+
     /// The process of the component.
     pub fn pid(&self, component: Component) -> u32 {
         self.tell("pid", component).parse().unwrap()
@@ -276,6 +299,19 @@ fn read_all(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     read.map_or_else(said, |_| text)
+}
+
+/// A directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Asks until there is an answer; how long it took.

@@ -93,6 +93,11 @@ impl Stage {
         format!("{}/24", self.ip(0))
     }
 
+    /// Where all files of the test are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -1,6 +1,6 @@
 //! The API server refuses, goes away, and comes back from the past.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
@@ -79,25 +79,6 @@ async fn a_frozen_api_server_fails_a_list_in_time_and_is_followed_on() {
     until("the pod", || async { watched.cluster.pods(&namespace, &fleet()).pop() }).await;
 }
 
-/// They are away while this is done.
-fn while_away(plane: &plane::Plane, who: &[Component], work: impl FnOnce()) {
-    who.iter().for_each(|component| plane.kill(*component));
-    work();
-    who.iter().for_each(|component| plane.restart(*component));
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_cluster_that_was_restored_from_a_backup_is_read_anew() {
     let plane = plane::alone().await;
@@ -105,8 +86,7 @@ async fn a_cluster_that_was_restored_from_a_backup_is_read_anew() {
     let admin = plane.client(User::Admin).await;
     let namespace = plane.namespace(&admin, "restored").await;
     apply(&plane, &namespace, &web(0));
-    let (data, backup) = (plane.directory().join("etcd"), plane.directory().join("backup"));
-    while_away(&plane, &[Component::Etcd, Component::ApiServer], || copy(&data, &backup));
+    plane.back_up();
     let watched = synced(&plane, &[&namespace]).await;
     let cluster = &watched.cluster;
     let services = Api::<Service>::namespaced(plane.client(User::Admin).await, &namespace);
@@ -123,11 +103,7 @@ async fn a_cluster_that_was_restored_from_a_backup_is_read_anew() {
     until("the last write is seen", || async { (round(cluster)? == "49").then_some(()) }).await;
     assert_eq!(cluster.rewinds(), 0);
 
-    // The others must not act on what they saw in the future.
-    while_away(&plane, &Component::ALL, || {
-        fs::remove_dir_all(&data).unwrap();
-        copy(&backup, &data);
-    });
+    plane.restore();
     let (_, took) = until("time ran backwards", || async { (cluster.rewinds() > 0).then_some(()) }).await;
     println!("API server restored -> noticed: {} ms", took.as_millis());
     until("all is well", || async { cluster.suspect().is_none().then_some(()) }).await;

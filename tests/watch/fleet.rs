@@ -1,9 +1,11 @@
 //! A fleet as the cache shows it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use kubervisor::{
     adapters::kubernetes::{
@@ -51,6 +53,28 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_wish_for_them(
     let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap();
     assert_eq!(listed.pods, cluster.pods(&namespace, &fleet()));
     assert!(listed.pods.iter().all(|pod| pod.version <= listed.version));
+
+    // A list is in protobuf, everything else in JSON: the same pods come of both.
+    let fields = Patch::Merge(
+        json!({"metadata": {"annotations": {"kubervisor/fence": "00000000000000aa.7", "x": "y"}}}),
+    );
+    let stored =
+        Api::<DynamicObject>::namespaced_with(admin.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
+    stored.patch(&pods[0].name, &PatchParams::default(), &fields).await.unwrap();
+    stored.delete(&pods[1].name, &DeleteParams::default().grace_period(300)).await.unwrap();
+    let (_, _) = until("every pod is alike in both", || async {
+        let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap().pods;
+        let whole = stored.list(&ListParams::default().labels("app=web")).await.unwrap().items;
+        let whole = whole.into_iter().map(|pod| {
+            let record = PodRecord::from_value(serde_json::to_value(pod).unwrap()).unwrap();
+            (record.uid.clone(), record)
+        });
+        let whole: BTreeMap<_, _> = whole.collect();
+        let marked =
+            listed.iter().any(|pod| pod.fence_text.is_some()) && listed.iter().any(|pod| pod.terminating);
+        (marked && listed.iter().map(|pod| (pod.uid.clone(), (**pod).clone())).eq(whole)).then_some(())
+    })
+    .await;
 
     apply(&plane, &namespace, &web(5));
     cluster.refresh_owners(&desired.owners).await.unwrap();

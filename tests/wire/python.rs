@@ -1,10 +1,6 @@
 //! Unmodified Python clients and servers, both versions.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use kubervisor::{
     adapters::wire::{
@@ -20,24 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::house::{CAP, House};
-
-/// The Python of a version, made if need be; `None`, loudly, if this machine cannot have it.
-async fn python(version: u8) -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python_env");
-    let output =
-        Command::new(script).arg(version.to_string()).stderr(Stdio::inherit()).output().await.unwrap();
-    if output.status.code() == Some(77) {
-        eprintln!("SKIPPED: no Python {version} on this machine");
-        return None;
-    }
-    assert!(output.status.success(), "tests/support/python_env {version} failed");
-    Some(String::from_utf8(output.stdout).unwrap().trim_end().into())
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(name)
-}
+use crate::{
+    house::{CAP, House},
+    interpreter::{python, script},
+};
 
 struct Client {
     python: PathBuf,

@@ -1,8 +1,9 @@
 //! Kubernetes Events: what was decided, told on the objects that it was decided about.
 //!
 //! An Event is a courtesy: whoever records one never waits for it and never learns what became of it. A bounded
-//! queue stands in between; what does not fit is dropped and counted. One worker sends, one request at a time, so
-//! that a fleet that tells much does not take the API server away from those who withhold and admit.
+//! queue stands in between; what does not fit is dropped and counted. One worker sends, one request at a time and not
+//! at once, so that a fleet that tells much does not take the API server away from those who withhold and admit, nor
+//! from the controllers that put it into effect.
 
 mod series;
 
@@ -38,6 +39,8 @@ const QUEUE: usize = 1024;
 const LONGEST_NOTE: usize = 1024;
 /// And of a reason or an action.
 const LONGEST_WORD: usize = 128;
+/// The moments right after a decision belong to those who put it into effect.
+const GRACE: Duration = Duration::from_secs(1);
 /// One request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The API server is away or busy: so long until the next try.
@@ -145,7 +148,7 @@ impl EventRecorder {
         let (clock, metrics, ended) = (settings.clock, settings.metrics.clone(), CancellationToken::new());
         let over = ended.clone().drop_guard();
         tokio::spawn(async move {
-            Worker { settings, book: Book::default(), told }.run().await;
+            Worker { settings, book: Book::default(), told, next: None }.run().await;
             drop(over);
         });
         Self { queue, clock, metrics, ended }
@@ -169,6 +172,8 @@ struct Worker {
     settings: EventSettings,
     book: Book,
     told: mpsc::Receiver<Told>,
+    /// The one whose turn it is.
+    next: Option<Told>,
 }
 
 impl Worker {
@@ -187,17 +192,34 @@ impl Worker {
                 // No series is kept from its patch by those that pour in.
                 biased;
                 () = clock.sleep_until(due) => self.bump_due().await,
-                told = self.told.recv() => match told {
-                    Some(told) => self.tell(told).await,
+                next = self.next() => match next {
+                    Some(()) => self.tell_next().await,
                     None => return self.bump_all().await,
                 },
             }
         }
     }
 
+    /// Until there is a next one and it has waited long enough; `None`: every recorder is gone.
+    async fn next(&mut self) -> Option<()> {
+        if self.next.is_none() {
+            self.next = self.told.recv().await;
+        }
+        let at = self.next.as_ref()?.at;
+        self.settings.clock.sleep_until(Some(at + GRACE)).await;
+        Some(())
+    }
+
+    async fn tell_next(&mut self) {
+        if let Some(told) = self.next.take() {
+            self.tell(told).await;
+        }
+    }
+
     /// What waits already, and the counts as they are.
     async fn farewell(&mut self) {
         self.told.close();
+        self.tell_next().await;
         while let Ok(told) = self.told.try_recv() {
             self.tell(told).await;
         }

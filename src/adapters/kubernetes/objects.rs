@@ -6,15 +6,20 @@ mod labels;
 mod meta;
 mod owner;
 mod pod;
+mod protobuf;
 mod resource;
 mod service;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use kube::core::Status;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 pub use self::{
     labels::{Labels, Selector},
@@ -108,16 +113,81 @@ pub trait Record: DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
     fn version(&self) -> u64;
     /// The same object with another resourceVersion.
     fn at_version(&self, version: u64) -> Self;
+    /// In which forms a list of them is taken, the best first.
+    const ACCEPT: &str = "application/json";
+    /// A page of them, in the form that the answer says it has.
+    ///
+    /// # Errors
+    /// When it is no such page.
+    fn page(_form: &str, body: &[u8]) -> Result<Page<Self>, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
     /// Whether a LIST with this selector would show it.
     fn selected(&self, _by: &Selector) -> bool {
         true
     }
 }
 
+/// What is alike in every record: each method gives the field of its name.
+macro_rules! record {
+    ($($record:ident),+ $(,)?) => {$(
+        impl Record for $record {
+            record!(@methods);
+        }
+    )+};
+    (@methods) => {
+        fn namespace(&self) -> &Text {
+            &self.namespace
+        }
+        fn name(&self) -> &Arc<str> {
+            &self.name
+        }
+        fn uid(&self) -> &str {
+            self.uid.borrow()
+        }
+        fn version(&self) -> u64 {
+            self.version
+        }
+        fn at_version(&self, version: u64) -> Self {
+            Self { version, ..self.clone() }
+        }
+    };
+}
+
+record!(AutoscalerRecord, ResourceRecord, ServiceRecord, SliceRecord, WorkloadRecord);
+
+impl Record for PodRecord {
+    const ACCEPT: &str = "application/vnd.kubernetes.protobuf, application/json";
+
+    record!(@methods);
+
+    /// In its best form, or as whoever stands in between prefers it.
+    fn page(form: &str, body: &[u8]) -> Result<Page<Self>, serde_json::Error> {
+        match form == protobuf::MEDIA {
+            true => protobuf::pods(body).map_err(serde_json::Error::custom),
+            false => serde_json::from_slice(body),
+        }
+    }
+
+    fn selected(&self, by: &Selector) -> bool {
+        by.matches(self)
+    }
+}
+
+/// The API server's refusal in whatever form it has; other words than its own, from a proxy say, are kept.
+pub(super) fn refusal(form: &str, code: u16, body: &[u8]) -> Status {
+    let read = match form == protobuf::MEDIA {
+        true => protobuf::refusal(body).ok(),
+        false => serde_json::from_slice(body).ok(),
+    };
+    let text = || String::from_utf8_lossy(body).trim().to_owned();
+    read.unwrap_or_else(|| Status::failure(&text(), "").with_code(code))
+}
+
 /// A page of a collection.
 #[derive(Deserialize)]
 #[serde(bound = "R: Record")]
-pub(super) struct Page<R> {
+pub struct Page<R> {
     pub(super) metadata: PageMeta,
     #[serde(default)]
     pub(super) items: Option<Vec<R>>,

@@ -306,6 +306,7 @@ impl TrafficSink for LabelSink {
         }
         if !actions.is_empty() {
             self.barred.learn(forbidden);
+            self.book.hush();
         }
         self.patience.after(failed);
         self.tidy().await;

@@ -59,12 +59,14 @@ fn conditions() -> Value {
 }
 
 /// Members that this version does not know are kept: an older definition would otherwise take them out
-/// of a newer controller's ledger without a word.
+/// of a newer controller's ledger without a word. It is written as a whole and never merged: so nobody has to keep
+/// account of who owns which of its fields.
 fn ledger() -> Value {
     json!({
         "type": "object",
         "description": "Every pod that is, or may be about to be, withheld. The gate's own: an edit here makes it start over.",
         "x-kubernetes-preserve-unknown-fields": true,
+        "x-kubernetes-map-type": "atomic",
         "properties": {
             "schema": count("The layout."),
             "uid": text("Of which resource.", 63),

@@ -124,8 +124,9 @@ impl Registry {
         let there = self.workers.iter().filter(|((namespace, _), _)| **namespace == *change.namespace);
         match change.kind {
             Kind::KubervisorServices => {
-                work.reconcile = true;
-                work.wake.insert((change.namespace.to_string(), change.name.to_string()));
+                let key = (change.namespace.to_string(), change.name.to_string());
+                work.reconcile |= self.is_news(&key);
+                work.wake.insert(key);
             }
             Kind::Services => {
                 // A Service that was changed may select the pods of another one.
@@ -153,6 +154,19 @@ impl Registry {
             | Kind::Autoscalers => {
                 work.wake.extend(there.map(|(key, _)| key.clone()));
             }
+        }
+    }
+
+    /// Whether the resource is another one than its worker knows; our own reports are not, and there are many.
+    fn is_news(&self, key: &Key) -> bool {
+        match (self.workers.get(key), self.deps.cluster.resource(&key.0, &key.1)) {
+            (Some(worker), Some(resource)) => {
+                *worker.settings.uid != *resource.uid
+                    || worker.generation != Some(resource.generation)
+                    || resource.deleting && !worker.core.posture.borrow().leaving
+            }
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
         }
     }
 
@@ -231,13 +245,14 @@ impl Registry {
             let Some(resource) = resources.get(key) else { continue };
             let overlap = losers.get(key).cloned();
             let leaving = resource.deleting || overlap.is_some();
-            worker.core.standing().overlap = overlap;
-            worker.core.posture.send_if_modified(|posture| {
-                let changed = posture.leaving != leaving;
-                posture.leaving = leaving;
-                changed
-            });
-            worker.wake();
+            let before = std::mem::replace(&mut worker.core.standing().overlap, overlap.clone());
+            let turned = worker
+                .core
+                .posture
+                .send_if_modified(|posture| std::mem::replace(&mut posture.leaving, leaving) != leaving);
+            if turned || before != overlap {
+                worker.wake();
+            }
         }
     }
 

@@ -252,9 +252,11 @@ impl Warden {
         (view.unknown_verdicts, view.rehearsal) = (unknown, rehearsal);
         view.record(observed, plan.clone(), &memory.history);
         let report = self.deps.audience.report(&view);
-        if sink.reserve((!dry_run).then_some(&plan), &report).await? == Reserved::Conflict {
-            return Ok(Duration::ZERO);
-        }
+        let wait = match sink.reserve((!dry_run).then_some(&plan), &report).await? {
+            Reserved::Stored => wait,
+            Reserved::Later(left) => wait.min(left),
+            Reserved::Conflict => return Ok(Duration::ZERO),
+        };
         let outcomes = match dry_run {
             true => vec![Outcome::Landed; plan.actions.len()],
             false => sink.send(&plan.actions).await,

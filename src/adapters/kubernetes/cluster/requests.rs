@@ -3,16 +3,25 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{try_join, try_join_all},
+    stream,
+};
+use http_body_util::BodyExt;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use kube::{
+    Client,
     api::{GetParams, ListParams},
+    client::Body,
     core::Request,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     super::objects::{
         AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, Text, WorkloadRecord,
+        refusal,
     },
     super::rights,
     Cluster, OwnerKey, Shared,
@@ -33,8 +42,6 @@ pub struct Listed {
     pub pods: Vec<Arc<PodRecord>>,
     /// The moment of the cluster that this is.
     pub version: u64,
-    /// When it was asked for.
-    pub begun: Instant,
 }
 
 /// Why there is no answer.
@@ -104,7 +111,6 @@ impl Cluster {
     /// # Errors
     /// When there is no complete answer, or it is of the past.
     pub async fn list_pods(&self, namespace: &str, selector: &Selector) -> Result<Listed, ListError> {
-        let begun = Instant::now();
         let world = self.rewinds();
         let asked = ListParams::default().labels(&selector.to_query());
         let (pods, version) = self.shared.list::<PodRecord>(Kind::Pods, Some(namespace), asked).await?;
@@ -119,7 +125,7 @@ impl Cluster {
         });
         let mut pods: Vec<Arc<PodRecord>> = pods.into_iter().map(Arc::new).collect();
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        Ok(Listed { pods, version, begun })
+        Ok(Listed { pods, version })
     }
 
     /// One KubervisorService as it is stored now; `None`: it does not exist.
@@ -148,6 +154,13 @@ impl Cluster {
     /// # Errors
     /// When one of them cannot be asked for; one that does not exist is forgotten.
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
+        let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
+        let scalers = namespaces.into_iter().map(|namespace| self.refresh_autoscalers(namespace));
+        try_join(self.refresh_workloads(owners), try_join_all(scalers)).await?;
+        Ok(())
+    }
+
+    async fn refresh_workloads(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let world = self.rewinds();
         let asked = self.to_ask(owners).into_iter().map(|(kind, namespace, known)| async move {
             let found = self.shared.get::<WorkloadRecord>(kind, &namespace, &known.name).await?;
@@ -158,21 +171,21 @@ impl Cluster {
             });
             Ok::<(), ListError>(())
         });
-        stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
-        for namespace in namespaces {
-            let asked = ListParams::default();
-            let listed =
-                self.shared.list::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), asked).await?;
-            let seen = listed.0.iter().map(|scaler| scaler.uid().into()).collect();
-            self.shared.write(|state| {
-                if state.rewinds == world {
-                    let scalers = listed.0.into_iter();
-                    scalers.for_each(|scaler| state.put(Kind::Autoscalers, scaler, Origin::Answer));
-                    state.keep::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), &seen, listed.1);
-                }
-            });
-        }
+        stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn refresh_autoscalers(&self, namespace: &str) -> Result<(), ListError> {
+        let world = self.rewinds();
+        let asked = ListParams::default();
+        let (scalers, version) =
+            self.shared.list::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), asked).await?;
+        let seen = scalers.iter().map(|scaler| scaler.uid().into()).collect();
+        self.shared.write(|state| {
+            if state.rewinds == world {
+                scalers.into_iter().for_each(|scaler| state.put(Kind::Autoscalers, scaler, Origin::Answer));
+                state.keep::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), &seen, version);
+            }
+        });
         Ok(())
     }
 
@@ -228,7 +241,7 @@ impl Shared {
     ) -> Result<Page<R>, ListError> {
         let mark = self.mark(kind);
         let request = Request::new(kind.path(namespace)).list(asked);
-        let page: Page<R> = self.ask("list", kind, request).await?;
+        let page: Page<R> = self.ask(Ask { verb: "list", kind }, request, page_of::<R>).await?;
         // Later pages are of the moment of the first, which others may have seen pass.
         let (version, resource) = (page.metadata.resource_version, kind.resource());
         let first = asked.continue_token.is_none();
@@ -241,7 +254,8 @@ impl Shared {
     /// One object; `None` if there is none.
     async fn get<R: Record>(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<R>, ListError> {
         let request = Request::new(kind.path(Some(namespace))).get(name, &GetParams::default());
-        match self.ask("get", kind, request).await {
+        let one = async |client: &Client, request| client.request(request).await;
+        match self.ask(Ask { verb: "get", kind }, request, one).await {
             Ok(found) => Ok(Some(found)),
             Err(ListError::Ask { source, .. }) if matches!(&*source, kube::Error::Api(s) if s.code == 404) => {
                 Ok(None)
@@ -250,18 +264,41 @@ impl Shared {
         }
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    async fn ask<T>(
         &self,
-        verb: &'static str,
-        kind: Kind,
+        Ask { verb, kind }: Ask,
         request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+        send: impl AsyncFnOnce(&Client, hyper::Request<Vec<u8>>) -> Result<T, kube::Error>,
     ) -> Result<T, ListError> {
         let resource = kind.resource();
         let failed = |source| ListError::Ask { verb, resource, source: Box::new(source) };
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        match timeout(PATIENCE, self.client.request::<T>(request)).await {
+        match timeout(PATIENCE, send(&self.client, request)).await {
             Ok(answer) => answer.map_err(failed),
             Err(_) => Err(ListError::TimedOut { verb, resource }),
         }
     }
+}
+
+/// As RBAC calls it.
+struct Ask {
+    verb: &'static str,
+    kind: Kind,
+}
+
+/// A page in whichever of its forms comes.
+async fn page_of<R: Record>(
+    client: &Client,
+    mut request: hyper::Request<Vec<u8>>,
+) -> Result<Page<R>, kube::Error> {
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(R::ACCEPT));
+    let answer = client.send(request.map(Body::from)).await?;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let form = head.headers.get(CONTENT_TYPE).and_then(|form| form.to_str().ok()).unwrap_or_default();
+    let form = form.split(';').next().unwrap_or_default();
+    if !head.status.is_success() {
+        return Err(kube::Error::Api(refusal(form, head.status.as_u16(), &body).boxed()));
+    }
+    R::page(form, &body).map_err(kube::Error::SerdeError)
 }

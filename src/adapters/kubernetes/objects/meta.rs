@@ -74,12 +74,12 @@ impl Meta {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reference {
-    api_version: Text,
-    kind: Text,
-    name: Text,
-    uid: Text,
+    pub(super) api_version: Text,
+    pub(super) kind: Text,
+    pub(super) name: Text,
+    pub(super) uid: Text,
     #[serde(default)]
-    controller: Option<bool>,
+    pub(super) controller: Option<bool>,
 }
 
 /// A resourceVersion: numbers of one sequence, greater is later.
@@ -125,6 +125,19 @@ impl Annotations {
             keys::DELETION_COST => Some(&mut self.deletion_cost),
             _ => None,
         }
+    }
+}
+
+impl FromIterator<(String, String)> for Annotations {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(all: I) -> Self {
+        let mut annotations = Self::default();
+        for (key, value) in all {
+            annotations.any = true;
+            if let Some(slot) = annotations.slot(&key) {
+                *slot = Some(value.into());
+            }
+        }
+        annotations
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{OwnerRef, Record, Text, meta::Meta};
+use super::{OwnerRef, Text, meta::Meta};
 
 /// A Deployment, ReplicaSet or StatefulSet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -120,41 +120,5 @@ impl From<AutoscalerWire> for AutoscalerRecord {
             target_kind: target.kind,
             target_name: target.name,
         }
-    }
-}
-
-impl Record for WorkloadRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
-    }
-}
-
-impl Record for AutoscalerRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
     }
 }

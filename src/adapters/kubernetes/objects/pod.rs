@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Labels, OwnerRef, Record, Selector, Text, meta::Meta};
+use super::{Labels, OwnerRef, Text, meta::Meta};
 use crate::{
     api::keys,
     decide::{
@@ -120,66 +120,46 @@ impl PodRecord {
     }
 }
 
-impl Record for PodRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        self.uid.as_str()
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
-    }
-    fn selected(&self, by: &Selector) -> bool {
-        by.matches(self)
-    }
-}
-
+/// A pod as it is sent, without the rest of it.
 #[derive(Deserialize)]
-struct Wire {
-    metadata: Meta,
+pub(super) struct Wire {
+    pub(super) metadata: Meta,
     #[serde(default)]
-    spec: Option<Spec>,
+    pub(super) spec: Option<Spec>,
     #[serde(default)]
-    status: Option<Status>,
+    pub(super) status: Option<Status>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+pub(super) struct Spec {
     #[serde(default)]
-    host_network: Option<bool>,
+    pub(super) host_network: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+pub(super) struct Status {
     #[serde(default)]
-    phase: Option<String>,
+    pub(super) phase: Option<String>,
     #[serde(default)]
-    conditions: Option<Vec<Condition>>,
+    pub(super) conditions: Option<Vec<Condition>>,
     #[serde(default, rename = "podIP")]
-    pod_ip: Option<String>,
+    pub(super) pod_ip: Option<String>,
     #[serde(default, rename = "podIPs")]
-    pod_ips: Option<Vec<Ip>>,
+    pub(super) pod_ips: Option<Vec<Ip>>,
 }
 
 #[derive(Deserialize)]
-struct Condition {
-    r#type: String,
-    status: String,
+pub(super) struct Condition {
+    pub(super) r#type: String,
+    pub(super) status: String,
 }
 
 #[derive(Deserialize)]
-struct Ip {
+pub(super) struct Ip {
     #[serde(default)]
-    ip: String,
+    pub(super) ip: String,
 }
 
 impl Status {

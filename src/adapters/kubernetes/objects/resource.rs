@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::Error as _};
 use serde_json::Value;
 
-use super::{Record, Text, meta::Meta};
+use super::{Text, meta::Meta};
 use crate::decide::time::Timestamp;
 
 /// A KubervisorService.
@@ -70,23 +70,5 @@ impl TryFrom<Value> for ResourceRecord {
             finalizers: meta.finalizers.into_iter().flatten().map(String::into_boxed_str).collect(),
             object: Arc::new(object),
         })
-    }
-}
-
-impl Record for ResourceRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Record, Selector, Text, meta::Meta};
+use super::{Selector, Text, meta::Meta};
 use crate::decide::fleet::Uid;
 
 /// The label that names a slice's Service.
@@ -129,41 +129,5 @@ impl From<SliceWire> for SliceRecord {
             version: meta.resource_version,
             ready: ready.into_boxed_slice(),
         }
-    }
-}
-
-impl Record for ServiceRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
-    }
-}
-
-impl Record for SliceRecord {
-    fn namespace(&self) -> &Text {
-        &self.namespace
-    }
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn version(&self) -> u64 {
-        self.version
-    }
-    fn at_version(&self, version: u64) -> Self {
-        Self { version, ..self.clone() }
     }
 }

@@ -33,6 +33,8 @@ const ASIDE: Duration = Duration::from_secs(3);
 /// Reports that change by themselves: so many at once, and then one each [`REPORT_EVERY`].
 const BURST: u32 = 5;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// The moments right after writes to pods belong to those who put them into effect.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// One resource's ledger and report.
 pub(super) struct Book {
@@ -79,7 +81,7 @@ impl Book {
             pruned: false,
             seen: None,
             aside: None,
-            allowance: Allowance { left: BURST, since: Instant::now() },
+            allowance: Allowance { left: BURST, since: Instant::now(), hushed: None },
         }
     }
 
@@ -127,6 +129,11 @@ impl Book {
         (!left.is_zero()).then_some(left)
     }
 
+    /// Pods were written to: what has time waits.
+    pub(super) fn hush(&mut self) {
+        self.allowance.hushed = Some(Instant::now() + GRACE);
+    }
+
     /// The ledger as it was read or written last.
     pub(super) fn current(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
@@ -147,8 +154,13 @@ impl Book {
         let news = !report.is_null();
         // Nobody says when a right is given back: each write is a trial.
         let must = (next.is_some() && !settles_only) || self.begun.is_some() || self.barred;
-        if !must && !((news || next.is_some()) && self.allowance.take()) {
-            return Ok(Reserved::Stored);
+        if !must {
+            if !news && next.is_none() {
+                return Ok(Reserved::Stored);
+            }
+            if let Some(left) = self.allowance.take() {
+                return Ok(Reserved::Later(left));
+            }
         }
         let Some(ledger) = next.or(self.ledger.as_ref()).cloned() else { return Ok(Reserved::Stored) };
         let Some(record) = self.record.clone() else { return Ok(Reserved::Conflict) };
@@ -204,7 +216,7 @@ impl Book {
     pub(super) async fn tell(&mut self, report: &Value) {
         let record = self.cluster.resource(&self.settings.namespace, &self.settings.name);
         let Some(record) = record.filter(|record| *record.uid == *self.settings.uid) else { return };
-        if report.is_null() || !self.allowance.take() {
+        if report.is_null() || self.allowance.take().is_some() {
             return;
         }
         let mut status = report.clone();
@@ -322,17 +334,44 @@ fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
 struct Allowance {
     left: u32,
     since: Instant,
+    /// Until when none may.
+    hushed: Option<Instant>,
 }
 
 impl Allowance {
-    fn take(&mut self) -> bool {
-        let grown = self.since.elapsed().as_secs() / REPORT_EVERY.as_secs();
+    /// `None`: one may be written, now; otherwise in how long.
+    fn take(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let grown = now.duration_since(self.since).as_secs() / REPORT_EVERY.as_secs();
         if grown > 0 {
             self.left = self.left.saturating_add(u32::try_from(grown).unwrap_or(BURST)).min(BURST);
-            self.since = Instant::now();
+            self.since = now;
         }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
+        let refilled = (self.left == 0).then_some(self.since + REPORT_EVERY);
+        let wait = self.hushed.max(refilled).map(|until| until.saturating_duration_since(now));
+        let wait = wait.filter(|wait| !wait.is_zero());
+        if wait.is_none() {
+            self.left = self.left.saturating_sub(1);
+        }
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_come_in_bursts_and_then_one_by_one_and_none_right_after_a_withdrawal() {
+        let mut allowance = Allowance { left: BURST, since: Instant::now(), hushed: None };
+        assert!((0..BURST).all(|_| allowance.take().is_none()));
+        assert_eq!(allowance.take(), Some(REPORT_EVERY));
+        tokio::time::advance(REPORT_EVERY).await;
+        assert_eq!((allowance.take(), allowance.take()), (None, Some(REPORT_EVERY)));
+        tokio::time::advance(REPORT_EVERY).await;
+        allowance.hushed = Some(Instant::now() + GRACE);
+        assert_eq!(allowance.take(), Some(GRACE));
+        tokio::time::advance(GRACE).await;
+        assert_eq!(allowance.take(), None);
     }
 }

@@ -1,0 +1,310 @@
+//! Pods as the API's protobuf has them: a third of the JSON, and a fraction of the API server's work for it.
+//!
+//! Only lists of pods are asked for like this, since a plan waits for one. The numbers are those of the API's
+//! published `generated.proto`, where they never change; fields without a number here are skipped.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::core::Status;
+use prost::Message;
+
+use super::{
+    Labels, Page, PodRecord, Text,
+    meta::{Annotations, Meta, Reference},
+    pod::{Condition, Ip, Spec, Status as PodStatus, Wire},
+};
+use crate::decide::time::Timestamp;
+
+/// The media type.
+pub(super) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
+/// What every answer begins with.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// A page of pods.
+pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, Unreadable> {
+    let list: PodList = open(body)?;
+    let meta = list.metadata.ok_or(Unreadable::Missing("metadata"))?;
+    let pods = list.items.into_iter().map(|pod| Wire::try_from(pod).map(PodRecord::from));
+    Ok(Page {
+        metadata: super::PageMeta {
+            resource_version: version(&meta.resource_version)?,
+            more: Some(meta.more),
+        },
+        items: Some(pods.collect::<Result<_, _>>()?),
+    })
+}
+
+/// Why there is none: the API server's own words.
+pub(super) fn refusal(body: &[u8]) -> Result<Status, Unreadable> {
+    let said: Refusal = open(body)?;
+    Ok(Status::failure(&said.message, &said.reason).with_code(u16::try_from(said.code).unwrap_or_default()))
+}
+
+/// What the API does not send.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// Something else than it says it is.
+    #[error("the answer does not begin as the API's protobuf does")]
+    Magic,
+    /// It is torn or damaged.
+    #[error("the answer is no protobuf of the API")]
+    Decode(#[from] prost::DecodeError),
+    /// Nothing that could be left out.
+    #[error("the answer lacks {0}")]
+    Missing(&'static str),
+}
+
+fn open<M: Message + Default>(body: &[u8]) -> Result<M, Unreadable> {
+    let envelope = Envelope::decode(body.strip_prefix(MAGIC).ok_or(Unreadable::Magic)?)?;
+    Ok(M::decode(envelope.raw)?)
+}
+
+fn version(text: &str) -> Result<u64, Unreadable> {
+    text.parse().map_err(|_| Unreadable::Missing("a resourceVersion that is a number"))
+}
+
+#[derive(Message)]
+struct Envelope {
+    #[prost(bytes = "bytes", tag = "2")]
+    raw: bytes::Bytes,
+}
+
+#[derive(Message)]
+struct Refusal {
+    #[prost(string, tag = "3")]
+    message: String,
+    #[prost(string, tag = "4")]
+    reason: String,
+    #[prost(int32, tag = "6")]
+    code: i32,
+}
+
+#[derive(Message)]
+struct PodList {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ListMeta>,
+    #[prost(message, repeated, tag = "2")]
+    items: Vec<Pod>,
+}
+
+#[derive(Message)]
+struct ListMeta {
+    #[prost(string, tag = "2")]
+    resource_version: String,
+    #[prost(string, tag = "3")]
+    more: String,
+}
+
+#[derive(Message)]
+struct Pod {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ObjectMeta>,
+    #[prost(message, optional, tag = "2")]
+    spec: Option<PodSpec>,
+    #[prost(message, optional, tag = "3")]
+    status: Option<Told>,
+}
+
+#[derive(Message)]
+struct ObjectMeta {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+    #[prost(string, tag = "5")]
+    uid: String,
+    #[prost(string, tag = "6")]
+    resource_version: String,
+    #[prost(message, optional, tag = "8")]
+    created: Option<Time>,
+    #[prost(message, optional, tag = "9")]
+    deleted: Option<Time>,
+    #[prost(btree_map = "string, string", tag = "11")]
+    labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "12")]
+    annotations: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "13")]
+    owners: Vec<Owner>,
+}
+
+#[derive(Message)]
+struct Time {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+#[derive(Message)]
+struct Owner {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(string, tag = "4")]
+    uid: String,
+    #[prost(string, tag = "5")]
+    api_version: String,
+    #[prost(bool, optional, tag = "6")]
+    controller: Option<bool>,
+}
+
+#[derive(Message)]
+struct PodSpec {
+    #[prost(bool, tag = "11")]
+    host_network: bool,
+}
+
+/// `status`.
+#[derive(Message)]
+struct Told {
+    #[prost(string, tag = "1")]
+    phase: String,
+    #[prost(message, repeated, tag = "2")]
+    conditions: Vec<Is>,
+    #[prost(string, tag = "6")]
+    pod_ip: String,
+    #[prost(message, repeated, tag = "12")]
+    pod_ips: Vec<Address>,
+}
+
+/// A condition.
+#[derive(Message)]
+struct Is {
+    #[prost(string, tag = "1")]
+    r#type: String,
+    #[prost(string, tag = "2")]
+    status: String,
+}
+
+#[derive(Message)]
+struct Address {
+    #[prost(string, tag = "1")]
+    ip: String,
+}
+
+impl TryFrom<Pod> for Wire {
+    type Error = Unreadable;
+
+    fn try_from(pod: Pod) -> Result<Self, Unreadable> {
+        let metadata = pod.metadata.ok_or(Unreadable::Missing("a pod's metadata"))?;
+        Ok(Self {
+            metadata: metadata.try_into()?,
+            spec: pod.spec.map(|spec| Spec { host_network: Some(spec.host_network) }),
+            status: pod.status.map(PodStatus::from),
+        })
+    }
+}
+
+impl TryFrom<ObjectMeta> for Meta {
+    type Error = Unreadable;
+
+    fn try_from(meta: ObjectMeta) -> Result<Self, Unreadable> {
+        if meta.name.is_empty() || meta.uid.is_empty() {
+            return Err(Unreadable::Missing("an object's name or uid"));
+        }
+        let labels = meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        Ok(Self {
+            namespace: meta.namespace.as_str().into(),
+            name: Arc::from(meta.name),
+            uid: meta.uid.as_str().into(),
+            resource_version: version(&meta.resource_version)?,
+            generation: None,
+            // The zero of the API's times is the epoch here.
+            creation_timestamp: meta
+                .created
+                .filter(|at| at.seconds > 0)
+                .map(|at| Timestamp::from_unix_millis(at.seconds.saturating_mul(1000))),
+            deletion_timestamp: meta.deleted.map(|_| serde::de::IgnoredAny),
+            labels: labels.collect::<Labels>(),
+            annotations: meta.annotations.into_iter().collect::<Annotations>(),
+            owner_references: Some(meta.owners.into_iter().map(Reference::from).collect()),
+            finalizers: None,
+        })
+    }
+}
+
+impl From<Owner> for Reference {
+    fn from(owner: Owner) -> Self {
+        let text = |text: String| Text::from(text.as_str());
+        Self {
+            api_version: text(owner.api_version),
+            kind: text(owner.kind),
+            name: text(owner.name),
+            uid: text(owner.uid),
+            controller: owner.controller,
+        }
+    }
+}
+
+impl From<Told> for PodStatus {
+    fn from(told: Told) -> Self {
+        let conditions = told.conditions.into_iter();
+        Self {
+            phase: Some(told.phase),
+            conditions: Some(conditions.map(|Is { r#type, status }| Condition { r#type, status }).collect()),
+            pod_ip: Some(told.pod_ip),
+            pod_ips: Some(told.pod_ips.into_iter().map(|Address { ip }| Ip { ip }).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(message: &impl Message) -> Vec<u8> {
+        let envelope = Envelope { raw: message.encode_to_vec().into() };
+        [MAGIC, &envelope.encode_to_vec()].concat()
+    }
+
+    fn page() -> PodList {
+        let meta = |version: &str| ListMeta { resource_version: version.to_owned(), more: "next".to_owned() };
+        let metadata = ObjectMeta {
+            name: "web-1".to_owned(),
+            uid: "u-1".to_owned(),
+            resource_version: "71".to_owned(),
+            ..ObjectMeta::default()
+        };
+        PodList {
+            metadata: Some(meta("72")),
+            items: vec![Pod { metadata: Some(metadata), ..Pod::default() }],
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_with_its_pods_and_where_it_goes_on() {
+        let read = pods(&sealed(&page())).unwrap();
+        assert_eq!((read.metadata.resource_version, read.metadata.more.as_deref()), (72, Some("next")));
+        let pod = read.items.unwrap().remove(0);
+        assert_eq!((&*pod.name, pod.uid.as_str(), pod.version), ("web-1", "u-1", 71));
+        assert!(!pod.has_annotations && !pod.terminating && pod.created.is_none() && pod.ip.is_none());
+    }
+
+    #[test]
+    fn what_is_torn_or_lacks_something_is_an_error_and_no_page_with_fewer_pods() {
+        let whole = sealed(&page());
+        for length in 0..whole.len() {
+            assert!(pods(whole.get(..length).unwrap()).is_err(), "cut at {length} of {}", whole.len());
+        }
+        assert!(matches!(pods(br#"{"kind": "PodList"}"#), Err(Unreadable::Magic)));
+        let without = |change: fn(&mut PodList)| {
+            let mut page = page();
+            change(&mut page);
+            pods(&sealed(&page)).err().unwrap().to_string()
+        };
+        assert_eq!(without(|page| page.metadata = None), "the answer lacks metadata");
+        assert_eq!(without(|page| page.items[0].metadata = None), "the answer lacks a pod's metadata");
+        let number = "the answer lacks a resourceVersion that is a number";
+        assert_eq!(without(|page| page.metadata.as_mut().unwrap().resource_version.clear()), number);
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_its_own_words() {
+        let said = Refusal { message: "no".to_owned(), reason: "Forbidden".to_owned(), code: 403 };
+        let read = super::super::refusal(MEDIA, 500, &sealed(&said));
+        assert_eq!((read.message.as_str(), read.reason.as_str(), read.code), ("no", "Forbidden", 403));
+        let torn = super::super::refusal(MEDIA, 503, b"k8s");
+        assert_eq!((torn.message.as_str(), torn.code), ("k8s", 503));
+        let proxy = super::super::refusal("text/html", 502, b"<h1>bad gateway</h1>");
+        assert_eq!((proxy.message.as_str(), proxy.code), ("<h1>bad gateway</h1>", 502));
+    }
+}
