@@ -39,7 +39,7 @@ fn found(report: &mut Report, candidate: Candidate) {
         worst.1,
         worst.0
     ));
-    report.add(if candidate.is_outlier() { figure.goal(Goal::AtLeast(95.0)) } else { figure });
+    report.add(if candidate.is_promised() { figure.goal(Goal::AtLeast(95.0)) } else { figure });
     let soon = percentile(&mut whole.reactions, 0.5);
     let late = percentile(&mut whole.reactions, 0.95);
     report.add(
@@ -65,7 +65,7 @@ fn blamed(report: &mut Report, candidate: Candidate) {
         .note(format!(
             "{traces} traces; {at_the_change} of them at the change; {with_threshold} with panicThreshold 50"
         ));
-    report.add(if candidate.is_outlier() { figure.goal(Goal::AtMost(0.0)) } else { figure });
+    report.add(if candidate.is_promised() { figure.goal(Goal::AtMost(0.0)) } else { figure });
 }
 
 fn of_kind(kind: Kind) -> impl Iterator<Item = Trace> {

@@ -220,6 +220,12 @@ pub const FIELDS: &[Field] = &[
         "a number, 0 or more, in units of the value",
         "0",
     ),
+    field(
+        "spec.breakers[].outlier.minRelativeDeviation",
+        number(0.0, f64::INFINITY),
+        "a number, 0 or more, a share of the median, such as 0.5",
+        "1 with direction high, else 0",
+    ),
     field("spec.breakers[].outlier.direction", DIRECTION, "high, low or both", "high"),
     field(
         "spec.breakers[].outlier.consecutive",

@@ -206,6 +206,9 @@ pub struct RawOutlier {
     /// In units of the value.
     #[serde(default)]
     pub min_deviation: Option<f64>,
+    /// As a share of the median.
+    #[serde(default)]
+    pub min_relative_deviation: Option<f64>,
     /// `high`, `low` or `both`.
     #[serde(default, deserialize_with = "unset")]
     pub direction: Option<String>,

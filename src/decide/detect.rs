@@ -126,6 +126,8 @@ pub struct Outlier {
     pub min_peers: u32,
     /// A smaller distance from the median is never too far.
     pub min_deviation: f64,
+    /// Nor is one below this share of the median's size.
+    pub min_relative_deviation: f64,
     /// Which side is bad.
     pub direction: Direction,
     /// How many looks of how many must be bad.

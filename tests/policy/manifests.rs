@@ -14,6 +14,7 @@ use kubervisor::{
         policy::{ActivatorMode, OnNoData},
     },
 };
+use serde_json::{Value, json};
 
 const ANY: Context = Context { detectors: Detectors::All, timing: None };
 
@@ -118,7 +119,8 @@ fn every_field_reaches_the_policy_and_activators_inherit_field_by_field() {
     let Detector::Payload(bounds) = &rules[0].detector else { panic!("{:?}", rules[0]) };
     assert_eq!(bounds.good, Good::Within { min: Some(0.0), max: Some(0.05) });
     let Detector::Outlier(slow) = &rules[2].detector else { panic!("{:?}", rules[2]) };
-    assert_eq!((slow.threshold, slow.min_peers, slow.min_deviation), (4.0, 6, 0.1));
+    assert_eq!((slow.threshold, slow.min_peers), (4.0, 6));
+    assert_eq!((slow.min_deviation, slow.min_relative_deviation), (0.1, 0.25));
     assert_eq!((slow.direction, slow.consecutive), (Direction::Both, Consecutive { of: 10, bad: 6 }));
     let Detector::Outlier(queried) = &rules[3].detector else { panic!("{:?}", rules[3]) };
     let OutlierSource::Query(query) = &queried.source else { panic!("{queried:?}") };
@@ -128,6 +130,27 @@ fn every_field_reaches_the_policy_and_activators_inherit_field_by_field() {
     assert_eq!((codes.tolerance, codes.min_activity), (30, 0));
     assert!(matches!(&codes.values, Values::Good(values) if *values == ["200", "201"]));
     assert!(matches!(&rules[5].detector, Detector::Deviation(d) if d.direction == Direction::High));
+}
+
+#[test]
+fn what_is_below_twice_the_median_is_spared_only_where_more_is_bad_and_nobody_wrote_otherwise() {
+    let share = |fields: Value| {
+        let mut outlier = json!({"pointer": "/x"});
+        outlier.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let resource = json!({
+            "apiVersion": api::API_VERSION, "kind": api::KIND, "metadata": {"name": "web"},
+            "spec": {"service": "web", "breakers": [{"name": "slow", "outlier": outlier}]},
+        });
+        let manifest = api::parse("it", &resource.to_string(), ANY).unwrap().remove(0);
+        let Detector::Outlier(outlier) = &manifest.rules[0].detector else { panic!("{manifest:?}") };
+        outlier.min_relative_deviation
+    };
+    assert_eq!(share(json!({})), 1.0);
+    assert_eq!(share(json!({"direction": "high"})), 1.0);
+    assert_eq!(share(json!({"direction": "low"})), 0.0);
+    assert_eq!(share(json!({"direction": "both"})), 0.0);
+    assert_eq!(share(json!({"minRelativeDeviation": 0})), 0.0, "an explicit 0 turns it off");
+    assert_eq!(share(json!({"direction": "low", "minRelativeDeviation": 0.3})), 0.3);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The outlier detector on small labelled traces: who is ill from when on is known, so every verdict can
-//! be called right or wrong.
+//! be called right or wrong. What a manifest leaves out is left out here.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use kubervisor::decide::{
-    detect::{
-        Ask, Consecutive, Detector, Direction, Observation, Outlier, OutlierSource, Rule, Status, Windows,
-        evaluate,
+use kubervisor::{
+    api::{self, Context, Detectors},
+    decide::{
+        detect::{Ask, Observation, Rule, Status, Windows, evaluate},
+        time::Timestamp,
     },
-    time::Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -33,20 +33,28 @@ impl Noise {
     }
 }
 
-fn rule() -> Rule {
-    let outlier = Outlier {
-        source: OutlierSource::Pointer("/latency".into()),
-        threshold: 3.5,
-        min_peers: 5,
-        min_deviation: 0.0,
-        direction: Direction::High,
-        consecutive: Consecutive { of: 5, bad: 3 },
-    };
-    Rule { breaker: "slow".into(), every: Duration::from_secs(5), detector: Detector::Outlier(outlier) }
+/// A manifest's rule for the latency in the payload, with these fields of `outlier` beside the pointer.
+fn rule(fields: &Value) -> Rule {
+    let mut outlier = json!({"pointer": "/latency"});
+    outlier.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let resource = json!({
+        "apiVersion": api::API_VERSION, "kind": api::KIND, "metadata": {"name": "web"},
+        "spec": {"service": "web", "breakers": [{"name": "slow", "outlier": outlier}]},
+    });
+    let context = Context { detectors: Detectors::All, timing: None };
+    api::parse("trace", &resource.to_string(), context).unwrap().remove(0).rules.remove(0)
 }
 
 /// Which pods are judged bad at each look, when pod `n` reports `payload(look, n)`.
 fn play(payload: impl Fn(usize, usize, &mut Noise) -> Value, seed: u64) -> Vec<BTreeSet<usize>> {
+    play_by(&rule(&json!({})), payload, seed)
+}
+
+fn play_by(
+    rule: &Rule,
+    payload: impl Fn(usize, usize, &mut Noise) -> Value,
+    seed: u64,
+) -> Vec<BTreeSet<usize>> {
     let (mut windows, mut noise) = (Windows::default(), Noise(seed));
     let look = |look: usize| {
         let pod = |n: usize| Observation {
@@ -60,7 +68,7 @@ fn play(payload: impl Fn(usize, usize, &mut Noise) -> Value, seed: u64) -> Vec<B
         };
         let pods: Vec<_> = (0..PODS).map(pod).collect();
         let now = Timestamp::from_unix_millis(5000 * i64::try_from(look).unwrap());
-        let mut evaluation = evaluate(&[rule()], now, &pods, &mut windows, Ask::Due);
+        let mut evaluation = evaluate(std::slice::from_ref(rule), now, &pods, &mut windows, Ask::Due);
         let opinions = evaluation.sources.remove(0);
         let bad = opinions.opinions().iter().enumerate().filter(|(_, (_, opinion))| opinion.objects());
         bad.map(|(n, _)| n).collect()
@@ -83,7 +91,7 @@ fn a_step_in_three_pods_is_found_within_three_looks_and_nobody_else_is_blamed() 
     for seed in seeds() {
         let step = |look, n, noise: &mut Noise| {
             let normal = 100.0 + 5.0 * noise.normal();
-            latency(if look >= ONSET && ill.contains(&n) { normal + 60.0 } else { normal })
+            latency(if look >= ONSET && ill.contains(&n) { 2.5 * normal } else { normal })
         };
         let played = play(step, seed);
         assert!(played[..ONSET + 2].iter().all(BTreeSet::is_empty), "seed {seed}: too early");
@@ -108,6 +116,40 @@ fn a_fault_that_all_share_blames_nobody() {
 }
 
 #[test]
+fn who_is_by_nature_a_third_slower_is_left_alone_whatever_all_of_them_suffer_from() {
+    let by_spread = rule(&json!({"minRelativeDeviation": 0}));
+    for seed in seeds() {
+        let uneven = |look, n, noise: &mut Noise| {
+            let (factor, nature) = (if look >= ONSET { 4.0 } else { 1.0 }, if n == 3 { 1.35 } else { 1.0 });
+            latency(factor * nature * (100.0 + 5.0 * noise.normal()))
+        };
+        assert!(play(uneven, seed).iter().all(BTreeSet::is_empty), "seed {seed}");
+        let blamed = play_by(&by_spread, uneven, seed).iter().filter(|bad| bad.contains(&3)).count();
+        assert!(blamed > LOOKS / 2, "seed {seed}: it is far in MADs, at {blamed} looks");
+    }
+}
+
+#[test]
+fn a_ratio_that_falls_by_a_fifth_stands_out_where_less_is_bad() {
+    for direction in ["low", "both"] {
+        let rule = rule(&json!({"direction": direction}));
+        for seed in seeds() {
+            let ratio = |look, n, noise: &mut Noise| {
+                let usual = if look >= ONSET && n == 5 { 0.8 } else { 0.985 };
+                latency((usual + 0.003 * noise.normal()).min(1.0))
+            };
+            let played = play_by(&rule, ratio, seed);
+            let only = BTreeSet::from([5]);
+            assert!(
+                played[..ONSET + 2].iter().all(BTreeSet::is_empty),
+                "{direction}, seed {seed}: too early"
+            );
+            assert!(played[ONSET + 2..].iter().all(|bad| *bad == only), "{direction}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn missing_and_odd_values_blame_nobody_and_hide_nobody() {
     for seed in seeds() {
         let holes = |look, n, noise: &mut Noise| {
@@ -115,7 +157,7 @@ fn missing_and_odd_values_blame_nobody_and_hide_nobody() {
             match n {
                 _ if hole < 0.1 => json!(""),
                 _ if hole < 0.15 => json!({"latency": "NaN"}),
-                4 if look >= ONSET => latency(value + 60.0),
+                4 if look >= ONSET => latency(2.5 * value),
                 _ => latency(value),
             }
         };
@@ -143,7 +185,7 @@ fn a_spike_now_and_then_is_no_illness() {
 fn who_recovers_is_good_again_after_three_looks() {
     let recovers = |look, n, noise: &mut Noise| {
         let normal = 100.0 + 5.0 * noise.normal();
-        latency(if n == 3 && (ONSET..ONSET + 10).contains(&look) { normal + 80.0 } else { normal })
+        latency(if n == 3 && (ONSET..ONSET + 10).contains(&look) { 2.5 * normal } else { normal })
     };
     for seed in seeds() {
         let played = play(recovers, seed);

@@ -51,16 +51,22 @@ pub(crate) enum Candidate {
     OutlierByPointer,
     /// The query divides by the fleet's median, and less than twice that is nobody's trouble.
     OutlierByRatio,
+    /// What is below half as much again is nobody's trouble.
+    OutlierByHalf,
+    /// The spread alone decides.
+    OutlierBySpread,
     Discrete,
     Deviation,
     Bounds,
 }
 
 impl Candidate {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::OutlierByQuery,
         Self::OutlierByPointer,
         Self::OutlierByRatio,
+        Self::OutlierByHalf,
+        Self::OutlierBySpread,
         Self::Discrete,
         Self::Deviation,
         Self::Bounds,
@@ -72,6 +78,8 @@ impl Candidate {
             Self::OutlierByQuery => "outlier, promQL",
             Self::OutlierByPointer => "outlier, pointer",
             Self::OutlierByRatio => "outlier, promQL x / median, minDeviation 1",
+            Self::OutlierByHalf => "outlier, minRelativeDeviation 0.5",
+            Self::OutlierBySpread => "outlier, minRelativeDeviation 0",
             Self::Discrete => "discreteValueOutOfList",
             Self::Deviation => "continuousValueDeviation",
             Self::Bounds => "keepalive, max",
@@ -90,6 +98,12 @@ impl Candidate {
             Self::OutlierByQuery => json!({"name": "x", "outlier": query}),
             Self::OutlierByRatio => json!({"name": "x", "outlier": and(json!({"minDeviation": 1}))}),
             Self::OutlierByPointer => json!({"name": "x", "outlier": {"pointer": "/latency"}}),
+            Self::OutlierByHalf => {
+                json!({"name": "x", "outlier": {"pointer": "/latency", "minRelativeDeviation": 0.5}})
+            }
+            Self::OutlierBySpread => {
+                json!({"name": "x", "outlier": {"pointer": "/latency", "minRelativeDeviation": 0}})
+            }
             Self::Discrete => {
                 json!({"name": "x", "discreteValueOutOfList": and(json!({"key": "code", "goodValues": ["200"]}))})
             }
@@ -192,12 +206,12 @@ impl<'a> Trial<'a> {
 
 impl Candidate {
     /// One of those that our promise is about.
-    pub(crate) fn is_outlier(self) -> bool {
+    pub(crate) fn is_promised(self) -> bool {
         matches!(self, Self::OutlierByQuery | Self::OutlierByPointer | Self::OutlierByRatio)
     }
 
     fn asks(self) -> bool {
-        !matches!(self, Self::OutlierByPointer | Self::Bounds)
+        !matches!(self, Self::OutlierByPointer | Self::OutlierByHalf | Self::OutlierBySpread | Self::Bounds)
     }
 }
 

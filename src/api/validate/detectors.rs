@@ -288,14 +288,26 @@ fn outlier(path: &str, raw: &RawOutlier, source: Source, report: &mut Report<'_>
     if !(threshold > 0.0 && threshold <= 1000.0) {
         take.misfit("threshold", format!("is {threshold}"));
     }
+    let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::High);
+    let (relative, usual) = (raw.min_relative_deviation, min_relative_deviation(direction));
     Some(Detector::Outlier(Outlier {
         source,
         threshold,
         min_peers: take.number("minPeers", raw.min_peers, 5, 3, u32::MAX),
         min_deviation: take.number("minDeviation", raw.min_deviation, 0.0, 0.0, f64::MAX),
-        direction: take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::High),
+        min_relative_deviation: take.number("minRelativeDeviation", relative, usual, 0.0, f64::MAX),
+        direction,
         consecutive,
     }))
+}
+
+/// Who is less than twice as slow as the median is nobody's trouble, however even the others are. Where less is bad
+/// the spread alone decides: a success ratio that falls from 0.99 to 0.8 has lost a fifth only.
+const fn min_relative_deviation(direction: Direction) -> f64 {
+    match direction {
+        Direction::High => 1.0,
+        Direction::Low | Direction::Both => 0.0,
+    }
 }
 
 fn consecutive(outlier: &str, raw: &RawOutlier, report: &mut Report<'_>) -> Consecutive {

@@ -123,6 +123,7 @@ mod tests {
             threshold: 3.5,
             min_peers: 3,
             min_deviation: 0.0,
+            min_relative_deviation: 1.0,
             direction: Direction::High,
             consecutive: Consecutive { of: 3, bad: 2 },
         })
@@ -180,5 +181,20 @@ mod tests {
         assert_eq!(look(&answer), 0, "one bad look of two");
         assert_eq!(look(&Answer::Nothing), 0);
         assert_eq!(look(&answer), 1);
+    }
+
+    #[test]
+    fn an_outlier_by_query_is_spared_below_its_share_of_the_median() {
+        let answer =
+            Answer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 1.9)]));
+        let bad = |min_relative_deviation| {
+            let Detector::Outlier(outlier) = by_outlier() else { panic!() };
+            let consecutive = Consecutive { of: 1, bad: 1 };
+            let outlier = Outlier { min_relative_deviation, consecutive, ..outlier };
+            let (rule, pods) = (rule("far", 1, Detector::Outlier(outlier)), ["a", "b", "c", "d"].map(pod));
+            let judged = judge(&rule, at(0), &pods, &answer, &scope(), &mut Windows::default());
+            judged.source.opinions().iter().filter(|(_, opinion)| opinion.objects()).count()
+        };
+        assert_eq!([bad(0.0), bad(0.5), bad(1.0)], [1, 1, 0], "of a median of 1.05");
     }
 }

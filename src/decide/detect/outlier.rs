@@ -4,6 +4,9 @@
 //! move with the fleet: when all pods get slower together nobody stands out, so a fault of a shared
 //! dependency withholds nobody. Only pods in traffic set the standard, as long as enough are left:
 //! what a withheld pod reports says little about those that work.
+//!
+//! Far in spreads is not far in what users feel: where all are very even, a pod that is by nature a little slower
+//! is many MADs away. So a distance counts only from a share of the median on, which moves with the fleet as well.
 
 use super::{
     Direction, Outlier,
@@ -64,9 +67,11 @@ fn standard(rule: &Outlier, samples: &[Sample]) -> Option<Standard> {
     let mut values = Some(numbers(false)).filter(enough).or_else(|| Some(numbers(true)).filter(enough))?;
     let median = median(&mut values)?;
     let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
-    let limit = (rule.threshold * SCALE * self::median(&mut distances)?).max(rule.min_deviation);
-    // More than half are equal and nobody said which distance matters: any speck of dust would stand out.
-    (limit > 0.0 && limit.is_finite()).then_some(Standard { median, limit })
+    let absolute = (rule.threshold * SCALE * self::median(&mut distances)?).max(rule.min_deviation);
+    let limit = absolute.max(rule.min_relative_deviation * median.abs());
+    // More than half are equal and nobody said which distance matters: any speck of dust would stand out. A share of
+    // the median only ever spares, so it does not say it.
+    (absolute > 0.0 && limit.is_finite()).then_some(Standard { median, limit })
 }
 
 fn measure(rule: &Outlier, Standard { median, limit }: Standard, value: f64) -> Look {
@@ -110,12 +115,14 @@ mod tests {
     use super::*;
     use crate::decide::detect::{Consecutive, OutlierSource};
 
+    /// The spread alone decides.
     fn rule() -> Outlier {
         Outlier {
             source: OutlierSource::Pointer("/x".into()),
             threshold: 3.5,
             min_peers: 5,
             min_deviation: 0.0,
+            min_relative_deviation: 0.0,
             direction: Direction::High,
             consecutive: Consecutive { of: 1, bad: 1 },
         }
@@ -180,6 +187,10 @@ mod tests {
         let samples = numbers(&[0.0, 0.0, 0.0, 0.0, 0.001, 0.5]);
         assert_eq!(verdicts(&rule(), &samples), "??????");
         assert_eq!(verdicts(&Outlier { min_deviation: 0.1, ..rule() }, &samples), ".....B");
+        let equal = numbers(&[2.0, 2.0, 2.0, 2.0, 2.001, 9.0]);
+        let relative = Outlier { min_relative_deviation: 0.5, ..rule() };
+        assert_eq!(verdicts(&relative, &equal), "??????", "a share of the median is no distance");
+        assert_eq!(verdicts(&Outlier { min_deviation: 0.1, ..relative }, &equal), ".....B");
     }
 
     #[test]
@@ -187,6 +198,39 @@ mod tests {
         let samples = numbers(&[10.0, 10.1, 9.9, 10.05, 9.95, 12.0]);
         assert_eq!(verdicts(&rule(), &samples), ".....B");
         assert_eq!(verdicts(&Outlier { min_deviation: 5.0, ..rule() }, &samples), "......");
+    }
+
+    #[test]
+    fn a_distance_below_its_share_of_the_median_never_matters_and_moves_with_the_fleet() {
+        let relative = |share| Outlier { min_relative_deviation: share, ..rule() };
+        for factor in [1.0, 4.0, -1.0] {
+            let scaled = |values: &[f64]| numbers(&values.iter().map(|v| v * factor).collect::<Vec<_>>());
+            let samples = scaled(&[10.0, 10.1, 9.9, 10.05, 9.95, 13.0, 7.0]);
+            let both = |share| Outlier { direction: Direction::Both, ..relative(share) };
+            assert_eq!(verdicts(&both(0.0), &samples), ".....BB", "x {factor}");
+            assert_eq!(
+                verdicts(&both(0.25), &samples),
+                ".....BB",
+                "x {factor}: the share is below the distance"
+            );
+            assert_eq!(verdicts(&both(0.5), &samples), ".......", "x {factor}");
+        }
+        let samples = numbers(&[10.0, 10.1, 9.9, 10.05, 9.95, 15.1, 14.9]);
+        assert_eq!(verdicts(&relative(0.5), &samples), ".....B.", "median 10.05, limit 5.025");
+        let Look::Measured { evidence, .. } = judge(&relative(0.5), &samples).remove(5) else { panic!() };
+        assert!((evidence.threshold.unwrap() - 15.075).abs() < 1e-9, "{evidence:?}");
+    }
+
+    #[test]
+    fn the_largest_of_the_three_limits_holds() {
+        let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
+        let limit = |min_deviation, min_relative_deviation| {
+            let rule = Outlier { min_deviation, min_relative_deviation, ..rule() };
+            standard(&rule, &samples).unwrap().limit
+        };
+        assert!((limit(1.0, 0.1) - 3.891_825).abs() < 1e-9, "the spread");
+        assert_eq!(limit(4.0, 0.1), 4.0);
+        assert_eq!(limit(4.0, 0.5), 5.125, "half of the median of 10.25");
     }
 
     #[test]
@@ -205,5 +249,7 @@ mod tests {
     fn numbers_at_the_edge_of_what_a_number_can_be_give_no_verdict_rather_than_nonsense() {
         let samples = numbers(&[f64::MAX, f64::MIN, 0.0, 1.0, f64::MAX]);
         assert!(!verdicts(&rule(), &samples).contains('B'));
+        let huge = Outlier { min_relative_deviation: f64::MAX, ..rule() };
+        assert!(!verdicts(&huge, &numbers(&[10.0, 11.0, 9.0, 10.5, 1e300])).contains('B'));
     }
 }
