@@ -49,8 +49,11 @@ pub const ALARM_SILENT: &str = "silent_listed";
 pub const CALLBACK: &str = "callback";
 
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Steps follow each other no faster than this.
-const BREATH: Duration = Duration::from_millis(5);
+/// Steps follow each other no faster than this: news come in swarms, and a look takes all of them in.
+const BREATH: Duration = Duration::from_millis(20);
+/// And after one that did something: whoever puts it into effect needs the processor more, and the next look is the more
+/// worth the later it comes.
+const REST: Duration = Duration::from_millis(100);
 /// And no slower.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -118,11 +121,13 @@ pub(super) struct Memory {
     history: History,
     shadow: Option<Ledger>,
     retry: Duration,
+    /// How soon the next step may come.
+    rest: Duration,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { history: History::default(), shadow: None, retry: RETRY.0 }
+        Self { history: History::default(), shadow: None, retry: RETRY.0, rest: BREATH }
     }
 }
 
@@ -209,7 +214,7 @@ impl Warden {
                 }
             };
             // Whatever happens meanwhile is seen by the next step; it only must not come too soon.
-            let earliest = Instant::now() + BREATH;
+            let earliest = Instant::now() + memory.rest;
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
@@ -229,6 +234,7 @@ impl Warden {
         policy: &Policy,
     ) -> Result<Duration, SinkError> {
         let dry_run = self.deps.dry_run;
+        memory.rest = BREATH;
         let mut now = self.deps.clock.wall();
         let mut observed = sink.observe(now, policy).await?;
         if let Some(until) = observed.stand_aside {
@@ -261,6 +267,9 @@ impl Warden {
             true => vec![Outcome::Landed; plan.actions.len()],
             false => sink.send(&plan.actions).await,
         };
+        if !dry_run && !plan.actions.is_empty() {
+            memory.rest = REST;
+        }
         self.tell(memory, policy, view, &plan, &outcomes);
         Ok(wait)
     }
