@@ -209,3 +209,15 @@ fn the_state_machine_publishes_each_state_whole() {
     machine.kill().unwrap();
     machine.wait().unwrap();
 }
+
+#[test]
+fn the_example_grants_the_rights_that_the_tests_run_with() {
+    let rules = |path: &str| {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let rules = text.split_once("\nrules:\n").unwrap().1;
+        rules.split("\n---").next().unwrap().to_owned()
+    };
+    let granted = rules("examples/kubernetes/rbac.yaml");
+    assert!(granted.contains("pods/eviction"), "{granted}");
+    assert_eq!(granted, rules("tests/cluster/rbac.yaml"));
+}
