@@ -41,10 +41,13 @@ use super::{
     run,
 };
 use crate::{
-    adapters::kubernetes::{
-        cluster::{Cluster, Scope},
-        connect,
-        events::{EventMetrics, EventRecorder, EventSettings},
+    adapters::{
+        kubernetes::{
+            cluster::{Cluster, Scope},
+            connect,
+            events::{EventMetrics, EventRecorder, EventSettings},
+        },
+        sink::labels::Lanes,
     },
     admin,
     api::Timing,
@@ -92,6 +95,7 @@ pub(crate) struct Deps {
     live: Option<LiveEnsemble>,
     timing: Option<Timing>,
     dry_run: bool,
+    lanes: Arc<Lanes>,
     stop: CancellationToken,
 }
 
@@ -125,6 +129,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         live: hosted.as_ref().map(HostedMaster::live),
         timing: hosted.as_ref().map(HostedMaster::timing),
         dry_run: args.dry_run,
+        lanes: Arc::default(),
         process,
         client,
         stop,

@@ -11,6 +11,7 @@
 //! | `fleet` | records of pods → the gate's view of them |
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | the end of a pod's life, through the eviction API |
+//! | `lanes` | how much is under way at a time |
 //! | `farewell` | marks off, and the finalizer |
 //! | `refused` | a right that is missing, pods that are not as we see them |
 //! | `tidy` | marks off pods that serve, which only a person can cause |
@@ -20,12 +21,12 @@ mod errors;
 mod evict;
 pub mod farewell;
 mod fleet;
-
+mod lanes;
 mod patch;
 mod refused;
 mod tidy;
 
-pub use self::fleet::LINGERS;
+pub use self::{fleet::LINGERS, lanes::Lanes};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,7 +69,7 @@ use crate::{
     },
 };
 
-/// So many writes are under way at a time.
+/// So many writes of one plan stand in line at a time.
 const AT_ONCE: usize = 32;
 /// After writes that came to nothing we know: the first pause, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -95,6 +96,7 @@ pub struct Posture {
 /// One resource's fleet.
 pub struct LabelSink {
     client: Client,
+    lanes: Arc<Lanes>,
     cluster: Cluster,
     settings: LabelSettings,
     posture: watch::Receiver<Posture>,
@@ -126,6 +128,7 @@ impl LabelSink {
     #[must_use]
     pub fn new(
         client: Client,
+        lanes: Arc<Lanes>,
         cluster: Cluster,
         settings: LabelSettings,
         posture: watch::Receiver<Posture>,
@@ -134,7 +137,19 @@ impl LabelSink {
         let patience = Patience { until: None, pause: PAUSE.0 };
         let lingering = BTreeMap::new();
         let (barred, refusals) = (Barred::default(), Refusals::default());
-        Self { client, cluster, settings, posture, book, proof: None, patience, barred, refusals, lingering }
+        Self {
+            client,
+            lanes,
+            cluster,
+            settings,
+            posture,
+            book,
+            proof: None,
+            patience,
+            barred,
+            refusals,
+            lingering,
+        }
     }
 
     fn look(&mut self, now: Timestamp, policy: &Policy, ledger: Ledger, proven: bool) -> Observed {
@@ -193,8 +208,11 @@ impl LabelSink {
     }
 
     async fn carry_out(&self, action: &Action) -> Result<(), Refusal> {
+        if matches!(action.verb, Verb::Release | Verb::Forget) {
+            return Ok(());
+        }
+        let _place = self.lanes.write(action.verb).await;
         match action.verb {
-            Verb::Release | Verb::Forget => return Ok(()),
             Verb::Withhold if !self.still_holds() => return Err(Refusal::Late),
             _ => {}
         }
@@ -251,6 +269,8 @@ impl TrafficSink for LabelSink {
         let ledger = self.book.read().await?;
         let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
         let namespace = self.settings.namespace.clone();
+        let lanes = Arc::clone(&self.lanes);
+        let _place = lanes.proof().await;
         let (begun, departures) = (Awake::now(), self.cluster.departures(&namespace));
         let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
         // After the list: how many there should be is then no older than who is there.

@@ -169,6 +169,7 @@ async fn run(core: Arc<Core>, stop: CancellationToken) {
         };
     let mut sink = LabelSink::new(
         core.deps.client.clone(),
+        Arc::clone(&core.deps.lanes),
         core.deps.cluster.clone(),
         core.settings.clone(),
         core.posture.subscribe(),

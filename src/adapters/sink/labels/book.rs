@@ -158,6 +158,10 @@ impl Book {
             if !news && next.is_none() {
                 return Ok(Reserved::Stored);
             }
+            // Until it is known that a withdrawal has landed, a person's yes looks as if it had not: that does not wait.
+            if next.is_some() {
+                self.allowance.hushed = None;
+            }
             if let Some(left) = self.allowance.take() {
                 return Ok(Reserved::Later(left));
             }
