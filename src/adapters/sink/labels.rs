@@ -58,7 +58,7 @@ use crate::{
     },
     clock::Awake,
     decide::{
-        fleet::{Fleet, Uid},
+        fleet::{Fence, Fleet, Traffic, Uid},
         gate::{
             LIST_AGE, Plan,
             action::{Action, Verb},
@@ -107,6 +107,8 @@ pub struct LabelSink {
     refusals: Refusals,
     /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
     lingering: BTreeMap<Uid, Timestamp>,
+    /// Withdrawals that have landed, by the fence that they rest on, until the ledger says so too.
+    landed: BTreeMap<Uid, Fence>,
 }
 
 /// A LIST, and what was true when it began.
@@ -135,7 +137,7 @@ impl LabelSink {
     ) -> Self {
         let book = Book::new(client.clone(), cluster.clone(), settings.clone());
         let patience = Patience { until: None, pause: PAUSE.0 };
-        let lingering = BTreeMap::new();
+        let (lingering, landed) = (BTreeMap::new(), BTreeMap::new());
         let (barred, refusals) = (Barred::default(), Refusals::default());
         Self {
             client,
@@ -149,10 +151,12 @@ impl LabelSink {
             barred,
             refusals,
             lingering,
+            landed,
         }
     }
 
-    fn look(&mut self, now: Timestamp, policy: &Policy, ledger: Ledger, proven: bool) -> Observed {
+    fn look(&mut self, now: Timestamp, policy: &Policy, mut ledger: Ledger, proven: bool) -> Observed {
+        self.own_up(&mut ledger);
         let posture = self.posture.borrow().clone();
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.may_try()).map(ToString::to_string);
@@ -170,6 +174,17 @@ impl LabelSink {
         let trial = self.barred.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
         let look_again = look_again.into_iter().chain(trial).min();
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
+    }
+
+    /// A pod that says yes although its withdrawal has landed had its traffic given back by a person; to the ledger, which
+    /// may not know of the landing yet, it would look as if it had never been told.
+    fn own_up(&mut self, ledger: &mut Ledger) {
+        self.landed.retain(|uid, fence| {
+            let entry = ledger.entries.get(uid);
+            entry.is_some_and(|entry| entry.state == State::Reserved && entry.fence == *fence)
+        });
+        let says_yes = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| pod.traffic() == Traffic::Yes);
+        self.landed.keys().filter(|uid| says_yes(uid)).for_each(|uid| ledger.landed(uid));
     }
 
     fn hindrance(&self) -> Option<Hindrance> {
@@ -308,6 +323,8 @@ impl TrafficSink for LabelSink {
         let answers: Vec<Result<(), Refusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
         self.proof = None;
         let sent = actions.iter().zip(&answers);
+        let landed = sent.clone().filter(|(action, answer)| action.verb == Verb::Withhold && answer.is_ok());
+        self.landed.extend(landed.filter_map(|(action, _)| Some((action.uid.clone(), action.guard.fence?))));
         self.refusals.learn(&self.cluster, &self.settings.name, sent).await;
         let (mut failed, mut forbidden) = (false, None);
         let mut outcomes = Vec::with_capacity(actions.len());
