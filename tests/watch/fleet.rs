@@ -61,7 +61,10 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_wish_for_them(
     let stored =
         Api::<DynamicObject>::namespaced_with(admin.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
     stored.patch(&pods[0].name, &PatchParams::default(), &fields).await.unwrap();
-    stored.delete(&pods[1].name, &DeleteParams::default().grace_period(300)).await.unwrap();
+    // It stays, and is being deleted, for as long as nobody takes this off.
+    let held = Patch::Merge(json!({"metadata": {"finalizers": ["kubervisor.test/held"]}}));
+    stored.patch(&pods[1].name, &PatchParams::default(), &held).await.unwrap();
+    stored.delete(&pods[1].name, &DeleteParams::default()).await.unwrap();
     let (_, _) = until("every pod is alike in both", || async {
         let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap().pods;
         let whole = stored.list(&ListParams::default().labels("app=web")).await.unwrap().items;
