@@ -241,7 +241,7 @@ impl Shared {
     ) -> Result<Page<R>, ListError> {
         let mark = self.mark(kind);
         let request = Request::new(kind.path(namespace)).list(asked);
-        let page: Page<R> = self.ask(Ask { verb: "list", kind }, request, page_of::<R>).await?;
+        let page: Page<R> = self.ask("list", kind, request, page_of::<R>).await?;
         // Later pages are of the moment of the first, which others may have seen pass.
         let (version, resource) = (page.metadata.resource_version, kind.resource());
         let first = asked.continue_token.is_none();
@@ -255,7 +255,7 @@ impl Shared {
     async fn get<R: Record>(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<R>, ListError> {
         let request = Request::new(kind.path(Some(namespace))).get(name, &GetParams::default());
         let one = async |client: &Client, request| client.request(request).await;
-        match self.ask(Ask { verb: "get", kind }, request, one).await {
+        match self.ask("get", kind, request, one).await {
             Ok(found) => Ok(Some(found)),
             Err(ListError::Ask { source, .. }) if matches!(&*source, kube::Error::Api(s) if s.code == 404) => {
                 Ok(None)
@@ -266,7 +266,8 @@ impl Shared {
 
     async fn ask<T>(
         &self,
-        Ask { verb, kind }: Ask,
+        verb: &'static str,
+        kind: Kind,
         request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
         send: impl AsyncFnOnce(&Client, hyper::Request<Vec<u8>>) -> Result<T, kube::Error>,
     ) -> Result<T, ListError> {
@@ -278,12 +279,6 @@ impl Shared {
             Err(_) => Err(ListError::TimedOut { verb, resource }),
         }
     }
-}
-
-/// As RBAC calls it.
-struct Ask {
-    verb: &'static str,
-    kind: Kind,
 }
 
 /// A page in whichever of its forms comes.

@@ -5,9 +5,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::decide::gate::action::Verb;
 
-/// Writes to pods.
-const WRITES: usize = 32;
-/// Of them for what gives traffic back, and for nothing else.
+/// Writes to pods, whatever they do: as many as one plan has in line.
+const WRITES: usize = super::AT_ONCE;
+/// And more for what gives traffic back, which may take the others' places too.
 const KEPT_FREE: usize = 8;
 /// LISTs, with the owners that are asked for after each.
 const PROOFS: usize = 8;
@@ -28,7 +28,7 @@ pub(super) struct Place<'a> {
 
 impl Default for Lanes {
     fn default() -> Self {
-        let [writes, patient, proofs] = [WRITES, WRITES - KEPT_FREE, PROOFS].map(Semaphore::new);
+        let [writes, patient, proofs] = [WRITES + KEPT_FREE, WRITES, PROOFS].map(Semaphore::new);
         Self { writes, patient, proofs }
     }
 }
@@ -59,12 +59,12 @@ mod tests {
         let lanes = Lanes::default();
         let taken = |verb| std::iter::from_fn(|| lanes.write(verb).now_or_never()).collect::<Vec<_>>();
         let withheld = taken(Verb::Withhold);
-        assert_eq!(withheld.len(), WRITES - KEPT_FREE);
+        assert_eq!(withheld.len(), WRITES);
         assert!(lanes.write(Verb::Claim).now_or_never().is_none());
         let admitted = taken(Verb::Admit);
         assert_eq!(admitted.len(), KEPT_FREE);
         drop(withheld);
         assert!(lanes.write(Verb::Kill).now_or_never().is_some(), "a place is given back");
-        assert_eq!(taken(Verb::Cancel).len(), WRITES - KEPT_FREE, "and may be a restore's");
+        assert_eq!(taken(Verb::Cancel).len(), WRITES, "and may be a restore's");
     }
 }
