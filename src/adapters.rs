@@ -2,7 +2,7 @@
 
 pub mod callback;
 pub mod custom;
-pub mod inquiry;
+pub mod http_client;
 pub mod kubernetes;
 pub mod order;
 pub mod pod_metadata;

@@ -32,27 +32,27 @@ pub struct Change {
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct AlarmTable {
     up: BTreeMap<(&'static str, Arc<str>), Change>,
     history: VecDeque<Change>,
 }
 
-/// The process's alarms; clones share one book.
+/// The process's alarms; clones share one table.
 #[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
     of: Arc<str>,
-    book: Arc<Mutex<Book>>,
+    table: Arc<Mutex<AlarmTable>>,
 }
 
 impl Alarms {
-    /// An empty book.
+    /// An empty table.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, of: "".into(), book: Arc::default() }
+        Self { clock, of: "".into(), table: Arc::default() }
     }
 
-    /// The alarms of one of several things, such as `namespace/name` of a service, in the same book.
+    /// The alarms of one of several things, such as `namespace/name` of a service, in the same table.
     #[must_use]
     pub fn of(&self, what: &str) -> Self {
         Self { of: what.into(), ..self.clone() }
@@ -62,19 +62,19 @@ impl Alarms {
     pub fn raise(&self, reason: &'static str, message: impl Into<String>) {
         let of = Arc::clone(&self.of);
         let change = Change { at: self.clock.wall(), reason, of, up: true, message: message.into() };
-        let mut book = self.lock();
-        if book.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
+        let mut table = self.lock();
+        if table.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
             tracing::warn!(alarm = reason, of = &*self.of, "{}", change.message);
-            book.record(change);
+            table.record(change);
         }
     }
 
     /// Takes the alarm down, if it is up.
     pub fn clear(&self, reason: &'static str) {
-        let mut book = self.lock();
-        if let Some(was) = book.up.remove(&(reason, Arc::clone(&self.of))) {
+        let mut table = self.lock();
+        if let Some(was) = table.up.remove(&(reason, Arc::clone(&self.of))) {
             tracing::info!(alarm = reason, of = &*self.of, "over: {}", was.message);
-            book.record(Change { at: self.clock.wall(), up: false, ..was });
+            table.record(Change { at: self.clock.wall(), up: false, ..was });
         }
     }
 
@@ -101,12 +101,12 @@ impl Alarms {
         self.lock().history.iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, AlarmTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl AlarmTable {
     fn record(&mut self, change: Change) {
         if self.history.len() == HISTORY {
             self.history.pop_front();

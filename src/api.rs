@@ -19,6 +19,7 @@ pub(crate) use read::bytes;
 use std::{fmt, path::Path, time::Duration};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::decide::{detect::Rule, policy::Policy};
 
@@ -114,6 +115,16 @@ pub fn parse(file: &str, text: &str, context: Context) -> Result<Vec<Manifest>, 
         list.sort_by_key(|problem| problem.line);
         Problems { file: file.to_owned(), list }
     })
+}
+
+/// Reads one `KubervisorService` from a JSON value, such as a stored object; its mistakes have line 1.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_value(name: &str, value: Value, context: Context) -> Result<Manifest, Problems> {
+    let refuse = |list| Problems { file: name.to_owned(), list };
+    let mut manifests = read::documents(&[value.into()], context).map_err(refuse)?;
+    manifests.pop().ok_or_else(|| refuse(Vec::new()))
 }
 
 /// Reads the file and every `KubervisorService` in it.

@@ -41,7 +41,7 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(AlarmGauge { alarms: alarms.clone() }));
-        registry.register_collector(Box::new(Memory));
+        registry.register_collector(Box::new(ResidentMemory));
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 
@@ -62,7 +62,7 @@ impl Metrics {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct AlarmLabel {
     reason: &'static str,
 }
 
@@ -74,12 +74,12 @@ struct AlarmGauge {
 
 impl Collector for AlarmGauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let gauge: Family<Reason, Gauge> = Family::default();
+        let gauge: Family<AlarmLabel, Gauge> = Family::default();
         for change in self.alarms.history() {
-            gauge.get_or_create_owned(&Reason { reason: change.reason }).set(0);
+            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason }).set(0);
         }
         for change in self.alarms.up() {
-            gauge.get_or_create_owned(&Reason { reason: change.reason }).set(1);
+            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason }).set(1);
         }
         let metric = encoder.encode_descriptor(
             "alarm",
@@ -104,14 +104,14 @@ impl<M: EncodeMetric> MetricTypeOf for M {
 
 /// `kubervisor_resident_memory_bytes`, read when scraped.
 #[derive(Debug)]
-struct Memory;
+struct ResidentMemory;
 
-impl Collector for Memory {
+impl Collector for ResidentMemory {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let gauge = ConstGauge::new(resident_bytes().unwrap_or(0));
         let metric = encoder.encode_descriptor(
             "resident_memory_bytes",
-            "Memory of this process that is in RAM",
+            "ResidentMemory of this process that is in RAM",
             None,
             gauge.metric_type(),
         )?;

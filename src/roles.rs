@@ -1,4 +1,4 @@
-//! What a process can be: wiring that reads as named steps.
+//! The subcommands: each wires adapters and decisions together.
 
 pub mod agent;
 pub mod breaker;
@@ -6,10 +6,11 @@ pub mod check;
 pub mod controller;
 pub mod crd;
 pub mod demo;
-pub mod gatekeeper;
+pub mod gate;
 pub mod invoke;
 pub mod keygen;
 pub mod master;
+mod output;
 pub mod plugin;
 pub mod run;
 pub mod status;

@@ -1,13 +1,13 @@
-//! The agent as a process: what masters hear of it, what it does with its payload file, which commands it runs.
+//! The agent as a process: its keepalives, its payload file, its commands.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "agent/command_queue.rs"]
+mod command_queue;
 #[path = "agent/commands.rs"]
 mod commands;
-#[path = "agent/crew.rs"]
-mod crew;
-#[path = "agent/desk.rs"]
-mod desk;
+#[path = "agent/fixture.rs"]
+mod fixture;
 #[path = "support/python.rs"]
 mod interpreter;
 #[path = "agent/keepalives.rs"]

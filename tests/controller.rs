@@ -11,8 +11,6 @@ mod closed_loop;
 mod controller;
 #[path = "controller/explained.rs"]
 mod explained;
-#[path = "controller/farewell.rs"]
-mod farewell;
 #[path = "controller/floor.rs"]
 mod floor;
 #[path = "controller/labels.rs"]
@@ -25,6 +23,8 @@ mod people;
 mod plane;
 #[path = "controller/rehearsal.rs"]
 mod rehearsal;
+#[path = "controller/release.rs"]
+mod release;
 #[path = "controller/scene.rs"]
 mod scene;
 #[path = "controller/selector.rs"]

@@ -7,13 +7,13 @@
 mod envoy;
 #[path = "endpoints/file.rs"]
 mod file;
-#[path = "endpoints/gatekeeper.rs"]
-mod gatekeeper;
 #[path = "endpoints/memory.rs"]
 mod memory;
 #[path = "endpoints/nginx.rs"]
 mod nginx;
 #[path = "endpoints/prometheus.rs"]
 mod prometheus;
+#[path = "endpoints/roster_gate.rs"]
+mod roster_gate;
 #[path = "endpoints/stage.rs"]
 mod stage;

@@ -1,5 +1,5 @@
-//! What can go wrong between a controller and its cluster, each with a real controller on a real control plane: the API
-//! server freezes, refuses, forgets or goes back in time; rights are missing; the ledger is gone or not ours to read.
+//! Faults between a controller and its cluster, with a real controller on a real control plane: the API server freezes,
+//! refuses requests, loses data or is restored from a backup; rights are missing; the ledger is missing or unreadable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "plugin/errors.rs"]
+mod errors;
 #[path = "plugin/explain.rs"]
 mod explain;
+#[path = "plugin/fixture.rs"]
+mod fixture;
 #[path = "plugin/list.rs"]
 mod list;
 #[path = "support/plane.rs"]
 mod plane;
-#[path = "plugin/stage.rs"]
-mod stage;
-#[path = "plugin/trouble.rs"]
-mod trouble;

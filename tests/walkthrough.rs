@@ -1,5 +1,5 @@
-//! What the documentation promises somebody new, on a real control plane with our own programs: the walk-through, the
-//! admission policy, and an agent that learns from its pod who it is.
+//! The documentation's examples on a real control plane with our own programs: the walk-through, the admission policy,
+//! and an agent that takes its identity from its pod.
 //!
 //! `docs/walkthrough.md` is itself the test. Its blocks marked `console` are one session of bash, from the first to the
 //! last:
@@ -7,8 +7,8 @@
 //! - a line that begins with `$ ` is a command, lines that begin with `> ` go on with it; it must end with 0;
 //! - all other lines are what it prints: each must be there, in this order, others may stand between. `…` is any text,
 //!   and so much white space is as good as any;
-//! - a command that only looks (`kubectl get`, `kubectl describe`, `kubectl kubervisor`, `curl`) is repeated until it
-//!   shows what the document shows: the document does not have to say "wait a moment".
+//! - a command that only reads (`kubectl get`, `kubectl describe`, `kubectl kubervisor`, `curl`) is repeated until it
+//!   shows what the document shows.
 //!
 //! The session starts in a directory with copies of `crds` and `examples`, with our programs and the plane's `kubectl` in
 //! its `PATH`. The ports 8086, 8087 and 8300 are replaced by free ones everywhere.
@@ -44,7 +44,7 @@ use self::{
     terminal::Terminal,
 };
 
-/// How long what the document shows may take to come true.
+/// Longest time until a read command shows the documented output.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn root() -> &'static Path {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use kubervisor::{
-    adapters::store::{self, Leadership, Member, Seat, StoreMetrics},
+    adapters::store::{self, Leadership, Member, Membership, StoreMetrics},
     clock::Clock,
     config::StoreConfig,
     decide::{
@@ -96,12 +96,12 @@ fn commit() -> anyhow::Result<Duration> {
     runtime.block_on(async {
         let directory = tempfile::tempdir()?;
         let config = StoreConfig::Embedded { path: directory.path().join("store.redb") };
-        let seat = Seat {
+        let membership = Membership {
             prefix: store::prefix("bench", "shop"),
             member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },
             lease: Duration::from_secs(3),
         };
-        let store = store::open(&config, seat, Clock::start(), StoreMetrics::default()).await?;
+        let store = store::open(&config, membership, Clock::start(), StoreMetrics::default()).await?;
         let mut leadership = store.leadership();
         let leading =
             leadership.wait_for(|leadership| matches!(leadership, Leadership::Leading { .. })).await?.clone();

@@ -1,14 +1,14 @@
 //! Whatever a peer sends: the frames of a message tile the buffer exactly, and nothing panics.
 #![no_main]
 
-use kubervisor_fuzz::zmtp::{self, End, Received};
+use kubervisor_fuzz::zmtp::{self, LocalSide, Received};
 
 const LIMIT: usize = 1 << 20;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = zmtp::check_greeting(bytes);
     let _ = zmtp::next_handshake_command(bytes);
-    let _ = zmtp::check_ready(bytes, End::Server);
+    let _ = zmtp::check_ready(bytes, LocalSide::Server);
     let mut at = 0;
     while let Ok(Some((received, used))) = zmtp::next(&bytes[at..], LIMIT) {
         assert!(used > 0 && used <= bytes.len() - at);

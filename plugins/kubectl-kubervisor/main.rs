@@ -1,4 +1,4 @@
-//! `kubectl kubervisor`: kubectl runs it for the word `kubervisor` when it finds it in the PATH.
+//! `kubectl kubervisor`: kubectl runs this program if it is in the PATH.
 
 use std::{
     io::{Write, stderr, stdout},
@@ -12,7 +12,7 @@ use kubervisor::{
 };
 
 fn main() -> ExitCode {
-    // The TLS client uses this provider; an error would only say that there is one already.
+    // For the TLS client; an error means that a provider is installed already.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     let ended = tokio::runtime::Builder::new_current_thread()
@@ -21,15 +21,15 @@ fn main() -> ExitCode {
         .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot start the runtime")))
         .and_then(|runtime| {
             let ended = runtime.block_on(plugin::run(cli));
-            // A look-up on a dead resolver must not hold up the exit.
+            // A lookup on a dead resolver must not delay the exit.
             runtime.shutdown_timeout(std::time::Duration::from_millis(200));
             ended
         });
     match ended {
-        Ok(said) => {
-            // Whoever reads may have had enough, `head` for instance: no failure of ours.
-            let _closed_pipe = stderr().write_all(said.aside.as_bytes());
-            let _closed_pipe = stdout().write_all(said.data.as_bytes());
+        Ok(output) => {
+            // A reader such as `head` may have closed the pipe: not an error.
+            let _closed_pipe = stderr().write_all(output.notice.as_bytes());
+            let _closed_pipe = stdout().write_all(output.data.as_bytes());
             ExitCode::SUCCESS
         }
         Err(exit) => {

@@ -6,8 +6,8 @@
 //! A run that fails leaves everything as it was and says why; the next run goes on.
 
 mod answer;
-mod briefing;
-mod measures;
+mod files;
+mod metrics;
 
 use std::{ffi::OsString, time::Duration};
 
@@ -16,13 +16,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::briefing::Briefing;
+use self::files::CallbackFiles;
 pub use self::{
     answer::{AGAIN_LIMITS, Warning},
-    measures::CallbackMetrics,
+    metrics::CallbackMetrics,
 };
 use super::{
-    process::{self, Ended, Finished, Job, Limits, ProcessError},
+    process::{self, Ended, Finished, Job, ProcessError, ResourceLimits},
     store::STATE_LIMIT,
 };
 use crate::config::CallbackConfig;
@@ -50,7 +50,7 @@ pub struct CallbackOutcome {
     pub result: Result<CallbackAnswer, CallbackError>,
     /// What was odd about it and did no harm.
     pub warnings: Vec<Warning>,
-    /// From the start of the briefing to the end of its last process.
+    /// From the start of the files to the end of its last process.
     pub duration: Duration,
 }
 
@@ -184,26 +184,26 @@ impl CallbackRunner {
         let account = process::resolve_user(&self.config.user).map_err(ProcessError::from)?;
         let pods = input.pods.clone();
         let environment = self.environment.clone();
-        let briefing = Briefing::write(input, account, environment).await?;
+        let files = CallbackFiles::write(input, account, environment).await?;
         let job = Job {
-            environment: briefing.variables(true),
-            without: Briefing::names(),
+            environment: files.variables(true),
+            without: CallbackFiles::names(),
             stdin: pods,
             timeout: self.config.timeout,
             stdout_limit: STDOUT_LIMIT,
             user: self.config.user.clone(),
-            limits: Limits { core_size: Some(0), ..Limits::default() },
+            limits: ResourceLimits { core_size: Some(0), ..ResourceLimits::default() },
             ..Job::new("callback", self.config.command.clone())
         };
         let finished = match process::run(job.clone(), cancel.clone()).await {
             // The sum was more than we had reckoned with: the files still have everything.
             Err(ProcessError::TooLong { .. }) => {
-                let slim = Job { environment: briefing.variables(false), ..job };
+                let slim = Job { environment: files.variables(false), ..job };
                 process::run(slim, cancel).await
             }
             other => other,
         };
-        briefing.remove().await;
+        files.remove().await;
         self.judge(finished?, warnings)
     }
 

@@ -17,14 +17,14 @@ pub const PROOF: &str = "kubervisor";
 
 /// A JSON object as its members in order, values as text; a name that comes twice is an error.
 #[derive(Debug, Default)]
-pub struct Request<'a> {
+pub struct InvokeRequest<'a> {
     /// Name and value.
     pub members: Vec<(String, &'a RawValue)>,
 }
 
 /// `kubervisor: {v, challenge, sig}`; without the last two it only asks for an answer in our form.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Proof {
+pub struct InvokeProof {
     /// [`VERSION`].
     pub v: u8,
     /// The agent's challenge, base64.
@@ -56,7 +56,7 @@ pub struct Offer {
     pub challenge: String,
 }
 
-impl<'a> Request<'a> {
+impl<'a> InvokeRequest<'a> {
     /// Reads a request.
     ///
     /// # Errors
@@ -79,12 +79,12 @@ impl<'a> Request<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for InvokeRequest<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 
         impl<'de> Visitor<'de> for Members {
-            type Value = Request<'de>;
+            type Value = InvokeRequest<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -98,7 +98,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {
                     }
                     members.push((name, map.next_value()?));
                 }
-                Ok(Request { members })
+                Ok(InvokeRequest { members })
             }
         }
         deserializer.deserialize_map(Members)
@@ -108,7 +108,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {
 /// Keeps the search for names that come twice cheap.
 const MOST_MEMBERS: usize = 256;
 
-impl Proof {
+impl InvokeProof {
     /// One that only asks for an answer in our form.
     #[must_use]
     pub fn unsigned() -> Self {
@@ -153,26 +153,26 @@ mod tests {
     #[test]
     fn members_keep_their_text_and_their_order() {
         let raw = br#"{"b": 1.0e2, "cmd":"x", "a":[ 1 ], "kubervisor":{"v":1}}"#;
-        let request = Request::read(raw).unwrap();
+        let request = InvokeRequest::read(raw).unwrap();
         assert_eq!(request.others(), [("b", "1.0e2"), ("a", "[ 1 ]")]);
         assert_eq!(request.get("cmd"), Some("\"x\""));
-        let proof: Proof = serde_json::from_str(request.get(PROOF).unwrap()).unwrap();
-        assert_eq!(proof, Proof::unsigned());
+        let proof: InvokeProof = serde_json::from_str(request.get(PROOF).unwrap()).unwrap();
+        assert_eq!(proof, InvokeProof::unsigned());
         assert!(proof.parts().is_none());
     }
 
     #[test]
     fn a_name_that_comes_twice_is_refused() {
         for raw in [r#"{"cmd":"a","cmd":"b"}"#, r#"{"cmd":"a","\u0063md":"b"}"#, "[]", "{", r#""x""#] {
-            assert!(Request::read(raw.as_bytes()).is_err(), "{raw}");
+            assert!(InvokeRequest::read(raw.as_bytes()).is_err(), "{raw}");
         }
     }
 
     #[test]
     fn a_proof_survives_the_wire() {
-        let proof = Proof::signed(&[3; 32], &[9; 64]);
+        let proof = InvokeProof::signed(&[3; 32], &[9; 64]);
         let text = serde_json::to_string(&proof).unwrap();
-        assert_eq!(serde_json::from_str::<Proof>(&text).unwrap().parts(), Some(([3; 32], [9; 64])));
+        assert_eq!(serde_json::from_str::<InvokeProof>(&text).unwrap().parts(), Some(([3; 32], [9; 64])));
         assert_eq!(Offer::of(&[3; 32]).challenge(), Some([3; 32]));
     }
 }

@@ -13,14 +13,14 @@ use crate::api::{self, Context, Manifest, Problems};
 pub struct PolicyFile {
     path: PathBuf,
     context: Context,
-    seen: Seen,
+    seen: FileState,
     current: Arc<Manifest>,
 }
 
 /// What the file's last reading was of. Its content, not its time: a ConfigMap's symlink swap keeps
 /// times, and a touch changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
+enum FileState {
     Text(Vec<u8>),
     Unreadable(String),
 }
@@ -68,9 +68,9 @@ impl PolicyFile {
     }
 }
 
-fn look(path: &Path) -> Seen {
+fn look(path: &Path) -> FileState {
     match api::bytes(path) {
-        Ok(bytes) => Seen::Text(bytes),
-        Err(error) => Seen::Unreadable(error.to_string()),
+        Ok(bytes) => FileState::Text(bytes),
+        Err(error) => FileState::Unreadable(error.to_string()),
     }
 }

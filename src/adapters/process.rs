@@ -12,13 +12,13 @@
 //! # Not guaranteed
 //! What a command did to the rest of the world before it was killed.
 
-mod census;
 mod child;
 mod drain;
 mod errors;
 mod image;
 mod namespace;
 mod spawn;
+mod table;
 mod tree;
 mod user;
 
@@ -30,7 +30,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    drain::{Kept, Log, Pipes},
+    drain::{Captured, Log, Pipes},
     tree::Tree,
 };
 pub use self::{
@@ -73,7 +73,7 @@ pub struct Job {
     /// Whose rights.
     pub user: RunAs,
     /// What it may use of the machine.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
 }
 
 impl Job {
@@ -91,14 +91,14 @@ impl Job {
             timeout: Duration::from_secs(60),
             stdout_limit: 16 << 20,
             user: RunAs::Ourselves,
-            limits: Limits::default(),
+            limits: ResourceLimits::default(),
         }
     }
 }
 
 /// Resource limits of a job; `None` leaves what we have ourselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct ResourceLimits {
     /// Seconds of CPU (`RLIMIT_CPU`).
     pub cpu_seconds: Option<u64>,
     /// Bytes of address space (`RLIMIT_AS`).
@@ -111,7 +111,7 @@ pub struct Limits {
     pub core_size: Option<u64>,
 }
 
-impl Limits {
+impl ResourceLimits {
     /// For commands that arrive over the network: enough to heal a pod, not enough to fill a disk.
     #[must_use]
     pub fn for_invoke() -> Self {
@@ -168,7 +168,7 @@ pub async fn run(job: Job, cancel: CancellationToken) -> Result<Finished, Proces
     let failed = |source| ProcessError::sort(job.name, source);
     let tree = Tree::watch(spawned.root).map_err(failed)?;
     let pipes = Pipes::new(spawned.ends).map_err(failed)?;
-    let (mut kept, mut log) = (Kept::new(job.stdout_limit), Log::new(job.name));
+    let (mut kept, mut log) = (Captured::new(job.stdout_limit), Log::new(job.name));
     let ended = {
         let mut pump = pin!(pipes.pump(job.stdin, &mut kept, &mut log).fuse());
         let ended = {

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    inquiry::{self, Inquiry, InquiryError, Reply, brief},
+    http_client::{self, HttpAnswer, HttpClient, HttpClientError, brief},
     secrets::{SecretError, Secrets},
 };
 use crate::decide::{
@@ -37,7 +37,7 @@ pub enum PrometheusError {
     },
     /// No complete answer.
     #[error(transparent)]
-    Inquire(#[from] InquiryError),
+    Inquire(#[from] HttpClientError),
     /// It does not let us in.
     #[error("refused us with status {status}: check auth")]
     LogIn {
@@ -95,7 +95,7 @@ impl PrometheusError {
 /// # Errors
 /// [`PrometheusError`] for anything but a complete vector.
 pub async fn ask(
-    inquiry: &Inquiry,
+    client: &HttpClient,
     secrets: &dyn Secrets,
     query: &Query,
     key: Option<&str>,
@@ -106,7 +106,7 @@ pub async fn ask(
         if service.starts_with("http://") || service.starts_with("https://") { "" } else { "http://" };
     // Newer ones leave out older samples on being told; the others show the time of a sample only as that of the query.
     let lookback = query.max_sample_age.as_secs_f64().min(LOOKBACK).to_string();
-    let request = inquiry
+    let request = client
         .client()
         .post(format!("{scheme}{service}/api/v1/query"))
         .form(&[("query", query.promql.as_str()), ("lookback_delta", &lookback)]);
@@ -123,7 +123,7 @@ pub async fn ask(
             request.basic_auth(user, Some(password))
         }
     };
-    let Reply { status, body } = inquiry::send(request).await?;
+    let HttpAnswer { status, body } = http_client::send(request).await?;
     match status.as_u16() {
         200 => read(&body, &query.pod_name_key, key, now),
         status @ (401 | 403) => Err(PrometheusError::LogIn { status }),
@@ -132,7 +132,7 @@ pub async fn ask(
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct PrometheusResponse {
     data: Data,
     #[serde(default)]
     warnings: Vec<String>,
@@ -170,7 +170,7 @@ fn complaint(body: &[u8]) -> String {
 }
 
 fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<Vector, PrometheusError> {
-    let answer: Answer = serde_json::from_slice(body)
+    let answer: PrometheusResponse = serde_json::from_slice(body)
         .map_err(|source| PrometheusError::Read { said: complaint(body), source })?;
     if let Some(warning) = answer.warnings.first() {
         return Err(PrometheusError::Partial { said: brief(warning) });

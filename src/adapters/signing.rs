@@ -24,7 +24,7 @@ pub type Challenge = [u8; 32];
 
 /// Why a key cannot be used or made.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum SigningKeyError {
     /// The file cannot be read.
     #[error("cannot read the key file {path}: {source}")]
     Read {
@@ -62,7 +62,7 @@ pub enum KeyError {
 
 /// Everything that a signature covers.
 #[derive(Clone, Copy, Debug)]
-pub struct Order<'a> {
+pub struct SignedOrder<'a> {
     /// The agent's challenge.
     pub challenge: &'a Challenge,
     /// The address that the caller dialled; the agent puts in its own.
@@ -75,7 +75,7 @@ pub struct Order<'a> {
     pub members: &'a [(&'a str, &'a str)],
 }
 
-impl Order<'_> {
+impl SignedOrder<'_> {
     fn text(&self) -> Vec<u8> {
         let address = self.address.to_string();
         let mut text = Vec::with_capacity(256 + self.cmd.len());
@@ -109,10 +109,10 @@ impl PrivateKey {
     /// Draws a new one.
     ///
     /// # Errors
-    /// [`KeyError::Draw`].
-    pub fn draw() -> Result<Self, KeyError> {
+    /// [`SigningKeyError::Draw`].
+    pub fn draw() -> Result<Self, SigningKeyError> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(KeyError::Draw)?;
+        getrandom::fill(&mut seed).map_err(SigningKeyError::Draw)?;
         Ok(Self(SigningKey::from_bytes(&seed)))
     }
 
@@ -120,19 +120,20 @@ impl PrivateKey {
     ///
     /// # Errors
     /// When it cannot be read or holds something else.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
+    pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let pem = read(path)?;
-        let failed = |source| KeyError::ReadPrivate { path: path.display().to_string(), source };
+        let failed = |source| SigningKeyError::ReadPrivate { path: path.display().to_string(), source };
         SigningKey::from_pkcs8_pem(&pem).map(Self).map_err(failed)
     }
 
     /// Its PEM: PKCS#8 version 1, which every OpenSSL reads.
     ///
     /// # Errors
-    /// [`KeyError::Encode`].
-    pub fn to_pem(&self) -> Result<String, KeyError> {
+    /// [`SigningKeyError::Encode`].
+    pub fn to_pem(&self) -> Result<String, SigningKeyError> {
         let bytes = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
-        let pem = bytes.to_pkcs8_pem(LineEnding::LF).map_err(|error| KeyError::Encode(error.to_string()))?;
+        let pem =
+            bytes.to_pkcs8_pem(LineEnding::LF).map_err(|error| SigningKeyError::Encode(error.to_string()))?;
         Ok(pem.to_string())
     }
 
@@ -144,7 +145,7 @@ impl PrivateKey {
 
     /// Signs an order.
     #[must_use]
-    pub fn sign(&self, order: &Order<'_>) -> [u8; 64] {
+    pub fn sign(&self, order: &SignedOrder<'_>) -> [u8; 64] {
         self.0.sign(&order.text()).to_bytes()
     }
 }
@@ -158,29 +159,30 @@ impl PublicKey {
     ///
     /// # Errors
     /// When it cannot be read or holds something else.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
+    pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let pem = read(path)?;
-        let failed = |source| KeyError::ReadPublic { path: path.display().to_string(), source };
+        let failed = |source| SigningKeyError::ReadPublic { path: path.display().to_string(), source };
         VerifyingKey::from_public_key_pem(&pem).map(Self).map_err(failed)
     }
 
     /// Its PEM.
     ///
     /// # Errors
-    /// [`KeyError::Encode`].
-    pub fn to_pem(&self) -> Result<String, KeyError> {
-        self.0.to_public_key_pem(LineEnding::LF).map_err(|error| KeyError::Encode(error.to_string()))
+    /// [`SigningKeyError::Encode`].
+    pub fn to_pem(&self) -> Result<String, SigningKeyError> {
+        self.0.to_public_key_pem(LineEnding::LF).map_err(|error| SigningKeyError::Encode(error.to_string()))
     }
 
     /// Whether `signature` is the private key's, over exactly this order.
     #[must_use]
-    pub fn verifies(&self, order: &Order<'_>, signature: &[u8; 64]) -> bool {
+    pub fn verifies(&self, order: &SignedOrder<'_>, signature: &[u8; 64]) -> bool {
         self.0.verify_strict(&order.text(), &Signature::from_bytes(signature)).is_ok()
     }
 }
 
-fn read(path: &Path) -> Result<String, KeyError> {
-    fs::read_to_string(path).map_err(|source| KeyError::Read { path: path.display().to_string(), source })
+fn read(path: &Path) -> Result<String, SigningKeyError> {
+    fs::read_to_string(path)
+        .map_err(|source| SigningKeyError::Read { path: path.display().to_string(), source })
 }
 
 #[cfg(test)]
@@ -191,8 +193,8 @@ mod tests {
 
     const HERE: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8000);
 
-    fn order<'a>(challenge: &'a Challenge, members: &'a [(&'a str, &'a str)]) -> Order<'a> {
-        Order { challenge, address: HERE, agent: "web-1", cmd: "reload", members }
+    fn order<'a>(challenge: &'a Challenge, members: &'a [(&'a str, &'a str)]) -> SignedOrder<'a> {
+        SignedOrder { challenge, address: HERE, agent: "web-1", cmd: "reload", members }
     }
 
     #[test]
@@ -205,15 +207,15 @@ mod tests {
         assert!(!stranger.public().verifies(&genuine, &signature));
         let moved = SocketAddrV4::new(*HERE.ip(), 8001);
         for other in [
-            Order { challenge: &[8; 32], ..genuine },
-            Order { address: moved, ..genuine },
-            Order { agent: "web-2", ..genuine },
-            Order { cmd: "reload ", ..genuine },
-            Order { members: &[], ..genuine },
-            Order { members: &[("why", "\"Test\"")], ..genuine },
+            SignedOrder { challenge: &[8; 32], ..genuine },
+            SignedOrder { address: moved, ..genuine },
+            SignedOrder { agent: "web-2", ..genuine },
+            SignedOrder { cmd: "reload ", ..genuine },
+            SignedOrder { members: &[], ..genuine },
+            SignedOrder { members: &[("why", "\"Test\"")], ..genuine },
             // The same characters, cut elsewhere.
-            Order { agent: "web-1r", cmd: "eload", ..genuine },
-            Order { members: &[("why\"", "test\"")], ..genuine },
+            SignedOrder { agent: "web-1r", cmd: "eload", ..genuine },
+            SignedOrder { members: &[("why\"", "test\"")], ..genuine },
         ] {
             assert!(!key.public().verifies(&other, &signature), "{other:?}");
         }
@@ -260,6 +262,6 @@ mod tests {
         fs::write(&path, key.public().to_pem().unwrap()).unwrap();
         let error = PrivateKey::read(&path).unwrap_err().to_string();
         assert!(error.contains("key.pem") && error.contains("private key"), "{error}");
-        assert!(matches!(PublicKey::read(&folder.path().join("none")), Err(KeyError::Read { .. })));
+        assert!(matches!(PublicKey::read(&folder.path().join("none")), Err(SigningKeyError::Read { .. })));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         gate::{
             Plan,
             action::Action,
-            ledger::{Ledger, LedgerError, Outcome},
+            ledger::{ActionOutcome, Ledger, LedgerError},
         },
         policy::Policy,
         roster::RosterError,
@@ -38,8 +38,8 @@ pub struct Observed {
     /// The ledger to plan on.
     pub ledger: Ledger,
     /// What people want to know of a pod and the gate does not.
-    pub details: BTreeMap<Uid, Detail>,
-    /// Look again then, whatever the plan says.
+    pub details: BTreeMap<Uid, PodDetail>,
+    /// FleetReading again then, whatever the plan says.
     pub look_again: Option<Timestamp>,
     /// Somebody else is at work on this fleet right now: do nothing before that.
     pub stand_aside: Option<Timestamp>,
@@ -74,7 +74,7 @@ impl std::fmt::Display for Hindrance {
 /// What people want to know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Detail {
+pub struct PodDetail {
     /// Its key in the ensemble.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -92,7 +92,7 @@ pub struct Detail {
 
 /// What became of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserved {
+pub enum Reservation {
     /// The plan's ledger is stored: its actions may be sent.
     Stored,
     /// Likewise; what is not needed for that, the report say, is told in so long.
@@ -118,7 +118,7 @@ pub enum SinkError {
         #[source]
         source: StoreError,
     },
-    /// The ledger could not be stored; unless it is `Deposed`, it may have been all the same.
+    /// The ledger could not be stored; unless it is `LeadershipLost`, it may have been all the same.
     #[error("the ledger cannot be stored")]
     StoreLedger {
         /// Why.
@@ -188,11 +188,11 @@ impl SinkError {
 
     /// Another leader was elected: stop acting.
     #[must_use]
-    pub fn deposed(&self) -> bool {
+    pub fn leadership_lost(&self) -> bool {
         matches!(
             self,
-            Self::ReadLedger { source: StoreError::Deposed { .. } }
-                | Self::StoreLedger { source: StoreError::Deposed { .. } }
+            Self::ReadLedger { source: StoreError::LeadershipLost { .. } }
+                | Self::StoreLedger { source: StoreError::LeadershipLost { .. } }
         )
     }
 }
@@ -211,7 +211,7 @@ pub trait TrafficSink: Send + 'static {
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
-    async fn prove(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+    async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         self.observe(now, policy).await
     }
 
@@ -221,12 +221,12 @@ pub trait TrafficSink: Send + 'static {
     ///
     /// # Errors
     /// When it is not known to be stored: send nothing, observe and plan again.
-    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reserved, SinkError>;
+    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reservation, SinkError>;
 
     /// Shows `report` beside whatever is stored, which stays as it is: for the time in which nothing can be decided. A
     /// courtesy: nobody learns what became of it.
-    async fn tell(&mut self, _report: &Value) {}
+    async fn publish_report(&mut self, _report: &Value) {}
 
     /// Sends the actions of the plan that was just reserved; what became of each, in their order.
-    async fn send(&mut self, actions: &[Action]) -> Vec<Outcome>;
+    async fn send(&mut self, actions: &[Action]) -> Vec<ActionOutcome>;
 }

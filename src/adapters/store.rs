@@ -8,6 +8,7 @@
 mod embedded;
 mod etcd;
 mod layout;
+mod lease;
 mod metrics;
 mod mirror;
 
@@ -101,7 +102,7 @@ pub enum Leadership {
 pub enum StoreError {
     /// Another term has begun: this process is not the leader any more and must stop acting.
     #[error("term {ours:?} is over: another leader was elected")]
-    Deposed {
+    LeadershipLost {
         /// The term that the write carried.
         ours: Term,
     },
@@ -169,7 +170,7 @@ pub trait Store: Send + Sync + 'static {
     /// durable before the sequence number that it was given.
     ///
     /// # Errors
-    /// [`StoreError::Deposed`] when it is not; the others leave it unknown whether the write happened,
+    /// [`StoreError::LeadershipLost`] when it is not; the others leave it unknown whether the write happened,
     /// except `TooLarge` and `NoSpace`, after which nothing was written.
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError>;
 
@@ -184,7 +185,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// Where on a store a process sits, and as whom.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub struct Membership {
     /// What all keys begin with, as [`prefix`] makes it.
     pub prefix: String,
     /// This process.
@@ -209,13 +210,17 @@ pub fn prefix(namespace: &str, app: &str) -> String {
 /// corrupt, a certificate that cannot be read, a password that is refused. [`StoreError::NoSpace`] for a full disk.
 pub async fn open(
     config: &StoreConfig,
-    seat: Seat,
+    membership: Membership,
     clock: Clock,
     metrics: StoreMetrics,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
-        StoreConfig::Embedded { path } => Arc::new(embedded::EmbeddedStore::open(path, seat, metrics).await?),
-        StoreConfig::Etcd(config) => Arc::new(etcd::EtcdStore::open(config, seat, clock, metrics).await?),
+        StoreConfig::Embedded { path } => {
+            Arc::new(embedded::EmbeddedStore::open(path, membership, metrics).await?)
+        }
+        StoreConfig::Etcd(config) => {
+            Arc::new(etcd::EtcdStore::open(config, membership, clock, metrics).await?)
+        }
     })
 }
 
@@ -224,7 +229,7 @@ impl StoreError {
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Deposed { .. } => "deposed",
+            Self::LeadershipLost { .. } => "leadership_lost",
             Self::Unavailable { .. } => "unavailable",
             Self::NoSpace { .. } => "no_space",
             Self::TooLarge { .. } => "too_large",

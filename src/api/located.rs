@@ -20,12 +20,12 @@ pub struct Document {
     pub value: Value,
     /// The line of its first field.
     pub line: u64,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, Location>,
 }
 
 /// Where a field stands.
 #[derive(Clone, Debug)]
-struct Place {
+struct Location {
     line: u64,
     /// A plain word that older YAML readers, the Kubernetes API server's among them, take for a boolean.
     boolean_word: Option<Box<str>>,
@@ -39,6 +39,12 @@ pub struct SyntaxError {
     pub line: u64,
     /// What is wrong.
     pub message: String,
+}
+
+impl From<Value> for Document {
+    fn from(value: Value) -> Self {
+        Self { value, line: 1, places: BTreeMap::new() }
+    }
 }
 
 impl Document {
@@ -105,11 +111,11 @@ fn place(
     node: Spanned<Node>,
     path: &str,
     line: u64,
-    places: &mut BTreeMap<String, Place>,
+    places: &mut BTreeMap<String, Location>,
 ) -> Value {
     let written = if matches!(node.value, Node::Leaf(_)) { source(text, &node) } else { "" };
     let boolean_word = is_boolean_word(written).then(|| written.into());
-    places.insert(path.to_owned(), Place { line, boolean_word });
+    places.insert(path.to_owned(), Location { line, boolean_word });
     match node.value {
         Node::Leaf(value) => value,
         Node::List(items) => items

@@ -26,13 +26,16 @@ pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Every `KubervisorService` of the text, or every mistake in it.
 pub(super) fn manifests(text: &str, context: Context) -> Result<Vec<Manifest>, Vec<Problem>> {
-    let whole =
-        |line, what, write: &str| vec![Problem { line, field: String::new(), what, write: write.to_owned() }];
-    let documents = located::read(text).map_err(|error| {
+    let read = located::read(text).map_err(|error| {
         whole(error.line, format!("is not valid YAML: {}", error.message), "write YAML or JSON")
     })?;
+    documents(&read, context)
+}
+
+/// The same of documents that were read already.
+pub(super) fn documents(documents: &[Document], context: Context) -> Result<Vec<Manifest>, Vec<Problem>> {
     let (mut manifests, mut problems) = (Vec::new(), Vec::new());
-    for document in &documents {
+    for document in documents {
         let mut report = Report::new(document);
         labels::check(document, &mut report);
         if is_ours(&document.value) {
@@ -46,6 +49,10 @@ pub(super) fn manifests(text: &str, context: Context) -> Result<Vec<Manifest>, V
         problems = whole(1, format!("holds no {KIND}"), &write);
     }
     if problems.is_empty() { Ok(manifests) } else { Err(problems) }
+}
+
+fn whole(line: u64, what: String, write: &str) -> Vec<Problem> {
+    vec![Problem { line, field: String::new(), what, write: write.to_owned() }]
 }
 
 /// Says it is, or looks as if it forgot to.

@@ -57,7 +57,7 @@ impl Cause {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// Its result counts.
     pub ok: bool,
     /// It wants to run again after this; clamped to [`AGAIN_LIMITS`].
@@ -144,7 +144,7 @@ impl Schedule {
     }
 
     /// The run has ended.
-    pub fn finished(&mut self, now: Moment, outcome: Outcome) {
+    pub fn finished(&mut self, now: Moment, outcome: RunOutcome) {
         self.running = false;
         if !outcome.ok {
             self.retry = Some(now + self.retry_delay());
@@ -195,15 +195,15 @@ mod tests {
     use super::*;
 
     const DAMPER: Duration = Duration::from_secs(10);
-    const OK: Outcome = Outcome { ok: true, again: None };
-    const FAILED: Outcome = Outcome { ok: false, again: None };
+    const OK: RunOutcome = RunOutcome { ok: true, again: None };
+    const FAILED: RunOutcome = RunOutcome { ok: false, again: None };
 
     fn at(seconds: u64) -> Moment {
         Moment::after_origin(Duration::from_secs(seconds))
     }
 
-    fn again(seconds: f64) -> Outcome {
-        Outcome { ok: true, again: again_from_seconds(seconds) }
+    fn again(seconds: f64) -> RunOutcome {
+        RunOutcome { ok: true, again: again_from_seconds(seconds) }
     }
 
     #[test]

@@ -264,7 +264,7 @@ pub struct Observation {
 
 /// Which breakers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum BreakerSelection {
     /// Those whose evaluation is due: the others' last word stands.
     Due,
     /// All: those that are not due judge anew and move no window.
@@ -290,7 +290,7 @@ pub fn evaluate(
     now: Timestamp,
     observations: &[Observation],
     windows: &mut Windows,
-    ask: Ask,
+    ask: BreakerSelection,
 ) -> Evaluation {
     let mut sources = Vec::new();
     let mut next_wakeup: Option<Timestamp> = None;
@@ -302,7 +302,7 @@ pub fn evaluate(
             breaker.next_due(now, rule.every);
         }
         next_wakeup = next_wakeup.min(breaker.due()).or(breaker.due());
-        if due || ask == Ask::All {
+        if due || ask == BreakerSelection::All {
             let opinions = judge(rule, observations, breaker, due);
             sources.push(Source::new(&rule.breaker, SourceKind::Breaker, now, opinions));
         }

@@ -12,9 +12,9 @@
 mod admission;
 mod durability;
 mod fingerprint;
+mod known_pods;
+mod pod_table;
 mod rejection;
-mod roll;
-mod roster;
 mod settings;
 mod snapshot;
 mod stored;
@@ -24,14 +24,14 @@ use std::{net::Ipv4Addr, sync::Arc};
 use self::{
     durability::Pending,
     fingerprint::{Fingerprint, Fingerprints},
-    roll::{At, Pod, Roll, Standing},
-    roster::{Departed, Memory},
+    known_pods::{DepartedPod, ExpiredPods},
+    pod_table::{PodLiveness, PodTable, TableIndex, TrackedPod},
     snapshot::{Join, Text},
 };
 pub use self::{
     durability::{BATCH_BYTES, BATCH_RECORDS, Changes, Ticket},
-    rejection::{Observed, Rejection, RestoreError},
-    roster::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status, Unread},
+    known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status, Unread},
+    rejection::{EnsembleRestoreError, KeepaliveEffect, Rejection},
     settings::Settings,
     snapshot::{Member, Pods, Snapshot},
     stored::{SCHEMA, StoredPod, StoredPodError},
@@ -45,7 +45,7 @@ use crate::decide::{
 
 /// How many pods there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct PodCounts {
     /// Those that snapshots show.
     pub live: usize,
     /// Those that said `down` and are remembered.
@@ -61,8 +61,8 @@ pub struct Census {
 pub struct Ensemble {
     settings: Settings,
     prints: Fingerprints,
-    roll: Roll,
-    departed: Memory,
+    table: PodTable,
+    departed: ExpiredPods,
     pending: Pending,
     sequence: Sequence,
     latest: Arc<Snapshot>,
@@ -82,8 +82,8 @@ impl Ensemble {
         Self {
             settings,
             prints: Fingerprints::new(),
-            roll: Roll::new(),
-            departed: Memory::default(),
+            table: PodTable::new(),
+            departed: ExpiredPods::default(),
             pending: Pending::default(),
             sequence: Sequence::default(),
             latest: Arc::new(Join::with_room_for(0, 0).finish(0)),
@@ -98,16 +98,16 @@ impl Ensemble {
     /// The ensemble as the last leader stored it; each pod gets one full TTL from `now`.
     ///
     /// # Errors
-    /// [`RestoreError`] names the record that cannot be read: then this version must not lead.
+    /// [`EnsembleRestoreError`] names the record that cannot be read: then this version must not lead.
     pub fn restore<T: AsRef<[u8]>>(
         settings: Settings,
         now: Moment,
         stored: impl IntoIterator<Item = (Key, T)>,
         sequence: Sequence,
-    ) -> Result<Self, RestoreError> {
+    ) -> Result<Self, EnsembleRestoreError> {
         let mut ensemble = Self { sequence, clock: now, grace: now, ..Self::new(settings) };
         for (key, record) in stored {
-            let refuse = |source| RestoreError::ReadPod { key, source };
+            let refuse = |source| EnsembleRestoreError::ReadPod { key, source };
             let pod = StoredPod::decode(record.as_ref()).map_err(refuse)?;
             ensemble.restore_pod(key, pod)?;
         }
@@ -115,13 +115,13 @@ impl Ensemble {
         Ok(ensemble)
     }
 
-    fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), RestoreError> {
+    fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), EnsembleRestoreError> {
         let Some(member) = Member::read(&stored.text).filter(|member| member.key == key) else {
-            return Err(RestoreError::WrongKey { key });
+            return Err(EnsembleRestoreError::WrongKey { key });
         };
-        let pod = Pod {
+        let pod = TrackedPod {
             key,
-            standing: if stored.down { Standing::Down } else { Standing::Live },
+            liveness: if stored.down { PodLiveness::Down } else { PodLiveness::Live },
             durable: true,
             heard: false,
             seq: stored.seq,
@@ -133,7 +133,7 @@ impl Ensemble {
         };
         self.sequence.skip_past(pod.seq);
         self.bytes += pod.text.len();
-        self.roll.insert(pod);
+        self.table.insert(pod);
         Ok(())
     }
 
@@ -146,16 +146,16 @@ impl Ensemble {
         now: Moment,
         raw: &[u8],
         sender: Option<Ipv4Addr>,
-    ) -> Result<Observed, Rejection> {
+    ) -> Result<KeepaliveEffect, Rejection> {
         let now = self.tick(now);
         if raw.len() > MAX_SIZE {
             return Err(KeepaliveError::TooLarge { size: raw.len() }.into());
         }
         let print = self.prints.of(raw);
-        if let Some(at) = self.roll.by_print(print) {
-            check_sender(self.roll.pod(at).key, sender)?;
-            self.roll.refresh(at, now);
-            return Ok(Observed::Heartbeat);
+        if let Some(at) = self.table.by_print(print) {
+            check_sender(self.table.pod(at).key, sender)?;
+            self.table.refresh(at, now);
+            return Ok(KeepaliveEffect::Heartbeat);
         }
         let beat = Keepalive::parse(raw)?;
         check_sender(beat.key(), sender)?;
@@ -166,12 +166,12 @@ impl Ensemble {
     pub fn expire(&mut self, now: Moment) -> Vec<Key> {
         let now = self.tick(now);
         let mut expired = Vec::new();
-        while let Some(at) = self.roll.oldest()
+        while let Some(at) = self.table.oldest()
             && self.deadline(at) <= now
             && !self.frozen
         {
             let pod = self.take_out(at);
-            if pod.standing == Standing::Live {
+            if pod.liveness == PodLiveness::Live {
                 expired.push(pod.key);
                 self.remember(now, &pod);
             }
@@ -184,7 +184,7 @@ impl Ensemble {
     /// When the next pod expires if nothing is heard of it.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
-        self.roll.oldest().filter(|_| !self.frozen).map(|at| self.deadline(at))
+        self.table.oldest().filter(|_| !self.frozen).map(|at| self.deadline(at))
     }
 
     /// From now on nothing expires: there is no leader, or no store.
@@ -214,12 +214,12 @@ impl Ensemble {
 
     /// How many pods there are, by how they stand; walks over all of them.
     #[must_use]
-    pub fn census(&self) -> Census {
-        let count = |wanted: fn(&Pod) -> bool| self.roll.pods().filter(|pod| wanted(pod)).count();
-        Census {
-            live: count(Pod::is_visible),
-            down: count(|pod| pod.standing == Standing::Down),
-            joining: count(|pod| pod.standing == Standing::Live && !pod.durable),
+    pub fn pod_counts(&self) -> PodCounts {
+        let count = |wanted: fn(&TrackedPod) -> bool| self.table.pods().filter(|pod| wanted(pod)).count();
+        PodCounts {
+            live: count(TrackedPod::is_visible),
+            down: count(|pod| pod.liveness == PodLiveness::Down),
+            joining: count(|pod| pod.liveness == PodLiveness::Live && !pod.durable),
         }
     }
 
@@ -233,7 +233,7 @@ impl Ensemble {
             && bytes < BATCH_BYTES
             && let Some(key) = self.pending.pop()
         {
-            match self.roll.by_key(key).map(|at| self.roll.pod(at)).filter(|pod| pod.standing.is_known()) {
+            match self.table.by_key(key).map(|at| self.table.pod(at)).filter(|pod| pod.liveness.is_known()) {
                 Some(pod) => {
                     let stored = self.encode(pod);
                     bytes += stored.len();
@@ -251,9 +251,9 @@ impl Ensemble {
     pub fn confirm(&mut self, ticket: Ticket) {
         let Some(batch) = self.pending.arrive(ticket) else { return };
         for (key, seq) in batch.put {
-            let Some(at) = self.roll.by_key(key) else { continue };
-            let pod = self.roll.pod_mut(at);
-            if pod.seq == seq && pod.standing.is_known() && !pod.durable {
+            let Some(at) = self.table.by_key(key) else { continue };
+            let pod = self.table.pod_mut(at);
+            if pod.seq == seq && pod.liveness.is_known() && !pod.durable {
                 pod.durable = true;
                 self.revision += u64::from(pod.is_visible());
             }
@@ -273,12 +273,12 @@ impl Ensemble {
     pub fn unconfirmed(&mut self, now: Moment) -> Vec<(Key, Vec<u8>)> {
         let now = self.tick(now);
         let say = |key| {
-            let at = self.roll.by_key(key)?;
-            let pod = self.roll.pod(at);
+            let at = self.table.by_key(key)?;
+            let pod = self.table.pod(at);
             let mut raw = pod.text.bytes(self.latest.pods()).to_vec();
-            match pod.standing {
-                Standing::Live if !self.is_silent(at, now) => {}
-                Standing::Down => {
+            match pod.liveness {
+                PodLiveness::Live if !self.is_silent(at, now) => {}
+                PodLiveness::Down => {
                     raw.pop();
                     raw.extend_from_slice(b",\"down\":true}");
                 }
@@ -305,13 +305,13 @@ impl Ensemble {
     /// The roster unread: for those who keep others from the ensemble meanwhile, and copy now and read later.
     pub fn records(&self, now: Moment) -> impl Iterator<Item = Unread<'_>> {
         let now = now.max(self.clock);
-        let known = self.roll.pods().filter(|pod| pod.durable && pod.standing.is_known());
+        let known = self.table.pods().filter(|pod| pod.durable && pod.liveness.is_known());
         let known = known.map(move |pod| {
-            let status = if pod.standing == Standing::Live { Status::Live } else { Status::Down };
+            let status = if pod.liveness == PodLiveness::Live { Status::Live } else { Status::Down };
             let text = pod.text.bytes(self.latest.pods());
             Unread { text, status, age: now.since(pod.last_seen), heard: pod.heard }
         });
-        let departed = self.departed.iter().filter(|gone| self.roll.by_name(gone.id_hash).is_none());
+        let departed = self.departed.iter().filter(|gone| self.table.by_name(gone.id_hash).is_none());
         known.chain(departed.map(move |gone| Unread {
             text: &gone.text,
             status: Status::Expired,
@@ -324,23 +324,23 @@ impl Ensemble {
 /// What the public part is made of.
 impl Ensemble {
     /// Removes a pod from everything but the memory of the departed.
-    fn take_out(&mut self, at: At) -> Pod {
-        let pod = self.roll.remove(at);
+    fn take_out(&mut self, at: TableIndex) -> TrackedPod {
+        let pod = self.table.remove(at);
         self.bytes -= pod.text.len();
         self.revision += u64::from(pod.is_visible());
-        if pod.standing.is_known() {
+        if pod.liveness.is_known() {
             self.pending.push(pod.key);
         }
         pod
     }
 
-    fn remember(&mut self, now: Moment, pod: &Pod) {
+    fn remember(&mut self, now: Moment, pod: &TrackedPod) {
         if !pod.durable {
             return;
         }
         let text = pod.text.bytes(self.latest.pods()).into();
-        let Pod { last_seen, heard, id_hash, .. } = *pod;
-        self.departed.remember(pod.key, Departed { at: now, last_seen, heard, id_hash, text });
+        let TrackedPod { last_seen, heard, id_hash, .. } = *pod;
+        self.departed.remember(pod.key, DepartedPod { at: now, last_seen, heard, id_hash, text });
     }
 
     fn tick(&mut self, now: Moment) -> Moment {
@@ -348,30 +348,30 @@ impl Ensemble {
         self.clock
     }
 
-    fn deadline(&self, at: At) -> Moment {
-        self.roll.pod(at).last_seen.max(self.grace) + self.settings.ttl
+    fn deadline(&self, at: TableIndex) -> Moment {
+        self.table.pod(at).last_seen.max(self.grace) + self.settings.ttl
     }
 
-    fn member<'s>(&'s self, pod: &'s Pod) -> Option<Member<'s>> {
+    fn member<'s>(&'s self, pod: &'s TrackedPod) -> Option<Member<'s>> {
         Member::read(pod.text.bytes(self.latest.pods()))
     }
 
-    fn encode(&self, pod: &Pod) -> Vec<u8> {
+    fn encode(&self, pod: &TrackedPod) -> Vec<u8> {
         let text = pod.text.bytes(self.latest.pods());
-        stored::encode(pod.seq, pod.standing == Standing::Down, &pod.replaced, text)
+        stored::encode(pod.seq, pod.liveness == PodLiveness::Down, &pod.replaced, text)
     }
 
     /// Joins the visible pods, and lets their texts point into the join.
     fn join(&mut self) -> Snapshot {
         let old = Arc::clone(&self.latest);
-        let mut visible: Vec<_> = self.roll.pods_mut().filter(|pod| pod.is_visible()).collect();
+        let mut visible: Vec<_> = self.table.pods_mut().filter(|pod| pod.is_visible()).collect();
         visible.sort_unstable_by_key(|pod| pod.seq);
         let bytes = visible.iter().map(|pod| pod.text.len()).sum();
         let mut join = Join::with_room_for(visible.len(), bytes);
         for pod in visible {
             pod.text = join.push(pod.text.bytes(old.pods()));
         }
-        for pod in self.roll.pods_mut().filter(|pod| !pod.is_visible()) {
+        for pod in self.table.pods_mut().filter(|pod| !pod.is_visible()) {
             if let Text::Shared(..) = pod.text {
                 pod.text = Text::Own(pod.text.bytes(old.pods()).into());
             }

@@ -6,30 +6,30 @@
 
 pub mod action;
 pub mod activator;
+mod assessment;
 mod breaker;
 pub mod budget;
-mod draft;
+mod evidence;
 pub mod explain;
 pub mod fence;
-mod hearing;
 pub mod ledger;
 mod outcome;
 mod panic;
+mod planning;
 mod restore;
-mod survey;
 
 use serde::Serialize;
 
 use self::{
     action::Action,
     budget::Budget,
-    draft::Draft,
-    explain::{Alarm, Explanation},
+    explain::{Explanation, FleetAlarm},
     ledger::Ledger,
+    planning::Planning,
 };
 pub use self::{
+    assessment::{ADMISSION, SILENCE},
     outcome::LIST_AGE,
-    survey::{ADMISSION, SILENCE},
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};
 
@@ -49,7 +49,7 @@ pub struct Plan {
     /// Pods that are not simply serving, in order of their UID.
     pub explanations: Vec<Explanation>,
     /// What a human must know now; what is not in here is over.
-    pub alarms: Vec<Alarm>,
+    pub alarms: Vec<FleetAlarm>,
     /// Time alone changes something then.
     pub next_wakeup: Option<Timestamp>,
 }
@@ -57,19 +57,19 @@ pub struct Plan {
 /// Decides what may be done about `verdicts` to `fleet`, given what `ledger` says is under way.
 #[must_use]
 pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, verdicts: &Verdicts) -> Plan {
-    let mut draft = Draft::open(now, policy, fleet, ledger, verdicts);
-    restore::restore(&mut draft);
-    activator::activate(&mut draft);
-    breaker::withhold(&mut draft);
+    let mut planning = Planning::open(now, policy, fleet, ledger, verdicts);
+    restore::restore(&mut planning);
+    activator::activate(&mut planning);
+    breaker::withhold(&mut planning);
     Plan {
         at: now,
-        next: outcome::next_ledger(&draft),
-        actions: outcome::actions(&draft),
-        budget: draft.budget,
-        hold: breaker::hold(&draft).map(str::to_owned),
-        explanations: explain::explanations(&draft),
-        alarms: explain::alarms(&draft),
-        next_wakeup: draft.wakeup(),
+        next: outcome::next_ledger(&planning),
+        actions: outcome::actions(&planning),
+        budget: planning.budget,
+        hold: breaker::hold(&planning).map(str::to_owned),
+        explanations: explain::explanations(&planning),
+        alarms: explain::alarms(&planning),
+        next_wakeup: planning.wakeup(),
     }
 }
 

@@ -1,29 +1,26 @@
-//! `kubervisor breaker`: the built-in breaker as a callback. It reads what any callback reads and prints
-//! what any callback may print; what it must remember it prints too, so that it is a plain stateless
-//! command.
+//! `kubervisor breaker`: the built-in breakers as a callback, and the loop that runs them in a master or a controller.
 //!
-//! | file | step |
+//! The callback is stateless: its state is part of its output, which the master passes to the next run.
+//!
+//! | file | content |
 //! |---|---|
-//! | `briefing` | what the master said: pods, fleet, the last run's output |
-//! | `answer` | judgements → verdicts, under coverage and panic threshold |
-//! | `asker` | questions to Prometheus and custom services |
-//! | `in_process` | the same breakers inside a master or a controller |
-//! | `round` | the loop that runs those |
+//! | `input` | a callback's input: pods, fleet, and the state that the last run printed |
+//! | `output` | a callback's output: verdicts, under coverage and panic threshold |
+//! | `asker` | queries to Prometheus and custom services |
+//! | `runner` | the loop inside a master or a controller |
 
-mod answer;
 pub mod asker;
-mod briefing;
-pub mod in_process;
-pub mod round;
+mod input;
+mod output;
+pub mod runner;
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 pub use self::asker::{AskError, Asker, AskerMetrics};
-pub use self::in_process::InProcessBreakers;
-pub use self::round::{BreakerHost, Succeeded, run_breakers};
-use self::{answer::Answer, briefing::Briefing};
+pub use self::runner::{BreakerHost, Superseded, run_breakers};
+use self::{input::CallbackInput, output::CallbackOutput};
 use crate::{
     api::{self, Context, Detectors, Timing},
     clock::Clock,
@@ -38,23 +35,23 @@ pub struct Args {
     pub policy: PathBuf,
 }
 
-/// Judges once: reads the pods, prints verdicts.
+/// Reads the pods from the environment, and prints verdicts.
 ///
 /// # Errors
-/// 2 when the policy or the environment is wrong, 1 when what the master said cannot be read: the
-/// verdicts of the last run then stay in force.
+/// 2 when the policy or a variable is wrong, 1 when the input cannot be read; the verdicts of the last run then stay in
+/// force.
 pub async fn run(args: Args) -> Result<(), Exit> {
     let context = Context { detectors: Detectors::Keepalives, timing: timing()? };
     let manifest = api::load(&args.policy, context)
         .map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
-    let briefing = Briefing::read()?;
-    let answer = Answer::new(&manifest, Clock::start().wall(), briefing);
-    let printed = serde_json::to_string(&answer).context("cannot print the verdicts")?;
+    let input = CallbackInput::read()?;
+    let output = CallbackOutput::new(&manifest, Clock::start().wall(), input);
+    let printed = serde_json::to_string(&output).context("cannot print the verdicts")?;
     println!("{printed}");
     Ok(())
 }
 
-/// The ensemble's times, as the master that runs us was given them; `None` when nobody said.
+/// The ensemble's times from the master's environment; `None` without `KONTROL_TTL`.
 fn timing() -> Result<Option<Timing>, Exit> {
     let seconds = |name: &str| match std::env::var(name) {
         Err(_) => Ok(None),

@@ -1,4 +1,4 @@
-//! `kubervisor check`: what is wrong with a manifest, before anything runs with it.
+//! `kubervisor check`: the mistakes of manifests and policies.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -18,7 +18,7 @@ pub struct Args {
 /// Checks every file; a line for each good `KubervisorService` on stdout, one for each mistake on stderr.
 ///
 /// # Errors
-/// 2 when any file has a mistake.
+/// [`Exit::Usage`] when any file has a mistake.
 pub async fn run(args: Args) -> Result<(), Exit> {
     let mut bad = 0;
     let mut seen = BTreeMap::new();
@@ -39,10 +39,10 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     }
 }
 
-/// A manifest is checked for any process, with any times.
+/// For any process, with any TTL.
 const CONTEXT: Context = Context { detectors: Detectors::All, timing: None };
 
-/// One resource is written once, in whichever file.
+/// A line for each manifest; a name that another manifest has, in any file, is a mistake.
 fn unique(
     file: &str,
     manifests: Vec<Manifest>,

@@ -1,28 +1,38 @@
 //! `kubervisor controller`: KubervisorServices in a cluster.
 //!
-//! It watches, and for each resource a worker decides through the same gate as everywhere else; a
-//! withdrawal is a label on a pod, and the ledger is in the resource's status. Any number of controllers
-//! may run at once without harm: what protects a fleet is its ledger, not who runs.
+//! Watches the cluster and runs a worker with a gate for each resource. A withdrawal is a label on a pod; the ledger is in
+//! the resource's status. Several controllers may run at once: the ledger's compare-and-swap protects the fleet.
 //!
-//! | file | step |
+//! | file | content |
 //! |---|---|
-//! | `registry` | a worker for each resource; whom a change concerns |
+//! | `deps` | dependencies that all parts share |
+//! | `registry` | a worker for each resource; which workers a change wakes |
 //! | `overlap` | two resources over the same pods |
-//! | `worker` | one resource: warden, breakers, farewell |
-//! | `farewell` | everything back, marks off, finalizer last |
-//! | `audience` | what a warden does, told as status and Events |
+//! | `worker` | one resource: its gate, breakers, finalizer and release |
+//! | `worker_state` | the state that a worker's tasks share |
+//! | `breaker_host` | the pods that a worker's breakers judge |
+//! | `health` | problems of a resource outside its gate |
+//! | `finalizer` | puts the finalizer on before anything is withheld |
+//! | `release` | gives all traffic back, then takes off marks and finalizer |
+//! | `reporter` | the gate's decisions → status and Events |
 //! | `conditions` | facts → the resource's status |
-//! | `announce` | decisions → Events |
-//! | `views` | what people may see |
+//! | `event_rules` | decisions → Events |
+//! | `pages` | the admin pages |
 
-pub mod announce;
-mod audience;
+mod breaker_host;
 pub mod conditions;
-mod farewell;
+mod deps;
+pub mod event_rules;
+mod finalizer;
+mod health;
+mod key;
 mod overlap;
+mod pages;
 mod registry;
-mod views;
+mod release;
+mod reporter;
 mod worker;
+mod worker_state;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -31,26 +41,23 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    deps::Deps,
+    pages::{ControllerPages, StatusSnapshots},
     registry::Registry,
-    views::{ControllerViews, Gallery},
 };
 use super::{
     breaker::AskerMetrics,
-    gatekeeper::metrics::GateMetrics,
-    master::{HostedMaster, LiveEnsemble, Process},
+    gate::metrics::GateMetrics,
+    master::{HostedMaster, Process},
     run,
 };
 use crate::{
-    adapters::{
-        kubernetes::{
-            cluster::{Cluster, Scope},
-            connect,
-            events::{EventMetrics, EventRecorder, EventSettings},
-        },
-        sink::labels::Lanes,
+    adapters::kubernetes::{
+        cluster::{Cluster, Scope},
+        connect,
+        events::{EventMetrics, EventRecorder, EventSettings},
     },
     admin,
-    api::Timing,
     config::hosted,
     exit::Exit,
 };
@@ -84,25 +91,10 @@ pub struct Args {
     pub dry_run: bool,
 }
 
-/// What every part of a controller shares.
-pub(crate) struct Deps {
-    client: kube::Client,
-    cluster: Cluster,
-    process: Process,
-    gate_metrics: GateMetrics,
-    asker_metrics: AskerMetrics,
-    events: EventRecorder,
-    live: Option<LiveEnsemble>,
-    timing: Option<Timing>,
-    dry_run: bool,
-    lanes: Arc<Lanes>,
-    stop: CancellationToken,
-}
-
-/// Works until told to stop.
+/// Runs until a signal stops it.
 ///
 /// # Errors
-/// Wrong usage or configuration (2), or what made the process unable to go on (1).
+/// 2 for wrong usage or configuration, 1 when the process cannot go on.
 pub async fn run(args: Args) -> Result<(), Exit> {
     let probes = listener(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)").await?;
     let pages = listener(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
@@ -129,7 +121,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         live: hosted.as_ref().map(HostedMaster::live),
         timing: hosted.as_ref().map(HostedMaster::timing),
         dry_run: args.dry_run,
-        lanes: Arc::default(),
+        limiter: Arc::default(),
         process,
         client,
         stop,
@@ -144,21 +136,22 @@ async fn serve(
     pages: Option<tokio::net::TcpListener>,
     hosted: Option<HostedMaster>,
 ) {
-    let gallery = Arc::new(Gallery::default());
+    let snapshots = Arc::new(StatusSnapshots::default());
     let master = hosted.as_ref().map(HostedMaster::views);
-    let views = Arc::new(ControllerViews { deps: Arc::clone(&deps), gallery: Arc::clone(&gallery), master });
+    let pages_of =
+        Arc::new(ControllerPages { deps: Arc::clone(&deps), snapshots: Arc::clone(&snapshots), master });
     let mut serving = JoinSet::new();
-    let mut show = |listener: Option<_>, router: Router| {
+    let mut serve = |listener: Option<_>, router: Router| {
         if let Some(listener) = listener {
             serving.spawn(admin::serve(listener, router, deps.stop.clone()));
         }
     };
-    show(probes, admin::probes(views.clone(), deps.process.metrics.clone()));
-    show(pages, admin::pages(views));
+    serve(probes, admin::probes(pages_of.clone(), deps.process.metrics.clone()));
+    serve(pages, admin::pages(pages_of));
     tokio::select! {
         () = deps.stop.cancelled() => {}
         () = deps.cluster.until_resources_known() => {
-            Registry::new(Arc::clone(&deps), gallery).run().await;
+            Registry::new(Arc::clone(&deps), snapshots).run().await;
         }
     }
     tracing::info!("stopping");
@@ -181,12 +174,12 @@ async fn start_master(
     HostedMaster::start(&config, process, stop).await.map(Some)
 }
 
-/// On loopback, unless the cluster is to scrape it.
+/// Loopback, or in a pod all addresses, so that the cluster can scrape it.
 fn default_addr() -> &'static str {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() { ":8086" } else { "127.0.0.1:8086" }
 }
 
-/// `off`, or an address; `:PORT`, as the original takes it, is all addresses.
+/// `None` for `off`. `:PORT` binds all addresses, as in the original.
 async fn listener(text: &str, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
     if text == "off" {
         return Ok(None);
@@ -198,7 +191,7 @@ async fn listener(text: &str, setting: &str) -> Result<Option<tokio::net::TcpLis
     run::bind(Some(address), setting).await
 }
 
-/// Who writes Events: the pod's name, or the machine's.
+/// `reportingInstance` of the Events: the host name, which in a pod is the pod's name.
 fn instance() -> String {
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "kubervisor".to_owned())
 }

@@ -1,9 +1,8 @@
 //! `kubervisor crd`: the CustomResourceDefinition, for `kubectl apply -f -`.
 
-use std::io::Write;
-
 use anyhow::Context;
 
+use super::output;
 use crate::{api::crd, exit::Exit};
 
 /// Arguments of `crd`.
@@ -13,8 +12,7 @@ pub struct Args {}
 /// Prints it.
 ///
 /// # Errors
-/// When standard output does not take it.
+/// [`Exit::Failed`] when it cannot be written to stdout.
 pub async fn run(_: Args) -> Result<(), Exit> {
-    let text = crd::yaml().context("cannot write the definition as YAML").map_err(Exit::Failed)?;
-    std::io::stdout().write_all(text.as_bytes()).context("cannot print the definition").map_err(Exit::Failed)
+    output::print(&crd::yaml().context("cannot write the definition as YAML")?)
 }

@@ -1,10 +1,9 @@
-//! `kubervisor invoke`: has an agent run a command, so that a callback can heal a pod.
+//! `kubervisor invoke`: runs a command on an agent, so that a callback can heal a pod.
 //!
-//! With a key the command is signed for exactly one agent: the address that we dialled and its id.
-//! Without one it only works where the agent's door is open.
+//! With a key the command is signed for exactly one agent: the dialled address and the agent's id. Without one it works
+//! only where the agent takes unsigned commands.
 
 use std::{
-    io::Write,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     time::Duration,
@@ -14,18 +13,19 @@ use anyhow::{Context, anyhow};
 use serde_json::{Map, Value, value::to_raw_value};
 use tokio::time::timeout;
 
-use self::pods::Pods;
+use self::callback_snapshot::CallbackSnapshot;
+use super::output;
 use crate::{
     adapters::{
-        order::{Offer, PROOF, Proof, Reply},
-        signing::{Order, PrivateKey},
+        order::{InvokeProof, Offer, PROOF, Reply},
+        signing::{PrivateKey, SignedOrder},
         wire::client::{ClientError, Connection},
     },
     config::{Dialect, MasterTarget, address},
     exit::Exit,
 };
 
-mod pods;
+mod callback_snapshot;
 
 /// Arguments of `invoke`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub struct Args {
     /// The agent's id; inside a callback it is looked up in PODS.
     #[arg(long, env = "KUBERVISOR_INVOKE_ID", value_name = "ID")]
     pub id: Option<String>,
-    /// Seconds until we give up (exit code 124).
+    /// Seconds until it gives up (exit code 124).
     #[arg(
         long,
         env = "KUBERVISOR_INVOKE_TIMEOUT",
@@ -73,42 +73,42 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs the command and prints its output.
 ///
 /// # Errors
-/// 1 when it was refused or failed, 2 for wrong usage, 124 when the time ran out.
+/// [`Exit::Failed`] when it was refused or failed, [`Exit::Usage`], [`Exit::TimedOut`].
 pub async fn run(args: Args) -> Result<(), Exit> {
     let key = match args.key_file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
         Some(file) => Some(PrivateKey::read(file).map_err(|error| Exit::Usage(error.to_string()))?),
         None => None,
     };
-    match timeout(args.timeout, order(&args, key.as_ref())).await {
+    match timeout(args.timeout, invoke(&args, key.as_ref())).await {
         Ok(Ok(answer)) => print(&answer),
         Ok(Err(exit)) => Err(exit),
-        Err(_elapsed) => Err(given_up(&args)),
+        Err(_elapsed) => Err(timed_out(&args)),
     }
 }
 
-fn given_up(args: &Args) -> Exit {
+fn timed_out(args: &Args) -> Exit {
     let (target, seconds) = (&args.target, args.timeout.as_secs_f64());
     Exit::TimedOut(format!("no answer from {target} within {seconds} s; the command may still run there"))
 }
 
-/// Dials, has the command signed if there is a key, and waits for the answer.
-async fn order(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, Exit> {
+/// Connects, signs the command if there is a key, and waits for the answer.
+async fn invoke(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, Exit> {
     let dialled = resolve(&args.target).await?;
     let target =
         MasterTarget { host: dialled.ip().to_string(), port: dialled.port(), dialect: Dialect::ZeroRpc };
     let failed = |error: ClientError| match error {
-        // The client's own deadline is the same one, and may be seen first.
-        ClientError::Deadline => given_up(args),
+        // The client has the same deadline, and may reach it first.
+        ClientError::Deadline => timed_out(args),
         error => {
             let what = format!("the agent at {dialled} did not run the command");
             Exit::Failed(anyhow::Error::new(error).context(what))
         }
     };
-    // Checked before anything goes out: a wrong usage needs no network.
+    // Checked before connecting, so that wrong usage needs no network.
     let id = key.map(|_| agent_id(args, *dialled.ip())).transpose()?;
     let connection = Connection::connect(&target, None, args.timeout).await.map_err(failed)?;
     let proof = match key.zip(id) {
-        None => Proof::unsigned(),
+        None => InvokeProof::unsigned(),
         Some((key, id)) => {
             let offer = connection.challenge(args.timeout).await.map_err(failed)?;
             sign(args, key, &id, dialled, &offer)?
@@ -119,14 +119,20 @@ async fn order(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, 
 }
 
 /// The request's members; serde_json's map is sorted, and so is what is signed.
-fn request(args: &Args, proof: &Proof) -> Result<String, serde_json::Error> {
+fn request(args: &Args, proof: &InvokeProof) -> Result<String, serde_json::Error> {
     let mut request: Map<String, Value> = args.json.iter().cloned().collect();
     request.insert("cmd".to_owned(), Value::String(args.cmd.clone()));
     request.insert(PROOF.to_owned(), serde_json::to_value(proof)?);
     serde_json::to_string(&request)
 }
 
-fn sign(args: &Args, key: &PrivateKey, id: &str, dialled: SocketAddrV4, offer: &str) -> Result<Proof, Exit> {
+fn sign(
+    args: &Args,
+    key: &PrivateKey,
+    id: &str,
+    dialled: SocketAddrV4,
+    offer: &str,
+) -> Result<InvokeProof, Exit> {
     let offer: Offer = serde_json::from_str(offer).context("the agent's challenge is not JSON")?;
     let challenge =
         offer.challenge().ok_or_else(|| anyhow!("the agent's challenge is of an unknown version"))?;
@@ -137,11 +143,11 @@ fn sign(args: &Args, key: &PrivateKey, id: &str, dialled: SocketAddrV4, offer: &
     }
     let members: Vec<_> = texts.iter().map(|(name, value)| (*name, value.get())).collect();
     let order =
-        Order { challenge: &challenge, address: dialled, agent: id, cmd: &args.cmd, members: &members };
-    Ok(Proof::signed(&challenge, &key.sign(&order)))
+        SignedOrder { challenge: &challenge, address: dialled, agent: id, cmd: &args.cmd, members: &members };
+    Ok(InvokeProof::signed(&challenge, &key.sign(&order)))
 }
 
-/// The address that is dialled, and therefore signed: a name is resolved here, once.
+/// The address to dial and to sign: a name is resolved once.
 async fn resolve(target: &str) -> Result<SocketAddrV4, Exit> {
     let (host, port) =
         address::host_and_port(target).map_err(|error| Exit::Usage(format!("TARGET: {error}")))?;
@@ -163,28 +169,25 @@ fn agent_id(args: &Args, ip: Ipv4Addr) -> Result<String, Exit> {
         return Ok(id.clone());
     }
     let advice = "a signed command is made out to one agent; name it with --id";
-    let pods = Pods::of_callback().map_err(|error| Exit::Usage(format!("{error}; {advice}")))?;
+    let pods = CallbackSnapshot::of_callback().map_err(|error| Exit::Usage(format!("{error}; {advice}")))?;
     pods.id_at(ip).map_err(|error| Exit::Usage(format!("{error}; {advice}")))
 }
 
-/// Prints what came back; the exit code says whether the command succeeded.
+/// Prints the answer; an error if the command failed.
 fn print(answer: &Option<String>) -> Result<(), Exit> {
     let Some(text) = answer else {
         return Err(Exit::Failed(anyhow!(
             "no answer: there is no agent at that address, or it takes no commands"
         )));
     };
-    // An agent of the original answers with the bare output.
+    // The original's agents answer with the bare output.
     let reply = serde_json::from_str(text).unwrap_or_else(|_| Reply {
         stdout: text.clone(),
         exit: 0,
         truncated: false,
     });
-    let mut stdout = std::io::stdout().lock();
     let newline = if reply.stdout.is_empty() { "" } else { "\n" };
-    write!(stdout, "{}{newline}", reply.stdout)
-        .and_then(|()| stdout.flush())
-        .context("cannot write to stdout")?;
+    output::print(&format!("{}{newline}", reply.stdout))?;
     if reply.truncated {
         tracing::warn!("the command wrote more than fits: this is the beginning of its output");
     }

@@ -1,4 +1,4 @@
-//! `kubervisor keygen`: the key pair that `invoke` needs. The private half stays with the master; agents get the public one.
+//! `kubervisor keygen`: a key pair for `invoke`. The private key stays with the master; agents get the public one.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 
+use super::output;
 use crate::{adapters::signing::PrivateKey, exit::Exit};
 
 /// Arguments of `keygen`.
@@ -24,7 +25,7 @@ pub struct Args {
     pub out: PathBuf,
 }
 
-/// Writes both files; never over existing ones.
+/// Writes both files; never overwrites one.
 ///
 /// # Errors
 /// 2 when a file is there already, 1 when one cannot be written.
@@ -38,7 +39,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         (key.to_pem().map_err(anyhow::Error::from)?, key.public().to_pem().map_err(anyhow::Error::from)?);
     write(&private, 0o600, &private_pem)?;
     if let Err(exit) = write(&public, 0o644, &public_pem) {
-        // Half a pair helps nobody, and this half is ours: it was not there before.
+        // A private key alone is useless; it was made just now.
         let _ = fs::remove_file(&private);
         return Err(exit);
     }
@@ -47,8 +48,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         private.display(),
         public.display()
     );
-    io::stdout().write_all(report.as_bytes()).context("cannot write to stdout")?;
-    Ok(())
+    output::print(&report)
 }
 
 fn write(path: &Path, mode: u32, text: &str) -> Result<(), Exit> {

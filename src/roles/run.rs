@@ -1,7 +1,6 @@
-//! `kubervisor run`: an agent, a master, or both, on one port, until told to stop.
+//! `kubervisor run`: an agent, a master, or both, on one port, until a signal or `POST /down`.
 //!
-//! The order of the end is the reverse of the beginning: the agent says `down`, the master hands
-//! over, then the port closes.
+//! It stops in reverse order of the start: the agent sends `down`, the master resigns, then the port closes.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,8 +12,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    agent::{Agent, AgentHandler, CommandDesk},
-    master::{Master, Process},
+    agent::{Agent, CommandQueue},
+    master::{Master, PortHandler, Process},
 };
 use crate::{
     adapters::{
@@ -32,19 +31,19 @@ use crate::{
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What the variables say, said again and louder.
+    /// Each takes precedence over its environment variable.
     #[command(flatten)]
     pub flags: Flags,
 }
 
-/// Runs until told to stop.
+/// Runs until a signal or `POST /down`.
 ///
 /// # Errors
-/// Wrong configuration (2), or what made the process unable to go on (1).
+/// [`Exit::Usage`] for a wrong configuration, [`Exit::Failed`] for a failure at run time.
 pub async fn run(args: Args) -> Result<(), Exit> {
     let config = crate::config::load(&args.flags).await?;
     for user in users(&config) {
-        // Whoever names a user whose rights we cannot take is told now, and not at the first command.
+        // Checked now, so that a user whose rights cannot be taken is an error before the first command.
         resolve_user(user).map_err(|error| Exit::Usage(error.to_string()))?;
     }
     let stop = CancellationToken::new();
@@ -55,13 +54,13 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     start(&config, stop).await
 }
 
-/// Starts what `config` asks for, serves until `stop`, and ends it in order.
+/// Starts the configured roles, serves until `stop`, and stops them in order.
 async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     let process = process();
     let server = listen(config, &process)?;
     let mut serving = JoinSet::new();
     let commands = match &config.agent {
-        Some(agent) => Some(Arc::new(open_desk(config, agent, &process)?)),
+        Some(agent) => Some(Arc::new(open_queue(config, agent, &process)?)),
         None => None,
     };
     let master = match &config.master {
@@ -70,7 +69,7 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     };
     let handler: Arc<dyn Handler> = match (&master, &commands) {
         (Some(master), commands) => master.handler(commands.clone(), stop.clone()),
-        (None, Some(commands)) => Arc::new(AgentHandler::new(Arc::clone(commands), stop.clone())),
+        (None, Some(commands)) => Arc::new(PortHandler::of_agent(Arc::clone(commands), stop.clone())),
         (None, None) => {
             return Err(Exit::Usage("KONTROL_MODE names no role: use slave, master or both".to_owned()));
         }
@@ -95,7 +94,7 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Everybody whose rights we are to give to something that we start.
+/// All users as whom child processes are to run.
 fn users(config: &Config) -> Vec<&RunAs> {
     let master = config.master.as_ref();
     let callback = master.and_then(|master| master.callback.as_ref()).map(|callback| &callback.user);
@@ -116,8 +115,8 @@ fn listen(config: &Config, process: &Process) -> Result<Server, Exit> {
     Server::bind(&config.listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
 }
 
-fn open_desk(config: &Config, agent: &AgentConfig, process: &Process) -> Result<CommandDesk, Exit> {
-    CommandDesk::open(
+fn open_queue(config: &Config, agent: &AgentConfig, process: &Process) -> Result<CommandQueue, Exit> {
+    CommandQueue::open(
         &config.identity,
         config.listen.address.port(),
         &agent.invoke,
@@ -133,7 +132,7 @@ async fn start_master(
     serving: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<Master, Exit> {
-    // Ports first: whoever gets one wrong is told before anything is opened.
+    // Ports first: a wrong address is an error before the store is opened.
     let probes = bind(master.addr, "--addr (KUBERVISOR_ADDR)").await?;
     let pages = bind(master.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
     let running = Master::start(config, master, process).await?;
@@ -160,11 +159,11 @@ pub(super) async fn bind(
     })
 }
 
-/// The first TERM or INT stops in order; a second one is the user's impatience and ends at once.
+/// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.
 pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    for handed_out in signals {
-        let mut signal = handed_out.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
+    for registered in signals {
+        let mut signal = registered.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
         let stop = stop.clone();
         tokio::spawn(async move {
             while signal.recv().await.is_some() {

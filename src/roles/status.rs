@@ -1,19 +1,20 @@
-//! `kubervisor status` and `kubervisor explain POD`: what the admin port shows, for a terminal.
+//! `kubervisor status` and `kubervisor explain POD`: the pages of the admin port, for a terminal.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::Value;
 
+use super::output::{self, list};
 use crate::{decide::time::Timestamp, exit::Exit};
 
-/// How long the admin port has for one page.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Of the request of one page.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the admin port is.
+/// The address of the admin port.
 #[derive(Debug, clap::Args)]
-pub struct Admin {
+pub struct AdminArgs {
     /// The admin port of a master or a controller.
     #[arg(long, env = "KUBERVISOR_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8087")]
     pub admin_addr: String,
@@ -23,7 +24,7 @@ pub struct Admin {
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminArgs,
     /// Prints the pages as one JSON object instead.
     #[arg(long, env = "KUBERVISOR_STATUS_JSON")]
     json: bool,
@@ -38,7 +39,7 @@ pub struct ExplainArgs {
     #[arg(long, short, env = "KUBERVISOR_EXPLAIN_NAMESPACE", default_value = "default")]
     namespace: String,
     #[command(flatten)]
-    admin: Admin,
+    admin: AdminArgs,
     /// Prints the page as JSON instead.
     #[arg(long, env = "KUBERVISOR_EXPLAIN_JSON")]
     json: bool,
@@ -58,10 +59,9 @@ pub async fn status(args: StatusArgs) -> Result<(), Exit> {
         .map_err(|_| Exit::Failed(anyhow::anyhow!("a page is missing")))?;
     if args.json {
         let all = serde_json::json!({ "cluster": cluster, "ensemble": ensemble, "services": services });
-        return print_json(&all);
+        return output::print(&output::json(&all)?);
     }
-    print!("{}{}{}", show_ensemble(&cluster, &ensemble), show_services(&services), show_alarms(&services));
-    Ok(())
+    output::print(&(show_ensemble(&cluster, &ensemble) + &show_services(&services) + &show_alarms(&services)))
 }
 
 /// Shows why a pod is or is not withheld.
@@ -70,14 +70,10 @@ pub async fn status(args: StatusArgs) -> Result<(), Exit> {
 /// The admin port does not answer, or does not know the pod.
 pub async fn explain(args: ExplainArgs) -> Result<(), Exit> {
     let page = args.admin.page(&format!("explain/{}/{}", args.namespace, args.pod)).await?;
-    if args.json {
-        return print_json(&page);
-    }
-    print!("{}", show_story(&page));
-    Ok(())
+    output::print(&if args.json { output::json(&page)? } else { show_explanation(&page) })
 }
 
-impl Admin {
+impl AdminArgs {
     async fn page(&self, path: &str) -> Result<Value, Exit> {
         let url = format!("http://{}/{path}", self.admin_addr);
         let help = || {
@@ -85,7 +81,7 @@ impl Admin {
                 "cannot read {url}: is a master running there? name its admin port with --admin-addr (KUBERVISOR_ADMIN_ADDR)"
             )
         };
-        let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().with_context(help)?;
+        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().with_context(help)?;
         let answer = client.get(&url).send().await.with_context(help)?;
         let known = answer.status().is_success();
         let page: Value = answer.json().await.with_context(help)?;
@@ -97,13 +93,7 @@ impl Admin {
     }
 }
 
-fn print_json(page: &Value) -> Result<(), Exit> {
-    let shown = serde_json::to_string_pretty(page).context("cannot print the page")?;
-    println!("{shown}");
-    Ok(())
-}
-
-/// What stands at `pointer`, as a person would write it; empty when nothing does.
+/// The value at `pointer`, numbers with at most one decimal; empty for null or none.
 fn text(page: &Value, pointer: &str) -> String {
     match page.pointer(pointer) {
         None | Some(Value::Null) => String::new(),
@@ -116,21 +106,13 @@ fn text(page: &Value, pointer: &str) -> String {
     }
 }
 
-fn list<'a>(page: &'a Value, pointer: &str) -> &'a [Value] {
-    page.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    table
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    format!("{}\n", output::table(UTF8_FULL_CONDENSED, header, rows))
 }
 
 fn show_ensemble(cluster: &Value, ensemble: &Value) -> String {
     let pods = list(ensemble, "/pods");
-    let mut shown = format!(
+    let head = format!(
         "cluster {}  {}  masters {}  pods {}  digest {}\n",
         text(cluster, "/name"),
         text(cluster, "/leadership/posture"),
@@ -140,62 +122,52 @@ fn show_ensemble(cluster: &Value, ensemble: &Value) -> String {
     );
     if ensemble.pointer("/pods").is_none_or(Value::is_null) {
         let leader = text(cluster, "/leadership/leader/address");
-        let _infallible = writeln!(shown, "the leader at {leader} knows the pods");
-        return shown;
+        return format!("{head}the pods are on the leader at {leader}\n");
     }
     let columns = ["/seq", "/key", "/id", "/ip", "/role", "/status", "/ageSeconds"];
     let rows = pods.iter().map(|pod| columns.iter().map(|column| text(pod, column)).collect());
-    let _infallible =
-        writeln!(shown, "{}", table(&["SEQ", "KEY", "ID", "IP", "ROLE", "STATUS", "AGE s"], rows));
-    shown
+    head + &table(&["SEQ", "KEY", "ID", "IP", "ROLE", "STATUS", "AGE s"], rows)
 }
 
 fn show_services(services: &Value) -> String {
-    let mut shown = String::new();
-    for service in list(services, "/services") {
-        let _infallible = writeln!(
-            shown,
-            "\nservice {}/{}  {}{}{}\n{}",
+    let show = |service: &Value| {
+        let row = |pod| vec![text(pod, "/id"), text(pod, "/address"), text(pod, "/traffic"), why(pod)];
+        format!(
+            "\nservice {}/{}  {}{}{}\n{}\n{}",
             text(service, "/namespace"),
             text(service, "/name"),
             text(service, "/part"),
             if service["panic"] == true { "  PANIC" } else { "" },
             if service["dryRun"] == true { "  dry run" } else { "" },
             text(service, "/floor/formula"),
-        );
-        let rows = list(service, "/pods").iter();
-        let rows =
-            rows.map(|pod| vec![text(pod, "/id"), text(pod, "/address"), text(pod, "/traffic"), why(pod)]);
-        let _infallible = writeln!(shown, "{}", table(&["POD", "ADDRESS", "TRAFFIC", "WHY"], rows));
-    }
-    shown
+            table(&["POD", "ADDRESS", "TRAFFIC", "WHY"], list(service, "/pods").iter().map(row)),
+        )
+    };
+    list(services, "/services").iter().map(show).collect()
 }
 
 fn show_alarms(services: &Value) -> String {
-    let mut shown = String::new();
-    for alarm in list(services, "/alarms/up") {
-        let _infallible = writeln!(shown, "ALARM {}: {}", text(alarm, "/reason"), text(alarm, "/message"));
-    }
-    shown
+    let show = |alarm| format!("ALARM {}: {}\n", text(alarm, "/reason"), text(alarm, "/message"));
+    list(services, "/alarms/up").iter().map(show).collect()
 }
 
-fn show_story(page: &Value) -> String {
+fn show_explanation(page: &Value) -> String {
     let mut shown = format!("traffic {}\n{}\n", text(page, "/pod/traffic"), text(page, "/pod/summary"));
     for line in ["/floor/formula", "/hold"].map(|pointer| text(page, pointer)) {
         if !line.is_empty() {
-            let _infallible = writeln!(shown, "{line}");
+            shown += &(line + "\n");
         }
     }
-    for event in list(page, "/pod/history") {
-        let at = event["at"].as_i64().map(Timestamp::from_unix_millis).unwrap_or_default();
-        let told = ["/what", "/breaker", "/reason"].map(|pointer| text(event, pointer));
-        let told: Vec<_> = told.into_iter().filter(|part| !part.is_empty()).collect();
-        let _infallible = writeln!(shown, "  {at}  {}", told.join("; "));
+    for entry in list(page, "/pod/history") {
+        let at = entry["at"].as_i64().map(Timestamp::from_unix_millis).unwrap_or_default();
+        let mut parts = ["/what", "/breaker", "/reason"].map(|pointer| text(entry, pointer)).to_vec();
+        parts.retain(|part| !part.is_empty());
+        shown += &format!("  {at}  {}\n", parts.join("; "));
     }
     shown
 }
 
-/// Why the pod is as it is, without its name: that is in a column of its own.
+/// The pod's summary without its name, which has a column of its own.
 fn why(pod: &Value) -> String {
     let (id, summary) = (text(pod, "/id"), text(pod, "/summary"));
     summary.strip_prefix(&format!("{id}: ")).map_or(summary.clone(), str::to_owned)
@@ -218,20 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_says_who_knows_the_pods() {
+    fn a_follower_names_the_leader_that_has_the_pods() {
         let cluster = json!({ "leadership": { "leader": { "address": "10.0.0.1:8000" } } });
         assert!(show_ensemble(&cluster, &json!({ "pods": null })).contains("the leader at 10.0.0.1:8000"));
     }
 
     #[test]
-    fn a_story_is_told_with_its_arithmetic_and_its_history() {
+    fn an_explanation_has_its_arithmetic_and_its_history() {
         let page = json!({
             "pod": { "id": "web-1", "traffic": "no", "summary": "web-1: withheld; errors",
                      "history": [{ "at": 0, "what": "withheld", "breaker": "errors" }] },
             "floor": { "formula": "6 - 3" },
         });
         assert_eq!(
-            show_story(&page),
+            show_explanation(&page),
             "traffic no\nweb-1: withheld; errors\n6 - 3\n  1970-01-01T00:00:00.000Z  withheld; errors\n"
         );
         assert_eq!(why(&page["pod"]), "withheld; errors");

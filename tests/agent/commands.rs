@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::crew::{Agent, CAP, Master, Recipe, kubervisor};
+use crate::fixture::{Agent, CAP, Master, Recipe, kubervisor};
 
 /// Runs the binary to its end.
 async fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {

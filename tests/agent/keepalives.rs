@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::crew::{Master, Reaction, Recipe};
+use crate::fixture::{Master, Reaction, Recipe};
 
 /// TTL 3: pings each second, with a deadline of half a second.
 fn brisk(recipe: Recipe) -> Recipe {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    crew::{CAP, Master, Recipe},
+    fixture::{CAP, Master, Recipe},
     interpreter::{python, script},
 };
 

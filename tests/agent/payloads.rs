@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::crew::{Agent, Master, Recipe};
+use crate::fixture::{Agent, Master, Recipe};
 
 /// A quiet agent with a payload file: whatever is heard after the first keepalive, the file caused.
 struct Scene {

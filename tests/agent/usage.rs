@@ -4,7 +4,7 @@ use std::process::Output;
 
 use tokio::time::timeout;
 
-use crate::crew::{CAP, kubervisor};
+use crate::fixture::{CAP, kubervisor};
 
 async fn run(arguments: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = kubervisor(arguments);

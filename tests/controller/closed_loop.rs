@@ -1,4 +1,4 @@
-//! Whether a cut had its effect: on the endpoints, and on the fleet's signal.
+//! The effect of a withdrawal on the endpoints and on the fleet's signal.
 
 use serde_json::json;
 

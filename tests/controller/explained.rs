@@ -1,4 +1,4 @@
-//! Why a pod is withheld: on the page, in the status, as Events; and what is said of a resource that is of no use.
+//! Why a pod is withheld, on the page, in the status and as Events; and the conditions of a failing detector.
 
 use serde_json::{Value, json};
 

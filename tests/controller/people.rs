@@ -1,4 +1,4 @@
-//! What people do to a switch by hand, and that they win.
+//! Manual changes of the traffic label, which take precedence.
 
 use serde_json::json;
 

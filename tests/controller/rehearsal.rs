@@ -35,7 +35,7 @@ async fn paused_restores_what_is_missing_at_the_floor() {
     let (scene, all) = with_one_withheld("pausedfloor").await;
     scene.set("paused", json!(true)).await;
     scene.until("it says so", async || scene.condition("Gating").await.unwrap().reason == "Paused").await;
-    // A person takes two out: 1 of 4 serves, 2 have to.
+    // Two are paused by hand: 1 of 4 serves, the floor is 2.
     scene.switch(&all[1], json!("no")).await;
     scene.throughout(2, "still two", async || scene.those("no").await.len() == 2).await;
     scene.switch(&all[2], json!("no")).await;

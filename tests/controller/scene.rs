@@ -1,5 +1,4 @@
-//! One test's namespace with everything in it: a signal that the test holds in its hand, a fleet, a controller of its
-//! own; and what the tests ask of them.
+//! One test's namespace: a signal that the test controls, a fleet, and a controller of this namespace only.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +34,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// The plane knows our resource, the namespace is empty.
+    /// An empty namespace on a plane with our definition.
     pub(super) async fn set(hint: &str) -> Self {
         static INSTALLED: Once = Once::new();
         let plane = Arc::new(plane::shared().await);
@@ -54,7 +53,7 @@ impl Stage {
         Self { plane, client, namespace, signals: Signals::start() }
     }
 
-    /// What a breaker's `customService` says to ask the test.
+    /// The `customService` that reads the test's signal.
     pub(super) fn asks(&self) -> String {
         self.signals.service(SIGNAL)
     }
@@ -70,7 +69,7 @@ impl Stage {
         recipe.apply(&self.plane, &self.client, &self.namespace).await
     }
 
-    /// Fleet and controller; it has looked at everything.
+    /// Fleet and controller, after the first status.
     pub(super) async fn play(self, recipe: &shop::Recipe) -> Scene {
         let shop = self.fleet(recipe).await;
         let controller = self.controller().start();
@@ -114,7 +113,7 @@ pub(super) struct Condition {
     pub(super) message: String,
 }
 
-/// A fleet, its signal, and the controller that looks after it.
+/// A fleet, its signal, and its controller.
 pub(super) struct Scene {
     pub(super) stage: Stage,
     pub(super) shop: Shop,
@@ -122,7 +121,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// So many pods behind one breaker that keeps so many percent.
+    /// `pods` pods behind one breaker with a floor of `ratio` percent.
     pub(super) async fn simple(hint: &str, pods: u32, ratio: u32) -> Self {
         let stage = Stage::set(hint).await;
         let recipe = shop::Recipe::of("web", pods).breaker("slow", &stage.asks(), ratio);
@@ -147,7 +146,7 @@ impl Scene {
         }
     }
 
-    /// The signal was asked so many times more: time for whatever would happen.
+    /// Waits for `count` more queries of the signal.
     pub(super) async fn looks(&self, count: usize) {
         let wanted = self.stage.signals.asked(SIGNAL) + count;
         until("the breaker looks", || async { (self.stage.signals.asked(SIGNAL) >= wanted).then_some(()) })
@@ -180,19 +179,19 @@ impl Scene {
         self.pods().await.into_keys().collect()
     }
 
-    /// What each switch says.
+    /// The traffic label of each pod.
     pub(super) async fn traffic(&self) -> BTreeMap<String, String> {
         let pods = self.pods().await.into_iter();
         pods.map(|(name, pod)| (name, label(&pod, "kubervisor/traffic").unwrap_or_default())).collect()
     }
 
-    /// The pods whose switch says so.
+    /// The pods with this traffic label.
     pub(super) async fn those(&self, word: &str) -> Vec<String> {
         let traffic = self.traffic().await.into_iter();
         traffic.filter(|(_, said)| said == word).map(|(name, _)| name).collect()
     }
 
-    /// Waits until so many switches say so, and returns whose.
+    /// Waits until `count` pods have this traffic label, and returns their names.
     pub(super) async fn until_those(&self, word: &str, count: usize) -> Vec<String> {
         self.until(&format!("{count} pods say {word}"), async || self.those(word).await.len() == count).await;
         self.those(word).await
@@ -226,7 +225,7 @@ impl Scene {
         self.edit(json!({"spec": {member: value}})).await;
     }
 
-    /// Sets one pod's switch, as a person does.
+    /// Sets one pod's traffic label by hand.
     pub(super) async fn switch(&self, pod: &str, word: Value) {
         let patch = json!({"metadata": {"labels": {"kubervisor/traffic": word}}});
         self.shop.patch_pod(pod, &patch).await.unwrap();

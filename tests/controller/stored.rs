@@ -1,4 +1,4 @@
-//! Resources that an API server with an older, looser definition took.
+//! Resources stored under an older, less strict definition.
 
 use serde_json::json;
 

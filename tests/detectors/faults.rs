@@ -11,7 +11,7 @@ use std::{
 
 use kubervisor::{
     clock::Clock,
-    decide::detect::{Custom, Detector, asked::Answer, listed::NamedPod},
+    decide::detect::{Custom, Detector, asked::QueryAnswer, listed::NamedPod},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -71,7 +71,7 @@ impl Server {
     /// The categories of a question to it as Prometheus and as a custom service.
     async fn categories(&self) -> [&'static str; 2] {
         let asker = asker();
-        let word = |answer: Result<Answer, kubervisor::roles::breaker::AskError>| {
+        let word = |answer: Result<QueryAnswer, kubervisor::roles::breaker::AskError>| {
             answer.map_or_else(|error| error.category(), |_| "ok")
         };
         let mut by_query = question(self.address.to_string(), "x", None);
@@ -182,7 +182,7 @@ async fn a_custom_service_names_pods_by_namespace_and_name() {
     let server = Server::saying(&stage, 2, "200 OK", "application/json", &body.to_string()).await;
     let answer = asker().ask(&Detector::Custom(custom(&server))).await.unwrap();
     let named = NamedPod { namespace: "n".into(), name: "a".into(), uid: None };
-    assert_eq!(answer, Answer::Named(vec![named]));
+    assert_eq!(answer, QueryAnswer::Named(vec![named]));
 }
 
 #[tokio::test]

@@ -18,13 +18,13 @@ use kubervisor::{
         detect::{
             Observation,
             listed::Scope,
-            members::{Attendance, ListedPod},
+            members::{ListedPod, ReportHistory},
         },
         verdict::{Judgement, Opinion, Source},
     },
     metrics::Metrics,
     roles::{
-        breaker::{Asker, BreakerHost, Succeeded, run_breakers},
+        breaker::{Asker, BreakerHost, Superseded, run_breakers},
         master::{HostedMaster, LiveEnsemble, Process},
     },
 };
@@ -80,7 +80,7 @@ struct Host {
     asker: Arc<Asker>,
     live: LiveEnsemble,
     pods: Vec<ListedPod>,
-    attendance: Mutex<Attendance>,
+    attendance: Mutex<ReportHistory>,
     said: watch::Sender<BTreeMap<String, Value>>,
 }
 
@@ -99,7 +99,7 @@ impl BreakerHost for Host {
         members.join("test", &self.pods, self.clock.now(), &mut attendance).observations
     }
 
-    fn hears_keepalives(&self) -> bool {
+    fn receives_keepalives(&self) -> bool {
         self.live.members().is_some()
     }
 
@@ -107,7 +107,7 @@ impl BreakerHost for Host {
         Scope { namespace: "test".into(), by_uid: true }
     }
 
-    fn said(&self, source: Source) {
+    fn publish(&self, source: Source) {
         let word = |opinion: &Opinion| match opinion {
             Opinion::Judged(Judgement::Bad { .. }) => "bad",
             Opinion::Judged(Judgement::Good) => "good",
@@ -119,11 +119,11 @@ impl BreakerHost for Host {
         self.said.send_modify(|said| _ = said.insert(source.name.clone(), Value::Object(words)));
     }
 
-    fn forget_breakers(&self, _left: &BTreeSet<&str>) {}
+    fn retain_breakers(&self, _left: &BTreeSet<&str>) {}
 
-    fn troubles(&self, _troubles: &BTreeMap<String, String>) {}
+    fn publish_failures(&self, _failures: &BTreeMap<String, String>) {}
 
-    async fn keep(&self, _memory: Bytes) -> Result<(), Succeeded> {
+    async fn persist(&self, _windows: Bytes) -> Result<(), Superseded> {
         Ok(())
     }
 }

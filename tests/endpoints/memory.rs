@@ -84,7 +84,7 @@ impl Store for MemoryStore {
             return Err(unavailable());
         }
         if term.0 != inner.term {
-            return Err(StoreError::Deposed { ours: term });
+            return Err(StoreError::LeadershipLost { ours: term });
         }
         inner.commits += 1;
         for (key, bytes) in batch.put {

@@ -1,4 +1,4 @@
-//! The API server is away, or comes back from the past (faults 1 and 13).
+//! The API server is unreachable, or restored from a backup (faults 1 and 13).
 
 use std::time::Duration;
 

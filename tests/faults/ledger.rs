@@ -1,4 +1,4 @@
-//! The ledger is gone, or not ours to read (faults 11 and 23); a pod comes back under its old name (28).
+//! The ledger is missing, or of another version (faults 11 and 23); a pod comes back under its old name (28).
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn a_ledger_of_another_version_is_left_alone_and_a_condition_says_so() {
     assert_eq!(stage.ledger().await, theirs, "it is not ours to write");
     let (code, services) = stage.controller.admin("/services").await.unwrap();
     assert!(code == 200 && services.contains("schema 7"), "{services}");
-    // The other version is gone, and left what we can read.
+    // The other version was replaced, and left a ledger of our version.
     stage.patch_status(&json!({"ledger": {"schema": 1}})).await;
     stage.says(&second, "no").await;
     stage.says(&first, "yes").await;

@@ -44,18 +44,18 @@ fn plain(signals: &Signals, _namespace: &str) -> shop::Recipe {
 }
 
 impl Stage {
-    /// A running controller that comes straight to the API server.
+    /// A running controller without the fault proxy.
     pub(super) async fn begin(plane: &Plane, hint: &str) -> Self {
         Self::with(plane, hint, plane.kubeconfig(User::Kubervisor), plain).await
     }
 
-    /// A running controller that comes through a proxy.
+    /// A running controller behind the fault proxy.
     pub(super) async fn proxied(plane: &Plane, hint: &str) -> (Self, Proxy) {
         let proxy = Proxy::start(&plane.kubeconfig(User::Kubervisor));
         (Self::with(plane, hint, proxy.kubeconfig(), plain).await, proxy)
     }
 
-    /// As these say; the recipe is asked for once the namespace is there.
+    /// A running controller; `recipe` is called when the namespace exists.
     pub(super) async fn with(
         plane: &Plane,
         hint: &str,
@@ -78,7 +78,7 @@ impl Stage {
         self.signals.bad(BAD, &self.namespace, pods.iter().copied());
     }
 
-    /// Waits until the pod's switch says so.
+    /// Waits until the pod has this traffic label.
     pub(super) async fn says(&self, pod: &str, word: &str) -> Duration {
         let what = format!("{pod} says {word}");
         let there = || async { (self.shop.traffic(pod).await.as_deref() == Some(word)).then_some(()) };
@@ -104,7 +104,7 @@ impl Stage {
         .await;
     }
 
-    /// The pods that say so, by name.
+    /// Names of the pods with this traffic label.
     pub(super) async fn saying(&self, word: &str) -> Vec<String> {
         let pods = self.shop.pods().await.unwrap_or_default();
         pods.into_iter()
@@ -113,7 +113,7 @@ impl Stage {
             .collect()
     }
 
-    /// For so long no pod leaves traffic; a fault must not be waited for to do nothing, so this is a time.
+    /// No pod is withheld for `time`.
     pub(super) async fn nothing_is_withheld_for(&self, time: Duration) {
         let before = self.saying("no").await;
         let began = Instant::now();
@@ -174,7 +174,7 @@ impl Stage {
         all.into_iter().filter(|revision| revision.key == key).collect()
     }
 
-    /// The checker's word on everything that happened; the API server was away then.
+    /// Runs the checker over the recording; `away`: while the API server was unreachable.
     pub(super) async fn judged(&mut self, plane: &Plane, away: Vec<Range<Duration>>) {
         let namespaces = BTreeSet::from([self.namespace.clone()]);
         let authors = history::authors(plane, &namespaces);

@@ -1,4 +1,4 @@
-//! Two controllers begin at once on a resource without a ledger: neither undoes what the other has begun.
+//! Two controllers start at once on a resource without a ledger: neither undoes the other's writes.
 
 use std::time::Duration;
 

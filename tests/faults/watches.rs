@@ -1,4 +1,4 @@
-//! Watches that expire, or tell nothing (faults 6, 7 and 8).
+//! Watches that expire or deliver nothing (faults 6, 7 and 8).
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn bookmarks_alone_are_no_word_on_any_pod_and_the_floor_holds() {
             .unwrap();
     }
     proxy.clear();
-    // What was never told is only learned from a list.
+    // Only a LIST finds the missed changes.
     proxy.on(Matching::verb("watch").first(8), Fault::Expire);
     proxy.cut_watches();
     stage.says(&first, "no").await;
@@ -82,7 +82,7 @@ async fn events_that_were_skipped_lead_to_the_same_end() {
     let names = stage.shop.names().await.unwrap();
     let bad = [names[0].as_str(), names[1].as_str(), names[2].as_str(), names[3].as_str()];
     stage.bad(&bad);
-    // Three of six: what it did not hear of counts all the same.
+    // Three of six: missed changes count as well.
     until("three are withheld", || async { (stage.saying("no").await.len() == 3).then_some(()) }).await;
     stage.nothing_is_withheld_for(Duration::from_secs(1)).await;
     stage.recover().await;

@@ -8,7 +8,7 @@ use crate::{
     stage::{Stage, withdrawals, word},
 };
 
-/// Everything but watches and Events, which wait for nobody.
+/// All requests but watches and Events, which no backoff delays.
 fn requests(proxy: &Proxy) -> Vec<Asked> {
     proxy.asked().into_iter().filter(|asked| asked.verb != "watch" && !asked.is_event()).collect()
 }
@@ -61,7 +61,7 @@ async fn a_withdrawal_that_landed_unanswered_is_owned_and_never_repeated() {
     proxy.on(Matching::verb("patch").of("pods").named(&first).first(1), Fault::Hang);
     stage.withhold(&first).await;
     assert_eq!(stage.shop.entries().await, Some(1), "its entry is there before anybody knows");
-    // For longer than anybody waits for an answer.
+    // Longer than any request's timeout.
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(stage.shop.entries().await, Some(1));
     stage.recover().await;

@@ -7,14 +7,14 @@ use kube::Client;
 use kubervisor::{
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Traffic},
-        gate::{self, explain::Alarm, ledger::Ledger},
+        gate::{self, explain::FleetAlarm, ledger::Ledger},
         policy::Policy,
         time::Timestamp,
         verdict::Verdicts,
     },
     roles::{
-        controller::conditions::{Facts, LedgerState, Problem, ServiceState, changed, status},
-        gatekeeper::view::GatekeeperView,
+        controller::conditions::{Facts, LedgerState, ResourceProblem, ServiceState, changed, status},
+        gate::snapshot::GateSnapshot,
     },
 };
 use serde_json::Value;
@@ -28,7 +28,7 @@ const RESOURCE: &str = "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: Kubervisor
     spec: {service: web, breakers: [{name: silent, keepalive: {silentAfter: 9}}]}\n";
 
 /// A fleet of which one pod is withheld by somebody else.
-fn view() -> GatekeeperView {
+fn view() -> GateSnapshot {
     let (epoch, serial) = (Epoch(1), 1);
     let mut pods: Vec<_> = (1..=3)
         .map(|pod| PodView::serving(format!("uid-{pod}"), format!("web-{pod}"), Fence { epoch, serial }))
@@ -38,13 +38,13 @@ fn view() -> GatekeeperView {
     let (ledger, verdicts) = (Ledger::begin("uid", epoch), Verdicts { evaluation: 0, sources: Vec::new() });
     let policy = Policy::without_manifest("web");
     let plan = gate::plan(now, &policy, &Fleet::new(3, pods), &ledger, &verdicts);
-    let mut view = GatekeeperView { panic: true, ..GatekeeperView::default() };
+    let mut view = GateSnapshot { panic: true, ..GateSnapshot::default() };
     view.floor.budget = plan.budget;
     view.plan = Some(plan);
     view
 }
 
-fn facts<'a>(view: &'a GatekeeperView, none: &'a BTreeMap<String, String>) -> Facts<'a> {
+fn facts<'a>(view: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> Facts<'a> {
     Facts {
         service_name: "web",
         generation: 1,
@@ -53,15 +53,15 @@ fn facts<'a>(view: &'a GatekeeperView, none: &'a BTreeMap<String, String>) -> Fa
         started: Timestamp::from_unix_millis(1_700_000_000_123),
         problem: None,
         service: ServiceState::Gated,
-        view: Some(view),
+        snapshot: Some(view),
         dry_run: false,
         paused: false,
         panic_threshold: None,
         overlap: None,
         ledger: LedgerState::Stored,
         template_unlabelled: false,
-        troubles: none,
-        unlanded: None,
+        failures: none,
+        still_in_endpoints: None,
         rbac: None,
         selector: none,
     }
@@ -96,24 +96,24 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
     let waited = plane.kubectl(User::Admin, &wait, "");
     assert!(waited.status.success(), "{waited:?}");
     // Everything at once that can be wrong.
-    let (troubles, selector) = (
+    let (failures, selector) = (
         BTreeMap::from([("errors".to_owned(), "no answer".repeat(1000))]),
         BTreeMap::from([("app".to_owned(), "web".to_owned())]),
     );
     let mut ill_view = view.clone();
     let alarms = ["ledger_full", "odd_switch", "below_floor"];
-    let alarms = alarms.map(|reason| Alarm { reason, message: "web-1".repeat(2000) });
+    let alarms = alarms.map(|reason| FleetAlarm { reason, message: "web-1".repeat(2000) });
     ill_view.plan.as_mut().unwrap().alarms.extend(alarms);
     let ill = Facts {
         previous: Some(&stored),
-        problem: Some(Problem::InvalidSpec("breakers: none".to_owned())),
+        problem: Some(ResourceProblem::InvalidSpec("breakers: none".to_owned())),
         service: ServiceState::Gated,
         dry_run: true,
         overlap: Some("KubervisorService other".to_owned()),
         ledger: LedgerState::NotStored,
         template_unlabelled: true,
-        troubles: &troubles,
-        unlanded: Some("web-2".to_owned()),
+        failures: &failures,
+        still_in_endpoints: Some("web-2".to_owned()),
         rbac: Some("patch pods".to_owned()),
         selector: &selector,
         ..facts(&ill_view, &none)

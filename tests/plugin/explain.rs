@@ -4,8 +4,8 @@ use axum::http::{Request, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::{
+    fixture::{apply, conditions, err, install, kubervisor, out, resource},
     plane::{self, Plane, User},
-    stage::{apply, conditions, err, install, kubervisor, out, resource},
 };
 
 /// A pod that is withheld; its UID.
@@ -96,7 +96,7 @@ async fn a_withheld_pod_is_explained_with_rule_numbers_next_step_and_events() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_gone_is_told_of_as_long_as_the_status_does() {
+async fn a_pod_that_is_gone_is_shown_as_long_as_the_status_names_it() {
     let plane = plane::shared().await;
     install(&plane);
     let client = plane.client(User::Admin).await;
@@ -110,7 +110,7 @@ async fn a_pod_that_is_gone_is_told_of_as_long_as_the_status_does() {
 }
 
 #[tokio::test]
-async fn a_pod_that_nobody_looks_after_is_said_to_be_one() {
+async fn a_pod_that_no_resource_selects_is_shown_so() {
     let plane = plane::shared().await;
     install(&plane);
     let client = plane.client(User::Admin).await;
@@ -119,12 +119,12 @@ async fn a_pod_that_nobody_looks_after_is_said_to_be_one() {
     let labels = ["label", "pod", "web-1", "-n", &namespace, "kubervisor/name-"];
     out(&plane.kubectl(User::Admin, &labels, ""));
     let story = out(&kubervisor(&plane, User::Admin, &["explain", "web-1", "-n", &namespace]));
-    assert!(story.contains("note      no KubervisorService of this namespace looks after it\n"), "{story}");
+    assert!(story.contains("note      no KubervisorService of this namespace selects it\n"), "{story}");
     assert!(story.contains("standing  withheld\n") && story.contains("retries   2\n"), "{story}");
 }
 
 #[tokio::test]
-async fn who_may_not_read_events_is_told_the_rest() {
+async fn without_the_right_to_list_events_the_rest_is_shown() {
     let plane = plane::shared().await;
     install(&plane);
     let client = plane.client(User::Admin).await;

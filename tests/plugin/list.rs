@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
+    fixture::{err, kubervisor, out, two},
     plane::{self, User},
-    stage::{err, kubervisor, out, two},
 };
 
 /// The fields of each line: two spaces or more stand between columns.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use kubervisor::{
     api::{self, Context, Detectors},
     decide::{
-        detect::{Ask, Observation, Rule, Status, Windows, evaluate},
+        detect::{BreakerSelection, Observation, Rule, Status, Windows, evaluate},
         time::Timestamp,
     },
 };
@@ -68,7 +68,8 @@ fn play_by(
         };
         let pods: Vec<_> = (0..PODS).map(pod).collect();
         let now = Timestamp::from_unix_millis(5000 * i64::try_from(look).unwrap());
-        let mut evaluation = evaluate(std::slice::from_ref(rule), now, &pods, &mut windows, Ask::Due);
+        let mut evaluation =
+            evaluate(std::slice::from_ref(rule), now, &pods, &mut windows, BreakerSelection::Due);
         let opinions = evaluation.sources.remove(0);
         let bad = opinions.opinions().iter().enumerate().filter(|(_, (_, opinion))| opinion.objects());
         bad.map(|(n, _)| n).collect()

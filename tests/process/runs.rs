@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use kubervisor::adapters::process::{self, Ended, Job, Limits, ProcessError};
+use kubervisor::adapters::process::{self, Ended, Job, ProcessError, ResourceLimits};
 use nix::sys::resource::{Resource, setrlimit};
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +190,7 @@ async fn the_environment_is_ours_less_what_is_taken_plus_what_is_given() {
 
 #[tokio::test]
 async fn limits_and_the_ban_on_new_privileges_hold_inside() {
-    let limits = Limits { open_files: Some(77), core_size: Some(0), ..Limits::default() };
+    let limits = ResourceLimits { open_files: Some(77), core_size: Some(0), ..ResourceLimits::default() };
     let line = "ulimit -n; ulimit -c; grep NoNewPrivs /proc/self/status | tr -d '\\t'; umask; pwd";
     let job = Job { limits, directory: Some("/".into()), ..shell(line) };
     let finished = run(job).await.unwrap();
@@ -201,7 +201,8 @@ async fn limits_and_the_ban_on_new_privileges_hold_inside() {
     let mask = u32::from_str_radix(lines.next().unwrap(), 8).unwrap();
     assert_eq!(mask & 0o022, 0o022);
     assert_eq!(lines.next(), Some("/"));
-    let spinning = Job { limits: Limits { cpu_seconds: Some(1), ..limits }, ..shell("while :; do :; done") };
+    let spinning =
+        Job { limits: ResourceLimits { cpu_seconds: Some(1), ..limits }, ..shell("while :; do :; done") };
     assert!(matches!(run(spinning).await.unwrap().ended, Ended::Signalled(9 | 24)));
 }
 

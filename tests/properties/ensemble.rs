@@ -9,7 +9,7 @@ use std::{
 
 use kubervisor::decide::{
     digest::Digest,
-    ensemble::{Changes, Ensemble, Observed, Settings, Status, StoredPod},
+    ensemble::{Changes, Ensemble, KeepaliveEffect, Settings, Status, StoredPod},
     key::Key,
     sequence::Sequence,
     time::Moment,
@@ -147,7 +147,7 @@ impl Bookkeeper {
         if heard.is_ok() {
             self.heard.insert(key, self.now);
         }
-        if matches!(heard, Ok(Observed::Heartbeat) | Err(_)) {
+        if matches!(heard, Ok(KeepaliveEffect::Heartbeat) | Err(_)) {
             assert_eq!(self.ensemble.revision(), before, "nothing new, and yet a change");
         }
     }
@@ -194,7 +194,7 @@ impl Bookkeeper {
             self.write(&changes);
             self.ensemble.confirm(changes.ticket);
         }
-        assert_eq!(self.ensemble.census().joining, 0, "a pod waits for a write that never comes");
+        assert_eq!(self.ensemble.pod_counts().joining, 0, "a pod waits for a write that never comes");
         let stored = self.stored.values().map(|record| StoredPod::decode(record).unwrap());
         let mut stored: Vec<_> = stored.map(|pod| (pod.seq, pod.down)).collect();
         stored.sort_unstable();

@@ -10,7 +10,7 @@ use kubervisor::{
 
 use crate::{
     etcd_server::Etcd,
-    seats::{LEASE, eventually, follows, leading, open, put, seat, until},
+    seats::{LEASE, eventually, follows, leading, membership, open, put, until},
 };
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn one_of_three_leads_and_the_others_know_its_address_and_term() {
         let Leadership::Follower { leader: Some(leader) } = seen else { panic!("{seen:?}") };
         assert_eq!((leader.member.address.as_str(), leader.term), ("a:8000", term));
         let refused = store.commit(term, put(RecordKey::State, "not mine")).await.unwrap_err();
-        assert_eq!(refused.category(), "deposed");
+        assert_eq!(refused.category(), "leadership_lost");
         store.resign().await;
     }
     assert!(first.load().await.unwrap().is_empty());
@@ -117,7 +117,7 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_rejoins_as_a_
     admin.compact(revision, None).await.unwrap();
     thaw.send(()).unwrap();
     let late = tokio::task::spawn_blocking(|| frozen.join().unwrap()).await.unwrap();
-    assert_eq!(late.category(), "deposed", "{late}");
+    assert_eq!(late.category(), "leadership_lost", "{late}");
     assert_eq!(other.load().await.unwrap()[&RecordKey::State].as_ref(), b"after");
     other.commit(next, put(RecordKey::State, "still mine")).await.unwrap();
 }
@@ -128,7 +128,7 @@ async fn a_leader_at_rest_asks_for_nothing_but_its_lease() {
     let etcd = Etcd::start().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = StoreMetrics::default();
-    let store = store::open(&etcd.config(), seat("a"), Clock::start(), metrics.clone()).await.unwrap();
+    let store = store::open(&etcd.config(), membership("a"), Clock::start(), metrics.clone()).await.unwrap();
     leading(&*store).await;
     let others =
         [Operation::Load, Operation::Commit, Operation::Members, Operation::Campaign, Operation::Follow];
@@ -145,7 +145,7 @@ async fn two_ensembles_on_one_etcd_do_not_meet() {
     let first = open(&etcd.config(), "a").await.unwrap();
     let term = leading(&*first).await;
     first.commit(term, put(RecordKey::State, "of test")).await.unwrap();
-    let mut other = seat("b");
+    let mut other = membership("b");
     other.prefix = store::prefix("default", "test2");
     let metrics = StoreMetrics::default();
     let second = store::open(&etcd.config(), other, Clock::start(), metrics).await.unwrap();

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use kubervisor::{
     adapters::store::{
-        self, Batch, Leadership, Member, RecordKey, Seat, Store, StoreError, StoreMetrics, Term,
+        self, Batch, Leadership, Member, Membership, RecordKey, Store, StoreError, StoreMetrics, Term,
     },
     clock::Clock,
     config::StoreConfig,
@@ -18,8 +18,8 @@ pub const CAP: Duration = Duration::from_secs(20);
 /// The shortest lease that etcd grants with its defaults.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-pub fn seat(id: &str) -> Seat {
-    Seat {
+pub fn membership(id: &str) -> Membership {
+    Membership {
         prefix: store::prefix("default", "test"),
         member: Member { id: id.to_owned(), address: format!("{id}:8000") },
         lease: LEASE,
@@ -32,7 +32,7 @@ pub async fn open(config: &StoreConfig, id: &str) -> Result<Arc<dyn Store>, Stor
         .with_test_writer()
         .try_init();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    store::open(config, seat(id), Clock::start(), StoreMetrics::default()).await
+    store::open(config, membership(id), Clock::start(), StoreMetrics::default()).await
 }
 
 /// Waits until the store leads.

@@ -100,7 +100,7 @@ impl Link {
     pub fn zerorpc(to: SocketAddr) -> io::Result<Self> {
         let mut link = Self::raw(to)?;
         link.send(&zmtp::greeting(), zmtp::GREETING_LEN)?;
-        link.send(&zmtp::ready(zmtp::End::Client), zmtp::ready(zmtp::End::Server).len())?;
+        link.send(&zmtp::ready(zmtp::LocalSide::Client), zmtp::ready(zmtp::LocalSide::Server).len())?;
         link.settle()?;
         Ok(link)
     }

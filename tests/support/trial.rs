@@ -20,8 +20,8 @@ use kubervisor::{
     api::{self, Context, Detectors, Manifest},
     decide::{
         detect::{
-            self, Ask, Observation, Status, Windows,
-            asked::{self, Answer},
+            self, BreakerSelection, Observation, Status, Windows,
+            asked::{self, QueryAnswer},
             listed::Scope,
             series::{Series, Vector},
         },
@@ -158,7 +158,7 @@ impl<'a> Trial<'a> {
         let answered = !self.trace.unanswered.contains(&look);
         if self.candidate.asks() {
             let rule = self.manifest.rules.first().unwrap();
-            let answer = if answered { self.answer(samples, now) } else { Answer::Nothing };
+            let answer = if answered { self.answer(samples, now) } else { QueryAnswer::Nothing };
             let scope = Scope { namespace: "default".into(), by_uid: true };
             let judged = asked::judge(rule, now, &self.pods, &answer, &scope, &mut self.windows);
             return Some(judged.source);
@@ -168,10 +168,10 @@ impl<'a> Trial<'a> {
             pod.payload = Arc::new(payload(sample, answered));
         }
         let rules = &self.manifest.rules;
-        detect::evaluate(rules, now, &self.pods, &mut self.windows, Ask::All).sources.pop()
+        detect::evaluate(rules, now, &self.pods, &mut self.windows, BreakerSelection::All).sources.pop()
     }
 
-    fn answer(&self, samples: &[Sample], now: Timestamp) -> Answer {
+    fn answer(&self, samples: &[Sample], now: Timestamp) -> QueryAnswer {
         let mean = samples.iter().map(|sample| sample.latency).sum::<f64>() / samples.len() as f64;
         let mut all: Vec<f64> = samples.iter().map(|sample| sample.latency).collect();
         all.sort_unstable_by(f64::total_cmp);
@@ -200,7 +200,7 @@ impl<'a> Trial<'a> {
                 _ => add(None, sample.latency),
             }
         }
-        Answer::Vector(Vector { asked: now, series })
+        QueryAnswer::Vector(Vector { asked: now, series })
     }
 }
 

@@ -11,7 +11,7 @@ use kubervisor::decide::{
         self, Plan,
         action::{Action, Verb},
         budget::Budget,
-        ledger::{Ledger, Outcome},
+        ledger::{ActionOutcome, Ledger},
     },
     policy::{ActivatorStrategy, Breaker, FloorRule, OnNoData, Policy},
     time::Timestamp,
@@ -114,23 +114,23 @@ impl World {
     }
 
     /// One patch, with its tests. `None`: nothing is written to a pod by this verb.
-    pub(crate) fn carry(&mut self, action: &Action) -> Option<Outcome> {
+    pub(crate) fn carry(&mut self, action: &Action) -> Option<ActionOutcome> {
         if matches!(action.verb, Verb::Release | Verb::Forget) {
             return None;
         }
-        let Some(pod) = self.pods.get_mut(&action.uid) else { return Some(Outcome::Refused) };
+        let Some(pod) = self.pods.get_mut(&action.uid) else { return Some(ActionOutcome::Refused) };
         let guard = &action.guard;
         let holds = guard.traffic.is_none_or(|traffic| pod.traffic == traffic)
             && pod.fence == guard.fence
             && (!guard.ours || pod.claimed)
             && guard.until.is_none_or(|until| self.now <= until);
         if !holds {
-            return Some(Outcome::Refused);
+            return Some(ActionOutcome::Refused);
         }
         self.log.push((self.now, action.verb, action.name.clone()));
         if action.verb == Verb::Kill {
             self.pods.remove(&action.uid);
-            return Some(Outcome::Landed);
+            return Some(ActionOutcome::Landed);
         }
         let write = action.write.clone();
         pod.traffic = write.traffic.unwrap_or(pod.traffic);
@@ -146,7 +146,7 @@ impl World {
         if action.verb == Verb::Admit {
             (pod.break_at, pod.strategy) = (None, None);
         }
-        Some(Outcome::Landed)
+        Some(ActionOutcome::Landed)
     }
 
     /// Until there is nothing to do at this moment; it must come to that.

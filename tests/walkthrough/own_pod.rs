@@ -1,8 +1,7 @@
-//! An agent in a pod: who it is and whom it reports to come from its pod, asked of a real API server with a service
-//! account of its own.
+//! An agent in a pod takes its identity and its master from its pod, which it reads from a real API server with its own
+//! service account.
 //!
-//! A container finds its account at a fixed path. The agent here gets one there in a mount namespace of its own, which
-//! nobody else sees.
+//! A container finds its account at a fixed path; the agent here gets one there in its own mount namespace.
 
 use std::{
     fs,
@@ -77,7 +76,7 @@ impl<'a> Site<'a> {
         folder
     }
 
-    /// The agent in the container of that pod; everything that it is not told here it must ask for.
+    /// The agent in the container of that pod; what is not set here it reads from the API server.
     fn agent(&self, pod: &str) -> Command {
         let server = self.kubectl(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"], "");
         let (host, port) = server.trim_start_matches("https://").split_once(':').unwrap();
@@ -97,7 +96,7 @@ impl<'a> Site<'a> {
         command
     }
 
-    /// What an agent that cannot start says.
+    /// Exit code and error message of an agent that cannot start.
     fn refused(&self, pod: &str) -> (Option<i32>, String) {
         let Output { status, stderr, .. } = self.agent(pod).output().unwrap();
         (status.code(), String::from_utf8(stderr).unwrap())
@@ -126,7 +125,7 @@ async fn an_agent_reports_with_the_name_address_and_labels_of_its_pod_to_the_mas
     let log = fs::File::create(site.stage.file("agent.log")).unwrap();
     let _agent = Running(site.agent("web-1").stderr(log).spawn().unwrap());
 
-    // What the master's callback is told is what the keepalive said.
+    // The callback's input is the keepalive's content.
     let run = site.stage.run_where("the keepalive has arrived", |run| !run.ids().is_empty()).await;
     let address = site.kubectl(&["get", "pod", "web-1", "-o", "jsonpath={.status.podIP}"], "");
     let pod = run.pod("web-1");

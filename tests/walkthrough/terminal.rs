@@ -1,4 +1,4 @@
-//! One session of bash: what is typed into it, what it says.
+//! One session of bash: its input and its output.
 
 use std::{
     env, fs,
@@ -16,9 +16,9 @@ use nix::{
     unistd::Pid,
 };
 
-/// No single command takes longer.
+/// Time limit of one command.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Says that a command has ended, and how.
+/// Precedes the exit code of a command.
 const ENDED: &str = "--- ended with";
 
 /// A shell, and everything that was started in it: all of it ends with it.

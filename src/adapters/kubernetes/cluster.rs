@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     desired::{Desired, OwnerKey},
-    feed::WatchTrouble,
+    feed::WatchFailure,
     requests::{ListError, Listed},
     state::{Change, Mark, Origin},
 };
@@ -56,11 +56,11 @@ pub enum Scope {
 /// The cluster as we know it. Clones are the same one.
 #[derive(Clone)]
 pub struct Cluster {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterCache>,
 }
 
 /// What the watches write and everybody reads.
-pub(super) struct Shared {
+pub(super) struct ClusterCache {
     pub(super) client: Client,
     pub(super) clock: Clock,
     state: RwLock<State>,
@@ -93,7 +93,7 @@ impl Cluster {
 
     /// With empty caches that nobody fills.
     fn unwatched(client: Client, clock: Clock) -> Self {
-        let shared = Shared {
+        let shared = ClusterCache {
             client,
             clock,
             state: RwLock::default(),
@@ -110,7 +110,7 @@ impl Cluster {
             state.feeds.push(feed);
             state.feeds.len() - 1
         });
-        let post = watching::Post { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
+        let post = watching::WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
         match kind {
             Kind::Pods => drop(tokio::spawn(watching::keep::<PodRecord>(post))),
             Kind::Services => drop(tokio::spawn(watching::keep::<ServiceRecord>(post))),
@@ -127,8 +127,8 @@ impl Cluster {
     ///
     /// # Errors
     /// What is wrong with each that is not: a right that is missing is named by its verb and resource.
-    pub fn synced(&self) -> Result<(), Vec<WatchTrouble>> {
-        let troubles: Vec<WatchTrouble> = self.shared.read().feeds.iter().filter_map(Feed::problem).collect();
+    pub fn synced(&self) -> Result<(), Vec<WatchFailure>> {
+        let troubles: Vec<WatchFailure> = self.shared.read().feeds.iter().filter_map(Feed::problem).collect();
         if troubles.is_empty() { Ok(()) } else { Err(troubles) }
     }
 
@@ -154,7 +154,7 @@ impl Cluster {
 
     /// What was never seen whole since the start: then nothing at all can be decided.
     #[must_use]
-    pub fn unlisted(&self) -> Option<WatchTrouble> {
+    pub fn unlisted(&self) -> Option<WatchFailure> {
         self.shared.read().feeds.iter().find(|feed| !feed.once_listed).and_then(Feed::problem)
     }
 
@@ -309,7 +309,7 @@ fn in_order<'a>(pods: impl Iterator<Item = &'a Arc<PodRecord>>) -> Vec<Arc<PodRe
     pods
 }
 
-impl Shared {
+impl ClusterCache {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -358,24 +358,24 @@ impl Shared {
     }
 
     /// The watch was heard: an object that is there, if it is of this world.
-    pub(super) fn take<R: Stored>(&self, post: &watching::Post, world: u64, record: R) {
+    pub(super) fn take<R: Stored>(&self, post: &watching::WatchTask, world: u64, record: R) {
         self.update(post, world, |state| state.put(post.kind, record, Origin::Watch));
     }
 
     /// The watch was heard: an object is gone.
-    pub(super) fn gone<R: Stored>(&self, post: &watching::Post, world: u64, record: &R) {
+    pub(super) fn gone<R: Stored>(&self, post: &watching::WatchTask, world: u64, record: &R) {
         self.update(post, world, |state| state.delete(post.kind, record, Origin::Watch));
     }
 
     /// The watch was heard: it stands at this version.
-    pub(super) fn stands(&self, post: &watching::Post, world: u64, version: u64) {
+    pub(super) fn stands(&self, post: &watching::WatchTask, world: u64, version: u64) {
         self.update(post, world, |state| state.saw(post.kind, version));
     }
 
     /// All of it was listed: what is older and was not seen is gone.
     pub(super) fn listed<R: Stored>(
         &self,
-        post: &watching::Post,
+        post: &watching::WatchTask,
         world: u64,
         seen: &HashSet<Box<str>>,
         version: u64,
@@ -390,7 +390,7 @@ impl Shared {
     }
 
     /// The watch goes on where it was.
-    pub(super) fn in_order(&self, post: &watching::Post, world: u64) {
+    pub(super) fn in_order(&self, post: &watching::WatchTask, world: u64) {
         self.update(post, world, |state| {
             if let Some(feed) = state.feeds.get_mut(post.index) {
                 feed.trouble = None;
@@ -400,7 +400,7 @@ impl Shared {
     }
 
     /// The watch is broken; with something `missed`, what the cache holds is not all of it.
-    pub(super) fn broken(&self, post: &watching::Post, trouble: WatchTrouble, missed: bool) {
+    pub(super) fn broken(&self, post: &watching::WatchTask, trouble: WatchFailure, missed: bool) {
         self.write(|state| {
             if let Some(feed) = state.feeds.get_mut(post.index) {
                 feed.trouble = Some(trouble);
@@ -411,7 +411,7 @@ impl Shared {
     }
 
     /// Nothing that was read before time ran backwards gets in after it.
-    fn update(&self, post: &watching::Post, world: u64, change: impl FnOnce(&mut State)) {
+    fn update(&self, post: &watching::WatchTask, world: u64, change: impl FnOnce(&mut State)) {
         let now = self.clock.now();
         self.write(|state| {
             if state.rewinds != world {

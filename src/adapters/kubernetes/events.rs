@@ -27,7 +27,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::series::{Book, Bump, Heard, Identity};
+use self::series::{SeriesEntry, SeriesKey, SeriesTable, SeriesUpdate};
 use crate::{
     clock::Clock,
     decide::time::{Moment, Timestamp},
@@ -126,7 +126,7 @@ pub struct EventSettings {
 /// Takes Events and never waits; clones share one queue and one worker.
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
-    queue: mpsc::Sender<Told>,
+    queue: mpsc::Sender<QueuedEvent>,
     clock: Clock,
     metrics: EventMetrics,
     ended: CancellationToken,
@@ -134,7 +134,7 @@ pub struct EventRecorder {
 
 /// An Event, and when it was recorded: it may have to wait.
 #[derive(Debug)]
-struct Told {
+struct QueuedEvent {
     event: Event,
     at: Moment,
     wall: Timestamp,
@@ -148,7 +148,7 @@ impl EventRecorder {
         let (clock, metrics, ended) = (settings.clock, settings.metrics.clone(), CancellationToken::new());
         let over = ended.clone().drop_guard();
         tokio::spawn(async move {
-            Worker { settings, book: Book::default(), told, next: None }.run().await;
+            EventWriter { settings, series: SeriesTable::default(), told, next: None }.run().await;
             drop(over);
         });
         Self { queue, clock, metrics, ended }
@@ -156,7 +156,7 @@ impl EventRecorder {
 
     /// Takes an Event, or drops it where too many wait already.
     pub fn record(&self, event: Event) {
-        let told = Told { event, at: self.clock.now(), wall: self.clock.wall() };
+        let told = QueuedEvent { event, at: self.clock.now(), wall: self.clock.wall() };
         if self.queue.try_send(told).is_err() {
             self.metrics.count("dropped");
         }
@@ -168,15 +168,15 @@ impl EventRecorder {
     }
 }
 
-struct Worker {
+struct EventWriter {
     settings: EventSettings,
-    book: Book,
-    told: mpsc::Receiver<Told>,
+    series: SeriesTable,
+    told: mpsc::Receiver<QueuedEvent>,
     /// The one whose turn it is.
-    next: Option<Told>,
+    next: Option<QueuedEvent>,
 }
 
-impl Worker {
+impl EventWriter {
     async fn run(mut self) {
         let stop = self.settings.stop.clone();
         if stop.run_until_cancelled(self.work()).await.is_none() {
@@ -187,7 +187,7 @@ impl Worker {
     /// Until every recorder is gone.
     async fn work(&mut self) {
         loop {
-            let (clock, due) = (self.settings.clock, self.book.due());
+            let (clock, due) = (self.settings.clock, self.series.due());
             tokio::select! {
                 // No series is kept from its patch by those that pour in.
                 biased;
@@ -226,23 +226,23 @@ impl Worker {
         self.bump_all().await;
     }
 
-    async fn tell(&mut self, told: Told) {
-        let Told { event, at, wall } = told;
-        let identity = Identity::of(&event);
-        match self.book.hear(&identity, at, wall) {
-            Heard::Counted => self.settings.metrics.count("counted"),
-            Heard::Bump(bump) => {
+    async fn tell(&mut self, told: QueuedEvent) {
+        let QueuedEvent { event, at, wall } = told;
+        let identity = SeriesKey::of(&event);
+        match self.series.hear(&identity, at, wall) {
+            SeriesEntry::Counted => self.settings.metrics.count("counted"),
+            SeriesEntry::SeriesUpdate(bump) => {
                 self.settings.metrics.count("counted");
                 self.bump(bump).await;
             }
-            Heard::New => {
+            SeriesEntry::New => {
                 let namespace = event.about.namespace.clone();
                 let Some(stored) = stored(&self.settings, event, wall) else {
                     return self.settings.metrics.count("dropped");
                 };
                 let name = stored.metadata.name.clone().unwrap_or_default();
                 if self.create(&namespace, &stored, at).await {
-                    self.book.created(identity, namespace, name, at, wall);
+                    self.series.created(identity, namespace, name, at, wall);
                 }
             }
         }
@@ -256,18 +256,18 @@ impl Worker {
     }
 
     async fn bump_due(&mut self) {
-        for bump in self.book.take_due(self.settings.clock.now()) {
+        for bump in self.series.take_due(self.settings.clock.now()) {
             self.bump(bump).await;
         }
     }
 
     async fn bump_all(&mut self) {
-        for bump in self.book.take_all() {
+        for bump in self.series.take_all() {
             self.bump(bump).await;
         }
     }
 
-    async fn bump(&mut self, bump: Bump) {
+    async fn bump(&mut self, bump: SeriesUpdate) {
         let Some(last) = micro_time(bump.last) else { return };
         let series = k8s::EventSeries { count: bump.count, last_observed_time: last };
         let api: Api<k8s::Event> = Api::namespaced(self.settings.client.clone(), &bump.namespace);
@@ -276,7 +276,7 @@ impl Worker {
         let request = move || async move { api.patch(name, parameters, patch).await.map(drop) };
         if !self.outcome(self.settings.clock.now(), request, "patched").await {
             // It is not there any more, or nobody wants it: the next one begins anew.
-            self.book.forget(&bump.identity);
+            self.series.forget(&bump.identity);
         }
     }
 
@@ -362,14 +362,14 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
+struct EventResultLabel {
     outcome: &'static str,
 }
 
 /// What is counted of the Events.
 #[derive(Clone, Debug, Default)]
 pub struct EventMetrics {
-    events: Family<Outcome, Counter>,
+    events: Family<EventResultLabel, Counter>,
 }
 
 impl EventMetrics {
@@ -381,7 +381,7 @@ impl EventMetrics {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.events.get_or_create_owned(&Outcome { outcome }).inc();
+        self.events.get_or_create_owned(&EventResultLabel { outcome }).inc();
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::{ListError, Mark, SILENCE, Shared, Stored, WatchTrouble},
+    cluster::{ClusterCache, ListError, Mark, SILENCE, Stored, WatchFailure},
     objects::{Kind, Text},
 };
 
@@ -34,8 +34,8 @@ const BUSY: Duration = Duration::from_secs(1);
 const LIFE: u32 = 270;
 
 /// What one watch is there for.
-pub(super) struct Post {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct WatchTask {
+    pub(super) shared: Arc<ClusterCache>,
     pub(super) kind: Kind,
     pub(super) namespace: Option<Text>,
     /// Of its feed.
@@ -44,7 +44,7 @@ pub(super) struct Post {
 }
 
 /// Why a round is over.
-enum End {
+enum WatchEnd {
     /// The API server ended it, as it does every few minutes.
     Regular,
     /// The changes since our version are not kept any more.
@@ -61,7 +61,7 @@ enum End {
 }
 
 /// Where a watch stands.
-struct Stand {
+struct WatchState {
     /// The version to go on from; without one, everything is listed.
     version: Option<u64>,
     /// Lists come as events.
@@ -75,138 +75,147 @@ fn backoff() -> ExponentialBackoff {
 }
 
 /// Keeps the cache of one kind up to date until it is stopped.
-pub(super) async fn keep<R: Stored>(post: Post) {
-    let mut rewound = post.shared.rewound();
-    let mut stand = Stand { version: None, streaming: true, backoff: backoff() };
+pub(super) async fn keep<R: Stored>(task: WatchTask) {
+    let mut rewound = task.shared.rewound();
+    let mut state = WatchState { version: None, streaming: true, backoff: backoff() };
     let mut world = 0;
     loop {
         let now = *rewound.borrow_and_update();
         if now != world {
-            (world, stand.version) = (now, None);
+            (world, state.version) = (now, None);
         }
         let end = tokio::select! {
-            () = post.stop.cancelled() => return,
-            _ = rewound.changed() => End::Rewound,
-            end = round::<R>(&post, &mut stand, world) => end,
+            () = task.stop.cancelled() => return,
+            _ = rewound.changed() => WatchEnd::Rewound,
+            end = round::<R>(&task, &mut state, world) => end,
         };
-        let pause = post.after(end, &mut stand);
+        let pause = task.after(end, &mut state);
         tokio::select! {
-            () = post.stop.cancelled() => return,
+            () = task.stop.cancelled() => return,
             () = sleep(pause) => {}
         }
     }
 }
 
 /// Lists or goes on, and follows until the watch ends.
-async fn round<R: Stored>(post: &Post, stand: &mut Stand, world: u64) -> End {
-    let result = match stand.version {
-        Some(version) => resume::<R>(post, stand, world, version).await,
-        None if stand.streaming => stream_list::<R>(post, stand, world).await,
-        None => page_list::<R>(post, stand, world).await,
+async fn round<R: Stored>(task: &WatchTask, state: &mut WatchState, world: u64) -> WatchEnd {
+    let result = match state.version {
+        Some(version) => resume::<R>(task, state, world, version).await,
+        None if state.streaming => stream_list::<R>(task, state, world).await,
+        None => page_list::<R>(task, state, world).await,
     };
-    result.err().unwrap_or(End::Regular)
+    result.err().unwrap_or(WatchEnd::Regular)
 }
 
 /// Everything as events, and then its changes, in one answer.
-async fn stream_list<R: Stored>(post: &Post, stand: &mut Stand, world: u64) -> Result<(), End> {
-    let mark = post.shared.mark(post.kind);
-    let asked = WatchParams::streaming_lists().timeout(post.life());
-    let mut events = pin!(post.events::<R>(asked, "").await?);
+async fn stream_list<R: Stored>(
+    task: &WatchTask,
+    state: &mut WatchState,
+    world: u64,
+) -> Result<(), WatchEnd> {
+    let mark = task.shared.mark(task.kind);
+    let asked = WatchParams::streaming_lists().timeout(task.life());
+    let mut events = pin!(task.events::<R>(asked, "").await?);
     let mut seen = HashSet::new();
     loop {
         // An API server that does not know how sends objects and never says that they are all.
-        let event = timeout(PATIENCE, events.try_next()).await.map_err(|_| End::NoStreaming)?;
+        let event = timeout(PATIENCE, events.try_next()).await.map_err(|_| WatchEnd::NoStreaming)?;
         match event.map_err(|error| failed("watch", &error))? {
             Some(WatchEvent::Added(record) | WatchEvent::Modified(record)) => {
                 seen.insert(record.uid().into());
-                post.shared.take(post, world, record);
+                task.shared.take(task, world, record);
             }
             Some(WatchEvent::Deleted(record)) => {
                 seen.remove(record.uid());
-                post.shared.gone(post, world, &record);
+                task.shared.gone(task, world, &record);
             }
             Some(WatchEvent::Bookmark(at)) if at.metadata.annotations.contains_key(LISTED) => {
                 let version = parse(&at.metadata.resource_version)?;
-                post.not_before(version, mark)?;
-                post.shared.listed::<R>(post, world, &seen, version);
-                (stand.version, stand.backoff) = (Some(version), backoff());
-                return follow(post, stand, world, events, version).await;
+                task.not_before(version, mark)?;
+                task.shared.listed::<R>(task, world, &seen, version);
+                (state.version, state.backoff) = (Some(version), backoff());
+                return follow(task, state, world, events, version).await;
             }
             Some(WatchEvent::Bookmark(_)) => {}
             Some(WatchEvent::Error(status)) => return Err(refused("watch", &status)),
-            None => return Err(End::failed("watch", "the list broke off")),
+            None => return Err(WatchEnd::failed("watch", "the list broke off")),
         }
     }
 }
 
 /// Everything page by page; its changes come with the next round.
-async fn page_list<R: Stored>(post: &Post, stand: &mut Stand, world: u64) -> Result<(), End> {
+async fn page_list<R: Stored>(task: &WatchTask, state: &mut WatchState, world: u64) -> Result<(), WatchEnd> {
     let mut seen = HashSet::new();
-    let listed = post.shared.list::<R>(post.kind, post.namespace.as_deref(), ListParams::default()).await;
+    let listed = task.shared.list::<R>(task.kind, task.namespace.as_deref(), ListParams::default()).await;
     let (records, version) = listed.map_err(unlisted)?;
     for record in records {
         seen.insert(record.uid().into());
-        post.shared.take(post, world, record);
+        task.shared.take(task, world, record);
     }
-    post.shared.listed::<R>(post, world, &seen, version);
-    (stand.version, stand.backoff) = (Some(version), backoff());
+    task.shared.listed::<R>(task, world, &seen, version);
+    (state.version, state.backoff) = (Some(version), backoff());
     Ok(())
 }
 
 /// The changes since `version`.
-async fn resume<R: Stored>(post: &Post, stand: &mut Stand, world: u64, version: u64) -> Result<(), End> {
+async fn resume<R: Stored>(
+    task: &WatchTask,
+    state: &mut WatchState,
+    world: u64,
+    version: u64,
+) -> Result<(), WatchEnd> {
     // An API server that was restored from a backup says nothing about a version of its future.
     let one = ListParams::default().limit(1);
-    post.shared.page::<R>(post.kind, post.namespace.as_deref(), &one).await.map_err(unlisted)?;
-    let events = post.events::<R>(WatchParams::default().timeout(post.life()), &version.to_string()).await?;
-    post.shared.in_order(post, world);
-    follow(post, stand, world, events, version).await
+    task.shared.page::<R>(task.kind, task.namespace.as_deref(), &one).await.map_err(unlisted)?;
+    let events = task.events::<R>(WatchParams::default().timeout(task.life()), &version.to_string()).await?;
+    task.shared.in_order(task, world);
+    follow(task, state, world, events, version).await
 }
 
 /// Takes in what a watch says until it ends; `from` is where it began.
 async fn follow<R: Stored>(
-    post: &Post,
-    stand: &mut Stand,
+    task: &WatchTask,
+    state: &mut WatchState,
     world: u64,
     events: impl Stream<Item = Result<WatchEvent<R>, kube::Error>>,
     from: u64,
-) -> Result<(), End> {
+) -> Result<(), WatchEnd> {
     let mut events = pin!(events);
     let (mut heard, mark) = (false, Mark { world, highest: from });
     loop {
         let Ok(event) = timeout(SILENCE, events.try_next()).await else {
-            stand.version = None;
-            return Err(End::failed("watch", "neither an event nor a bookmark for two minutes"));
+            state.version = None;
+            return Err(WatchEnd::failed("watch", "neither an event nor a bookmark for two minutes"));
         };
         let version = match event.map_err(|error| failed("watch", &error))? {
             Some(WatchEvent::Added(record) | WatchEvent::Modified(record)) => {
                 let version = record.version();
-                post.not_before(version, mark)?;
-                post.shared.take(post, world, record);
+                task.not_before(version, mark)?;
+                task.shared.take(task, world, record);
                 version
             }
             Some(WatchEvent::Deleted(record)) => {
-                post.shared.gone(post, world, &record);
+                task.shared.gone(task, world, &record);
                 record.version()
             }
             Some(WatchEvent::Bookmark(at)) => {
                 let version = parse(&at.metadata.resource_version)?;
-                post.not_before(version, mark)?;
-                post.shared.stands(post, world, version);
+                task.not_before(version, mark)?;
+                task.shared.stands(task, world, version);
                 version
             }
             Some(WatchEvent::Error(status)) => return Err(refused("watch", &status)),
             None if heard => return Ok(()),
-            None => return Err(End::failed("watch", "it ended without a word")),
+            None => return Err(WatchEnd::failed("watch", "it ended without a word")),
         };
         if !heard {
-            (heard, stand.backoff) = (true, backoff());
+            (heard, state.backoff) = (true, backoff());
         }
-        stand.version = stand.version.max(Some(version));
+        state.version = state.version.max(Some(version));
     }
 }
 
-impl Post {
+impl WatchTask {
     fn life(&self) -> u32 {
         LIFE + u32::try_from(self.index).unwrap_or(0) % 8 * 3
     }
@@ -215,54 +224,54 @@ impl Post {
         &self,
         asked: WatchParams,
         version: &str,
-    ) -> Result<impl Stream<Item = Result<WatchEvent<R>, kube::Error>> + use<R>, End> {
+    ) -> Result<impl Stream<Item = Result<WatchEvent<R>, kube::Error>> + use<R>, WatchEnd> {
         let path = self.kind.path(self.namespace.as_deref());
         let request = Request::new(path).watch(&asked, version);
-        let request = request.map_err(|error| End::failed("watch", &error.to_string()))?;
+        let request = request.map_err(|error| WatchEnd::failed("watch", &error.to_string()))?;
         match timeout(PATIENCE, self.shared.client.request_events::<R>(request)).await {
             Ok(Ok(events)) => Ok(events),
             Ok(Err(kube::Error::Api(status))) if asked.send_initial_events && is_ignorant(&status) => {
-                Err(End::NoStreaming)
+                Err(WatchEnd::NoStreaming)
             }
             Ok(Err(error)) => Err(failed("watch", &error)),
-            Err(_) => Err(End::failed("watch", "no answer")),
+            Err(_) => Err(WatchEnd::failed("watch", "no answer")),
         }
     }
 
     /// Time must not run backwards.
-    fn not_before(&self, version: u64, mark: Mark) -> Result<(), End> {
+    fn not_before(&self, version: u64, mark: Mark) -> Result<(), WatchEnd> {
         let same = self.shared.witness(&format!("the watch of {}", self.kind.resource()), version, mark);
-        if same { Ok(()) } else { Err(End::Rewound) }
+        if same { Ok(()) } else { Err(WatchEnd::Rewound) }
     }
 
     /// What follows from the end of a round; how long to wait before the next.
-    fn after(&self, end: End, stand: &mut Stand) -> Duration {
+    fn after(&self, end: WatchEnd, state: &mut WatchState) -> Duration {
         let resource = self.kind.resource();
         let (verb, message, wait) = match end {
-            End::Regular => return stand.pause(None),
-            End::Expired => {
-                stand.version = None;
+            WatchEnd::Regular => return state.pause(None),
+            WatchEnd::Expired => {
+                state.version = None;
                 ("watch", "fell behind: everything is listed anew".to_owned(), None)
             }
-            End::NoStreaming => {
+            WatchEnd::NoStreaming => {
                 tracing::info!(resource, "the API server does not stream lists: asking for pages");
-                stand.streaming = false;
+                state.streaming = false;
                 return Duration::ZERO;
             }
-            End::Rewound => {
-                (stand.version, stand.backoff) = (None, backoff());
+            WatchEnd::Rewound => {
+                (state.version, state.backoff) = (None, backoff());
                 return Duration::ZERO;
             }
-            End::Failed { verb, message, wait } => (verb, message, wait),
+            WatchEnd::Failed { verb, message, wait } => (verb, message, wait),
         };
-        let trouble = WatchTrouble { resource, verb, message };
+        let trouble = WatchFailure { resource, verb, message };
         tracing::warn!(namespace = self.namespace.as_deref(), "{trouble}");
-        self.shared.broken(self, trouble, stand.version.is_none());
-        stand.pause(wait)
+        self.shared.broken(self, trouble, state.version.is_none());
+        state.pause(wait)
     }
 }
 
-impl Stand {
+impl WatchState {
     /// The next pause, at least as long as we were told.
     fn pause(&mut self, told: Option<Duration>) -> Duration {
         let next = self.backoff.next().unwrap_or(LONGEST);
@@ -270,14 +279,14 @@ impl Stand {
     }
 }
 
-impl End {
+impl WatchEnd {
     fn failed(verb: &'static str, message: &str) -> Self {
         Self::Failed { verb, message: message.to_owned(), wait: None }
     }
 }
 
-fn parse(version: &str) -> Result<u64, End> {
-    version.parse().map_err(|_| End::failed("watch", &format!("{version:?} is no resourceVersion")))
+fn parse(version: &str) -> Result<u64, WatchEnd> {
+    version.parse().map_err(|_| WatchEnd::failed("watch", &format!("{version:?} is no resourceVersion")))
 }
 
 /// Refuses the parameters, not the request.
@@ -285,24 +294,24 @@ fn is_ignorant(status: &Status) -> bool {
     matches!(status.code, 400 | 422)
 }
 
-fn unlisted(error: ListError) -> End {
+fn unlisted(error: ListError) -> WatchEnd {
     match error {
         ListError::Ask { verb, source, .. } => failed(verb, &source),
-        ListError::Rewound { .. } => End::Rewound,
-        ListError::TimedOut { verb, .. } => End::failed(verb, "no answer"),
+        ListError::Rewound { .. } => WatchEnd::Rewound,
+        ListError::TimedOut { verb, .. } => WatchEnd::failed(verb, "no answer"),
     }
 }
 
-fn failed(verb: &'static str, error: &kube::Error) -> End {
+fn failed(verb: &'static str, error: &kube::Error) -> WatchEnd {
     match error {
         kube::Error::Api(status) => refused(verb, status),
-        error => End::failed(verb, &error.to_string()),
+        error => WatchEnd::failed(verb, &error.to_string()),
     }
 }
 
-fn refused(verb: &'static str, status: &Status) -> End {
+fn refused(verb: &'static str, status: &Status) -> WatchEnd {
     if status.code == 410 {
-        return End::Expired;
+        return WatchEnd::Expired;
     }
     let told = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     let wait = match told {
@@ -310,5 +319,5 @@ fn refused(verb: &'static str, status: &Status) -> End {
         0 => None,
         seconds => Some(Duration::from_secs(u64::from(seconds).min(60))),
     };
-    End::Failed { verb, message: status.message.clone(), wait }
+    WatchEnd::Failed { verb, message: status.message.clone(), wait }
 }

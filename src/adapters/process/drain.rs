@@ -41,7 +41,7 @@ impl Pipes {
     }
 
     /// Feeds and drains until all of them are closed. May be dropped at any time: what was read is in `kept` and `log`.
-    pub(super) async fn pump(self, input: Bytes, kept: &mut Kept, log: &mut Log) {
+    pub(super) async fn pump(self, input: Bytes, kept: &mut Captured, log: &mut Log) {
         let feed = async {
             let mut pipe = self.stdin;
             // A command that does not read its input closes the pipe: that is its business.
@@ -66,13 +66,13 @@ async fn drain(mut pipe: Receiver, mut sink: impl FnMut(&[u8])) {
 }
 
 /// The first bytes of stdout, up to a limit.
-pub(super) struct Kept {
+pub(super) struct Captured {
     bytes: BytesMut,
     limit: usize,
     truncated: bool,
 }
 
-impl Kept {
+impl Captured {
     pub(super) fn new(limit: usize) -> Self {
         Self { bytes: BytesMut::new(), limit, truncated: false }
     }
@@ -93,7 +93,7 @@ pub(super) struct Log {
     job: &'static str,
     line: Vec<u8>,
     overlong: bool,
-    budget: Budget,
+    budget: LogBudget,
     suppressed: u64,
     last: String,
 }
@@ -104,7 +104,7 @@ impl Log {
             job,
             line: Vec::new(),
             overlong: false,
-            budget: Budget { tokens: BURST, since: Instant::now() },
+            budget: LogBudget { tokens: BURST, since: Instant::now() },
             suppressed: 0,
             last: String::new(),
         }
@@ -157,12 +157,12 @@ fn readable(line: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-struct Budget {
+struct LogBudget {
     tokens: u32,
     since: Instant,
 }
 
-impl Budget {
+impl LogBudget {
     fn spend(&mut self) -> bool {
         let second = Duration::from_secs(1);
         if self.tokens == 0 && self.since.elapsed() >= second {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_ends_at_the_limit_and_says_so() {
-        let mut kept = Kept::new(5);
+        let mut kept = Captured::new(5);
         kept.take(b"abc");
         kept.take(b"de");
         assert!(!kept.truncated);

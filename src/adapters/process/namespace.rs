@@ -6,14 +6,14 @@ use std::fs;
 
 /// Where we stand in the namespace of /proc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct ProcView {
     /// What /proc calls us.
     pub(super) us: i32,
     /// How many namespaces deep ours is below that of /proc: which number of each list is the one we know.
     depth: usize,
 }
 
-impl View {
+impl ProcView {
     /// Ours; `None` when /proc does not show us: it is absent, or mounted in a namespace that is not around ours.
     pub(super) fn here(pid: i32) -> Option<Self> {
         Self::parse(&status("self")?, pid)
@@ -32,20 +32,20 @@ impl View {
     }
 
     /// What we call the process with this name in /proc. Right for those in our namespace and in those inside it.
-    pub(super) fn ids(self, name: i32) -> Option<Ids> {
-        Ids::parse(&status(&name.to_string())?, self.depth)
+    pub(super) fn ids(self, name: i32) -> Option<ProcessIds> {
+        ProcessIds::parse(&status(&name.to_string())?, self.depth)
     }
 }
 
 /// A process as our namespace knows it; 0 is a group or a session from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ids {
+pub(super) struct ProcessIds {
     pub(super) pid: i32,
     pub(super) group: i32,
     pub(super) session: i32,
 }
 
-impl Ids {
+impl ProcessIds {
     fn parse(status: &str, depth: usize) -> Option<Self> {
         let at = |key| numbers(status, key)?.get(depth).copied();
         Some(Self { pid: at("NSpid:")?, group: at("NSpgid:")?, session: at("NSsid:")? })
@@ -72,23 +72,23 @@ mod tests {
 
     #[test]
     fn our_place_is_that_of_our_pid_in_the_list() {
-        assert_eq!(View::parse(NESTED, 1), Some(View { us: 900, depth: 2 }));
-        assert_eq!(View::parse("Pid:\t42\nNSpid:\t42\n", 42), Some(View { us: 42, depth: 0 }));
-        assert_eq!(View::parse("Pid:\t42\n", 42), Some(View { us: 42, depth: 0 }), "an old kernel");
+        assert_eq!(ProcView::parse(NESTED, 1), Some(ProcView { us: 900, depth: 2 }));
+        assert_eq!(ProcView::parse("Pid:\t42\nNSpid:\t42\n", 42), Some(ProcView { us: 42, depth: 0 }));
+        assert_eq!(ProcView::parse("Pid:\t42\n", 42), Some(ProcView { us: 42, depth: 0 }), "an old kernel");
     }
 
     #[test]
     fn a_list_that_does_not_end_with_our_pid_is_not_about_us() {
-        assert_eq!(View::parse(NESTED, 7), None);
-        assert_eq!(View::parse("Pid:\t43\n", 42), None);
-        assert_eq!(View::parse("", 42), None);
-        assert_eq!(View::parse("NSpid:\n", 42), None);
+        assert_eq!(ProcView::parse(NESTED, 7), None);
+        assert_eq!(ProcView::parse("Pid:\t43\n", 42), None);
+        assert_eq!(ProcView::parse("", 42), None);
+        assert_eq!(ProcView::parse("NSpid:\n", 42), None);
     }
 
     #[test]
     fn each_id_is_read_at_our_depth_and_a_process_from_outside_has_none() {
-        assert_eq!(Ids::parse(NESTED, 1), Some(Ids { pid: 7, group: 0, session: 5 }));
-        assert_eq!(Ids::parse(NESTED, 0), Some(Ids { pid: 900, group: 880, session: 870 }));
-        assert_eq!(Ids::parse(NESTED, 3), None);
+        assert_eq!(ProcessIds::parse(NESTED, 1), Some(ProcessIds { pid: 7, group: 0, session: 5 }));
+        assert_eq!(ProcessIds::parse(NESTED, 0), Some(ProcessIds { pid: 900, group: 880, session: 870 }));
+        assert_eq!(ProcessIds::parse(NESTED, 3), None);
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn spawn(job: &Job) -> Result<Spawned, ProcessError> {
     let (answer, started) = oneshot::channel();
     starter()
         .map_err(failed)?
-        .send(Order { preparation, image, marker, answer })
+        .send(SpawnOrder { preparation, image, marker, answer })
         .map_err(|_| failed(gone()))?;
     started.await.map_err(|_| failed(gone()))?.map_err(failed)
 }
@@ -83,7 +83,7 @@ fn enterable(directory: &Path, program: &str) -> Result<CString, ProcessError> {
     })
 }
 
-struct Order {
+struct SpawnOrder {
     preparation: Preparation,
     image: Image,
     marker: String,
@@ -91,19 +91,19 @@ struct Order {
 }
 
 /// The thread that starts jobs, started itself by the first one.
-fn starter() -> io::Result<&'static Sender<Order>> {
-    static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
+fn starter() -> io::Result<&'static Sender<SpawnOrder>> {
+    static STARTER: OnceLock<Sender<SpawnOrder>> = OnceLock::new();
     if let Some(sender) = STARTER.get() {
         return Ok(sender);
     }
-    let (sender, orders) = mpsc::channel::<Order>();
+    let (sender, orders) = mpsc::channel::<SpawnOrder>();
     thread::Builder::new().name("starter".into()).spawn(move || {
         // A handler of ours must not run in a child that borrows our memory; children unblock them again.
         let blocked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
         if let Err(error) = tree::become_subreaper() {
             tracing::warn!(%error, "daemons that a command leaves behind cannot be found");
         }
-        for Order { preparation, image, marker, answer } in orders {
+        for SpawnOrder { preparation, image, marker, answer } in orders {
             let started = blocked.map_err(io::Error::from).and_then(|()| start(&preparation, image, marker));
             // A caller that is gone drops the answer, and with it the tree.
             let _ = answer.send(started);

@@ -30,7 +30,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     Ended,
-    census::{Census, Process},
+    table::{ProcessEntry, ProcessTable},
 };
 
 /// The variable by which a stray is known: whose job it was.
@@ -104,8 +104,8 @@ impl Root {
         for _ in 0..ROUNDS {
             // The group first: the kernel kills it in one step, no fork escapes.
             let _ = kill_process_group(self.pid, Signal::KILL);
-            let census = Census::take();
-            let dying = self.kill_members(&census);
+            let table = ProcessTable::take();
+            let dying = self.kill_members(&table);
             left = dying.len();
             if left == 0 {
                 break;
@@ -125,15 +125,15 @@ impl Root {
 
     /// One round: signals all members that live, reaps orphans that do not. Holds the register, so that a job that is
     /// just starting is not taken for a stray.
-    fn kill_members(&self, census: &Census) -> Vec<OwnedFd> {
+    fn kill_members(&self, table: &ProcessTable) -> Vec<OwnedFd> {
         let running = running();
         let main = self.pid.as_raw_nonzero().get();
-        let ours = |process: &Process| belongs(process, main, &self.marker, &running);
+        let ours = |process: &ProcessEntry| belongs(process, main, &self.marker, &running);
         let mut dying = Vec::new();
-        for member in census.members(main, ours) {
+        for member in table.members(main, ours) {
             if !member.zombie {
                 dying.extend(kill(member));
-            } else if member.pid != main && census.is_orphan(member) && !running.contains_key(&member.pid) {
+            } else if member.pid != main && table.is_orphan(member) && !running.contains_key(&member.pid) {
                 let _ = Pid::from_raw(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
             }
         }
@@ -161,7 +161,7 @@ impl Drop for Root {
 }
 
 /// Whether an orphan is this job's; called with the register held.
-fn belongs(orphan: &Process, main: i32, marker: &str, running: &BTreeMap<i32, String>) -> bool {
+fn belongs(orphan: &ProcessEntry, main: i32, marker: &str, running: &BTreeMap<i32, String>) -> bool {
     if orphan.session == main {
         return true;
     }
@@ -176,7 +176,7 @@ fn belongs(orphan: &Process, main: i32, marker: &str, running: &BTreeMap<i32, St
 }
 
 /// Kills one process, and with it its group, if it is still the one that was counted.
-fn kill(process: &Process) -> Option<OwnedFd> {
+fn kill(process: &ProcessEntry) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
     if !process.is_still_there() {
         return None;

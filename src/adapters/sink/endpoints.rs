@@ -85,7 +85,7 @@ impl EndpointsFile {
         let (wanted, wishes) = watch::channel(None);
         let (report, status) = watch::channel(FileStatus::default());
         let after = AfterWrite::start(config, alarms.clone());
-        let keeper = Keeper {
+        let keeper = FileTask {
             path: config.path.clone(),
             format: config.format,
             fleet: fleet.to_owned(),
@@ -126,7 +126,7 @@ impl EndpointsFile {
     }
 }
 
-struct Keeper {
+struct FileTask {
     path: PathBuf,
     format: EndpointsFormat,
     fleet: String,
@@ -139,13 +139,13 @@ struct Keeper {
 
 /// What one attempt did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum WriteOutcome {
     Same,
     Replaced,
     HeldBack,
 }
 
-impl Keeper {
+impl FileTask {
     async fn run(mut self, mut wishes: watch::Receiver<Option<Projection>>) {
         let path = self.path.clone();
         let _ = tokio::task::spawn_blocking(move || write::sweep(&path)).await;
@@ -184,9 +184,9 @@ impl Keeper {
         }
     }
 
-    fn took(&mut self, outcome: Outcome, projection: Projection) {
+    fn took(&mut self, outcome: WriteOutcome, projection: Projection) {
         self.alarms.clear(ALARM_WRITE);
-        let held_back = outcome == Outcome::HeldBack;
+        let held_back = outcome == WriteOutcome::HeldBack;
         let path = &self.path;
         self.alarms.set(ALARM_EMPTY, held_back, || {
             format!(
@@ -196,7 +196,7 @@ impl Keeper {
         });
         self.report.send_if_modified(|status| {
             let before = status.clone();
-            status.writes += u64::from(outcome == Outcome::Replaced);
+            status.writes += u64::from(outcome == WriteOutcome::Replaced);
             status.held_back = held_back;
             if !held_back {
                 status.in_force = Some(projection);
@@ -205,7 +205,7 @@ impl Keeper {
         });
         // Also after the first look at an unchanged file: an earlier process may have died between
         // its write and its command.
-        if outcome == Outcome::Replaced || (!self.settled && !held_back) {
+        if outcome == WriteOutcome::Replaced || (!self.settled && !held_back) {
             self.settled = true;
             self.written.notify_one();
         }
@@ -217,18 +217,18 @@ fn attempt(
     format: EndpointsFormat,
     bytes: &[u8],
     may_empty: bool,
-) -> Result<Outcome, WriteError> {
+) -> Result<WriteOutcome, WriteError> {
     // A file that cannot be read is replaced like one that is not there, unless that would empty it.
     let current = fs::read(path);
     if current.as_ref().is_ok_and(|current| current == bytes) {
-        return Ok(Outcome::Same);
+        return Ok(WriteOutcome::Same);
     }
     let lists_somebody = match &current {
         Ok(current) => !format::parse(format, current).is_empty(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
     if lists_somebody && !may_empty {
-        return Ok(Outcome::HeldBack);
+        return Ok(WriteOutcome::HeldBack);
     }
-    write::replace(path, bytes).map(|()| Outcome::Replaced)
+    write::replace(path, bytes).map(|()| WriteOutcome::Replaced)
 }

@@ -7,26 +7,27 @@
 //!
 //! | file | step |
 //! |---|---|
-//! | `book` | the ledger, and what stands beside it in the status |
+//! | `ledger_store` | the ledger, and what stands beside it in the status |
 //! | `fleet` | records of pods → the gate's view of them |
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | the end of a pod's life, through the eviction API |
-//! | `lanes` | how much is under way at a time |
+//! | `limiter` | how much is under way at a time |
 //! | `farewell` | marks off, and the finalizer |
 //! | `refused` | a right that is missing, pods that are not as we see them |
 //! | `tidy` | marks off pods that serve, which only a person can cause |
 
-mod book;
+mod cleanup;
 mod errors;
 mod evict;
-pub mod farewell;
+pub mod finalizer;
 mod fleet;
-mod lanes;
+mod limiter;
 mod patch;
 mod refused;
-mod tidy;
+pub mod release;
+mod status_ledger;
 
-pub use self::{fleet::LINGERS, lanes::Lanes};
+pub use self::{fleet::LINGERS, limiter::WriteLimiter};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,13 +45,13 @@ use tokio::{
 };
 
 use self::{
-    book::{Book, PATIENCE},
-    errors::Refusal,
-    fleet::{Look, Scene},
-    patch::Target,
-    refused::{Barred, Refusals},
+    errors::WriteRefusal,
+    fleet::{FleetInputs, FleetReading},
+    patch::PatchTarget,
+    refused::{ForbiddenRight, PodRefusals},
+    status_ledger::{PATIENCE, StatusLedger},
 };
-use super::{Hindrance, Observed, Reserved, SinkError, TrafficSink};
+use super::{Hindrance, Observed, Reservation, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
         cluster::{Cluster, ListError},
@@ -62,7 +63,7 @@ use crate::{
         gate::{
             LIST_AGE, Plan,
             action::{Action, Verb},
-            ledger::{Ledger, Outcome, State},
+            ledger::{ActionOutcome, EntryState, Ledger},
         },
         policy::Policy,
         time::Timestamp,
@@ -86,7 +87,7 @@ pub struct LabelSettings {
 
 /// What the controller says about the resource beside its policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Posture {
+pub struct TeardownMode {
     /// Everything is given back, and the resource or its claim on the pods goes.
     pub leaving: bool,
     /// The right that is missing for the finalizer: without it nothing is withheld.
@@ -96,23 +97,23 @@ pub struct Posture {
 /// One resource's fleet.
 pub struct LabelSink {
     client: Client,
-    lanes: Arc<Lanes>,
+    limiter: Arc<WriteLimiter>,
     cluster: Cluster,
     settings: LabelSettings,
-    posture: watch::Receiver<Posture>,
-    book: Book,
-    proof: Option<Proof>,
-    patience: Patience,
-    barred: Barred,
-    refusals: Refusals,
+    mode: watch::Receiver<TeardownMode>,
+    ledger_store: StatusLedger,
+    confirmation: Option<Confirmation>,
+    backoff: RetryBackoff,
+    forbidden_right: ForbiddenRight,
+    refusals: PodRefusals,
     /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
-    lingering: BTreeMap<Uid, Timestamp>,
+    still_in_endpoints: BTreeMap<Uid, Timestamp>,
     /// Withdrawals that have landed, by the fence that they rest on, until the ledger says so too.
     landed: BTreeMap<Uid, Fence>,
 }
 
 /// A LIST, and what was true when it began.
-struct Proof {
+struct Confirmation {
     begun: Awake,
     departures: u64,
     serving: BTreeSet<Uid>,
@@ -120,7 +121,7 @@ struct Proof {
 }
 
 /// How long to leave the API server alone after it did not do what it was asked.
-struct Patience {
+struct RetryBackoff {
     until: Option<Instant>,
     pause: Duration,
 }
@@ -130,83 +131,84 @@ impl LabelSink {
     #[must_use]
     pub fn new(
         client: Client,
-        lanes: Arc<Lanes>,
+        limiter: Arc<WriteLimiter>,
         cluster: Cluster,
         settings: LabelSettings,
-        posture: watch::Receiver<Posture>,
+        mode: watch::Receiver<TeardownMode>,
     ) -> Self {
-        let book = Book::new(client.clone(), cluster.clone(), settings.clone());
-        let patience = Patience { until: None, pause: PAUSE.0 };
-        let (lingering, landed) = (BTreeMap::new(), BTreeMap::new());
-        let (barred, refusals) = (Barred::default(), Refusals::default());
+        let ledger_store = StatusLedger::new(client.clone(), cluster.clone(), settings.clone());
+        let backoff = RetryBackoff { until: None, pause: PAUSE.0 };
+        let (still_in_endpoints, landed) = (BTreeMap::new(), BTreeMap::new());
+        let (forbidden_right, refusals) = (ForbiddenRight::default(), PodRefusals::default());
         Self {
             client,
-            lanes,
+            limiter,
             cluster,
             settings,
-            posture,
-            book,
-            proof: None,
-            patience,
-            barred,
+            mode,
+            ledger_store,
+            confirmation: None,
+            backoff,
+            forbidden_right,
             refusals,
-            lingering,
+            still_in_endpoints,
             landed,
         }
     }
 
     fn look(&mut self, now: Timestamp, policy: &Policy, mut ledger: Ledger, proven: bool) -> Observed {
-        self.own_up(&mut ledger);
-        let posture = self.posture.borrow().clone();
+        self.mark_landed(&mut ledger);
+        let mode = self.mode.borrow().clone();
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.may_try()).map(ToString::to_string);
         let hold = hold.or_else(|| self.cluster.suspect());
-        let scene = Scene {
+        let inputs = FleetInputs {
             cluster: &self.cluster,
             settings: &self.settings,
             policy,
-            leaving: posture.leaving,
+            leaving: mode.leaving,
             hold,
-            status: self.book.status(),
+            status: self.ledger_store.status(),
         };
-        let Look { fleet, details, look_again } =
-            fleet::look(&scene, now, &ledger, proven, &mut self.lingering);
-        let trial = self.barred.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
+        let FleetReading { fleet, details, look_again } =
+            fleet::look(&inputs, now, &ledger, proven, &mut self.still_in_endpoints);
+        let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
         let look_again = look_again.into_iter().chain(trial).min();
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
     }
 
     /// A pod that says yes although its withdrawal has landed had its traffic given back by a person; to the ledger, which
     /// may not know of the landing yet, it would look as if it had never been told.
-    fn own_up(&mut self, ledger: &mut Ledger) {
+    fn mark_landed(&mut self, ledger: &mut Ledger) {
         self.landed.retain(|uid, fence| {
             let entry = ledger.entries.get(uid);
-            entry.is_some_and(|entry| entry.state == State::Reserved && entry.fence == *fence)
+            entry.is_some_and(|entry| entry.state == EntryState::Reserved && entry.fence == *fence)
         });
         let says_yes = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| pod.traffic() == Traffic::Yes);
         self.landed.keys().filter(|uid| says_yes(uid)).for_each(|uid| ledger.landed(uid));
     }
 
     fn hindrance(&self) -> Option<Hindrance> {
-        let unsecured = self.posture.borrow().unsecured.clone();
-        let forbidden = unsecured.or_else(|| self.barred.right()).or_else(|| self.cluster.missing_right());
+        let unsecured = self.mode.borrow().unsecured.clone();
+        let forbidden =
+            unsecured.or_else(|| self.forbidden_right.right()).or_else(|| self.cluster.missing_right());
         let hindrance = forbidden.map(Hindrance::Forbidden);
-        hindrance.or_else(|| self.book.pruned.then_some(Hindrance::LedgerNotStored))
+        hindrance.or_else(|| self.ledger_store.pruned.then_some(Hindrance::LedgerNotStored))
     }
 
     /// Nobody says when a right is given back: what it is for is tried now and then, and nothing else stands in its way.
     fn may_try(&self) -> bool {
-        self.posture.borrow().unsecured.is_none()
+        self.mode.borrow().unsecured.is_none()
             && self.cluster.missing_right().is_none()
-            && self.barred.until_trial().is_some_and(|left| left.is_zero())
+            && self.forbidden_right.until_trial().is_some_and(|left| left.is_zero())
     }
 
     /// Who is asked for in a LIST.
     fn selector(&self, policy: &Policy) -> Option<Selector> {
-        if self.posture.borrow().leaving {
+        if self.mode.borrow().leaving {
             return Some(Selector::named(&self.settings.name));
         }
-        fleet::selector(&self.cluster, &self.settings, policy, self.book.status())
+        fleet::selector(&self.cluster, &self.settings, policy, self.ledger_store.status())
     }
 
     /// Nothing is to be decided for so long.
@@ -222,20 +224,20 @@ impl LabelSink {
         }
     }
 
-    async fn carry_out(&self, action: &Action) -> Result<(), Refusal> {
+    async fn carry_out(&self, action: &Action) -> Result<(), WriteRefusal> {
         if matches!(action.verb, Verb::Release | Verb::Forget) {
             return Ok(());
         }
-        let _place = self.lanes.write(action.verb).await;
+        let _place = self.limiter.write(action.verb).await;
         match action.verb {
-            Verb::Withhold if !self.still_holds() => return Err(Refusal::Late),
+            Verb::Withhold if !self.still_holds() => return Err(WriteRefusal::Late),
             _ => {}
         }
-        let pod = self.cluster.pod(&action.uid).ok_or(Refusal::Gone)?;
+        let pod = self.cluster.pod(&action.uid).ok_or(WriteRefusal::Gone)?;
         if action.verb == Verb::Kill {
             return evict::evict(&self.client, &pod, action).await;
         }
-        let target = Target { pod: &pod, resource: &self.settings.name };
+        let target = PatchTarget { pod: &pod, resource: &self.settings.name };
         let Some(steps) = patch::patch(action, &target) else { return Ok(()) };
         let mark = self.cluster.mark(Kind::Pods);
         let changed = send_patch(&self.client, &pod, &steps).await?;
@@ -247,15 +249,15 @@ impl LabelSink {
 
     /// The LIST that the plan rests on is young enough, and nobody has left service since.
     fn still_holds(&self) -> bool {
-        let Some(proof) = &self.proof else { return false };
-        if proof.begun.elapsed() > LIST_AGE {
+        let Some(confirmation) = &self.confirmation else { return false };
+        if confirmation.begun.elapsed() > LIST_AGE {
             return false;
         }
-        if self.cluster.departures(&self.settings.namespace) == proof.departures {
+        if self.cluster.departures(&self.settings.namespace) == confirmation.departures {
             return true;
         }
         // Somebody has left somewhere in the namespace: one of ours?
-        let ours = proof.serving.iter().filter(|uid| !proof.withheld.contains(*uid));
+        let ours = confirmation.serving.iter().filter(|uid| !confirmation.withheld.contains(*uid));
         ours.map(|uid| self.cluster.pod(uid)).all(|pod| pod.is_some_and(|pod| pod.serving()))
     }
 }
@@ -263,7 +265,7 @@ impl LabelSink {
 #[async_trait]
 impl TrafficSink for LabelSink {
     async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
-        if let Some(left) = self.patience.left() {
+        if let Some(left) = self.backoff.left() {
             return Ok(self.aside(now, left));
         }
         if let Some(trouble) = self.cluster.unlisted() {
@@ -272,20 +274,20 @@ impl TrafficSink for LabelSink {
                 None => SinkError::Ask { what: "see the cluster", source: trouble.into() },
             });
         }
-        self.barred.forget();
-        let ledger = self.book.read().await?;
-        if let Some(left) = self.book.aside() {
+        self.forbidden_right.forget();
+        let ledger = self.ledger_store.read().await?;
+        if let Some(left) = self.ledger_store.aside() {
             return Ok(self.aside(now, left));
         }
         Ok(self.look(now, policy, ledger, false))
     }
 
-    async fn prove(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
-        let ledger = self.book.read().await?;
+    async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
+        let ledger = self.ledger_store.read().await?;
         let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
         let namespace = self.settings.namespace.clone();
-        let lanes = Arc::clone(&self.lanes);
-        let _place = lanes.proof().await;
+        let limiter = Arc::clone(&self.limiter);
+        let _place = limiter.confirmation().await;
         let (begun, departures) = (Awake::now(), self.cluster.departures(&namespace));
         let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
         // After the list: how many there should be is then no older than who is there.
@@ -293,35 +295,35 @@ impl TrafficSink for LabelSink {
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
         let observed = self.look(now, policy, ledger, true);
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
-        self.proof = Some(Proof { begun, departures, serving, withheld: BTreeSet::new() });
+        self.confirmation = Some(Confirmation { begun, departures, serving, withheld: BTreeSet::new() });
         Ok(observed)
     }
 
-    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reserved, SinkError> {
+    async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reservation, SinkError> {
         let next = plan.and_then(|plan| plan.next.as_ref());
         let settles_only = plan.is_some_and(|plan| plan.actions.is_empty())
-            && next.zip(self.book.current()).is_some_and(|(next, now)| settles(now, next));
-        let reserved = self.book.write(next, settles_only, report).await;
+            && next.zip(self.ledger_store.current()).is_some_and(|(next, now)| settles(now, next));
+        let reserved = self.ledger_store.write(next, settles_only, report).await;
         if let Err(SinkError::Busy { after }) = &reserved {
-            self.patience.wait(*after);
+            self.backoff.wait(*after);
         }
         reserved
     }
 
-    async fn tell(&mut self, report: &Value) {
-        self.book.tell(report).await;
+    async fn publish_report(&mut self, report: &Value) {
+        self.ledger_store.tell(report).await;
     }
 
-    async fn send(&mut self, actions: &[Action]) -> Vec<Outcome> {
+    async fn send(&mut self, actions: &[Action]) -> Vec<ActionOutcome> {
         let withheld = actions.iter().filter(|action| action.verb == Verb::Withhold);
         let withheld = withheld.map(|action| action.uid.clone()).collect();
-        if let Some(proof) = &mut self.proof {
-            proof.withheld = withheld;
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.withheld = withheld;
         }
         let this = &*self;
         let writes: Vec<_> = actions.iter().map(|action| this.carry_out(action)).collect();
-        let answers: Vec<Result<(), Refusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
-        self.proof = None;
+        let answers: Vec<Result<(), WriteRefusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
+        self.confirmation = None;
         let sent = actions.iter().zip(&answers);
         let landed = sent.clone().filter(|(action, answer)| action.verb == Verb::Withhold && answer.is_ok());
         self.landed.extend(landed.filter_map(|(action, _)| Some((action.uid.clone(), action.guard.fence?))));
@@ -330,10 +332,10 @@ impl TrafficSink for LabelSink {
         let mut outcomes = Vec::with_capacity(actions.len());
         for (action, answer) in actions.iter().zip(answers) {
             outcomes.push(match answer {
-                Ok(()) => Outcome::Landed,
+                Ok(()) => ActionOutcome::Landed,
                 Err(refusal) => {
-                    failed |= self.patience.learn(&refusal);
-                    if let Refusal::Forbidden(what) = &refusal {
+                    failed |= self.backoff.learn(&refusal);
+                    if let WriteRefusal::Forbidden(what) = &refusal {
                         forbidden = Some(what.clone());
                     }
                     tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "not carried out");
@@ -342,10 +344,10 @@ impl TrafficSink for LabelSink {
             });
         }
         if !actions.is_empty() {
-            self.barred.learn(forbidden);
-            self.book.hush();
+            self.forbidden_right.learn(forbidden);
+            self.ledger_store.defer_reports();
         }
-        self.patience.after(failed);
+        self.backoff.after(failed);
         self.tidy().await;
         outcomes
     }
@@ -370,7 +372,7 @@ fn settles(now: &Ledger, next: &Ledger) -> bool {
     let same_pods = now.entries.len() == next.entries.len()
         && now.entries.iter().all(|(uid, entry)| {
             next.entries.get(uid).is_some_and(|later| {
-                let settled = entry.state == State::Reserved && later.state == State::Withheld;
+                let settled = entry.state == EntryState::Reserved && later.state == EntryState::Withheld;
                 (settled || entry.state == later.state) && entry.fence == later.fence
             })
         });
@@ -380,7 +382,7 @@ fn settles(now: &Ledger, next: &Ledger) -> bool {
         && now.reverted_until == next.reverted_until
 }
 
-impl Patience {
+impl RetryBackoff {
     fn left(&self) -> Option<Duration> {
         let left = self.until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
@@ -391,11 +393,11 @@ impl Patience {
     }
 
     /// Whether it is the API server that does not do its work.
-    fn learn(&mut self, refusal: &Refusal) -> bool {
+    fn learn(&mut self, refusal: &WriteRefusal) -> bool {
         match refusal {
-            Refusal::Busy(after) => self.wait(*after),
-            Refusal::Silence | Refusal::Other(_) | Refusal::Forbidden(_) => {}
-            Refusal::Conflict | Refusal::Late | Refusal::Gone => return false,
+            WriteRefusal::Busy(after) => self.wait(*after),
+            WriteRefusal::Silence | WriteRefusal::Other(_) | WriteRefusal::Forbidden(_) => {}
+            WriteRefusal::Conflict | WriteRefusal::Late | WriteRefusal::Gone => return false,
         }
         true
     }
@@ -411,8 +413,8 @@ impl Patience {
 }
 
 /// Sends one JSON Patch and reads the pod as it is then.
-async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result<PodRecord, Refusal> {
-    let other = |source: Box<dyn std::error::Error + Send + Sync>| Refusal::Other(source);
+async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result<PodRecord, WriteRefusal> {
+    let other = |source: Box<dyn std::error::Error + Send + Sync>| WriteRefusal::Other(source);
     let body = serde_json::to_vec(steps).map_err(|source| other(source.into()))?;
     let request =
         axum::http::Request::patch(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name))
@@ -426,10 +428,10 @@ async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result
 async fn ask<T: serde::de::DeserializeOwned>(
     client: &Client,
     request: axum::http::Request<Vec<u8>>,
-) -> Result<T, Refusal> {
+) -> Result<T, WriteRefusal> {
     match timeout(PATIENCE, client.request::<T>(request)).await {
-        Ok(answer) => answer.map_err(Refusal::from),
-        Err(_) => Err(Refusal::Silence),
+        Ok(answer) => answer.map_err(WriteRefusal::from),
+        Err(_) => Err(WriteRefusal::Silence),
     }
 }
 
@@ -451,4 +453,4 @@ pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Poli
 }
 
 /// Shared by the files of this room.
-type Pods = Vec<Arc<PodRecord>>;
+type PodRecords = Vec<Arc<PodRecord>>;

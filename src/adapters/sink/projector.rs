@@ -35,7 +35,7 @@ impl Projector {
         let file = EndpointsFile::start(config, name, alarms);
         let status = file.status();
         let stop = CancellationToken::new();
-        let follow = Follow {
+        let follow = ProjectorTask {
             rosters: store.follow(RecordKey::Ledger),
             of: of.to_owned(),
             alarms: alarms.clone(),
@@ -63,14 +63,14 @@ impl Drop for Projector {
     }
 }
 
-struct Follow {
+struct ProjectorTask {
     rosters: watch::Receiver<Option<Bytes>>,
     of: String,
     alarms: Alarms,
     file: EndpointsFile,
 }
 
-impl Follow {
+impl ProjectorTask {
     async fn run(mut self, stop: CancellationToken) {
         loop {
             let record = self.rosters.borrow_and_update().clone();

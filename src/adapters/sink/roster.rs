@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Detail, Observed, Reserved, SinkError, TrafficSink, endpoints};
+use super::{Observed, PodDetail, Reservation, SinkError, TrafficSink, endpoints};
 use crate::{
     adapters::store::{Batch, RecordKey, Store, StoreError, Term},
     config::EndpointsConfig,
@@ -19,7 +19,7 @@ use crate::{
             Plan,
             action::Action,
             budget::Budget,
-            ledger::{self, Outcome},
+            ledger::{self, ActionOutcome},
         },
         policy::Policy,
         roster::{FleetRules, Roster, Row, silence::Silence},
@@ -94,7 +94,7 @@ impl RosterSink {
         &self.draft
     }
 
-    fn details(&self) -> BTreeMap<Uid, Detail> {
+    fn details(&self) -> BTreeMap<Uid, PodDetail> {
         let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
             let silent = pod.presence == Presence::Unknown;
             let note = match pod.port {
@@ -105,7 +105,7 @@ impl RosterSink {
             };
             let address = pod.port.map(|port| std::net::SocketAddrV4::new(key.address(), port));
             let key_text = Some(key.to_string());
-            let detail = Detail { key: key_text, address, presence: pod.presence, since: pod.since, note };
+            let detail = PodDetail { key: key_text, address, presence: pod.presence, since: pod.since, note };
             (pod.uid(key), detail)
         };
         self.draft.pods.iter().map(detail).collect()
@@ -167,16 +167,16 @@ impl TrafficSink for RosterSink {
         })
     }
 
-    async fn reserve(&mut self, plan: Option<&Plan>, _report: &Value) -> Result<Reserved, SinkError> {
-        let Some(plan) = plan else { return Ok(Reserved::Stored) };
+    async fn reserve(&mut self, plan: Option<&Plan>, _report: &Value) -> Result<Reservation, SinkError> {
+        let Some(plan) = plan else { return Ok(Reservation::Stored) };
         let next = self.draft.clone().apply(plan);
-        let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reserved::Stored) };
+        let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reservation::Stored) };
         let encoded = next.encode().map_err(|source| SinkError::UseRoster { source })?;
         let batch = Batch { put: vec![(RecordKey::Ledger, Bytes::from(encoded))], delete: Vec::new() };
         match self.store.commit(self.term, batch).await {
             Ok(()) => {
                 (self.draft, self.committed) = (next.clone(), Some(next));
-                Ok(Reserved::Stored)
+                Ok(Reservation::Stored)
             }
             Err(source) => {
                 // It may have been stored: whatever comes next must be written over it.
@@ -189,8 +189,8 @@ impl TrafficSink for RosterSink {
     }
 
     /// The commit was the withdrawal.
-    async fn send(&mut self, actions: &[Action]) -> Vec<ledger::Outcome> {
-        vec![Outcome::Landed; actions.len()]
+    async fn send(&mut self, actions: &[Action]) -> Vec<ledger::ActionOutcome> {
+        vec![ActionOutcome::Landed; actions.len()]
     }
 }
 

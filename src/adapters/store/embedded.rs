@@ -13,15 +13,15 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Batch, Leadership, Member, Operation, RecordKey, Records, Seat, Store, StoreError, StoreMetrics, Term,
-    layout, mirror::Mirror,
+    Batch, Leadership, Member, Membership, Operation, RecordKey, Records, Store, StoreError, StoreMetrics,
+    Term, layout, mirror::Mirror,
 };
 use file::File;
-use writer::{Request, Writer};
+use writer::{Writer, WriterRequest};
 
 /// The store in one file.
 pub(super) struct EmbeddedStore {
-    seat: Seat,
+    membership: Membership,
     term: Term,
     writer: Writer,
     mirror: Arc<Mirror>,
@@ -31,8 +31,12 @@ pub(super) struct EmbeddedStore {
 
 impl EmbeddedStore {
     /// Opens the file, or makes it, and raises its term.
-    pub(super) async fn open(path: &Path, seat: Seat, metrics: StoreMetrics) -> Result<Self, StoreError> {
-        let (place, prefix) = (path.to_owned(), seat.prefix.clone());
+    pub(super) async fn open(
+        path: &Path,
+        membership: Membership,
+        metrics: StoreMetrics,
+    ) -> Result<Self, StoreError> {
+        let (place, prefix) = (path.to_owned(), membership.prefix.clone());
         let (file, term) = off_the_runtime(path, move || {
             let mut file = File::open(&place, &prefix)?;
             let term = file.raise_term()?;
@@ -42,12 +46,12 @@ impl EmbeddedStore {
         let mirror = Arc::new(Mirror::new());
         let writer = Writer::start(file, Arc::clone(&mirror)).await?;
         let (leadership, _) = watch::channel(Leadership::Leading { term });
-        Ok(Self { seat, term, writer, mirror, leadership, metrics })
+        Ok(Self { membership, term, writer, mirror, leadership, metrics })
     }
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterRequest,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Unavailable { reason: "the store has been closed".to_owned() };
@@ -76,30 +80,30 @@ impl Store for EmbeddedStore {
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
         self.metrics.asked(Operation::Members);
-        Ok(vec![self.seat.member.clone()])
+        Ok(vec![self.membership.member.clone()])
     }
 
     async fn load(&self) -> Result<Records, StoreError> {
         self.metrics.asked(Operation::Load);
-        self.metrics.judged(self.ask(Request::Load).await)
+        self.metrics.judged(self.ask(WriterRequest::Load).await)
     }
 
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let writes = self.metrics.judged(layout::writes(batch))?;
         if term != self.term || *self.leadership.borrow() != (Leadership::Leading { term }) {
-            return self.metrics.judged(Err(StoreError::Deposed { ours: term }));
+            return self.metrics.judged(Err(StoreError::LeadershipLost { ours: term }));
         }
         if writes.is_empty() {
             return Ok(());
         }
         self.metrics.asked(Operation::Commit);
-        self.metrics.judged(self.ask(|reply| Request::Commit(writes, reply)).await)
+        self.metrics.judged(self.ask(|reply| WriterRequest::Commit(writes, reply)).await)
     }
 
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>> {
         let (receiver, fresh) = self.mirror.follow(record);
         if fresh {
-            self.writer.send(Request::Follow(record));
+            self.writer.send(WriterRequest::Follow(record));
         }
         receiver
     }

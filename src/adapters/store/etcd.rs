@@ -2,13 +2,12 @@
 //!
 //! The leader is who made `election/leader`; its create revision is the term, so terms rise by themselves.
 //! Every write is a transaction that compares that revision: a leader that was frozen and wakes up writes
-//! nothing, however late its clocks are. On top of that, [`standing`] stops acting on our own clock before the
+//! nothing, however late its clocks are. On top of that, [`lease_state`] stops acting on our own clock before the
 //! lease can run out on the server.
 
 mod connect;
 mod refusal;
 mod session;
-mod standing;
 mod transaction;
 
 use std::{
@@ -23,13 +22,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Batch, Leadership, Member, Operation, RecordKey, Records, Seat, Store, StoreError, StoreMetrics, Term,
+    Batch, Leadership, Member, Membership, Operation, RecordKey, Records, Store, StoreError, StoreMetrics,
+    Term,
     layout::{self, LEADER, MEMBERS},
+    lease::LeaseState,
     mirror::Mirror,
 };
 use crate::{clock::Clock, config::EtcdConfig};
-use connect::Endpoint;
-use standing::Standing;
+use connect::EtcdEndpoint;
 
 /// How many keys one page of a load holds.
 const PAGE: i64 = 1000;
@@ -38,12 +38,12 @@ const PAGE: i64 = 1000;
 const LOAD_ATTEMPTS: usize = 3;
 
 /// What the store's calls and its background session share.
-struct Shared {
-    seat: Seat,
+struct EtcdShared {
+    membership: Membership,
     clock: Clock,
     metrics: StoreMetrics,
     mirror: Mirror,
-    standing: Standing,
+    lease_state: LeaseState,
     /// The session's connection, or why there is none.
     client: watch::Sender<Result<Client, String>>,
     /// The lease that our keys hang on.
@@ -52,7 +52,7 @@ struct Shared {
 
 /// The store in etcd.
 pub(super) struct EtcdStore {
-    shared: Arc<Shared>,
+    shared: Arc<EtcdShared>,
     follows: mpsc::UnboundedSender<RecordKey>,
     leaving: CancellationToken,
     session: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -62,17 +62,17 @@ impl EtcdStore {
     /// Starts the session, and waits until it stands or every endpoint has been tried once.
     pub(super) async fn open(
         config: &EtcdConfig,
-        seat: Seat,
+        membership: Membership,
         clock: Clock,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
-        let endpoints = connect::endpoints(config, request_deadline(seat.lease))?;
-        let shared = Arc::new(Shared {
-            seat,
+        let endpoints = connect::endpoints(config, request_deadline(membership.lease))?;
+        let shared = Arc::new(EtcdShared {
+            membership,
             clock,
             metrics,
             mirror: Mirror::new(),
-            standing: Standing::new(clock),
+            lease_state: LeaseState::new(clock),
             client: watch::channel(Err("not tried yet".to_owned())).0,
             lease: Mutex::new(None),
         });
@@ -90,26 +90,26 @@ impl EtcdStore {
 
 /// The background task: sessions, one after the other, under a guard that watches the lease's deadline.
 async fn live(
-    shared: Arc<Shared>,
-    endpoints: Vec<Endpoint>,
+    shared: Arc<EtcdShared>,
+    endpoints: Vec<EtcdEndpoint>,
     followed: mpsc::UnboundedReceiver<RecordKey>,
     ready: oneshot::Sender<Result<(), StoreError>>,
     leaving: CancellationToken,
 ) {
     tokio::select! {
         () = session::keep(&shared, &endpoints, followed, ready) => {}
-        () = shared.standing.guard() => {}
+        () = shared.lease_state.guard() => {}
         () = leaving.cancelled() => shared.leave(&endpoints).await,
     }
 }
 
-impl Shared {
+impl EtcdShared {
     fn key(&self, name: impl std::fmt::Display) -> String {
-        format!("{}{name}", self.seat.prefix)
+        format!("{}{name}", self.membership.prefix)
     }
 
     fn member_key(&self) -> String {
-        self.key(format_args!("{MEMBERS}{}", self.seat.member.id))
+        self.key(format_args!("{MEMBERS}{}", self.membership.member.id))
     }
 
     fn lease(&self) -> Option<i64> {
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     fn deadline(&self) -> Duration {
-        request_deadline(self.seat.lease)
+        request_deadline(self.membership.lease)
     }
 
     /// The session's client; waits a request's deadline for one while a session is being made.
@@ -150,7 +150,7 @@ impl Shared {
     }
 
     /// Gives the lease back, and all keys with it: the next leader need not wait.
-    async fn leave(&self, endpoints: &[Endpoint]) {
+    async fn leave(&self, endpoints: &[EtcdEndpoint]) {
         let Some(lease) = self.lease() else { return };
         self.set_lease(None);
         let current = self.client.send_replace(Err("this process has resigned".to_owned()));
@@ -175,8 +175,8 @@ impl Shared {
 
     async fn load_once(&self, client: &Client) -> Result<Records, StoreError> {
         let mut kv = connect::reader(client);
-        let end = transaction::range_end(&self.seat.prefix);
-        let (mut from, mut revision) = (self.seat.prefix.clone().into_bytes(), 0);
+        let end = transaction::range_end(&self.membership.prefix);
+        let (mut from, mut revision) = (self.membership.prefix.clone().into_bytes(), 0);
         let mut records = Records::new();
         loop {
             self.metrics.asked(Operation::Load);
@@ -184,7 +184,7 @@ impl Shared {
             let page = self.ask("read all records", kv.get(from, Some(options))).await?;
             revision = page.header().map_or(revision, |header| header.revision()).max(revision);
             for kv in page.kvs() {
-                let name = kv.key().strip_prefix(self.seat.prefix.as_bytes()).unwrap_or_default();
+                let name = kv.key().strip_prefix(self.membership.prefix.as_bytes()).unwrap_or_default();
                 if let Some(record) = layout::record(&String::from_utf8_lossy(name))? {
                     records.insert(record, Bytes::copy_from_slice(kv.value()));
                 }
@@ -213,18 +213,18 @@ impl Shared {
 
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let writes = layout::writes(batch)?;
-        if !self.standing.may_write(term) {
-            return Err(StoreError::Deposed { ours: term });
+        if !self.lease_state.may_write(term) {
+            return Err(StoreError::LeadershipLost { ours: term });
         }
         let client = self.client().await?;
         let leader = self.key(LEADER);
-        for part in transaction::parts(&self.seat.prefix, writes) {
+        for part in transaction::parts(&self.membership.prefix, writes) {
             self.metrics.asked(Operation::Commit);
             let guarded = transaction::guarded(&leader, term, part);
             let answer = self.ask("commit", client.kv_client().txn(guarded)).await?;
             if !answer.succeeded() {
-                self.standing.depose(term);
-                return Err(StoreError::Deposed { ours: term });
+                self.lease_state.depose(term);
+                return Err(StoreError::LeadershipLost { ours: term });
             }
         }
         Ok(())
@@ -243,11 +243,11 @@ impl Shared {
 #[async_trait]
 impl Store for EtcdStore {
     fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.shared.standing.subscribe()
+        self.shared.lease_state.subscribe()
     }
 
     fn may_act(&self, term: Term) -> bool {
-        self.shared.standing.may_act(term)
+        self.shared.lease_state.may_act(term)
     }
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
@@ -271,7 +271,7 @@ impl Store for EtcdStore {
     }
 
     async fn resign(&self) {
-        self.shared.standing.retire();
+        self.shared.lease_state.retire();
         self.leaving.cancel();
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(session) = session {

@@ -15,14 +15,14 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    limits::Held,
-    zerorpc::{self, Ids},
+    limits::ByteShare,
+    zerorpc::{self, MessageIds},
     zmtp,
 };
 
 /// What a call comes to.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum CallReply {
     /// `OK` with None.
     Nothing,
     /// `OK` with a text.
@@ -45,18 +45,24 @@ pub(super) struct Caller<'a> {
 
 impl Caller<'_> {
     /// Appends an answer.
-    pub(super) fn answer(self, reply: &Reply, out: &mut Vec<u8>, ids: &mut Ids) {
+    pub(super) fn answer(self, reply: &CallReply, out: &mut Vec<u8>, ids: &mut MessageIds) {
         match reply {
-            Reply::Nothing => self.event(out, ids, "OK", zerorpc::write_nil_result),
-            Reply::Text(text) => self.event(out, ids, "OK", |out| zerorpc::write_text_result(out, text)),
-            Reply::Error { name, message } => {
+            CallReply::Nothing => self.event(out, ids, "OK", zerorpc::write_nil_result),
+            CallReply::Text(text) => self.event(out, ids, "OK", |out| zerorpc::write_text_result(out, text)),
+            CallReply::Error { name, message } => {
                 self.event(out, ids, "ERR", |out| zerorpc::write_error(out, name, message));
             }
         }
     }
 
     /// Appends an event on the caller's channel.
-    pub(super) fn event(self, out: &mut Vec<u8>, ids: &mut Ids, name: &str, args: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn event(
+        self,
+        out: &mut Vec<u8>,
+        ids: &mut MessageIds,
+        name: &str,
+        args: impl FnOnce(&mut Vec<u8>),
+    ) {
         let (id, _) = ids.make();
         zmtp::write_message(out, self.envelope, |out| {
             zerorpc::write_event(out, &id, Some(self.id), name, args);
@@ -67,7 +73,7 @@ impl Caller<'_> {
 struct Waiting {
     envelope: Box<[u8]>,
     id: Box<[u8]>,
-    _held: Option<Held>,
+    _held: Option<ByteShare>,
 }
 
 impl Waiting {
@@ -81,7 +87,7 @@ const BATCH: usize = 256 << 10;
 
 /// Calls in flight.
 pub(super) struct Calls {
-    running: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
+    running: FuturesUnordered<BoxFuture<'static, (u64, CallReply)>>,
     waiting: HashMap<u64, Waiting>,
     beats: VecDeque<(Instant, u64)>,
     timer: Pin<Box<Sleep>>,
@@ -110,8 +116,8 @@ impl Calls {
     pub(super) fn add(
         &mut self,
         caller: Caller<'_>,
-        held: Option<Held>,
-        work: impl Future<Output = Reply> + Send + 'static,
+        held: Option<ByteShare>,
+        work: impl Future<Output = CallReply> + Send + 'static,
     ) {
         self.number += 1;
         let number = self.number;
@@ -122,7 +128,7 @@ impl Calls {
     }
 
     /// Appends the answers that are there and the heartbeats that are due.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut Ids) {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut MessageIds) {
         while let Poll::Ready(Some((number, reply))) = self.running.poll_next_unpin(cx) {
             if let Some(waiting) = self.waiting.remove(&number) {
                 waiting.caller().answer(&reply, out, ids);
@@ -135,7 +141,7 @@ impl Calls {
         self.beat(cx, out, ids);
     }
 
-    fn beat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut Ids) {
+    fn beat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut MessageIds) {
         while let Some(&(due, number)) = self.beats.front() {
             let Some(waiting) = self.waiting.get(&number) else {
                 self.beats.pop_front();

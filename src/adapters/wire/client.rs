@@ -134,17 +134,17 @@ impl Connection {
     /// Both ends send heartbeats meanwhile; a peer that began to and stops is given up before the deadline.
     pub async fn invoke(&self, raw: &str, deadline: Duration) -> Result<Option<String>, ClientError> {
         match self.call(Call::Invoke, raw, deadline).await? {
-            Outcome::Nothing => Ok(None),
-            Outcome::Text(text) => Ok(Some(text)),
-            Outcome::Other => Err(ClientError::Answer("invoke returned neither a text nor None")),
+            CallOutcome::Nothing => Ok(None),
+            CallOutcome::Text(text) => Ok(Some(text)),
+            CallOutcome::Other => Err(ClientError::Answer("invoke returned neither a text nor None")),
         }
     }
 
     /// Asks an agent for a challenge (JSON text).
     pub async fn challenge(&self, deadline: Duration) -> Result<String, ClientError> {
         match self.call(Call::Challenge, "", deadline).await? {
-            Outcome::Text(text) => Ok(text),
-            Outcome::Nothing | Outcome::Other => Err(ClientError::Answer("the challenge is no text")),
+            CallOutcome::Text(text) => Ok(text),
+            CallOutcome::Nothing | CallOutcome::Other => Err(ClientError::Answer("the challenge is no text")),
         }
     }
 
@@ -157,7 +157,7 @@ impl Connection {
         }
     }
 
-    async fn call(&self, call: Call, raw: &str, deadline: Duration) -> Result<Outcome, ClientError> {
+    async fn call(&self, call: Call, raw: &str, deadline: Duration) -> Result<CallOutcome, ClientError> {
         match &self.dialect {
             Dialect::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
             Dialect::Http(http) => within(deadline, http.call(call, raw)).await,
@@ -183,7 +183,7 @@ enum Call {
 
 /// What a call returned.
 #[derive(Debug)]
-enum Outcome {
+enum CallOutcome {
     Nothing,
     Text(String),
     Other,

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Refusal, RefusalKind,
     metrics::{Method, Spoken},
-    server::{Ended, Shared},
+    server::{ConnectionEnd, ServerState},
 };
 
-mod patience;
+mod timeouts;
 
-use patience::{Patience, Patient, Progress};
+use timeouts::{RequestProgress, TimedStream, TimeoutKind};
 
 /// Bytes of a request's head.
 const HEAD: usize = 16 << 10;
@@ -34,16 +34,21 @@ const HEAD: usize = 16 << 10;
 /// Bodies up to this size are not charged to the memory for unfinished messages.
 const SMALL: usize = 16 << 10;
 
-type Reply = Response<Full<Bytes>>;
+type HttpReply = Response<Full<Bytes>>;
 
 /// Speaks HTTP on `io` until either end has enough.
-pub(super) async fn serve<S>(io: S, peer: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) -> Ended
+pub(super) async fn serve<S>(
+    io: S,
+    peer: SocketAddr,
+    shared: Arc<ServerState>,
+    stop: CancellationToken,
+) -> ConnectionEnd
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let progress = Progress::default();
+    let progress = RequestProgress::default();
     let watched = progress.clone();
-    let io = Patient::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);
+    let io = TimedStream::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);
     let limits = shared.limits.clone();
     let service = service_fn(move |request| {
         let (shared, progress) = (Arc::clone(&shared), progress.clone());
@@ -60,16 +65,16 @@ where
         return judge(&ended, &watched);
     }
     connection.as_mut().graceful_shutdown();
-    timeout(limits.drain, connection).await.map_or(Ended::Shutdown, |ended| judge(&ended, &watched))
+    timeout(limits.drain, connection).await.map_or(ConnectionEnd::Shutdown, |ended| judge(&ended, &watched))
 }
 
 /// hyper takes an end while idle for a good one and wraps the others, so the socket is asked first.
-fn judge(ended: &hyper::Result<()>, progress: &Progress) -> Ended {
-    match (progress.patience_ended(), ended) {
-        (Some(Patience::Idle), _) => Ended::Idle,
-        (Some(Patience::Slow), _) => Ended::Slow,
-        (None, Ok(())) => Ended::PeerClosed,
-        (None, Err(_)) => Ended::Http,
+fn judge(ended: &hyper::Result<()>, progress: &RequestProgress) -> ConnectionEnd {
+    match (progress.timed_out(), ended) {
+        (Some(TimeoutKind::Idle), _) => ConnectionEnd::Idle,
+        (Some(TimeoutKind::Slow), _) => ConnectionEnd::Slow,
+        (None, Ok(())) => ConnectionEnd::PeerClosed,
+        (None, Err(_)) => ConnectionEnd::Http,
     }
 }
 
@@ -125,9 +130,9 @@ impl Route {
 async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
-    shared: &Shared,
-    progress: &Progress,
-) -> Result<Reply, io::Error> {
+    shared: &ServerState,
+    progress: &RequestProgress,
+) -> Result<HttpReply, io::Error> {
     let Some(route) = Route::of(request.uri().path()) else {
         shared.metrics.request(Spoken::http, Method::unknown);
         shared.metrics.refuse("unknown_path");
@@ -156,8 +161,8 @@ async fn answer(
 /// The whole body, if it is small enough and there is memory for it.
 async fn receive(
     body: Incoming,
-    shared: &Shared,
-    progress: &Progress,
+    shared: &ServerState,
+    progress: &RequestProgress,
 ) -> Result<Result<Bytes, Refusal>, io::Error> {
     let limit = shared.limits.message;
     let announced =
@@ -189,12 +194,12 @@ async fn dispatch(
     peer: SocketAddr,
     headers: &HeaderMap,
     raw: Bytes,
-    shared: &Shared,
-) -> Result<Reply, Refusal> {
+    shared: &ServerState,
+) -> Result<HttpReply, Refusal> {
     let handler = &shared.handler;
     match route {
-        Route::Ping => finished(handler.ping(peer, &raw)).await.map(|()| Reply::default()),
-        Route::Forward => finished(handler.forwarded(peer, &raw)).await.map(|()| Reply::default()),
+        Route::Ping => finished(handler.ping(peer, &raw)).await.map(|()| HttpReply::default()),
+        Route::Forward => finished(handler.forwarded(peer, &raw)).await.map(|()| HttpReply::default()),
         Route::Script => Ok(match handler.invoke(peer, raw).await? {
             Some(output) => typed("text/plain; charset=utf-8", output.into()),
             None => status(StatusCode::NO_CONTENT),
@@ -206,7 +211,7 @@ async fn dispatch(
         }
         Route::Down => {
             allow_down(peer, headers)?;
-            handler.down().map(|()| Reply::default())
+            handler.down().map(|()| HttpReply::default())
         }
     }
 }
@@ -227,7 +232,7 @@ async fn finished<T>(answer: Answer<T>) -> T {
     }
 }
 
-fn refused(refusal: &Refusal, too_much: StatusCode) -> Reply {
+fn refused(refusal: &Refusal, too_much: StatusCode) -> HttpReply {
     let status = match refusal.kind {
         RefusalKind::Malformed => StatusCode::BAD_REQUEST,
         RefusalKind::Forbidden => StatusCode::FORBIDDEN,
@@ -243,28 +248,28 @@ fn refused(refusal: &Refusal, too_much: StatusCode) -> Reply {
     reply
 }
 
-fn problem(code: StatusCode, kind: &str, message: &str) -> Reply {
+fn problem(code: StatusCode, kind: &str, message: &str) -> HttpReply {
     let body = serde_json::json!({ "error": message, "kind": kind });
     let mut reply = typed("application/json", body.to_string().into());
     *reply.status_mut() = code;
     reply
 }
 
-fn status(code: StatusCode) -> Reply {
-    let mut reply = Reply::default();
+fn status(code: StatusCode) -> HttpReply {
+    let mut reply = HttpReply::default();
     *reply.status_mut() = code;
     reply
 }
 
-fn typed(content_type: &'static str, body: Bytes) -> Reply {
+fn typed(content_type: &'static str, body: Bytes) -> HttpReply {
     with(Response::new(Full::new(body)), CONTENT_TYPE, content_type)
 }
 
-fn closing(reply: Reply) -> Reply {
+fn closing(reply: HttpReply) -> HttpReply {
     with(reply, CONNECTION, "close")
 }
 
-fn with(mut reply: Reply, name: HeaderName, value: &'static str) -> Reply {
+fn with(mut reply: HttpReply, name: HeaderName, value: &'static str) -> HttpReply {
     reply.headers_mut().insert(name, HeaderValue::from_static(value));
     reply
 }

@@ -72,9 +72,9 @@ impl Limits {
     }
 }
 
-/// Why a connection was turned away at the door.
+/// Why a connection was turned away at the limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum LimitReached {
     /// The server has as many connections as it may have.
     Server,
     /// This peer has.
@@ -88,14 +88,14 @@ struct Counts {
 }
 
 /// Counts connections, in all and per peer.
-pub(super) struct Door {
+pub(super) struct ConnectionLimiter {
     counts: Arc<Mutex<Counts>>,
     connections: usize,
     per_peer: usize,
     trusted: Vec<IpNet>,
 }
 
-impl Door {
+impl ConnectionLimiter {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             counts: Arc::default(),
@@ -106,31 +106,31 @@ impl Door {
     }
 
     /// Counts one more connection, until the permit is dropped.
-    pub(super) fn enter(&self, peer: IpAddr) -> Result<Permit, Full> {
+    pub(super) fn enter(&self, peer: IpAddr) -> Result<ConnectionPermit, LimitReached> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= self.connections {
-            return Err(Full::Server);
+            return Err(LimitReached::Server);
         }
         let counted = !self.trusted.iter().any(|net| net.contains(&peer));
         if counted {
             let held = counts.peers.entry(peer).or_default();
             if *held >= self.per_peer {
-                return Err(Full::Peer);
+                return Err(LimitReached::Peer);
             }
             *held += 1;
         }
         counts.all += 1;
-        Ok(Permit { counts: Arc::clone(&self.counts), peer: counted.then_some(peer) })
+        Ok(ConnectionPermit { counts: Arc::clone(&self.counts), peer: counted.then_some(peer) })
     }
 }
 
 /// A counted connection.
-pub(super) struct Permit {
+pub(super) struct ConnectionPermit {
     counts: Arc<Mutex<Counts>>,
     peer: Option<IpAddr>,
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all = counts.all.saturating_sub(1);
@@ -146,29 +146,29 @@ impl Drop for Permit {
 
 /// The bytes that all connections together hold of what cannot be worked off yet.
 #[derive(Clone)]
-pub(super) struct Hold {
+pub(super) struct ByteLimiter {
     held: Arc<AtomicUsize>,
     limit: usize,
 }
 
-impl Hold {
+impl ByteLimiter {
     pub(super) fn new(limit: usize) -> Self {
         Self { held: Arc::default(), limit }
     }
 
     /// An account with nothing on it.
-    pub(super) fn open(&self) -> Held {
-        Held { hold: self.clone(), bytes: 0 }
+    pub(super) fn open(&self) -> ByteShare {
+        ByteShare { hold: self.clone(), bytes: 0 }
     }
 }
 
-/// One connection's or one command's share of [`Hold`]; returned when dropped.
-pub(super) struct Held {
-    hold: Hold,
+/// One connection's or one command's share of [`ByteLimiter`]; returned when dropped.
+pub(super) struct ByteShare {
+    hold: ByteLimiter,
     bytes: usize,
 }
 
-impl Held {
+impl ByteShare {
     /// Sets the share to `bytes`; false, and nothing changed, if that is more than there is.
     pub(super) fn set(&mut self, bytes: usize) -> bool {
         if bytes > self.bytes {
@@ -186,7 +186,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ByteShare {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -203,15 +203,15 @@ mod tests {
     #[test]
     fn the_door_counts_in_all_and_per_peer_and_forgets_who_left() {
         let limits = Limits { connections: 3, per_peer: 2, ..Limits::default() };
-        let door = Door::new(&limits);
-        let first = door.enter(peer(1)).ok();
-        let _second = door.enter(peer(1)).ok().unwrap();
-        assert_eq!(door.enter(peer(1)).err(), Some(Full::Peer));
-        let _third = door.enter(peer(2)).ok().unwrap();
-        assert_eq!(door.enter(peer(3)).err(), Some(Full::Server));
+        let limiter = ConnectionLimiter::new(&limits);
+        let first = limiter.enter(peer(1)).ok();
+        let _second = limiter.enter(peer(1)).ok().unwrap();
+        assert_eq!(limiter.enter(peer(1)).err(), Some(LimitReached::Peer));
+        let _third = limiter.enter(peer(2)).ok().unwrap();
+        assert_eq!(limiter.enter(peer(3)).err(), Some(LimitReached::Server));
         drop(first.unwrap());
-        assert!(door.enter(peer(1)).is_ok());
-        assert_eq!(door.counts.lock().unwrap().peers.len(), 2);
+        assert!(limiter.enter(peer(1)).is_ok());
+        assert_eq!(limiter.counts.lock().unwrap().peers.len(), 2);
     }
 
     #[test]
@@ -222,17 +222,17 @@ mod tests {
             trusted: vec!["127.0.0.0/30".parse().unwrap()],
             ..Limits::default()
         };
-        let door = Door::new(&limits);
-        let permits: Vec<_> = (0..3).map(|_| door.enter(peer(1)).ok().unwrap()).collect();
-        assert_eq!(door.enter(peer(1)).err(), Some(Full::Server));
+        let limiter = ConnectionLimiter::new(&limits);
+        let permits: Vec<_> = (0..3).map(|_| limiter.enter(peer(1)).ok().unwrap()).collect();
+        assert_eq!(limiter.enter(peer(1)).err(), Some(LimitReached::Server));
         drop(permits);
-        let _one = door.enter(peer(9)).ok().unwrap();
-        assert_eq!(door.enter(peer(9)).err(), Some(Full::Peer));
+        let _one = limiter.enter(peer(9)).ok().unwrap();
+        assert_eq!(limiter.enter(peer(9)).err(), Some(LimitReached::Peer));
     }
 
     #[test]
     fn held_bytes_are_bounded_over_all_connections_and_given_back() {
-        let hold = Hold::new(100);
+        let hold = ByteLimiter::new(100);
         let (mut one, mut two) = (hold.open(), hold.open());
         assert!(one.set(80));
         assert!(!two.set(30));

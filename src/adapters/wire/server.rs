@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Handler, Limits, Metrics, Refusal, http,
-    limits::{Door, Full, Hold, Permit},
+    limits::{ByteLimiter, ConnectionLimiter, ConnectionPermit, LimitReached},
     session,
     zerorpc::EventError,
     zmtp::ZmtpError,
@@ -41,7 +41,7 @@ pub struct BindError {
 
 /// What ended a connection.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ConnectionEnd {
     #[error("the peer closed it")]
     PeerClosed,
     #[error("we stop")]
@@ -64,7 +64,7 @@ pub(super) enum Ended {
     Http,
 }
 
-impl Ended {
+impl ConnectionEnd {
     fn category(self) -> &'static str {
         match self {
             Self::PeerClosed => "peer",
@@ -82,25 +82,25 @@ impl Ended {
 }
 
 /// What all connections share.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
-    pub(super) hold: Hold,
+    pub(super) hold: ByteLimiter,
     draining: AtomicBool,
     seed: u64,
     connections: AtomicU64,
 }
 
-impl Shared {
+impl ServerState {
     pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
         Self {
             handler,
-            hold: Hold::new(limits.held),
+            hold: ByteLimiter::new(limits.held),
             limits,
             metrics,
             draining: AtomicBool::new(false),
-            // Ids of messages need to differ between processes, no more: the hasher's seed does.
+            // MessageIds of messages need to differ between processes, no more: the hasher's seed does.
             seed: RandomState::new().hash_one(std::process::id()),
             connections: AtomicU64::new(0),
         }
@@ -149,10 +149,10 @@ impl Server {
 
     /// Serves until `shutdown`, then answers the calls in flight (within the drain limit) and returns.
     pub async fn serve(self, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
-        let door = Door::new(&self.limits);
-        let shared = Arc::new(Shared::new(handler, self.limits, self.metrics));
+        let limiter = ConnectionLimiter::new(&self.limits);
+        let shared = Arc::new(ServerState::new(handler, self.limits, self.metrics));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let accept = accept(&self.listener, &door, &shared, &tasks, &stop);
+        let accept = accept(&self.listener, &limiter, &shared, &tasks, &stop);
         let _ = shutdown.run_until_cancelled(accept).await;
         drop(self.listener);
         shared.draining.store(true, Ordering::Release);
@@ -177,8 +177,8 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 
 async fn accept(
     listener: &TcpListener,
-    door: &Door,
-    shared: &Arc<Shared>,
+    limiter: &ConnectionLimiter,
+    shared: &Arc<ServerState>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -193,12 +193,12 @@ async fn accept(
                 continue;
             }
         };
-        match door.enter(peer.ip().to_canonical()) {
+        match limiter.enter(peer.ip().to_canonical()) {
             Ok(permit) => {
                 tasks.spawn(connection(stream, peer, permit, Arc::clone(shared), stop.clone()));
             }
-            Err(Full::Server) => shared.metrics.refuse("connections"),
-            Err(Full::Peer) => shared.metrics.refuse("connections_of_peer"),
+            Err(LimitReached::Server) => shared.metrics.refuse("connections"),
+            Err(LimitReached::Peer) => shared.metrics.refuse("connections_of_peer"),
         }
     }
 }
@@ -206,11 +206,11 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    permit: Permit,
-    shared: Arc<Shared>,
+    permit: ConnectionPermit,
+    shared: Arc<ServerState>,
     stop: CancellationToken,
 ) {
-    let _open = Open::new(permit, &shared);
+    let _open = OpenConnection::new(permit, &shared);
     // Answers are small and complete: waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
     let ended = match first_byte(&stream, &shared, &stop).await {
@@ -219,38 +219,42 @@ async fn connection(
         Ok(letter) if letter.is_ascii_alphabetic() => {
             Box::pin(http::serve(stream, peer, Arc::clone(&shared), stop)).await
         }
-        Ok(_) => Ended::Dialect,
+        Ok(_) => ConnectionEnd::Dialect,
     };
     shared.metrics.close(ended.category());
     tracing::debug!(%peer, reason = %ended, "connection ended");
 }
 
-async fn first_byte(stream: &TcpStream, shared: &Shared, stop: &CancellationToken) -> Result<u8, Ended> {
+async fn first_byte(
+    stream: &TcpStream,
+    shared: &ServerState,
+    stop: &CancellationToken,
+) -> Result<u8, ConnectionEnd> {
     let mut byte = [0];
     let peek = timeout(shared.limits.handshake, stream.peek(&mut byte));
     match stop.run_until_cancelled(peek).await {
-        None => Err(Ended::Shutdown),
-        Some(Err(_)) => Err(Ended::Slow),
-        Some(Ok(Err(error))) => Err(Ended::Io(error.kind())),
-        Some(Ok(Ok(0))) => Err(Ended::PeerClosed),
+        None => Err(ConnectionEnd::Shutdown),
+        Some(Err(_)) => Err(ConnectionEnd::Slow),
+        Some(Ok(Err(error))) => Err(ConnectionEnd::Io(error.kind())),
+        Some(Ok(Ok(0))) => Err(ConnectionEnd::PeerClosed),
         Some(Ok(Ok(_))) => Ok(byte[0]),
     }
 }
 
 /// Counts an open connection, also when its task ends by a panic.
-struct Open {
-    shared: Arc<Shared>,
-    _permit: Permit,
+struct OpenConnection {
+    shared: Arc<ServerState>,
+    _permit: ConnectionPermit,
 }
 
-impl Open {
-    fn new(permit: Permit, shared: &Arc<Shared>) -> Self {
+impl OpenConnection {
+    fn new(permit: ConnectionPermit, shared: &Arc<ServerState>) -> Self {
         shared.metrics.connections.inc();
         Self { shared: Arc::clone(shared), _permit: permit }
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.shared.metrics.connections.dec();
     }

@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Refusal, RefusalKind,
-    calls::{Caller, Calls, Reply},
-    limits::Held,
+    calls::{CallReply, Caller, Calls},
+    limits::ByteShare,
     metrics::{Method, Spoken},
-    server::{Ended, Shared},
-    zerorpc::{self, Event, Ids},
-    zmtp::{self, End, Received},
+    server::{ConnectionEnd, ServerState},
+    zerorpc::{self, Event, MessageIds},
+    zmtp::{self, LocalSide, Received},
 };
 
 /// Bytes that one read takes at most.
@@ -52,14 +52,19 @@ thread_local! {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum SessionPhase {
     Greeting,
     Ready,
     Open,
 }
 
 /// Speaks ZeroRPC on `io` until either end has enough.
-pub(super) async fn serve<S>(io: S, peer: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) -> Ended
+pub(super) async fn serve<S>(
+    io: S,
+    peer: SocketAddr,
+    shared: Arc<ServerState>,
+    stop: CancellationToken,
+) -> ConnectionEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -83,30 +88,30 @@ where
 struct Session<S> {
     io: S,
     peer: SocketAddr,
-    shared: Arc<Shared>,
-    phase: Phase,
+    shared: Arc<ServerState>,
+    phase: SessionPhase,
     draining: bool,
     /// Whole messages are left in `partial` because too many calls are in flight.
     stalled: bool,
     partial: Vec<u8>,
-    held: Held,
+    held: ByteShare,
     out: Vec<u8>,
     sent: usize,
     calls: Option<Box<Calls>>,
-    ids: Ids,
+    ids: MessageIds,
     last: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    fn new(io: S, peer: SocketAddr, shared: Arc<Shared>) -> Self {
+    fn new(io: S, peer: SocketAddr, shared: Arc<ServerState>) -> Self {
         let now = Instant::now();
         let mut out = zmtp::greeting().to_vec();
-        out.extend(zmtp::ready(End::Server));
+        out.extend(zmtp::ready(LocalSide::Server));
         Self {
             io,
             peer,
-            phase: Phase::Greeting,
+            phase: SessionPhase::Greeting,
             draining: false,
             stalled: false,
             partial: Vec::new(),
@@ -114,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             out,
             sent: 0,
             calls: None,
-            ids: Ids::new(shared.id_prefix()),
+            ids: MessageIds::new(shared.id_prefix()),
             last: now,
             timer: Box::pin(sleep_until(now + shared.limits.handshake)),
             shared,
@@ -129,19 +134,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         for _ in 0..READS {
             self.poll_calls(cx);
             match self.poll_send(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Io(error.kind())),
-                Poll::Pending => return self.poll_patience(cx),
+                Poll::Ready(Err(error)) => return Poll::Ready(ConnectionEnd::Io(error.kind())),
+                Poll::Pending => return self.poll_timeout(cx),
             }
             if self.draining && self.calls.is_none() {
-                return Poll::Ready(Ended::Shutdown);
+                return Poll::Ready(ConnectionEnd::Shutdown);
             }
             if self.draining || self.is_full() {
-                return self.poll_patience(cx);
+                return self.poll_timeout(cx);
             }
             let worked = if self.stalled { Poll::Ready(self.receive(&[])) } else { self.poll_receive(cx) };
             match worked {
@@ -149,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 Poll::Pending => {
                     self.rest();
-                    return self.poll_patience(cx);
+                    return self.poll_timeout(cx);
                 }
             }
         }
@@ -191,14 +196,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Ends the connection when its time is over, wakes up when that may be.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if self.draining {
-                return Poll::Ready(Ended::Shutdown);
+                return Poll::Ready(ConnectionEnd::Shutdown);
             }
-            if self.phase != Phase::Open {
-                return Poll::Ready(Ended::Slow);
+            if self.phase != SessionPhase::Open {
+                return Poll::Ready(ConnectionEnd::Slow);
             }
             let now = Instant::now();
             if self.calls.is_some() && self.out.is_empty() {
@@ -206,20 +211,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             let due = self.last + self.shared.limits.idle;
             if due <= now {
-                return Poll::Ready(Ended::Idle);
+                return Poll::Ready(ConnectionEnd::Idle);
             }
             self.timer.as_mut().reset(due);
         }
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionEnd>> {
         let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; READ].into());
         let mut buffer = ReadBuf::new(&mut scratch);
         let read = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
         let arrived = buffer.filled().len();
         let received = read.map(|read| match read {
-            Err(error) => Err(Ended::Io(error.kind())),
-            Ok(()) if arrived == 0 => Err(Ended::PeerClosed),
+            Err(error) => Err(ConnectionEnd::Io(error.kind())),
+            Ok(()) if arrived == 0 => Err(ConnectionEnd::PeerClosed),
             Ok(()) => {
                 self.last = Instant::now();
                 self.receive(&scratch[..arrived])
@@ -230,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Works off what has arrived, and keeps the rest.
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), ConnectionEnd> {
         self.stalled = false;
         if self.partial.is_empty() {
             let used = self.work(bytes)?;
@@ -242,18 +247,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             partial.drain(..used);
             self.partial = partial;
         }
-        if self.held.set(self.partial.len()) { Ok(()) } else { Err(Ended::NoMemory) }
+        if self.held.set(self.partial.len()) { Ok(()) } else { Err(ConnectionEnd::NoMemory) }
     }
 
     /// Works off the whole messages at the beginning of `bytes`; how many bytes they were.
-    fn work(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
+    fn work(&mut self, bytes: &[u8]) -> Result<usize, ConnectionEnd> {
         let mut at = 0;
         while !self.is_full() {
             let rest = &bytes[at..];
             let used = match self.phase {
-                Phase::Greeting => self.greet(rest)?,
-                Phase::Ready => self.shake_hands(rest)?,
-                Phase::Open => match zmtp::next(rest, self.shared.limits.message)? {
+                SessionPhase::Greeting => self.greet(rest)?,
+                SessionPhase::Ready => self.shake_hands(rest)?,
+                SessionPhase::Open => match zmtp::next(rest, self.shared.limits.message)? {
                     None => 0,
                     Some((Received::Command(body), used)) => {
                         zmtp::answer_command(body, &mut self.out);
@@ -274,23 +279,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(at)
     }
 
-    fn greet(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
+    fn greet(&mut self, bytes: &[u8]) -> Result<usize, ConnectionEnd> {
         if !zmtp::check_greeting(&bytes[..bytes.len().min(zmtp::GREETING_LEN)])? {
             return Ok(0);
         }
-        self.phase = Phase::Ready;
+        self.phase = SessionPhase::Ready;
         Ok(zmtp::GREETING_LEN)
     }
 
-    fn shake_hands(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
+    fn shake_hands(&mut self, bytes: &[u8]) -> Result<usize, ConnectionEnd> {
         let Some((body, used)) = zmtp::next_handshake_command(bytes)? else { return Ok(0) };
-        zmtp::check_ready(body, End::Server)?;
-        self.phase = Phase::Open;
+        zmtp::check_ready(body, LocalSide::Server)?;
+        self.phase = SessionPhase::Open;
         self.timer.as_mut().reset(Instant::now() + self.shared.limits.idle);
         Ok(used)
     }
 
-    fn message(&mut self, envelope: &[u8], payload: &[u8]) -> Result<(), Ended> {
+    fn message(&mut self, envelope: &[u8], payload: &[u8]) -> Result<(), ConnectionEnd> {
         let event = Event::parse(payload)?;
         if event.response_to.is_some() {
             // A heartbeat of a caller, or something about a call that is over.
@@ -314,7 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             b"kubervisor_challenge" => {
                 count(Method::challenge);
                 let reply = match self.shared.handler.challenge(self.peer) {
-                    Ok(text) => Reply::Text(text),
+                    Ok(text) => CallReply::Text(text),
                     Err(refusal) => error_reply(self.shared.count(refusal)),
                 };
                 self.answer(caller, &reply);
@@ -325,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    fn answer(&mut self, caller: Caller<'_>, reply: &Reply) {
+    fn answer(&mut self, caller: Caller<'_>, reply: &CallReply) {
         caller.answer(reply, &mut self.out, &mut self.ids);
     }
 
@@ -333,8 +338,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn later(
         &mut self,
         caller: Caller<'_>,
-        held: Option<Held>,
-        work: impl Future<Output = Reply> + Send + 'static,
+        held: Option<ByteShare>,
+        work: impl Future<Output = CallReply> + Send + 'static,
     ) {
         let every = self.shared.limits.heartbeat;
         self.calls.get_or_insert_with(|| Box::new(Calls::new(every))).add(caller, held, work);
@@ -385,9 +390,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let shared = Arc::clone(&self.shared);
         self.later(caller, Some(held), async move {
             match work.await.map_err(|refusal| shared.count(refusal)) {
-                Ok(Some(text)) => Reply::Text(text),
-                Ok(None) => Reply::Nothing,
-                Err(Refusal { kind: RefusalKind::Malformed | RefusalKind::NotServed, .. }) => Reply::Nothing,
+                Ok(Some(text)) => CallReply::Text(text),
+                Ok(None) => CallReply::Nothing,
+                Err(Refusal { kind: RefusalKind::Malformed | RefusalKind::NotServed, .. }) => {
+                    CallReply::Nothing
+                }
                 Err(refusal) => error_reply(refusal),
             }
         });
@@ -407,7 +414,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.shared.metrics.request(Spoken::zerorpc, Method::unknown);
                 self.shared.metrics.refuse("unknown_method");
                 let message = String::from_utf8_lossy(&name[..name.len().min(100)]).into_owned();
-                return self.answer(caller, &Reply::Error { name: "NameError", message });
+                return self.answer(caller, &CallReply::Error { name: "NameError", message });
             }
         };
         self.shared.metrics.request(Spoken::zerorpc, Method::builtin);
@@ -423,12 +430,12 @@ enum Keepalive {
 
 impl Keepalive {
     /// The original's clients get None whatever happens; a master that forwards wants to know.
-    fn reply(self, result: Result<(), Refusal>, shared: &Shared) -> Reply {
+    fn reply(self, result: Result<(), Refusal>, shared: &ServerState) -> CallReply {
         match (result, self) {
-            (Ok(()), _) => Reply::Nothing,
+            (Ok(()), _) => CallReply::Nothing,
             (Err(refusal), Self::Own) => {
                 shared.count(refusal);
-                Reply::Nothing
+                CallReply::Nothing
             }
             (Err(refusal), Self::Forwarded) => error_reply(shared.count(refusal)),
         }
@@ -439,13 +446,13 @@ fn malformed(message: &str) -> Refusal {
     Refusal { kind: RefusalKind::Malformed, message: message.into() }
 }
 
-fn error_reply(refusal: Refusal) -> Reply {
-    Reply::Error { name: refusal.kind.label(), message: refusal.message }
+fn error_reply(refusal: Refusal) -> CallReply {
+    CallReply::Error { name: refusal.kind.label(), message: refusal.message }
 }
 
-fn wrong_count(shared: &Shared) -> Reply {
+fn wrong_count(shared: &ServerState) -> CallReply {
     shared.metrics.refuse(RefusalKind::Malformed.label());
-    Reply::Error { name: "TypeError", message: "takes exactly one argument: a string with JSON".into() }
+    CallReply::Error { name: "TypeError", message: "takes exactly one argument: a string with JSON".into() }
 }
 
 /// `[[name, ...]]`

@@ -86,13 +86,13 @@ const NIL: u8 = 0xc0;
 
 /// Makes message ids: 32 hex digits, half of them the connection's own, half a count.
 #[derive(Clone, Copy, Debug)]
-pub struct Ids {
+pub struct MessageIds {
     prefix: u64,
     count: u64,
 }
 
-impl Ids {
-    /// Ids that begin with `prefix`.
+impl MessageIds {
+    /// MessageIds that begin with `prefix`.
     #[must_use]
     pub fn new(prefix: u64) -> Self {
         Self { prefix, count: 0 }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_answer_carries_the_request_id_verbatim() {
-        let mut ids = Ids::new(7);
+        let mut ids = MessageIds::new(7);
         let (id, count) = ids.make();
         let mut out = Vec::new();
         write_event(&mut out, &id, Some(b"\xc4\x02ab"), "OK", write_nil_result);
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(read.response_to, Some(&b"\xc4\x02ab"[..]));
         assert_eq!(read.args, b"\x91\xc0");
         assert_eq!(ids.count_of(read.id), Some(count));
-        assert_eq!(Ids::new(8).count_of(read.id), None);
+        assert_eq!(MessageIds::new(8).count_of(read.id), None);
     }
 
     #[test]

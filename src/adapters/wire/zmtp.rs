@@ -63,14 +63,14 @@ impl ZmtpError {
 
 /// Which end of a connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum LocalSide {
     /// ROUTER.
     Server,
     /// DEALER.
     Client,
 }
 
-impl End {
+impl LocalSide {
     fn socket_type(self) -> &'static [u8] {
         match self {
             Self::Server => b"ROUTER",
@@ -100,7 +100,7 @@ pub fn greeting() -> [u8; GREETING_LEN] {
 
 /// Our READY command, as a frame.
 #[must_use]
-pub fn ready(end: End) -> Vec<u8> {
+pub fn ready(end: LocalSide) -> Vec<u8> {
     let mut body = b"\x05READY".to_vec();
     for (name, value) in [(&b"Socket-Type"[..], end.socket_type()), (b"Identity", b"")] {
         body.push(u8::try_from(name.len()).unwrap_or(0));
@@ -135,7 +135,7 @@ pub fn check_greeting(bytes: &[u8]) -> Result<bool, ZmtpError> {
 }
 
 /// Checks the peer's READY: `body` is the command's.
-pub fn check_ready(body: &[u8], us: End) -> Result<(), ZmtpError> {
+pub fn check_ready(body: &[u8], us: LocalSide) -> Result<(), ZmtpError> {
     if body.starts_with(b"\x05ERROR") {
         return Err(ZmtpError::Refused);
     }
@@ -290,18 +290,18 @@ mod tests {
 
     #[test]
     fn a_ready_must_be_well_formed_and_of_a_type_that_fits() {
-        let dealer = ready(End::Client);
-        let router = ready(End::Server);
-        assert_eq!(check_ready(&dealer[2..], End::Server), Ok(()));
-        assert_eq!(check_ready(&router[2..], End::Client), Ok(()));
-        assert_eq!(check_ready(&router[2..], End::Server), Err(ZmtpError::SocketType));
-        assert_eq!(check_ready(b"\x05READY", End::Server), Err(ZmtpError::SocketType));
-        assert_eq!(check_ready(&dealer[2..dealer.len() - 1], End::Server), Err(ZmtpError::Ready));
-        assert_eq!(check_ready(b"\x05READY\xff", End::Server), Err(ZmtpError::Ready));
-        assert_eq!(check_ready(b"\x05HELLO", End::Server), Err(ZmtpError::Ready));
-        assert_eq!(check_ready(b"\x05ERROR\x03bad", End::Client), Err(ZmtpError::Refused));
+        let dealer = ready(LocalSide::Client);
+        let router = ready(LocalSide::Server);
+        assert_eq!(check_ready(&dealer[2..], LocalSide::Server), Ok(()));
+        assert_eq!(check_ready(&router[2..], LocalSide::Client), Ok(()));
+        assert_eq!(check_ready(&router[2..], LocalSide::Server), Err(ZmtpError::SocketType));
+        assert_eq!(check_ready(b"\x05READY", LocalSide::Server), Err(ZmtpError::SocketType));
+        assert_eq!(check_ready(&dealer[2..dealer.len() - 1], LocalSide::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05READY\xff", LocalSide::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05HELLO", LocalSide::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(b"\x05ERROR\x03bad", LocalSide::Client), Err(ZmtpError::Refused));
         let huge = b"\x05READY\x0bSocket-Type\xff\xff\xff\xffDEALER";
-        assert_eq!(check_ready(huge, End::Server), Err(ZmtpError::Ready));
+        assert_eq!(check_ready(huge, LocalSide::Server), Err(ZmtpError::Ready));
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
         fn arbitrary_bytes_are_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = next(&bytes, LIMIT);
             let _ = check_greeting(&bytes);
-            let _ = check_ready(&bytes, End::Server);
+            let _ = check_ready(&bytes, LocalSide::Server);
         }
     }
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 /// One rule.
-pub(super) struct Rule {
+pub(super) struct CrdRule {
     /// The field of the table below which it is checked; empty for the resource.
     pub(super) path: &'static str,
     /// The rule.
@@ -14,8 +14,8 @@ pub(super) struct Rule {
     pub(super) message: &'static str,
 }
 
-const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> Rule {
-    Rule { path, holds, message }
+const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> CrdRule {
+    CrdRule { path, holds, message }
 }
 
 const BREAKER: &str = "spec.breakers[]";
@@ -23,7 +23,7 @@ const KEEPALIVE: &str = "spec.breakers[].keepalive";
 const OUTLIER: &str = "spec.breakers[].outlier";
 
 /// All of them.
-pub(super) const RULES: &[Rule] = &[
+pub(super) const RULES: &[CrdRule] = &[
     rule(
         "",
         "self.metadata.name.size() <= 63",

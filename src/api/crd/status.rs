@@ -90,7 +90,7 @@ fn explanations() -> Value {
                 "name": text("Its name.", 253),
                 "standing": text("Where it stands.", 63),
                 "breaker": text("Who objects to it.", 63),
-                "why": text("Rule, value and threshold.", 4096),
+                "why": text("CrdRule, value and threshold.", 4096),
                 "decision": text("Why this and not that.", 4096),
             },
         },

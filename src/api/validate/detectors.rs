@@ -30,7 +30,7 @@ pub(super) fn resolve(
 ) -> Option<Detector> {
     exactly_one(path, raw, report)?;
     stray(path, raw, report);
-    let source = Source::new(path, raw, report);
+    let source = QuerySource::new(path, raw, report);
     let detector = match raw {
         RawBreaker { keepalive: Some(raw), .. } => {
             keepalive(&format!("{path}.keepalive"), raw, context.timing, report)
@@ -120,13 +120,13 @@ fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
 }
 
 /// What all detectors with a source of their own share.
-struct Source {
+struct QuerySource {
     timeout: Duration,
     max_sample_age: Duration,
     auth: Option<Auth>,
 }
 
-impl Source {
+impl QuerySource {
     fn new(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Self {
         let mut take = Take { report, path };
         let timeout = take.seconds("timeout", raw.timeout, 5.0, (0.0, 300.0));
@@ -260,7 +260,7 @@ fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_
     Some(Detector::Payload(PayloadRule { pointer, good }))
 }
 
-fn outlier(path: &str, raw: &RawOutlier, source: Source, report: &mut Report<'_>) -> Option<Detector> {
+fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Report<'_>) -> Option<Detector> {
     let mut take = Take { report, path };
     let queried = raw.prom_ql.is_some() || raw.prometheus_service.is_some() || raw.pod_name_key.is_some();
     let source = match &raw.pointer {
@@ -318,7 +318,7 @@ fn consecutive(outlier: &str, raw: &RawOutlier, report: &mut Report<'_>) -> Cons
     Consecutive { of, bad: take.number("bad", raw.bad, of.min(3), 1, of) }
 }
 
-fn discrete(path: &str, raw: &RawDiscrete, source: Source, report: &mut Report<'_>) -> Detector {
+fn discrete(path: &str, raw: &RawDiscrete, source: QuerySource, report: &mut Report<'_>) -> Detector {
     let mut take = Take { report, path };
     let query = source.query(
         &mut take,
@@ -358,7 +358,7 @@ fn continuous(
     path: &str,
     raw: &RawContinuous,
     direction: Direction,
-    source: Source,
+    source: QuerySource,
     report: &mut Report<'_>,
 ) -> Detector {
     let mut take = Take { report, path };

@@ -17,7 +17,7 @@ use crate::decide::{
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum QueryAnswer {
     /// Prometheus.
     Vector(Vector),
     /// A service of the user's.
@@ -28,7 +28,7 @@ pub enum Answer {
 
 /// What came out of one answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
+pub struct JudgedAnswer {
     /// What the breaker says now.
     pub source: Source,
     /// Parts of the answer that belong to no pod of this fleet.
@@ -66,33 +66,35 @@ pub fn judge(
     rule: &Rule,
     now: Timestamp,
     observations: &[Observation],
-    answer: &Answer,
+    answer: &QueryAnswer,
     scope: &Scope,
     windows: &mut Windows,
-) -> Judged {
+) -> JudgedAnswer {
     let pods: Vec<&Observation> =
         observations.iter().filter(|observation| observation.status != Status::Down).collect();
     let (judgements, strangers) = match (&rule.detector, answer) {
-        (Detector::Discrete(discrete), Answer::Vector(vector)) => discrete::judge(discrete, vector, &pods),
-        (Detector::Deviation(deviation), Answer::Vector(vector)) => {
+        (Detector::Discrete(discrete), QueryAnswer::Vector(vector)) => {
+            discrete::judge(discrete, vector, &pods)
+        }
+        (Detector::Deviation(deviation), QueryAnswer::Vector(vector)) => {
             deviation::judge(deviation, vector, &pods)
         }
         (
             Detector::Outlier(outlier @ Outlier { source: OutlierSource::Query(query), .. }),
-            Answer::Vector(vector),
+            QueryAnswer::Vector(vector),
         ) => {
             let (by_pod, strangers) = ByPod::new(vector, &pods, query.max_sample_age);
             let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
             let looks = outlier::judge(outlier, &samples);
             (windows.of(&rule.breaker).hold(outlier.consecutive, &pods, looks, true), strangers)
         }
-        (Detector::Custom(_), Answer::Named(named)) => listed::judge(scope, named, &pods),
+        (Detector::Custom(_), QueryAnswer::Named(named)) => listed::judge(scope, named, &pods),
         // No answer, or one to another question.
         _ => (vec![Judgement::Error; pods.len()], 0),
     };
     let opinions = judgements.into_iter().map(Opinion::Judged);
     let opinions = pods.iter().map(|pod| pod.uid.clone()).zip(opinions).collect();
-    Judged { source: Source::new(&rule.breaker, SourceKind::Breaker, now, opinions), strangers }
+    JudgedAnswer { source: Source::new(&rule.breaker, SourceKind::Breaker, now, opinions), strangers }
 }
 
 #[cfg(test)]
@@ -155,14 +157,14 @@ mod tests {
     fn without_an_answer_nobody_has_a_verdict() {
         let pods = [pod("a"), Observation { status: Status::Down, ..pod("gone") }];
         let rule = rule("x", 1, custom());
-        let judged = judge(&rule, at(0), &pods, &Answer::Nothing, &scope(), &mut Windows::default());
+        let judged = judge(&rule, at(0), &pods, &QueryAnswer::Nothing, &scope(), &mut Windows::default());
         assert_eq!(judged.source.opinions(), [("uid-a".into(), Opinion::Judged(Judgement::Error))]);
     }
 
     #[test]
     fn an_answer_to_another_question_is_none() {
         let rule = rule("x", 1, custom());
-        let answer = Answer::Vector(vector(&[("a", "", 1.0)]));
+        let answer = QueryAnswer::Vector(vector(&[("a", "", 1.0)]));
         let judged = judge(&rule, at(0), &[pod("a")], &answer, &scope(), &mut Windows::default());
         assert_eq!(judged.source.opinions()[0].1, Opinion::Judged(Judgement::Error));
     }
@@ -172,21 +174,21 @@ mod tests {
         let rule = rule("far", 1, by_outlier());
         let pods = [pod("a"), pod("b"), pod("c"), pod("d")];
         let answer =
-            Answer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 9.0)]));
+            QueryAnswer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 9.0)]));
         let mut windows = Windows::default();
-        let mut look = |answer: &Answer| {
+        let mut look = |answer: &QueryAnswer| {
             let judged = judge(&rule, at(0), &pods, answer, &scope(), &mut windows);
             judged.source.opinions().iter().filter(|(_, opinion)| opinion.objects()).count()
         };
         assert_eq!(look(&answer), 0, "one bad look of two");
-        assert_eq!(look(&Answer::Nothing), 0);
+        assert_eq!(look(&QueryAnswer::Nothing), 0);
         assert_eq!(look(&answer), 1);
     }
 
     #[test]
     fn an_outlier_by_query_is_spared_below_its_share_of_the_median() {
         let answer =
-            Answer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 1.9)]));
+            QueryAnswer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 1.9)]));
         let bad = |min_relative_deviation| {
             let Detector::Outlier(outlier) = by_outlier() else { panic!() };
             let consecutive = Consecutive { of: 1, bad: 1 };

@@ -6,7 +6,7 @@
 //! the pod existed was said by another one (addresses and a `StatefulSet`'s names come again).
 //!
 //! A pod without a member is unknown, not silent: it may have no agent at all. One that was heard and is
-//! forgotten by the ensemble meanwhile *is* silent; the [`Attendance`] remembers that.
+//! forgotten by the ensemble meanwhile *is* silent; the [`ReportHistory`] remembers that.
 
 use std::{borrow::Cow, collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct MemberRow {
 
 /// What of a keepalive tells whose it is. Members that nobody here defines may be of any type.
 #[derive(Deserialize)]
-struct Said<'a> {
+struct KeepaliveClaims<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     ip: Ipv4Addr,
@@ -49,7 +49,7 @@ impl MemberRow {
     /// Reads a record of the ensemble.
     #[must_use]
     pub fn read(record: &Unread<'_>) -> Option<Self> {
-        let said: Said<'_> = serde_json::from_slice(record.text).ok()?;
+        let said: KeepaliveClaims<'_> = serde_json::from_slice(record.text).ok()?;
         Some(Self {
             id: said.id.into_owned(),
             namespace: said.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
@@ -97,7 +97,7 @@ pub struct Joined {
 
 /// Which pods of one fleet have reported, and when last: silence outlasts the ensemble's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attendance {
+pub struct ReportHistory {
     last: HashMap<Uid, Moment>,
 }
 
@@ -132,7 +132,7 @@ impl Members {
         namespace: &str,
         pods: &[ListedPod],
         now: Moment,
-        attendance: &mut Attendance,
+        report_history: &mut ReportHistory,
     ) -> Joined {
         let mut crowds: HashMap<Ipv4Addr, usize> = HashMap::new();
         for address in pods.iter().filter_map(|pod| pod.address) {
@@ -148,14 +148,14 @@ impl Members {
                 // Its last word: what comes after it is no silence.
                 Some(member) if member.status == Status::Down => None,
                 Some(member) => Some(member.age),
-                None => attendance.last.get(&pod.uid).map(|last| now.since(*last)),
+                None => report_history.last.get(&pod.uid).map(|last| now.since(*last)),
             };
             let member = member.filter(|member| member.status != Status::Down);
             observations.push(observe(pod, member, silence));
             let heard = |silence| Moment::after_origin(now.since_origin().saturating_sub(silence));
             last.extend(silence.map(|silence| (pod.uid.clone(), heard(silence))));
         }
-        attendance.last = last;
+        report_history.last = last;
         Joined { observations, strangers: self.rows.len() - found }
     }
 
@@ -262,7 +262,7 @@ mod tests {
     fn numbers(members: Vec<MemberRow>, pods: &[ListedPod]) -> (Vec<Option<u64>>, usize) {
         let now = Moment::after_origin(SECOND * 5000);
         let Joined { observations, strangers } =
-            Members::new(members).join("shop", pods, now, &mut Attendance::default());
+            Members::new(members).join("shop", pods, now, &mut ReportHistory::default());
         let number = |observation: &Observation| {
             let number = observation.payload.pointer("/number").and_then(Value::as_u64);
             assert_eq!(observation.heard, number.is_some());
@@ -281,7 +281,7 @@ mod tests {
     fn an_observation_is_the_pod_as_it_is_listed_with_what_its_member_says() {
         let pods = [ListedPod { withheld: true, ..pod(7) }];
         let now = Moment::after_origin(SECOND * 5000);
-        let joined = Members::new(vec![member(7)]).join("shop", &pods, now, &mut Attendance::default());
+        let joined = Members::new(vec![member(7)]).join("shop", &pods, now, &mut ReportHistory::default());
         let expected = Observation {
             uid: "uid-7".into(),
             id: "web-7".into(),
@@ -354,8 +354,8 @@ mod tests {
     #[test]
     fn a_pod_that_never_reported_or_said_goodbye_has_no_data_and_is_there_for_others() {
         let leaving = MemberRow { status: Status::Down, age: SECOND * 90, ..member(1) };
-        let (now, mut attendance) = (Moment::after_origin(SECOND * 5000), Attendance::default());
-        let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut attendance);
+        let (now, mut report_history) = (Moment::after_origin(SECOND * 5000), ReportHistory::default());
+        let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut report_history);
         for observation in &joined.observations {
             assert_eq!(judgements(observation), [Judgement::NoData, Judgement::NoData]);
             assert_eq!(observation.status, Status::Live);
@@ -366,10 +366,10 @@ mod tests {
 
     #[test]
     fn silence_outlasts_the_ensembles_memory_until_the_pod_is_gone() {
-        let mut attendance = Attendance::default();
+        let mut report_history = ReportHistory::default();
         let at = |seconds| Moment::after_origin(SECOND * seconds);
         let mut look = |members: Vec<MemberRow>, pods: &[ListedPod], seconds| {
-            Members::new(members).join("shop", pods, at(seconds), &mut attendance).observations
+            Members::new(members).join("shop", pods, at(seconds), &mut report_history).observations
         };
         assert_eq!(judgements(&look(vec![member(1)], &[pod(1)], 100)[0])[0], Judgement::Good);
         let forgotten = look(vec![], &[pod(1)], 900);

@@ -19,7 +19,7 @@ const SCALE: f64 = 1.4826;
 
 /// One pod against its peers, once.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Look {
+pub enum PeerComparison {
     /// It has a number, and so have enough others.
     Measured {
         /// Too far from the median, on a side that is bad.
@@ -35,7 +35,7 @@ pub enum Look {
 
 /// What is usual in the fleet.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Standard {
+struct PeerBaseline {
     median: f64,
     /// The distance from the median that is too far.
     limit: f64,
@@ -43,19 +43,19 @@ struct Standard {
 
 /// Compares each pod with the fleet; the answers are in the order of the samples.
 #[must_use]
-pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<Look> {
+pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
     let standard = standard(rule, samples);
     let look = |sample: &Sample| match (*sample, standard) {
         (Sample::Number { value, .. }, Some(standard)) => measure(rule, standard, value),
-        (Sample::Number { .. }, None) | (Sample::Missing, _) => Look::Unjudged(Judgement::NoData),
-        (Sample::Old, _) => Look::Unjudged(Judgement::Stale),
-        (Sample::NotANumber, _) => Look::Unjudged(Judgement::Error),
+        (Sample::Number { .. }, None) | (Sample::Missing, _) => PeerComparison::Unjudged(Judgement::NoData),
+        (Sample::Old, _) => PeerComparison::Unjudged(Judgement::Stale),
+        (Sample::NotANumber, _) => PeerComparison::Unjudged(Judgement::Error),
     };
     samples.iter().map(look).collect()
 }
 
 /// `None`: too few numbers, or no spread to measure with.
-fn standard(rule: &Outlier, samples: &[Sample]) -> Option<Standard> {
+fn standard(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
     let numbers = |of_all: bool| -> Vec<f64> {
         let number = |sample: &Sample| match *sample {
             Sample::Number { value, withheld } if of_all || !withheld => Some(value),
@@ -71,10 +71,10 @@ fn standard(rule: &Outlier, samples: &[Sample]) -> Option<Standard> {
     let limit = absolute.max(rule.min_relative_deviation * median.abs());
     // More than half are equal and nobody said which distance matters: any speck of dust would stand out. A share of
     // the median only ever spares, so it does not say it.
-    (absolute > 0.0 && limit.is_finite()).then_some(Standard { median, limit })
+    (absolute > 0.0 && limit.is_finite()).then_some(PeerBaseline { median, limit })
 }
 
-fn measure(rule: &Outlier, Standard { median, limit }: Standard, value: f64) -> Look {
+fn measure(rule: &Outlier, PeerBaseline { median, limit }: PeerBaseline, value: f64) -> PeerComparison {
     let (above, below) = (value - median > limit, median - value > limit);
     let is_beyond = match rule.direction {
         Direction::High => above,
@@ -94,7 +94,7 @@ fn measure(rule: &Outlier, Standard { median, limit }: Standard, value: f64) -> 
         median: Some(median),
         note: None,
     };
-    Look::Measured { beyond: is_beyond, severity, evidence }
+    PeerComparison::Measured { beyond: is_beyond, severity, evidence }
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -135,9 +135,9 @@ mod tests {
     /// `B` beyond, `.` within, `?` unjudged.
     fn verdicts(rule: &Outlier, samples: &[Sample]) -> String {
         let letter = |look| match look {
-            Look::Measured { beyond: true, .. } => 'B',
-            Look::Measured { beyond: false, .. } => '.',
-            Look::Unjudged(_) => '?',
+            PeerComparison::Measured { beyond: true, .. } => 'B',
+            PeerComparison::Measured { beyond: false, .. } => '.',
+            PeerComparison::Unjudged(_) => '?',
         };
         judge(rule, samples).into_iter().map(letter).collect()
     }
@@ -156,7 +156,9 @@ mod tests {
         let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
         assert_eq!(verdicts(&rule(), &samples), ".....B");
         // Median 10.25, distances 0.25 0.75 1.25 0.25 0.75 19.75: MAD 0.75, limit 3.5 x 1.4826 x 0.75.
-        let Look::Measured { severity, evidence, .. } = judge(&rule(), &samples).remove(5) else { panic!() };
+        let PeerComparison::Measured { severity, evidence, .. } = judge(&rule(), &samples).remove(5) else {
+            panic!()
+        };
         assert_eq!((evidence.median, evidence.value), (Some(10.25), Some(30.0)));
         assert!((evidence.threshold.unwrap() - (10.25 + 3.891_825)).abs() < 1e-9, "{evidence:?}");
         assert!(severity > 0.7 && severity < 1.0);
@@ -176,7 +178,7 @@ mod tests {
         assert_eq!(verdicts(&rule(), &samples), "????");
         samples.extend([Sample::Missing, Sample::Old, Sample::NotANumber]);
         let judgements: Vec<_> = judge(&rule(), &samples).into_iter().skip(4).collect();
-        let expected = [Judgement::NoData, Judgement::Stale, Judgement::Error].map(Look::Unjudged);
+        let expected = [Judgement::NoData, Judgement::Stale, Judgement::Error].map(PeerComparison::Unjudged);
         assert_eq!(judgements, expected);
         samples.extend(numbers(&[10.0]));
         assert_eq!(verdicts(&rule(), &samples), "...B???.");
@@ -217,7 +219,9 @@ mod tests {
         }
         let samples = numbers(&[10.0, 10.1, 9.9, 10.05, 9.95, 15.1, 14.9]);
         assert_eq!(verdicts(&relative(0.5), &samples), ".....B.", "median 10.05, limit 5.025");
-        let Look::Measured { evidence, .. } = judge(&relative(0.5), &samples).remove(5) else { panic!() };
+        let PeerComparison::Measured { evidence, .. } = judge(&relative(0.5), &samples).remove(5) else {
+            panic!()
+        };
         assert!((evidence.threshold.unwrap() - 15.075).abs() < 1e-9, "{evidence:?}");
     }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Consecutive, Observation, Rule, outlier::Look};
+use super::{Consecutive, Observation, Rule, outlier::PeerComparison};
 use crate::decide::{fleet::Uid, time::Timestamp, verdict::Judgement};
 
 /// The memory of all breakers.
@@ -90,7 +90,7 @@ impl BreakerWindows {
         &mut self,
         rule: Consecutive,
         pods: &[&Observation],
-        looks: Vec<Look>,
+        looks: Vec<PeerComparison>,
         push: bool,
     ) -> Vec<Judgement> {
         let mask = u64::MAX >> (64 - rule.of.clamp(1, 64));
@@ -98,7 +98,7 @@ impl BreakerWindows {
         let mut judgements = Vec::with_capacity(looks.len());
         for (pod, look) in pods.iter().zip(looks) {
             let mut bits = self.bad.get(&pod.uid).copied().unwrap_or(0) & mask;
-            if let (true, Look::Measured { beyond, .. }) = (push, &look) {
+            if let (true, PeerComparison::Measured { beyond, .. }) = (push, &look) {
                 bits = ((bits << 1) | u64::from(*beyond)) & mask;
             }
             if bits != 0 {
@@ -112,14 +112,14 @@ impl BreakerWindows {
 }
 
 /// What a look means, given how many of the last ones were bad.
-fn settle(rule: Consecutive, count: u32, look: Look) -> Judgement {
+fn settle(rule: Consecutive, count: u32, look: PeerComparison) -> Judgement {
     match look {
-        Look::Measured { severity, mut evidence, .. } if count >= rule.bad => {
+        PeerComparison::Measured { severity, mut evidence, .. } if count >= rule.bad => {
             evidence.note = Some(format!("{count} of the last {} looks were bad", rule.of));
             Judgement::Bad { severity, evidence }
         }
-        Look::Measured { .. } => Judgement::Good,
-        Look::Unjudged(judgement) => judgement,
+        PeerComparison::Measured { .. } => Judgement::Good,
+        PeerComparison::Unjudged(judgement) => judgement,
     }
 }
 
@@ -144,8 +144,8 @@ mod tests {
         }
     }
 
-    fn look(beyond: bool) -> Look {
-        Look::Measured { beyond, severity: 0.5, evidence: Evidence::default() }
+    fn look(beyond: bool) -> PeerComparison {
+        PeerComparison::Measured { beyond, severity: 0.5, evidence: Evidence::default() }
     }
 
     /// The judgements of one pod over these looks: `x` beyond, `.` within, `?` no data, `-` a repeated
@@ -157,7 +157,7 @@ mod tests {
                 'x' => (look(true), true),
                 '.' => (look(false), true),
                 '-' => (look(true), false),
-                _ => (Look::Unjudged(Judgement::NoData), true),
+                _ => (PeerComparison::Unjudged(Judgement::NoData), true),
             };
             match memory.hold(RULE, &[&pod], vec![look], push).remove(0) {
                 Judgement::Good => 'g',

@@ -4,9 +4,9 @@
 //! the keepalive is to it. Everything below carries out one of its lines.
 
 use super::{
-    Ensemble, Observed, Rejection, Settings,
+    Ensemble, KeepaliveEffect, Rejection, Settings,
     fingerprint::Fingerprint,
-    roll::{At, Pod, Standing},
+    pod_table::{PodLiveness, TableIndex, TrackedPod},
     snapshot::Text,
 };
 use crate::decide::{
@@ -37,33 +37,33 @@ impl Ensemble {
         now: Moment,
         beat: &Keepalive<'_>,
         print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
-        let Some(at) = self.roll.by_key(beat.key()) else { return self.join_in(now, beat, print) };
+    ) -> Result<KeepaliveEffect, Rejection> {
+        let Some(at) = self.table.by_key(beat.key()) else { return self.join_in(now, beat, print) };
         let relation = self.relation(at, beat);
-        match (self.roll.pod(at).standing, relation) {
-            (Standing::Live, Relation::Stranger) if beat.is_down() || !self.is_silent(at, now) => {
+        match (self.table.pod(at).liveness, relation) {
+            (PodLiveness::Live, Relation::Stranger) if beat.is_down() || !self.is_silent(at, now) => {
                 Err(self.key_taken(at, beat))
             }
-            (Standing::Down, Relation::Stranger) if beat.is_down() => Ok(Observed::Left),
-            (Standing::Live | Standing::Down, Relation::Stranger) => self.replace(at, now, beat, print),
-            (Standing::Live | Standing::Down, Relation::Stale) => Err(stale(beat)),
-            (Standing::Down, Relation::Same) if beat.is_down() => Ok(Observed::Heartbeat),
-            (Standing::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
-            (Standing::Live | Standing::Down, _) => self.update(at, now, beat, print, relation),
-            (Standing::Unborn, Relation::Same) => Err(said_down(beat)),
-            (Standing::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
+            (PodLiveness::Down, Relation::Stranger) if beat.is_down() => Ok(KeepaliveEffect::Left),
+            (PodLiveness::Live | PodLiveness::Down, Relation::Stranger) => self.replace(at, now, beat, print),
+            (PodLiveness::Live | PodLiveness::Down, Relation::Stale) => Err(stale(beat)),
+            (PodLiveness::Down, Relation::Same) if beat.is_down() => Ok(KeepaliveEffect::Heartbeat),
+            (PodLiveness::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
+            (PodLiveness::Live | PodLiveness::Down, _) => self.update(at, now, beat, print, relation),
+            (PodLiveness::Unborn, Relation::Same) => Err(said_down(beat)),
+            (PodLiveness::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
                 Some(key) => {
-                    self.roll.refresh(at, now);
+                    self.table.refresh(at, now);
                     Err(Rejection::IdMoved { id: beat.id().to_owned(), from: beat.key(), to: key })
                 }
                 None => self.replace(at, now, beat, print),
             },
-            (Standing::Retired | Standing::Unborn, _) => self.replace(at, now, beat, print),
+            (PodLiveness::Retired | PodLiveness::Unborn, _) => self.replace(at, now, beat, print),
         }
     }
 
-    fn relation(&self, at: At, beat: &Keepalive<'_>) -> Relation {
-        let pod = self.roll.pod(at);
+    fn relation(&self, at: TableIndex, beat: &Keepalive<'_>) -> Relation {
+        let pod = self.table.pod(at);
         let Some(known) = self.member(pod).filter(|known| known.id == beat.id()) else {
             return Relation::Stranger;
         };
@@ -78,12 +78,12 @@ impl Ensemble {
     /// The pod that held the key is gone; the newcomer starts afresh.
     fn replace(
         &mut self,
-        at: At,
+        at: TableIndex,
         now: Moment,
         beat: &Keepalive<'_>,
         print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
-        self.fitting(beat, self.sequence.next(), Some(self.roll.pod(at).text.len()))?;
+    ) -> Result<KeepaliveEffect, Rejection> {
+        self.fitting(beat, self.sequence.next(), Some(self.table.pod(at).text.len()))?;
         self.take_out(at);
         self.join_in(now, beat, print)
     }
@@ -94,10 +94,10 @@ impl Ensemble {
         now: Moment,
         beat: &Keepalive<'_>,
         print: Fingerprint,
-    ) -> Result<Observed, Rejection> {
+    ) -> Result<KeepaliveEffect, Rejection> {
         let unborn = beat.is_down();
         if unborn && beat.nonce().is_none() {
-            return Ok(Observed::Left);
+            return Ok(KeepaliveEffect::Left);
         }
         let id_hash = self.prints.of_name(beat.id());
         let seq = self.sequence.next();
@@ -108,9 +108,9 @@ impl Ensemble {
             self.departed.forget(beat.key());
             self.pending.push(beat.key());
         }
-        let pod = Pod {
+        let pod = TrackedPod {
             key: beat.key(),
-            standing: if unborn { Standing::Unborn } else { Standing::Live },
+            liveness: if unborn { PodLiveness::Unborn } else { PodLiveness::Live },
             durable: false,
             heard: true,
             seq,
@@ -121,90 +121,90 @@ impl Ensemble {
             replaced: Box::default(),
         };
         self.bytes += pod.text.len();
-        let at = self.roll.insert(pod);
+        let at = self.table.insert(pod);
         if unborn {
-            return Ok(Observed::Left);
+            return Ok(KeepaliveEffect::Left);
         }
-        self.roll.recognize(at, print);
-        Ok(Observed::Joined)
+        self.table.recognize(at, print);
+        Ok(KeepaliveEffect::Joined)
     }
 
     /// The pod that holds the key said something new, or the same in other words.
     fn update(
         &mut self,
-        at: At,
+        at: TableIndex,
         now: Moment,
         beat: &Keepalive<'_>,
         print: Fingerprint,
         relation: Relation,
-    ) -> Result<Observed, Rejection> {
-        let pod = self.roll.pod(at);
-        let (was_visible, was, size) = (pod.is_visible(), pod.standing, pod.text.len());
+    ) -> Result<KeepaliveEffect, Rejection> {
+        let pod = self.table.pod(at);
+        let (was_visible, was, size) = (pod.is_visible(), pod.liveness, pod.text.len());
         let text = self.fitting(beat, pod.seq, Some(size))?;
         let same_text = *text == *pod.text.bytes(self.latest.pods());
-        let standing = if beat.is_down() { Standing::Down } else { Standing::Live };
+        let liveness = if beat.is_down() { PodLiveness::Down } else { PodLiveness::Live };
         if relation == Relation::Restarted {
             self.retire_nonce(at);
         }
-        self.roll.refresh(at, now);
-        self.roll.forget_print(at);
-        if standing == Standing::Live {
-            self.roll.recognize(at, print);
+        self.table.refresh(at, now);
+        self.table.forget_print(at);
+        if liveness == PodLiveness::Live {
+            self.table.recognize(at, print);
         }
-        if same_text && standing == was {
-            return Ok(Observed::Heartbeat);
+        if same_text && liveness == was {
+            return Ok(KeepaliveEffect::Heartbeat);
         }
         self.bytes = self.bytes + text.len() - size;
-        let pod = self.roll.pod_mut(at);
-        pod.standing = standing;
+        let pod = self.table.pod_mut(at);
+        pod.liveness = liveness;
         if !same_text {
             pod.text = Text::Own(text.into());
         }
         self.revision += u64::from(was_visible || pod.is_visible());
         self.pending.push(beat.key());
-        Ok(match (was, standing) {
-            (_, Standing::Down) => Observed::Left,
-            (Standing::Down, _) => Observed::Returned,
-            _ => Observed::Changed,
+        Ok(match (was, liveness) {
+            (_, PodLiveness::Down) => KeepaliveEffect::Left,
+            (PodLiveness::Down, _) => KeepaliveEffect::Returned,
+            _ => KeepaliveEffect::Changed,
         })
     }
 
     /// The known pod of this name, on another key, is replaced by the newcomer.
     fn retire(&mut self, id_hash: u64, beat: &Keepalive<'_>) {
-        let Some(at) = self.roll.by_name(id_hash) else { return };
-        let pod = self.roll.pod(at);
+        let Some(at) = self.table.by_name(id_hash) else { return };
+        let pod = self.table.pod(at);
         if self.member(pod).is_none_or(|known| known.id != beat.id()) {
             return;
         }
         self.revision += u64::from(pod.is_visible());
         self.pending.push(pod.key);
-        self.roll.forget_name(at);
-        self.roll.forget_print(at);
-        self.roll.pod_mut(at).standing = Standing::Retired;
+        self.table.forget_name(at);
+        self.table.forget_print(at);
+        self.table.pod_mut(at).liveness = PodLiveness::Retired;
     }
 
-    fn retire_nonce(&mut self, at: At) {
-        let nonce = self.member(self.roll.pod(at)).and_then(|known| known.nonce.map(|n| n.into_owned()));
+    fn retire_nonce(&mut self, at: TableIndex) {
+        let nonce = self.member(self.table.pod(at)).and_then(|known| known.nonce.map(|n| n.into_owned()));
         let Some(nonce) = nonce else { return };
-        let replaced = &mut self.roll.pod_mut(at).replaced;
+        let replaced = &mut self.table.pod_mut(at).replaced;
         let kept = replaced.len().saturating_sub(REPLACED_LIMIT - 1);
         *replaced = replaced.iter().skip(kept).cloned().chain([nonce]).collect();
     }
 
     /// Whether the pod has missed two pings, with half a ping's patience.
-    pub(super) fn is_silent(&self, at: At, now: Moment) -> bool {
-        now.since(self.roll.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
+    pub(super) fn is_silent(&self, at: TableIndex, now: Moment) -> bool {
+        now.since(self.table.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
     }
 
     /// The other key on which the retired pod's name is known now.
-    fn elsewhere(&self, at: At) -> Option<Key> {
-        let retired = self.roll.pod(at);
-        let holder = self.roll.pod(self.roll.by_name(retired.id_hash)?);
-        (holder.standing == Standing::Live).then_some(holder.key)
+    fn elsewhere(&self, at: TableIndex) -> Option<Key> {
+        let retired = self.table.pod(at);
+        let holder = self.table.pod(self.table.by_name(retired.id_hash)?);
+        (holder.liveness == PodLiveness::Live).then_some(holder.key)
     }
 
-    fn key_taken(&self, at: At, beat: &Keepalive<'_>) -> Rejection {
-        let holder = self.member(self.roll.pod(at)).map_or_else(String::new, |known| known.id.into_owned());
+    fn key_taken(&self, at: TableIndex, beat: &Keepalive<'_>) -> Rejection {
+        let holder = self.member(self.table.pod(at)).map_or_else(String::new, |known| known.id.into_owned());
         Rejection::KeyTaken { key: beat.key(), holder, newcomer: beat.id().to_owned() }
     }
 
@@ -215,9 +215,9 @@ impl Ensemble {
             return Err(KeepaliveError::TooLarge { size: text.len() }.into());
         }
         let Settings { max_pods, max_bytes, .. } = self.settings;
-        let pods = self.roll.len() + usize::from(freed.is_none());
+        let pods = self.table.len() + usize::from(freed.is_none());
         if pods > max_pods || self.bytes - freed.unwrap_or(0) + text.len() > max_bytes {
-            return Err(Rejection::Full { pods: self.roll.len(), bytes: self.bytes });
+            return Err(Rejection::Full { pods: self.table.len(), bytes: self.bytes });
         }
         Ok(text)
     }

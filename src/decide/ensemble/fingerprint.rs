@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
 
-/// One number, and not the bytes of an array: [`AsItIs`] takes nothing else.
+/// One number, and not the bytes of an array: [`IdentityHasher`] takes nothing else.
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0[0]);
@@ -47,9 +47,9 @@ impl Fingerprints {
 
 /// A fingerprint is random already: its map takes the first half as it is.
 #[derive(Clone, Default)]
-pub(super) struct AsItIs(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -73,7 +73,7 @@ mod tests {
         let all: HashSet<_> = (0..1000_u32).map(|n| prints.of(&n.to_be_bytes())).collect();
         assert_eq!(all.len(), 1000);
         let spread: HashSet<_> =
-            all.iter().map(|print| BuildHasherDefault::<AsItIs>::default().hash_one(print)).collect();
+            all.iter().map(|print| BuildHasherDefault::<IdentityHasher>::default().hash_one(print)).collect();
         assert_eq!(spread.len(), 1000, "a map whose hashes are equal is a list");
         assert_eq!(prints.of(b"x"), prints.of(b"x"));
         assert_ne!(prints.of(b"x"), Fingerprints::new().of(b"x"), "the key is this process's own");

@@ -7,7 +7,7 @@ use crate::decide::{keepalive::KeepaliveError, key::Key};
 
 /// What a keepalive did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Observed {
+pub enum KeepaliveEffect {
     /// It said nothing new; its pod lives on.
     Heartbeat,
     /// A pod that was not known: it is seen as soon as its seq is stored.
@@ -20,7 +20,7 @@ pub enum Observed {
     Left,
 }
 
-impl Observed {
+impl KeepaliveEffect {
     /// For a metric's label.
     #[must_use]
     pub fn category(self) -> &'static str {
@@ -116,7 +116,7 @@ impl Rejection {
 /// Why a stored ensemble cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RestoreError {
+pub enum EnsembleRestoreError {
     /// A record that this version cannot read.
     #[error("the stored pod {key} cannot be read")]
     ReadPod {

@@ -3,7 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{
-    BATCH_RECORDS, Changes, Ensemble, Observed, Rejection, RestoreError, Settings, Status, StoredPod,
+    BATCH_RECORDS, Changes, Ensemble, EnsembleRestoreError, KeepaliveEffect, Rejection, Settings, Status,
+    StoredPod,
 };
 use crate::decide::{digest::Digest, key::Key, sequence::Sequence, time::Moment};
 
@@ -48,7 +49,7 @@ fn store(ensemble: &mut Ensemble) -> Vec<Changes> {
     .collect()
 }
 
-fn see(ensemble: &mut Ensemble, seconds: u64, raw: &[u8]) -> Result<Observed, Rejection> {
+fn see(ensemble: &mut Ensemble, seconds: u64, raw: &[u8]) -> Result<KeepaliveEffect, Rejection> {
     let seen = ensemble.observe(at(seconds), raw, None);
     store(ensemble);
     seen
@@ -57,8 +58,8 @@ fn see(ensemble: &mut Ensemble, seconds: u64, raw: &[u8]) -> Result<Observed, Re
 /// Ensemble with 10.0.0.1 and 10.0.0.2, seen at second 0.
 fn pair() -> Ensemble {
     let mut ensemble = Ensemble::new(settings());
-    assert_eq!(see(&mut ensemble, 0, &pod(1)).unwrap(), Observed::Joined);
-    assert_eq!(see(&mut ensemble, 0, &pod(2)).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 0, &pod(1)).unwrap(), KeepaliveEffect::Joined);
+    assert_eq!(see(&mut ensemble, 0, &pod(2)).unwrap(), KeepaliveEffect::Joined);
     ensemble
 }
 
@@ -93,9 +94,9 @@ fn a_heartbeat_changes_nothing_and_is_never_stored() {
     let mut ensemble = pair();
     let revision = ensemble.revision();
     for second in 1..20 {
-        assert_eq!(ensemble.observe(at(second), &pod(1), None).unwrap(), Observed::Heartbeat);
+        assert_eq!(ensemble.observe(at(second), &pod(1), None).unwrap(), KeepaliveEffect::Heartbeat);
         let respelt = [b" ", &pod(2)[..]].concat();
-        assert_eq!(ensemble.observe(at(second), &respelt, None).unwrap(), Observed::Heartbeat);
+        assert_eq!(ensemble.observe(at(second), &respelt, None).unwrap(), KeepaliveEffect::Heartbeat);
     }
     assert!(ensemble.take_changes().is_none());
     assert_eq!(ensemble.revision(), revision);
@@ -113,7 +114,7 @@ fn a_pod_is_out_at_its_ttl_and_not_before() {
     assert_eq!(ensemble.next_wakeup(), Some(at(TTL + 10)));
     let changes = store(&mut ensemble);
     assert_eq!((changes.len(), &changes[0].delete), (1, &vec![key(2)]));
-    assert_eq!(see(&mut ensemble, TTL + 1, &pod(2)).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, TTL + 1, &pod(2)).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 2)]));
 }
 
@@ -154,15 +155,15 @@ fn a_changed_payload_is_seen_at_once_and_stored_after() {
     let mut ensemble = pair();
     let before = ensemble.snapshot();
     let changed = beat(1, "web-1", "n1", r#","payload":{"load":1}"#);
-    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), Observed::Changed);
+    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), KeepaliveEffect::Changed);
     let after = ensemble.snapshot();
     assert_ne!(before.digest(), after.digest());
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 1)]));
     assert_eq!(store(&mut ensemble)[0].put.len(), 1);
-    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), Observed::Heartbeat);
+    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), KeepaliveEffect::Heartbeat);
     assert_eq!(
         ensemble.observe(at(2), &pod(1), None).unwrap(),
-        Observed::Changed,
+        KeepaliveEffect::Changed,
         "the bytes before are news again"
     );
 }
@@ -172,23 +173,23 @@ fn a_restart_keeps_the_seq_changes_the_digest_and_silences_the_former_process() 
     let mut ensemble = pair();
     let before = ensemble.snapshot().digest();
     let restarted = beat(1, "web-1", "n2", "");
-    assert_eq!(see(&mut ensemble, 1, &restarted).unwrap(), Observed::Changed);
+    assert_eq!(see(&mut ensemble, 1, &restarted).unwrap(), KeepaliveEffect::Changed);
     assert_ne!(ensemble.snapshot().digest(), before);
     assert_eq!(shown(&mut ensemble)[0].1, 0);
     for late in [pod(1), down(1, "n1")] {
         assert!(matches!(see(&mut ensemble, 2, &late), Err(Rejection::Stale { .. })));
     }
-    assert_eq!(see(&mut ensemble, 3, &restarted).unwrap(), Observed::Heartbeat);
+    assert_eq!(see(&mut ensemble, 3, &restarted).unwrap(), KeepaliveEffect::Heartbeat);
 }
 
 #[test]
 fn down_is_out_at_once_is_final_for_its_nonce_and_the_next_one_has_the_old_seq() {
     let mut ensemble = pair();
-    assert_eq!(see(&mut ensemble, 1, &down(1, "n1")).unwrap(), Observed::Left);
+    assert_eq!(see(&mut ensemble, 1, &down(1, "n1")).unwrap(), KeepaliveEffect::Left);
     assert_eq!(shown(&mut ensemble), names(&[("web-2", 1)]));
-    assert_eq!(see(&mut ensemble, 2, &down(1, "n1")).unwrap(), Observed::Heartbeat);
+    assert_eq!(see(&mut ensemble, 2, &down(1, "n1")).unwrap(), KeepaliveEffect::Heartbeat);
     assert!(matches!(see(&mut ensemble, 2, &pod(1)), Err(Rejection::SaidDown { .. })));
-    assert_eq!(see(&mut ensemble, 3, &beat(1, "web-1", "n2", "")).unwrap(), Observed::Returned);
+    assert_eq!(see(&mut ensemble, 3, &beat(1, "web-1", "n2", "")).unwrap(), KeepaliveEffect::Returned);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 1)]));
     assert!(matches!(see(&mut ensemble, 4, &pod(1)), Err(Rejection::Stale { .. })));
 }
@@ -198,7 +199,7 @@ fn down_is_forgotten_after_its_ttl() {
     let mut ensemble = pair();
     see(&mut ensemble, 1, &down(1, "n1")).unwrap();
     assert_eq!(ensemble.expire(at(TTL + 1)), [key(2)], "it is gone already, and does not expire");
-    assert_eq!(see(&mut ensemble, TTL + 1, &pod(1)).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, TTL + 1, &pod(1)).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 2)]));
 }
 
@@ -206,20 +207,20 @@ fn down_is_forgotten_after_its_ttl() {
 fn a_client_without_a_nonce_is_back_with_any_later_ping() {
     let mut ensemble = Ensemble::new(settings());
     let (ping, last) = (beat(1, "a", NO_NONCE, ""), beat(1, "a", NO_NONCE, r#","down":true"#));
-    assert_eq!(see(&mut ensemble, 0, &last).unwrap(), Observed::Left, "of somebody unknown");
-    assert_eq!(see(&mut ensemble, 0, &ping).unwrap(), Observed::Joined);
-    assert_eq!(see(&mut ensemble, 1, &last).unwrap(), Observed::Left);
+    assert_eq!(see(&mut ensemble, 0, &last).unwrap(), KeepaliveEffect::Left, "of somebody unknown");
+    assert_eq!(see(&mut ensemble, 0, &ping).unwrap(), KeepaliveEffect::Joined);
+    assert_eq!(see(&mut ensemble, 1, &last).unwrap(), KeepaliveEffect::Left);
     assert!(shown(&mut ensemble).is_empty());
-    assert_eq!(see(&mut ensemble, 2, &ping).unwrap(), Observed::Returned);
+    assert_eq!(see(&mut ensemble, 2, &ping).unwrap(), KeepaliveEffect::Returned);
     assert_eq!(shown(&mut ensemble), names(&[("a", 0)]));
 }
 
 #[test]
 fn a_ping_that_its_own_down_overtook_brings_nobody_back() {
     let mut ensemble = Ensemble::new(settings());
-    assert_eq!(see(&mut ensemble, 0, &down(1, "n1")).unwrap(), Observed::Left);
+    assert_eq!(see(&mut ensemble, 0, &down(1, "n1")).unwrap(), KeepaliveEffect::Left);
     assert!(matches!(see(&mut ensemble, 0, &pod(1)), Err(Rejection::SaidDown { .. })));
-    assert_eq!(see(&mut ensemble, 1, &beat(1, "web-1", "n2", "")).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 1, &beat(1, "web-1", "n2", "")).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 0)]));
 }
 
@@ -233,7 +234,7 @@ fn a_newcomer_on_a_live_key_waits_until_its_holder_has_missed_two_pings() {
     );
     assert_eq!(shown(&mut ensemble)[0].0, "web-1");
     assert!(see(&mut ensemble, 26, &beat(1, "other", "x", r#","down":true"#)).is_err());
-    assert_eq!(see(&mut ensemble, 26, &newcomer).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 26, &newcomer).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-2", 1), ("other", 2)]));
     assert!(matches!(see(&mut ensemble, 27, &pod(1)), Err(Rejection::KeyTaken { .. })));
 }
@@ -242,7 +243,7 @@ fn a_newcomer_on_a_live_key_waits_until_its_holder_has_missed_two_pings() {
 fn a_newcomer_on_the_key_of_a_pod_that_said_down_is_taken_at_once() {
     let mut ensemble = pair();
     see(&mut ensemble, 1, &down(1, "n1")).unwrap();
-    assert_eq!(see(&mut ensemble, 1, &beat(1, "other", "x", "")).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 1, &beat(1, "other", "x", "")).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-2", 1), ("other", 2)]));
 }
 
@@ -250,7 +251,7 @@ fn a_newcomer_on_the_key_of_a_pod_that_said_down_is_taken_at_once() {
 fn the_same_id_on_a_new_key_retires_the_older_entry_and_they_do_not_take_turns() {
     let mut ensemble = pair();
     let moved = beat(7, "web-1", "n2", "");
-    assert_eq!(see(&mut ensemble, 1, &moved).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 1, &moved).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-2", 1), ("web-1", 2)]));
     for second in 2..200 {
         assert!(see(&mut ensemble, second, &moved).is_ok());
@@ -260,7 +261,7 @@ fn the_same_id_on_a_new_key_retires_the_older_entry_and_they_do_not_take_turns()
         ensemble.expire(at(second));
     }
     assert_eq!(ensemble.expire(at(199 + TTL)), [key(7)]);
-    assert_eq!(see(&mut ensemble, 300, &pod(1)).unwrap(), Observed::Joined, "its rival is gone");
+    assert_eq!(see(&mut ensemble, 300, &pod(1)).unwrap(), KeepaliveEffect::Joined, "its rival is gone");
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 3)]));
 }
 
@@ -268,7 +269,7 @@ fn the_same_id_on_a_new_key_retires_the_older_entry_and_they_do_not_take_turns()
 fn a_retired_pod_that_restarts_retires_the_other() {
     let mut ensemble = pair();
     see(&mut ensemble, 1, &beat(7, "web-1", "n2", "")).unwrap();
-    assert_eq!(see(&mut ensemble, 2, &beat(1, "web-1", "n3", "")).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 2, &beat(1, "web-1", "n3", "")).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-2", 1), ("web-1", 3)]));
 }
 
@@ -305,10 +306,10 @@ fn a_full_ensemble_refuses_newcomers_and_growth_and_nothing_else() {
     assert!(matches!(see(&mut ensemble, 1, &pod(3)), Err(Rejection::Full { pods: 2, .. })));
     let grown = beat(1, "web-1", "n1", &format!(r#","payload":"{}""#, "x".repeat(200)));
     assert!(matches!(see(&mut ensemble, 1, &grown), Err(Rejection::Full { .. })));
-    assert_eq!(see(&mut ensemble, 1, &pod(1)).unwrap(), Observed::Heartbeat);
-    assert_eq!(see(&mut ensemble, 1, &beat(2, "web-2", "n2", "")).unwrap(), Observed::Changed);
+    assert_eq!(see(&mut ensemble, 1, &pod(1)).unwrap(), KeepaliveEffect::Heartbeat);
+    assert_eq!(see(&mut ensemble, 1, &beat(2, "web-2", "n2", "")).unwrap(), KeepaliveEffect::Changed);
     ensemble.expire(at(2 * TTL));
-    assert_eq!(see(&mut ensemble, 2 * TTL, &grown).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut ensemble, 2 * TTL, &grown).unwrap(), KeepaliveEffect::Joined);
 }
 
 #[test]
@@ -317,7 +318,7 @@ fn frozen_nothing_expires_and_after_that_everybody_has_a_full_ttl() {
     ensemble.freeze();
     assert_eq!(ensemble.next_wakeup(), None);
     assert_eq!(ensemble.expire(at(1000)), []);
-    assert!(matches!(see(&mut ensemble, 1000, &pod(1)), Ok(Observed::Heartbeat)));
+    assert!(matches!(see(&mut ensemble, 1000, &pod(1)), Ok(KeepaliveEffect::Heartbeat)));
     ensemble.thaw(at(1005));
     assert_eq!(ensemble.next_wakeup(), Some(at(1005 + TTL)));
     assert!(matches!(see(&mut ensemble, 1006, &beat(2, "new", "x", "")), Err(Rejection::KeyTaken { .. })));
@@ -358,8 +359,8 @@ fn the_next_leader_goes_on_with_what_was_stored() {
         "replaced nonces are stored"
     );
     assert!(matches!(see(&mut next, 501, &pod(2)), Err(Rejection::SaidDown { .. })), "so is down");
-    assert_eq!(see(&mut next, 501, &pod(1)).unwrap(), Observed::Heartbeat);
-    assert_eq!(see(&mut next, 501, &pod(4)).unwrap(), Observed::Joined);
+    assert_eq!(see(&mut next, 501, &pod(1)).unwrap(), KeepaliveEffect::Heartbeat);
+    assert_eq!(see(&mut next, 501, &pod(4)).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut next), names(&[("web-3", 0), ("web-1", 1), ("web-4", 3)]));
     let lost = Ensemble::restore(settings(), at(0), stored, Sequence::default()).unwrap();
     assert_eq!(lost.sequence, Sequence::starting_at(3), "a lost sequence is found again on the pods");
@@ -374,10 +375,12 @@ fn records_that_cannot_be_read_are_refused_by_key() {
     ensemble.observe(at(0), &pod(1), None).unwrap();
     let record = ensemble.take_changes().unwrap().put.remove(0).1;
     assert!(StoredPod::decode(&record).is_ok());
-    assert!(matches!(restore(2, &record), RestoreError::WrongKey { key: refused } if refused == key(2)));
+    assert!(
+        matches!(restore(2, &record), EnsembleRestoreError::WrongKey { key: refused } if refused == key(2))
+    );
     let newer = String::from_utf8(record).unwrap().replace(r#""schema":1"#, r#""schema":2"#);
     for bad in [&b"{"[..], newer.as_bytes(), br#"{"schema":1,"seq":0,"pod":{}}"#] {
-        assert!(matches!(restore(1, bad), RestoreError::ReadPod { .. }));
+        assert!(matches!(restore(1, bad), EnsembleRestoreError::ReadPod { .. }));
     }
 }
 

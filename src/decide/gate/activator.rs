@@ -7,9 +7,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    draft::Draft,
-    ledger::{Entry, State},
-    survey::{Due, Fate, Over, SILENCE, Slot, Subject},
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason, SILENCE},
+    ledger::{Entry, EntryState},
+    planning::Planning,
 };
 use crate::decide::{
     fleet::Traffic,
@@ -52,38 +52,38 @@ fn unit(uid: &str, retry: u32) -> f64 {
 }
 
 /// Decides about every entry that nothing has been decided about yet.
-pub(super) fn activate(draft: &mut Draft<'_>) {
-    if draft.policy.paused {
-        return draft.explain_kept("frozen by spec.paused");
+pub(super) fn activate(planning: &mut Planning<'_>) {
+    if planning.policy.paused {
+        return planning.explain_kept("frozen by spec.paused");
     }
     let mut ripe = Vec::new();
-    let mut pauses = Pauses::count(draft);
-    for index in 0..draft.survey.slots.len() {
-        let Some(subject) = draft.undecided(index) else { continue };
-        let useless = cut_was_useless(draft, index);
-        match wish(draft, index, &subject, useless) {
-            Wish::Stay(why, due) => draft.stay(index, why, due),
-            Wish::Admit(why) => draft.give_back(index, why),
-            Wish::Revert(why) => {
-                let held = draft.survey.slots.get(index).map(|slot| slot.entry.breaker.as_str());
-                let until = held.map(|breaker| draft.now + draft.policy.activator(breaker).period);
-                draft.reverted_until = draft.reverted_until.max(until);
-                draft.give_back(index, why);
+    let mut pauses = Pauses::count(planning);
+    for index in 0..planning.assessment.slots.len() {
+        let Some(candidate) = planning.undecided(index) else { continue };
+        let useless = cut_was_useless(planning, index);
+        match decide_entry(planning, index, &candidate, useless) {
+            ActivatorDecision::Stay(why, due) => planning.stay(index, why, due),
+            ActivatorDecision::Admit(why) => planning.give_back(index, why),
+            ActivatorDecision::Revert(why) => {
+                let held = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.as_str());
+                let until = held.map(|breaker| planning.now + planning.policy.activator(breaker).period);
+                planning.reverted_until = planning.reverted_until.max(until);
+                planning.give_back(index, why);
             }
-            Wish::Ripe => ripe.push(index),
-            Wish::Pause => pauses.pause(draft, index),
-            Wish::Kill => kill(draft, index),
-            Wish::GiveUp => {
-                let may_pause = pauses.room(draft, index);
-                if may_pause { pauses.pause(draft, index) } else { kill(draft, index) }
+            ActivatorDecision::Ripe => ripe.push(index),
+            ActivatorDecision::Pause => pauses.pause(planning, index),
+            ActivatorDecision::Kill => kill(planning, index),
+            ActivatorDecision::GiveUp => {
+                let may_pause = pauses.room(planning, index);
+                if may_pause { pauses.pause(planning, index) } else { kill(planning, index) }
             }
         }
     }
-    admit_in_batches(draft, ripe);
+    admit_in_batches(planning, ripe);
 }
 
 /// What is right for one entry, limits apart.
-enum Wish {
+enum ActivatorDecision {
     Stay(&'static str, Option<Due>),
     Admit(&'static str),
     /// Back, and nobody is to be cut for a while.
@@ -96,87 +96,99 @@ enum Wish {
     GiveUp,
 }
 
-fn wish(draft: &Draft<'_>, index: usize, subject: &Subject<'_>, useless: bool) -> Wish {
-    let Some(slot) = draft.survey.slots.get(index) else { return Wish::Stay("", None) };
-    let (entry, objection) = (&slot.entry, subject.objection);
-    let activator = draft.policy.activator(&entry.breaker);
+fn decide_entry(
+    planning: &Planning<'_>,
+    index: usize,
+    candidate: &Candidate<'_>,
+    useless: bool,
+) -> ActivatorDecision {
+    let Some(slot) = planning.assessment.slots.get(index) else { return ActivatorDecision::Stay("", None) };
+    let (entry, objection) = (&slot.entry, candidate.objection);
+    let activator = planning.policy.activator(&entry.breaker);
     match entry.state {
-        State::Paused if entry.human => return Wish::Stay("paused by a person", None),
-        State::Paused if subject.admit && objection.is_none() => {
-            return Wish::Admit("a callback wants it back");
+        EntryState::Paused if entry.human => return ActivatorDecision::Stay("paused by a person", None),
+        EntryState::Paused if candidate.admit && objection.is_none() => {
+            return ActivatorDecision::Admit("a callback wants it back");
         }
-        State::Paused => return Wish::Stay("paused: it stays so until somebody says otherwise", None),
-        State::Killing => return Wish::Kill,
-        _ if subject.silent() => return Wish::Stay("silent: it comes back when it is heard of", None),
+        EntryState::Paused => {
+            return ActivatorDecision::Stay("paused: it stays so until somebody says otherwise", None);
+        }
+        EntryState::Killing => return ActivatorDecision::Kill,
+        _ if candidate.silent() => {
+            return ActivatorDecision::Stay("silent: it comes back when it is heard of", None);
+        }
         _ => {}
     }
     match objection.map(|objection| objection.call) {
-        Some(Call::Kill) => return Wish::Kill,
-        Some(Call::Pause) => return Wish::Pause,
-        None if subject.admit => return Wish::Admit("a callback wants it back"),
+        Some(Call::Kill) => return ActivatorDecision::Kill,
+        Some(Call::Pause) => return ActivatorDecision::Pause,
+        None if candidate.admit => return ActivatorDecision::Admit("a callback wants it back"),
         _ => {}
     }
     if entry.breaker == SILENCE {
         let still = "it is heard of again, but still bad";
         return if objection.is_none() {
-            Wish::Admit("it is heard of again")
+            ActivatorDecision::Admit("it is heard of again")
         } else {
-            Wish::Stay(still, None)
+            ActivatorDecision::Stay(still, None)
         };
     }
     if useless {
-        return Wish::Revert("the cut did not lower the share of bad pods: taken back");
+        return ActivatorDecision::Revert("the cut did not lower the share of bad pods: taken back");
     }
-    if draft.blind_restore(&entry.breaker) {
-        return Wish::Admit("its breaker has no data, and onNoData is restore");
+    if planning.blind_restore(&entry.breaker) {
+        return ActivatorDecision::Admit("its breaker has no data, and onNoData is restore");
     }
     if activator.mode != ActivatorMode::Periodic && entry.retry_count > activator.max_retry {
-        return Wish::GiveUp;
+        return ActivatorDecision::GiveUp;
     }
     let due = due(entry, activator);
     match objection {
-        _ if due > draft.now => Wish::Stay("withheld until its time is over", Some((BACK, due))),
-        Some(_) => Wish::Stay("its time is over, but it is still bad", None),
-        None if draft.unheard(&entry.breaker) => {
-            Wish::Stay("its time is over, but its breaker has not looked since we started", None)
+        _ if due > planning.now => {
+            ActivatorDecision::Stay("withheld until its time is over", Some((BACK, due)))
         }
-        None => Wish::Ripe,
+        Some(_) => ActivatorDecision::Stay("its time is over, but it is still bad", None),
+        None if planning.not_evaluated(&entry.breaker) => {
+            ActivatorDecision::Stay("its time is over, but its breaker has not looked since we started", None)
+        }
+        None => ActivatorDecision::Ripe,
     }
 }
 
 /// `revertIfNoBetter`: the time is over and the share of bad pods among the serving ones is not lower than before the
 /// cut. A cut that did help is not asked about again.
-fn cut_was_useless(draft: &mut Draft<'_>, index: usize) -> bool {
-    let Some(after) = draft.policy.revert_if_no_better else { return false };
-    let Some(entry) = draft.survey.slots.get(index).map(|slot| &slot.entry) else { return false };
+fn cut_was_useless(planning: &mut Planning<'_>, index: usize) -> bool {
+    let Some(after) = planning.policy.revert_if_no_better else { return false };
+    let Some(entry) = planning.assessment.slots.get(index).map(|slot| &slot.entry) else { return false };
     let Some(before) = entry.bad_before else { return false };
-    let judged_since = draft.verdicts.sources.iter().any(|source| source.at > entry.break_at);
-    if draft.now < entry.break_at + after || !judged_since {
+    let judged_since = planning.verdicts.sources.iter().any(|source| source.at > entry.break_at);
+    if planning.now < entry.break_at + after || !judged_since {
         return false;
     }
-    let useless = draft.bad_share() >= before;
-    if !useless && let Some(slot) = draft.survey.slots.get_mut(index) {
+    let useless = planning.bad_share() >= before;
+    if !useless && let Some(slot) = planning.assessment.slots.get_mut(index) {
         slot.entry.to_mut().bad_before = None;
     }
     useless
 }
 
 /// Oldest first, as many per breaker as its batch has room for.
-fn admit_in_batches(draft: &mut Draft<'_>, mut ripe: Vec<usize>) {
-    let mut trials = Trials::of(draft);
-    ripe.sort_by_key(|&index| draft.survey.slots.get(index).map(|slot| slot.entry.break_at));
+fn admit_in_batches(planning: &mut Planning<'_>, mut ripe: Vec<usize>) {
+    let mut trials = Trials::of(planning);
+    ripe.sort_by_key(|&index| planning.assessment.slots.get(index).map(|slot| slot.entry.break_at));
     for index in ripe {
-        let Some(breaker) = draft.survey.slots.get(index).map(|slot| slot.entry.breaker.clone()) else {
+        let Some(breaker) = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.clone())
+        else {
             continue;
         };
-        let Some(batch) = draft.policy.activator(&breaker).batch else {
-            draft.give_back(index, "its time is over: back on trial");
+        let Some(batch) = planning.policy.activator(&breaker).batch else {
+            planning.give_back(index, "its time is over: back on trial");
             continue;
         };
-        let now = draft.now + draft.policy.trial(&breaker);
+        let now = planning.now + planning.policy.trial(&breaker);
         match trials.enter(breaker, batch.max(1), now) {
-            Ok(()) => draft.give_back(index, "its time is over: back on trial, in its batch"),
-            Err(turn) => draft.stay(index, "its time is over: it waits for its batch", Some((BACK, turn))),
+            Ok(()) => planning.give_back(index, "its time is over: back on trial, in its batch"),
+            Err(turn) => planning.stay(index, "its time is over: it waits for its batch", Some((BACK, turn))),
         }
     }
 }
@@ -187,15 +199,16 @@ struct Trials {
 }
 
 impl Trials {
-    fn of(draft: &Draft<'_>) -> Self {
+    fn of(planning: &Planning<'_>) -> Self {
         let mut trials = Self { under_way: BTreeMap::new() };
-        let back = draft.ledger.returned.values().map(|pod| (pod.breaker.as_str(), pod.admitted_at));
-        let released = |slot: &&Slot<'_>| slot.fate == Fate::Release(Over::Admitted);
-        let just_back = draft.survey.slots.iter().filter(released);
-        let just_back = just_back.map(|slot| (slot.entry.breaker.as_str(), draft.now));
+        let back = planning.ledger.returned.values().map(|pod| (pod.breaker.as_str(), pod.admitted_at));
+        let released =
+            |slot: &&EntryAssessment<'_>| slot.decision == EntryDecision::Release(ReleaseReason::Admitted);
+        let just_back = planning.assessment.slots.iter().filter(released);
+        let just_back = just_back.map(|slot| (slot.entry.breaker.as_str(), planning.now));
         for (breaker, admitted_at) in back.chain(just_back) {
-            let over = admitted_at + draft.policy.trial(breaker);
-            if over > draft.now && draft.policy.activator(breaker).batch.is_some() {
+            let over = admitted_at + planning.policy.trial(breaker);
+            if over > planning.now && planning.policy.activator(breaker).batch.is_some() {
                 let limit = u32::MAX;
                 let _ = trials.enter(breaker.to_owned(), limit, over);
             }
@@ -221,52 +234,59 @@ struct Pauses {
 }
 
 impl Pauses {
-    fn count(draft: &Draft<'_>) -> Self {
-        let pausing = |slot: &&Slot<'_>| slot.held() && slot.entry.state == State::Pausing;
-        let paused = draft.survey.subjects.iter().filter(|subject| subject.pod.traffic == Traffic::Pause);
-        Self { paused: paused.count() + draft.survey.slots.iter().filter(pausing).count() }
+    fn count(planning: &Planning<'_>) -> Self {
+        let pausing = |slot: &&EntryAssessment<'_>| slot.held() && slot.entry.state == EntryState::Pausing;
+        let paused =
+            planning.assessment.candidates.iter().filter(|candidate| candidate.pod.traffic == Traffic::Pause);
+        Self { paused: paused.count() + planning.assessment.slots.iter().filter(pausing).count() }
     }
 
     /// The activator pauses, and there is room for one more.
-    fn room(&self, draft: &Draft<'_>, index: usize) -> bool {
-        let activator = draft.survey.slots.get(index).map(|slot| draft.policy.activator(&slot.entry.breaker));
+    fn room(&self, planning: &Planning<'_>, index: usize) -> bool {
+        let activator =
+            planning.assessment.slots.get(index).map(|slot| planning.policy.activator(&slot.entry.breaker));
         activator.is_some_and(|activator| {
             activator.mode == ActivatorMode::RetryAndPause
                 && self.paused < usize::try_from(activator.max_pause).unwrap_or(usize::MAX)
         })
     }
 
-    fn pause(&mut self, draft: &mut Draft<'_>, index: usize) {
-        if let Some(slot) = draft.survey.slots.get_mut(index) {
+    fn pause(&mut self, planning: &mut Planning<'_>, index: usize) {
+        if let Some(slot) = planning.assessment.slots.get_mut(index) {
             self.paused += 1;
-            slot.turn(State::Pausing);
-            slot.decide(Fate::Pause, "it was cut too often, or a callback wants it paused");
+            slot.turn(EntryState::Pausing);
+            slot.decide(EntryDecision::Pause, "it was cut too often, or a callback wants it paused");
         }
     }
 }
 
 /// Ends a withheld pod, if this sink can, somebody replaces it, and the hour has room.
-fn kill(draft: &mut Draft<'_>, index: usize) {
-    let controlled = draft.subject_of(index).is_some_and(|subject| subject.pod.has_controller);
-    if !draft.fleet.can_kill || !controlled {
-        draft.for_good += 1;
-        return draft.stay(index, "it would be killed; nothing here can, so it is withheld for good", None);
+fn kill(planning: &mut Planning<'_>, index: usize) {
+    let controlled = planning.candidate_of(index).is_some_and(|candidate| candidate.pod.has_controller);
+    if !planning.fleet.can_kill || !controlled {
+        planning.for_good += 1;
+        return planning.stay(
+            index,
+            "it would be killed; nothing here can, so it is withheld for good",
+            None,
+        );
     }
-    let Some(slot) = draft.survey.slots.get(index) else { return };
-    let limit = draft.policy.activator(&slot.entry.breaker).max_kills_per_hour;
-    if slot.entry.state != State::Killing {
-        let now = draft.now;
-        draft.kills.retain(|at| now.since(*at) < HOUR);
-        let room = limit.is_none_or(|limit| draft.kills.len() < usize::try_from(limit).unwrap_or(usize::MAX));
+    let Some(slot) = planning.assessment.slots.get(index) else { return };
+    let limit = planning.policy.activator(&slot.entry.breaker).max_kills_per_hour;
+    if slot.entry.state != EntryState::Killing {
+        let now = planning.now;
+        planning.kills.retain(|at| now.since(*at) < HOUR);
+        let room =
+            limit.is_none_or(|limit| planning.kills.len() < usize::try_from(limit).unwrap_or(usize::MAX));
         if !room {
-            let turn = draft.kills.first().map(|first| ("killed", *first + HOUR));
-            return draft.stay(index, "to be killed, when the hour has room for one more", turn);
+            let turn = planning.kills.first().map(|first| ("killed", *first + HOUR));
+            return planning.stay(index, "to be killed, when the hour has room for one more", turn);
         }
-        draft.kills.push(now);
+        planning.kills.push(now);
     }
-    if let Some(slot) = draft.survey.slots.get_mut(index) {
-        slot.turn(State::Killing);
-        slot.decide(Fate::Kill, "it was cut too often, or a callback wants its end");
+    if let Some(slot) = planning.assessment.slots.get_mut(index) {
+        slot.turn(EntryState::Killing);
+        slot.decide(EntryDecision::Kill, "it was cut too often, or a callback wants its end");
     }
 }
 
@@ -282,7 +302,7 @@ mod tests {
             name: uid.into(),
             fence,
             next: fence,
-            state: State::Withheld,
+            state: EntryState::Withheld,
             breaker: "rate".into(),
             reason: String::new(),
             break_at: Timestamp::from_unix_millis(0),

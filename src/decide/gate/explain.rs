@@ -8,10 +8,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
+    assessment::{Candidate, EntryAssessment, EntryDecision, ReleaseReason},
     breaker,
-    draft::Draft,
-    ledger::State,
-    survey::{Fate, Over, Slot, Subject},
+    ledger::EntryState,
+    planning::Planning,
 };
 use crate::decide::{
     fleet::{Traffic, Uid},
@@ -20,7 +20,7 @@ use crate::decide::{
 
 /// What a human must know of the whole fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Alarm {
+pub struct FleetAlarm {
     /// Static: it labels a metric.
     pub reason: &'static str,
     /// What, where, what to do.
@@ -44,7 +44,7 @@ pub const ALARMS: &[&str] = &[
 /// Where a pod stands after the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Standing {
+pub enum PodState {
     /// It serves.
     Serving,
     /// It would serve, but is not ready, is deleted, or is not yet counted.
@@ -82,7 +82,7 @@ pub struct Explanation {
     /// For people.
     pub name: String,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: PodState,
     /// The breaker or callback that objects, or withheld it.
     pub breaker: Option<String>,
     /// Its rule, value and threshold, or the callback's reason.
@@ -115,31 +115,31 @@ impl fmt::Display for Explanation {
 }
 
 /// Every pod that does not simply serve, in order of its UID.
-pub(super) fn explanations(draft: &Draft<'_>) -> Vec<Explanation> {
-    let hold = breaker::hold(draft);
-    draft.survey.subjects.iter().filter_map(|subject| explain(draft, subject, hold)).collect()
+pub(super) fn explanations(planning: &Planning<'_>) -> Vec<Explanation> {
+    let hold = breaker::hold(planning);
+    planning.assessment.candidates.iter().filter_map(|candidate| explain(planning, candidate, hold)).collect()
 }
 
-fn explain(draft: &Draft<'_>, subject: &Subject<'_>, hold: Option<&str>) -> Option<Explanation> {
-    let slot = subject.slot.and_then(|slot| draft.survey.slots.get(slot));
-    let plain = subject.serving && subject.objection.is_none() && subject.rehearsed.is_none();
+fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> Option<Explanation> {
+    let slot = candidate.slot.and_then(|slot| planning.assessment.slots.get(slot));
+    let plain = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
     if slot.is_none() && plain {
         return None;
     }
     let (standing, decision) = match slot {
-        Some(slot) => (standing_of(slot), slot.decision),
-        None => free(draft, subject, hold),
+        Some(slot) => (standing_of(slot), slot.reason),
+        None => free(planning, candidate, hold),
     };
-    let objection = subject.objection.as_ref();
+    let objection = candidate.objection.as_ref();
     let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|word| word.breaker));
     let why =
         objection.map(|word| breaker::said(word.opinion)).or(slot.map(|slot| slot.entry.reason.clone()));
-    let remembered = subject.returned.map(|returned| returned.retry_count);
+    let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
-        uid: subject.pod.uid.clone(),
-        name: subject.pod.name.clone(),
+        uid: candidate.pod.uid.clone(),
+        name: candidate.pod.name.clone(),
         standing,
-        breaker: breaker.or(subject.rehearsed).map(str::to_owned),
+        breaker: breaker.or(candidate.rehearsed).map(str::to_owned),
         why,
         decision,
         next: slot.and_then(next_step),
@@ -148,87 +148,93 @@ fn explain(draft: &Draft<'_>, subject: &Subject<'_>, hold: Option<&str>) -> Opti
     })
 }
 
-fn standing_of(slot: &Slot<'_>) -> Standing {
-    match slot.fate {
-        Fate::Withhold => Standing::Leaving,
-        Fate::Cancel | Fate::Admit | Fate::Release(Over::Admitted) => Standing::Returning,
-        Fate::Kill => Standing::Ending,
-        Fate::Release(Over::Foreign) => Standing::Foreign,
-        Fate::Release(Over::Gone | Over::Replaced) => Standing::NotServing,
-        Fate::Keep | Fate::Wait | Fate::Pause => match slot.entry.state {
-            State::Paused | State::Pausing => Standing::Paused,
-            State::Killing => Standing::Ending,
-            State::Reserved | State::Cancelling => Standing::Returning,
-            State::Withheld => Standing::Withheld,
+fn standing_of(slot: &EntryAssessment<'_>) -> PodState {
+    match slot.decision {
+        EntryDecision::Withhold => PodState::Leaving,
+        EntryDecision::Cancel | EntryDecision::Admit | EntryDecision::Release(ReleaseReason::Admitted) => {
+            PodState::Returning
+        }
+        EntryDecision::Kill => PodState::Ending,
+        EntryDecision::Release(ReleaseReason::Foreign) => PodState::Foreign,
+        EntryDecision::Release(ReleaseReason::Gone | ReleaseReason::Replaced) => PodState::NotServing,
+        EntryDecision::Keep | EntryDecision::Wait | EntryDecision::Pause => match slot.entry.state {
+            EntryState::Paused | EntryState::Pausing => PodState::Paused,
+            EntryState::Killing => PodState::Ending,
+            EntryState::Reserved | EntryState::Cancelling => PodState::Returning,
+            EntryState::Withheld => PodState::Withheld,
         },
     }
 }
 
-fn next_step(slot: &Slot<'_>) -> Option<NextStep> {
-    let what = match slot.fate {
-        Fate::Keep => return slot.due.map(|(what, at)| NextStep { what, at: Some(at) }),
-        Fate::Pause => "paused",
-        Fate::Kill => "killed",
-        Fate::Cancel | Fate::Admit => "serving",
-        Fate::Withhold | Fate::Wait | Fate::Release(_) => return None,
+fn next_step(slot: &EntryAssessment<'_>) -> Option<NextStep> {
+    let what = match slot.decision {
+        EntryDecision::Keep => return slot.due.map(|(what, at)| NextStep { what, at: Some(at) }),
+        EntryDecision::Pause => "paused",
+        EntryDecision::Kill => "killed",
+        EntryDecision::Cancel | EntryDecision::Admit => "serving",
+        EntryDecision::Withhold | EntryDecision::Wait | EntryDecision::Release(_) => return None,
     };
     Some(NextStep { what, at: None })
 }
 
 /// Why a pod without an entry is as it is.
-fn free(draft: &Draft<'_>, subject: &Subject<'_>, hold: Option<&str>) -> (Standing, &'static str) {
-    let pod = subject.pod;
+fn free(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> (PodState, &'static str) {
+    let pod = candidate.pod;
     if pod.terminating {
-        return (Standing::NotServing, "it is being deleted");
+        return (PodState::NotServing, "it is being deleted");
     }
     match pod.traffic {
         Traffic::No | Traffic::Pause => {
-            return (Standing::Foreign, "somebody else withholds it: left as it is");
+            return (PodState::Foreign, "somebody else withholds it: left as it is");
         }
-        Traffic::Other => return (Standing::Foreign, "its switch has a value that is not ours"),
-        Traffic::Unlabelled => return (Standing::NotServing, "it has no switch yet: to be claimed"),
+        Traffic::Other => return (PodState::Foreign, "its switch has a value that is not ours"),
+        Traffic::Unlabelled => return (PodState::NotServing, "it has no switch yet: to be claimed"),
         Traffic::Yes => {}
     }
-    if subject.silent() {
-        return (Standing::ListedUnknown, "silent, but listed: the floor or the panic threshold keeps it");
+    if candidate.silent() {
+        return (PodState::ListedUnknown, "silent, but listed: the floor or the panic threshold keeps it");
     }
     if !pod.ready {
-        return (Standing::NotServing, "it is not ready");
+        return (PodState::NotServing, "it is not ready");
     }
-    if !subject.serving {
-        return (Standing::Returning, "it has its traffic back, but the load balancer does not show it yet");
+    if !candidate.serving {
+        return (PodState::Returning, "it has its traffic back, but the load balancer does not show it yet");
     }
-    if subject.objection.is_none() {
-        return (Standing::Serving, "it would be withheld, but its breaker only rehearses");
+    if candidate.objection.is_none() {
+        return (PodState::Serving, "it would be withheld, but its breaker only rehearses");
     }
-    if breaker::spared(subject, draft.now) {
+    if breaker::spared(candidate, planning.now) {
         return (
-            Standing::Serving,
+            PodState::Serving,
             "bad, but it was given its traffic back a moment ago: spared for one period",
         );
     }
     if hold.is_some() {
-        return (Standing::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
+        return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
     }
-    if draft.full {
-        return (Standing::Serving, "bad, but the ledger is full");
+    if planning.full {
+        return (PodState::Serving, "bad, but the ledger is full");
     }
-    (Standing::Serving, "bad, but the floor allows no more to be withheld")
+    (PodState::Serving, "bad, but the floor allows no more to be withheld")
 }
 
 /// What a human must know now.
-pub(super) fn alarms(draft: &Draft<'_>) -> Vec<Alarm> {
-    let budget = &draft.budget;
+pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
+    let budget = &planning.budget;
     let mut alarms = Vec::new();
     let mut raise = |reason, pods: Vec<usize>, what: &str| {
         if !pods.is_empty() {
-            let some: Vec<_> = pods.iter().take(5).filter_map(|&at| draft.survey.subjects.get(at)).collect();
-            let some = some.iter().map(|subject| subject.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-            alarms.push(Alarm { reason, message: format!("{} {what}: {some}", pods.len()) });
+            let some: Vec<_> =
+                pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at)).collect();
+            let some =
+                some.iter().map(|candidate| candidate.pod.name.as_str()).collect::<Vec<_>>().join(", ");
+            alarms.push(FleetAlarm { reason, message: format!("{} {what}: {some}", pods.len()) });
         }
     };
     let free_of = |so: fn(Traffic) -> bool| {
-        draft.places(|subject| subject.slot.is_none() && !subject.pod.terminating && so(subject.pod.traffic))
+        planning.places(|candidate| {
+            candidate.slot.is_none() && !candidate.pod.terminating && so(candidate.pod.traffic)
+        })
     };
     raise("foreign_no", free_of(|t| matches!(t, Traffic::No | Traffic::Pause)), "withheld, but not by us");
     raise(
@@ -236,34 +242,34 @@ pub(super) fn alarms(draft: &Draft<'_>) -> Vec<Alarm> {
         free_of(|t| t == Traffic::Other),
         "with a traffic switch that is neither yes, no nor pause",
     );
-    raise("unclaimed", draft.claims.clone(), "not claimed yet; nothing is withheld until they are");
-    let silent = draft.places(|subject| subject.silent() && breaker::listed(subject));
+    raise("unclaimed", planning.claims.clone(), "not claimed yet; nothing is withheld until they are");
+    let silent = planning.places(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
         "unknown_listed",
         silent,
         "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
-    let held = breaker::hold(draft).is_some();
-    let bad = draft.places(|subject| {
-        subject.serving
-            && subject.objection.is_some()
-            && breaker::listed(subject)
-            && !breaker::spared(subject, draft.now)
+    let held = breaker::hold(planning).is_some();
+    let bad = planning.places(|candidate| {
+        candidate.serving
+            && candidate.objection.is_some()
+            && breaker::listed(candidate)
+            && !breaker::spared(candidate, planning.now)
     });
-    if draft.full {
+    if planning.full {
         raise("ledger_full", bad, "bad, but the ledger takes no more");
     } else if !held {
         raise("floor_reached", bad, &format!("bad, but still serving: {budget}"));
     }
-    alarms.extend(fleet_alarms(draft));
+    alarms.extend(fleet_alarms(planning));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms
 }
 
-fn fleet_alarms(draft: &Draft<'_>) -> Vec<Alarm> {
-    let (budget, share) = (&draft.budget, draft.share);
+fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
+    let (budget, share) = (&planning.budget, planning.share);
     let below = budget.missing() > 0 && budget.existing > 0;
-    let blind = draft.hearing.blind.join(", ");
+    let blind = planning.source_evidence.blind.join(", ");
     let all = [
         (
             "below_floor",
@@ -272,7 +278,7 @@ fn fleet_alarms(draft: &Draft<'_>) -> Vec<Alarm> {
         ),
         (
             "panic",
-            draft.panic.is_some(),
+            planning.panic.is_some(),
             format!(
                 "{} of {} pods look bad (threshold {} %): nothing is withheld, and what was comes back; \
                  look at the signal, or at what all pods share",
@@ -282,10 +288,10 @@ fn fleet_alarms(draft: &Draft<'_>) -> Vec<Alarm> {
         ("no_data", !blind.is_empty(), format!("too few pods have a verdict from: {blind}")),
         (
             "withheld_for_good",
-            draft.for_good > 0,
-            format!("{} to be killed; nothing here can, so they stay withheld", draft.for_good),
+            planning.for_good > 0,
+            format!("{} to be killed; nothing here can, so they stay withheld", planning.for_good),
         ),
     ];
     let up = all.into_iter().filter(|(_, up, _)| *up);
-    up.map(|(reason, _, message)| Alarm { reason, message }).collect()
+    up.map(|(reason, _, message)| FleetAlarm { reason, message }).collect()
 }

@@ -23,10 +23,10 @@ pub const CAP: usize = 512 * 1024;
 /// What is known of a withdrawal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub enum EntryState {
     /// Stored; the pod may or may not have been told.
     Reserved,
-    /// Not wanted any more, or its fate is unknown.
+    /// Not wanted any more, or its decision is unknown.
     Cancelling,
     /// The pod says so.
     Withheld,
@@ -51,7 +51,7 @@ pub struct Entry {
     /// The fence that a later admit or cancel writes.
     pub next: Fence,
     /// What is known.
-    pub state: State,
+    pub state: EntryState,
     /// On whose account; its activator applies.
     pub breaker: String,
     /// Why, in one line.
@@ -181,7 +181,7 @@ impl LedgerError {
 
 /// What became of an attempt to withhold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum ActionOutcome {
     /// It was done.
     Landed,
     /// A test failed: it was not done, and this attempt will not be.
@@ -274,9 +274,9 @@ impl Ledger {
     pub fn project(&self, pod: &mut PodView) {
         let entry = self.entries.get(&pod.uid);
         pod.traffic = match entry.map(|entry| entry.state) {
-            None | Some(State::Reserved | State::Cancelling) => Traffic::Yes,
-            Some(State::Paused) => Traffic::Pause,
-            Some(State::Withheld | State::Pausing | State::Killing) => Traffic::No,
+            None | Some(EntryState::Reserved | EntryState::Cancelling) => Traffic::Yes,
+            Some(EntryState::Paused) => Traffic::Pause,
+            Some(EntryState::Withheld | EntryState::Pausing | EntryState::Killing) => Traffic::No,
         };
         pod.claimed = true;
         pod.in_endpoints = pod.traffic == Traffic::Yes;
@@ -295,31 +295,31 @@ impl Ledger {
 
     /// Step 4: the pod was told. Also after a cancel that came too late: what is withheld is owned.
     pub fn landed(&mut self, uid: &Uid) {
-        self.turn(uid, &[State::Reserved, State::Cancelling], State::Withheld);
+        self.turn(uid, &[EntryState::Reserved, EntryState::Cancelling], EntryState::Withheld);
     }
 
     /// Step 4: somebody was faster. The entry stays: only the pod's fence can end it.
     pub fn refused(&mut self, uid: &Uid) {
-        self.turn(uid, &[State::Reserved], State::Cancelling);
+        self.turn(uid, &[EntryState::Reserved], EntryState::Cancelling);
     }
 
     /// Step 4: nobody knows. Never tried again, always taken back.
     pub fn unknown(&mut self, uid: &Uid) {
-        self.turn(uid, &[State::Reserved], State::Cancelling);
+        self.turn(uid, &[EntryState::Reserved], EntryState::Cancelling);
     }
 
     /// What an attempt to withhold came to.
-    pub fn outcome(&mut self, uid: &Uid, outcome: Outcome) {
+    pub fn outcome(&mut self, uid: &Uid, outcome: ActionOutcome) {
         match outcome {
-            Outcome::Landed => self.landed(uid),
-            Outcome::Refused => self.refused(uid),
-            Outcome::Unknown => self.unknown(uid),
+            ActionOutcome::Landed => self.landed(uid),
+            ActionOutcome::Refused => self.refused(uid),
+            ActionOutcome::Unknown => self.unknown(uid),
         }
     }
 
     /// Step 9: the pod says pause.
     pub fn paused(&mut self, uid: &Uid) {
-        self.turn(uid, &[State::Pausing], State::Paused);
+        self.turn(uid, &[EntryState::Pausing], EntryState::Paused);
     }
 
     /// Step 8: the withdrawal can land no more. With `admitted` the pod serves again since then, and its cuts are
@@ -333,7 +333,7 @@ impl Ledger {
         }
     }
 
-    fn turn(&mut self, uid: &Uid, from: &[State], to: State) {
+    fn turn(&mut self, uid: &Uid, from: &[EntryState], to: EntryState) {
         if let Some(entry) = self.entries.get_mut(uid).filter(|entry| from.contains(&entry.state)) {
             entry.state = to;
         }
@@ -361,7 +361,7 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn entry(uid: &str, state: State) -> Entry {
+    fn entry(uid: &str, state: EntryState) -> Entry {
         let fence = |serial| Fence { epoch: Epoch(1), serial };
         Entry {
             uid: uid.into(),
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_ledger_round_trips_and_takes_members_that_it_does_not_know() {
-        let ledger = ledger(&[entry("a", State::Reserved), entry("b", State::Paused)]);
+        let ledger = ledger(&[entry("a", EntryState::Reserved), entry("b", EntryState::Paused)]);
         let bytes = ledger.encode().unwrap();
         assert_eq!(Ledger::decode(&bytes, "prefix").unwrap(), ledger);
         let mut value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -414,20 +414,20 @@ mod tests {
 
     #[test]
     fn an_attempt_moves_an_entry_only_from_where_it_can_have_been() {
-        let mut ledger = ledger(&[entry("a", State::Reserved), entry("b", State::Withheld)]);
-        ledger.outcome(&"b".into(), Outcome::Refused);
-        assert_eq!(ledger.entries["b"].state, State::Withheld);
-        ledger.outcome(&"a".into(), Outcome::Unknown);
-        assert_eq!(ledger.entries["a"].state, State::Cancelling);
-        ledger.outcome(&"a".into(), Outcome::Landed);
-        assert_eq!(ledger.entries["a"].state, State::Withheld, "what landed late is owned");
+        let mut ledger = ledger(&[entry("a", EntryState::Reserved), entry("b", EntryState::Withheld)]);
+        ledger.outcome(&"b".into(), ActionOutcome::Refused);
+        assert_eq!(ledger.entries["b"].state, EntryState::Withheld);
+        ledger.outcome(&"a".into(), ActionOutcome::Unknown);
+        assert_eq!(ledger.entries["a"].state, EntryState::Cancelling);
+        ledger.outcome(&"a".into(), ActionOutcome::Landed);
+        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "what landed late is owned");
         ledger.paused(&"a".into());
-        assert_eq!(ledger.entries["a"].state, State::Withheld, "nobody asked for a pause");
+        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "nobody asked for a pause");
     }
 
     #[test]
     fn a_returned_pod_is_remembered_and_a_gone_one_is_not() {
-        let mut ledger = ledger(&[entry("a", State::Withheld), entry("b", State::Withheld)]);
+        let mut ledger = ledger(&[entry("a", EntryState::Withheld), entry("b", EntryState::Withheld)]);
         let at = Timestamp::from_unix_millis(5000);
         ledger.release(&"a".into(), Some(at));
         ledger.release(&"b".into(), None);
@@ -451,7 +451,7 @@ mod tests {
     fn the_size_is_never_understated() {
         let mut ledger = ledger(&[]);
         for n in 0..200 {
-            let mut entry = entry(&format!("\"{n}\""), State::Cancelling);
+            let mut entry = entry(&format!("\"{n}\""), EntryState::Cancelling);
             entry.next.serial = u64::MAX;
             ledger.reserve(entry);
         }

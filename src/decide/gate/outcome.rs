@@ -8,9 +8,9 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     action::{Action, Guard, Verb, Write},
-    draft::Draft,
-    ledger::{Ledger, Returned, State},
-    survey::{Fate, Over, Slot},
+    assessment::{EntryAssessment, EntryDecision, ReleaseReason},
+    ledger::{EntryState, Ledger, Returned},
+    planning::Planning,
 };
 use crate::decide::{fleet::Traffic, time::Timestamp};
 
@@ -18,42 +18,45 @@ use crate::decide::{fleet::Traffic, time::Timestamp};
 pub const LIST_AGE: Duration = Duration::from_secs(2);
 
 /// The ledger to store, if anything in it changes.
-pub(super) fn next_ledger(draft: &Draft<'_>) -> Option<Ledger> {
-    let changed = |slot: &Slot<'_>| matches!(slot.entry, Cow::Owned(_)) || !slot.held();
-    let others = draft.panic != draft.ledger.panic
-        || draft.kills != draft.ledger.kills
-        || draft.reverted_until != draft.ledger.reverted_until
-        || !draft.claims.is_empty();
-    if !others && !draft.survey.slots.iter().any(changed) {
+pub(super) fn next_ledger(planning: &Planning<'_>) -> Option<Ledger> {
+    let changed = |slot: &EntryAssessment<'_>| matches!(slot.entry, Cow::Owned(_)) || !slot.held();
+    let others = planning.panic != planning.ledger.panic
+        || planning.kills != planning.ledger.kills
+        || planning.reverted_until != planning.ledger.reverted_until
+        || !planning.claims.is_empty();
+    if !others && !planning.assessment.slots.iter().any(changed) {
         return None;
     }
-    let mut next = draft.ledger.clone();
-    next.serial = draft.stamp.serial;
-    next.panic = draft.panic;
-    next.kills.clone_from(&draft.kills);
-    next.reverted_until = draft.reverted_until.filter(|until| *until > draft.now);
-    for slot in draft.survey.slots.iter().filter(|slot| changed(slot)) {
+    let mut next = planning.ledger.clone();
+    next.serial = planning.write_fence.serial;
+    next.panic = planning.panic;
+    next.kills.clone_from(&planning.kills);
+    next.reverted_until = planning.reverted_until.filter(|until| *until > planning.now);
+    for slot in planning.assessment.slots.iter().filter(|slot| changed(slot)) {
         next.reserve(slot.entry.clone().into_owned());
-        if let Fate::Release(over) = slot.fate {
-            next.release(&slot.entry.uid, admitted(draft, slot, over));
+        if let EntryDecision::Release(over) = slot.decision {
+            next.release(&slot.entry.uid, admitted(planning, slot, over));
         }
     }
-    forget(draft, &mut next);
+    forget(planning, &mut next);
     Some(next)
 }
 
-fn admitted(draft: &Draft<'_>, slot: &Slot<'_>, over: Over) -> Option<Timestamp> {
-    let pod = draft.survey.subjects.get(slot.subject?)?.pod;
-    let at = pod.admitted_at.filter(|at| *at >= slot.entry.break_at && *at <= draft.now).unwrap_or(draft.now);
-    (over == Over::Admitted).then_some(at)
+fn admitted(planning: &Planning<'_>, slot: &EntryAssessment<'_>, over: ReleaseReason) -> Option<Timestamp> {
+    let pod = planning.assessment.candidates.get(slot.candidate?)?.pod;
+    let at = pod
+        .admitted_at
+        .filter(|at| *at >= slot.entry.break_at && *at <= planning.now)
+        .unwrap_or(planning.now);
+    (over == ReleaseReason::Admitted).then_some(at)
 }
 
 /// Drops what need not be remembered: pods that are gone, cuts that good service has made forgotten.
-fn forget(draft: &Draft<'_>, next: &mut Ledger) {
-    let (now, fleet) = (draft.now, draft.fleet);
+fn forget(planning: &Planning<'_>, next: &mut Ledger) {
+    let (now, fleet) = (planning.now, planning.fleet);
     next.returned.retain(|uid, pod| {
         let Returned { breaker, retry_count, admitted_at, spare_until } = pod;
-        let period = draft.policy.activator(breaker).period;
+        let period = planning.policy.activator(breaker).period;
         let counts = Ledger::decayed((*retry_count).max(1), *admitted_at, now, period) > 0;
         let gone = fleet.absence_proven && fleet.pod(uid.as_str()).is_none();
         !gone && (counts || spare_until.is_some_and(|until| until > now))
@@ -61,13 +64,13 @@ fn forget(draft: &Draft<'_>, next: &mut Ledger) {
 }
 
 /// The actions, those that give capacity back first.
-pub(super) fn actions(draft: &Draft<'_>) -> Vec<Action> {
-    let mut actions: Vec<Action> = draft
-        .survey
+pub(super) fn actions(planning: &Planning<'_>) -> Vec<Action> {
+    let mut actions: Vec<Action> = planning
+        .assessment
         .slots
         .iter()
-        .filter_map(|slot| action(draft, slot))
-        .chain(claim_actions(draft))
+        .filter_map(|slot| action(planning, slot))
+        .chain(claim_actions(planning))
         .collect();
     actions.sort_by_key(|action| rank(action.verb));
     actions
@@ -85,15 +88,16 @@ fn rank(verb: Verb) -> u8 {
     }
 }
 
-fn action(draft: &Draft<'_>, slot: &Slot<'_>) -> Option<Action> {
+fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action> {
     let entry = &slot.entry;
     let guard = |traffic| Guard { traffic, fence: Some(entry.fence), ours: false, until: None };
-    let out = if entry.state == State::Paused { Traffic::Pause } else { Traffic::No };
+    let out = if entry.state == EntryState::Paused { Traffic::Pause } else { Traffic::No };
     let fence = Some(entry.next);
-    let (verb, guard, write) = match slot.fate {
-        Fate::Keep | Fate::Wait => return None,
-        Fate::Withhold => {
-            let guard = Guard { ours: true, until: Some(draft.now + LIST_AGE), ..guard(Some(Traffic::Yes)) };
+    let (verb, guard, write) = match slot.decision {
+        EntryDecision::Keep | EntryDecision::Wait => return None,
+        EntryDecision::Withhold => {
+            let guard =
+                Guard { ours: true, until: Some(planning.now + LIST_AGE), ..guard(Some(Traffic::Yes)) };
             let write = Write {
                 traffic: Some(Traffic::No),
                 strategy: Some(entry.breaker.clone()),
@@ -103,32 +107,33 @@ fn action(draft: &Draft<'_>, slot: &Slot<'_>) -> Option<Action> {
             };
             (Verb::Withhold, guard, write)
         }
-        Fate::Cancel => (Verb::Cancel, guard(None), Write { fence, ..Write::default() }),
-        Fate::Admit => {
+        EntryDecision::Cancel => (Verb::Cancel, guard(None), Write { fence, ..Write::default() }),
+        EntryDecision::Admit => {
             let traffic = Some(Traffic::Yes);
             (
                 Verb::Admit,
                 guard(Some(out)),
-                Write { traffic, fence, admitted_at: Some(draft.now), ..Write::default() },
+                Write { traffic, fence, admitted_at: Some(planning.now), ..Write::default() },
             )
         }
-        Fate::Pause => {
+        EntryDecision::Pause => {
             let traffic = Some(Traffic::Pause);
             (Verb::Pause, guard(Some(Traffic::No)), Write { traffic, fence, ..Write::default() })
         }
-        Fate::Kill => (Verb::Kill, guard(Some(Traffic::No)), Write::default()),
-        Fate::Release(Over::Replaced) => (Verb::Forget, guard(None), Write::default()),
-        Fate::Release(_) => (Verb::Release, guard(None), Write::default()),
+        EntryDecision::Kill => (Verb::Kill, guard(Some(Traffic::No)), Write::default()),
+        EntryDecision::Release(ReleaseReason::Replaced) => (Verb::Forget, guard(None), Write::default()),
+        EntryDecision::Release(_) => (Verb::Release, guard(None), Write::default()),
     };
-    let reason = if slot.fate == Fate::Withhold { entry.reason.clone() } else { slot.decision.to_owned() };
+    let reason =
+        if slot.decision == EntryDecision::Withhold { entry.reason.clone() } else { slot.reason.to_owned() };
     let (uid, name, breaker) = (entry.uid.clone(), entry.name.clone(), entry.breaker.clone());
     Some(Action { verb, uid, name, guard, write, breaker, reason })
 }
 
-fn claim_actions<'d>(draft: &'d Draft<'_>) -> impl Iterator<Item = Action> + 'd {
-    let pods = draft.claims.iter().filter_map(|&index| draft.survey.subjects.get(index));
-    pods.map(|subject| {
-        let pod = subject.pod;
+fn claim_actions<'d>(planning: &'d Planning<'_>) -> impl Iterator<Item = Action> + 'd {
+    let pods = planning.claims.iter().filter_map(|&index| planning.assessment.candidates.get(index));
+    pods.map(|candidate| {
+        let pod = candidate.pod;
         let unlabelled = pod.traffic == Traffic::Unlabelled;
         let traffic = unlabelled.then_some(Traffic::Yes);
         Action {
@@ -141,7 +146,7 @@ fn claim_actions<'d>(draft: &'d Draft<'_>) -> impl Iterator<Item = Action> + 'd 
                 ours: false,
                 until: None,
             },
-            write: Write { traffic, fence: Some(draft.stamp), ..Write::default() },
+            write: Write { traffic, fence: Some(planning.write_fence), ..Write::default() },
             breaker: String::new(),
             reason: "a pod of the fleet without our name, fence or switch".to_owned(),
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{hearing::Hearing, ledger, survey::Survey};
+use super::{assessment::Assessment, evidence::SourceEvidence, ledger};
 use crate::decide::{policy::Policy, time::Timestamp, verdict::Verdicts};
 
 /// For silence, when the policy has no threshold: deafness looks exactly like a fleet that died.
@@ -13,41 +13,48 @@ const SILENCE_THRESHOLD: u8 = 50;
 
 /// How much of the fleet looks bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct BadShare {
     pub(super) bad: usize,
     pub(super) of: usize,
     pub(super) threshold: u8,
 }
 
-impl Share {
+impl BadShare {
     pub(super) fn over(self) -> bool {
         self.bad * 100 > self.of * usize::from(self.threshold)
     }
 }
 
 /// Pods judged bad, withheld ones included, over the pods with a verdict. Without a threshold only silence counts.
-pub(super) fn share(policy: &Policy, hearing: &Hearing<'_>, survey: &Survey<'_>) -> Share {
-    let fleet = || survey.subjects.iter().filter(|subject| !subject.pod.terminating);
-    let silent = fleet().filter(|subject| subject.silent()).count();
+pub(super) fn share(
+    policy: &Policy,
+    source_evidence: &SourceEvidence<'_>,
+    assessment: &Assessment<'_>,
+) -> BadShare {
+    let fleet = || assessment.candidates.iter().filter(|candidate| !candidate.pod.terminating);
+    let silent = fleet().filter(|candidate| candidate.silent()).count();
     let Some(threshold) = policy.panic_threshold else {
-        return Share { bad: silent, of: fleet().count(), threshold: SILENCE_THRESHOLD };
+        return BadShare { bad: silent, of: fleet().count(), threshold: SILENCE_THRESHOLD };
     };
-    let all_seen = hearing.all_seen || silent > 0;
-    if !all_seen && !fleet().any(|subject| subject.judged || subject.objection.is_some()) {
+    let all_seen = source_evidence.all_seen || silent > 0;
+    if !all_seen && !fleet().any(|candidate| candidate.judged || candidate.objection.is_some()) {
         // Nobody has said a word yet: what the ledger remembers is no share of anything.
-        return Share { bad: 0, of: 0, threshold };
+        return BadShare { bad: 0, of: 0, threshold };
     }
     let (mut bad, mut of) = (0, 0);
-    for subject in fleet() {
-        let slot = subject.slot.and_then(|slot| survey.slots.get(slot));
+    for candidate in fleet() {
+        let slot = candidate.slot.and_then(|slot| assessment.slots.get(slot));
         let out = slot.is_some_and(|slot| {
-            slot.held() && !subject.judged && !subject.admit && slot.entry.breaker != super::survey::SILENCE
+            slot.held()
+                && !candidate.judged
+                && !candidate.admit
+                && slot.entry.breaker != super::assessment::SILENCE
         });
-        let is_bad = subject.objection.is_some() || subject.silent() || out;
+        let is_bad = candidate.objection.is_some() || candidate.silent() || out;
         bad += usize::from(is_bad);
-        of += usize::from(is_bad || subject.judged || all_seen);
+        of += usize::from(is_bad || candidate.judged || all_seen);
     }
-    Share { bad, of, threshold }
+    BadShare { bad, of, threshold }
 }
 
 /// The state of panic after this look; unchanged when there was nothing new to look at.

@@ -4,58 +4,59 @@
 //! floor lets the worst pods in to gain one good one.
 
 use super::{
-    draft::Draft,
-    ledger::State,
-    survey::{Fate, Slot, Subject},
+    assessment::{Candidate, EntryAssessment, EntryDecision},
+    ledger::EntryState,
+    planning::Planning,
 };
 use crate::decide::fleet::Traffic;
 
 /// Restores for good reason, in this order: all, because nothing may be withheld; else what is missing.
-pub(super) fn restore(draft: &mut Draft<'_>) {
-    if !draft.fleet.gated || draft.fleet.leaving {
-        return restore_all(draft, true, "gating is off: everything is given back");
+pub(super) fn restore(planning: &mut Planning<'_>) {
+    if !planning.fleet.gated || planning.fleet.leaving {
+        return restore_all(planning, true, "gating is off: everything is given back");
     }
-    let frozen = draft.policy.paused;
-    if draft.policy.dry_run && !frozen {
-        return restore_all(draft, true, "dry run: everything is given back");
+    let frozen = planning.policy.paused;
+    if planning.policy.dry_run && !frozen {
+        return restore_all(planning, true, "dry run: everything is given back");
     }
-    if draft.panic.is_some() && !frozen {
-        return restore_all(draft, false, "panic: most of the fleet looks bad, so it is not the pods");
+    if planning.panic.is_some() && !frozen {
+        return restore_all(planning, false, "panic: most of the fleet looks bad, so it is not the pods");
     }
-    restore_missing(draft);
+    restore_missing(planning);
 }
 
-fn restore_all(draft: &mut Draft<'_>, paused_too: bool, why: &'static str) {
-    for slot in &mut draft.survey.slots {
-        let paused = matches!(slot.entry.state, State::Paused | State::Pausing);
+fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str) {
+    for slot in &mut planning.assessment.slots {
+        let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
         if paused_too || !paused {
             give_back(slot, why);
         }
     }
 }
 
-fn restore_missing(draft: &mut Draft<'_>) {
-    let subjects = &draft.survey.subjects;
-    let (mut back, mut excess) = (0_u32, draft.budget.excess());
-    for slot in draft.survey.slots.iter().filter(|slot| slot.fate == Fate::Cancel) {
-        let subject = slot.subject.and_then(|at| subjects.get(at));
-        back +=
-            u32::from(subject.is_some_and(|subject| subject.able() && subject.pod.traffic == Traffic::Yes));
+fn restore_missing(planning: &mut Planning<'_>) {
+    let candidates = &planning.assessment.candidates;
+    let (mut back, mut excess) = (0_u32, planning.budget.excess());
+    for slot in planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel) {
+        let candidate = slot.candidate.and_then(|at| candidates.get(at));
+        back += u32::from(
+            candidate.is_some_and(|candidate| candidate.able() && candidate.pod.traffic == Traffic::Yes),
+        );
         excess = excess.saturating_sub(1);
     }
     // admitted, but not yet counted: on their way, too
-    back += draft.uncounted();
-    let mut missing = draft.budget.missing().saturating_sub(back);
+    back += planning.uncounted();
+    let mut missing = planning.budget.missing().saturating_sub(back);
     if missing == 0 && excess == 0 {
         return;
     }
-    for index in best_first(draft) {
+    for index in best_first(planning) {
         if missing == 0 && excess == 0 {
             break;
         }
-        let subjects = &draft.survey.subjects;
-        let Some(slot) = draft.survey.slots.get_mut(index) else { continue };
-        let serves = slot.subject.and_then(|at| subjects.get(at)).is_some_and(Subject::able);
+        let candidates = &planning.assessment.candidates;
+        let Some(slot) = planning.assessment.slots.get_mut(index) else { continue };
+        let serves = slot.candidate.and_then(|at| candidates.get(at)).is_some_and(Candidate::able);
         if !serves && excess == 0 {
             continue;
         }
@@ -73,17 +74,19 @@ fn restore_missing(draft: &mut Draft<'_>) {
 
 /// Places of the slots that could be given back: those that can serve before those that cannot, those that nobody
 /// objects to before the bad, the mildest before the worst, paused ones last.
-fn best_first(draft: &Draft<'_>) -> Vec<usize> {
-    let slots = &draft.survey.slots;
+fn best_first(planning: &Planning<'_>) -> Vec<usize> {
+    let slots = &planning.assessment.slots;
     let mut order: Vec<_> = slots
         .iter()
         .enumerate()
-        .filter(|(_, slot)| matches!(slot.fate, Fate::Keep | Fate::Pause | Fate::Kill))
+        .filter(|(_, slot)| {
+            matches!(slot.decision, EntryDecision::Keep | EntryDecision::Pause | EntryDecision::Kill)
+        })
         .filter_map(|(index, slot)| {
-            let subject = draft.survey.subjects.get(slot.subject?)?;
-            let paused = matches!(slot.entry.state, State::Paused | State::Pausing);
-            let severity = subject.objection.map_or(-1.0, |objection| objection.severity);
-            Some((index, paused, !subject.able(), severity, slot.entry.retry_count))
+            let candidate = planning.assessment.candidates.get(slot.candidate?)?;
+            let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
+            let severity = candidate.objection.map_or(-1.0, |objection| objection.severity);
+            Some((index, paused, !candidate.able(), severity, slot.entry.retry_count))
         })
         .collect();
     order.sort_by(|a, b| {
@@ -94,15 +97,18 @@ fn best_first(draft: &Draft<'_>) -> Vec<usize> {
 }
 
 /// Admits what is out. What may still land is cancelled already; a person's pause stays.
-pub(super) fn give_back(slot: &mut Slot<'_>, why: &'static str) -> bool {
-    let open = matches!(slot.fate, Fate::Keep | Fate::Admit | Fate::Pause | Fate::Kill);
-    let out = !matches!(slot.entry.state, State::Reserved | State::Cancelling);
+pub(super) fn give_back(slot: &mut EntryAssessment<'_>, why: &'static str) -> bool {
+    let open = matches!(
+        slot.decision,
+        EntryDecision::Keep | EntryDecision::Admit | EntryDecision::Pause | EntryDecision::Kill
+    );
+    let out = !matches!(slot.entry.state, EntryState::Reserved | EntryState::Cancelling);
     if !open || !out || slot.entry.human {
         return false;
     }
-    if matches!(slot.entry.state, State::Killing | State::Pausing) {
-        slot.turn(State::Withheld);
+    if matches!(slot.entry.state, EntryState::Killing | EntryState::Pausing) {
+        slot.turn(EntryState::Withheld);
     }
-    slot.decide(Fate::Admit, why);
+    slot.decide(EntryDecision::Admit, why);
     true
 }

@@ -1,4 +1,4 @@
-//! Challenges that were given out and not yet used. Time is an argument: the agent's own monotonic clock.
+//! Challenges that were issued and not yet used. Time is an argument: the agent's monotonic clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,14 +8,14 @@ use std::{
 
 use crate::{adapters::signing::Challenge, decide::time::Moment};
 
-/// How long a challenge is good for.
+/// How long a challenge is valid.
 pub(super) const VALID: Duration = Duration::from_secs(30);
-/// Outstanding ones in all.
-const MOST: usize = 1024;
-/// Outstanding ones of one peer: asking for another forgets its oldest, so that nobody can use up everybody's.
-const MOST_PER_PEER: usize = 16;
+/// The most outstanding challenges in all.
+const LIMIT: usize = 1024;
+/// The most of one peer; another one drops its oldest, so that one peer cannot use up the limit of all.
+const LIMIT_PER_PEER: usize = 16;
 
-struct Given {
+struct IssuedChallenge {
     challenge: Challenge,
     peer: IpAddr,
     at: Moment,
@@ -24,41 +24,46 @@ struct Given {
 /// Oldest first.
 #[derive(Default)]
 pub(super) struct Challenges {
-    given: VecDeque<Given>,
+    issued: VecDeque<IssuedChallenge>,
 }
 
-/// There are too many outstanding.
+/// [`LIMIT`] challenges are outstanding.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(super) struct TooManyChallenges;
 
 impl Challenges {
-    /// Remembers that `challenge` was given to `peer`.
-    pub(super) fn give(&mut self, challenge: Challenge, peer: IpAddr, now: Moment) -> Result<(), TooMany> {
-        self.forget_expired(now);
+    /// Records that `challenge` was issued to `peer`.
+    pub(super) fn issue(
+        &mut self,
+        challenge: Challenge,
+        peer: IpAddr,
+        now: Moment,
+    ) -> Result<(), TooManyChallenges> {
+        self.drop_expired(now);
         let mut counts = HashMap::<IpAddr, usize>::new();
-        self.given.iter().for_each(|given| *counts.entry(given.peer).or_default() += 1);
-        if counts.get(&peer).is_some_and(|&count| count >= MOST_PER_PEER)
-            && let Some(oldest) = self.given.iter().position(|given| given.peer == peer)
+        self.issued.iter().for_each(|issued| *counts.entry(issued.peer).or_default() += 1);
+        if counts.get(&peer).is_some_and(|&count| count >= LIMIT_PER_PEER)
+            && let Some(oldest) = self.issued.iter().position(|issued| issued.peer == peer)
         {
-            self.given.remove(oldest);
+            self.issued.remove(oldest);
         }
-        if self.given.len() >= MOST {
-            return Err(TooMany);
+        if self.issued.len() >= LIMIT {
+            return Err(TooManyChallenges);
         }
-        self.given.push_back(Given { challenge, peer, at: now });
+        self.issued.push_back(IssuedChallenge { challenge, peer, at: now });
         Ok(())
     }
 
-    /// Takes `challenge` back, whatever comes of it: true if it was outstanding and still valid.
+    /// Uses `challenge` up; true if it was outstanding and valid.
     pub(super) fn redeem(&mut self, challenge: &Challenge, now: Moment) -> bool {
-        self.forget_expired(now);
-        let found = self.given.iter().position(|given| given.challenge == *challenge);
-        found.and_then(|at| self.given.remove(at)).is_some()
+        self.drop_expired(now);
+        let found = self.issued.iter().position(|issued| issued.challenge == *challenge);
+        found.and_then(|at| self.issued.remove(at)).is_some()
     }
 
-    fn forget_expired(&mut self, now: Moment) {
-        while self.given.front().is_some_and(|given| now.since(given.at) > VALID) {
-            self.given.pop_front();
+    fn drop_expired(&mut self, now: Moment) {
+        while self.issued.front().is_some_and(|issued| now.since(issued.at) > VALID) {
+            self.issued.pop_front();
         }
     }
 }
@@ -76,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_good_once_and_for_thirty_seconds() {
+    fn a_challenge_is_valid_once_and_for_thirty_seconds() {
         let mut challenges = Challenges::default();
-        challenges.give([1; 32], peer(1), at(0.0)).unwrap();
-        challenges.give([2; 32], peer(1), at(1.0)).unwrap();
+        challenges.issue([1; 32], peer(1), at(0.0)).unwrap();
+        challenges.issue([2; 32], peer(1), at(1.0)).unwrap();
         assert!(!challenges.redeem(&[9; 32], at(2.0)));
         assert!(challenges.redeem(&[1; 32], at(30.0)));
         assert!(!challenges.redeem(&[1; 32], at(30.0)));
@@ -87,13 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_cannot_use_up_everybodys() {
+    fn one_peer_cannot_use_up_the_limit_of_all() {
         let mut challenges = Challenges::default();
-        challenges.give([0; 32], peer(1), at(0.0)).unwrap();
+        challenges.issue([0; 32], peer(1), at(0.0)).unwrap();
         for n in 1..=200 {
-            challenges.give([n; 32], peer(2), at(0.1)).unwrap();
+            challenges.issue([n; 32], peer(2), at(0.1)).unwrap();
         }
-        assert_eq!(challenges.given.len(), 1 + MOST_PER_PEER);
+        assert_eq!(challenges.issued.len(), 1 + LIMIT_PER_PEER);
         assert!(challenges.redeem(&[0; 32], at(1.0)));
         assert!(!challenges.redeem(&[1; 32], at(1.0)));
         assert!(challenges.redeem(&[200; 32], at(1.0)));
@@ -104,10 +109,10 @@ mod tests {
         let mut challenges = Challenges::default();
         let many =
             |n: usize| IpAddr::from([10, 1, u8::try_from(n / 250).unwrap(), u8::try_from(n % 250).unwrap()]);
-        for n in 0..MOST {
-            challenges.give([7; 32], many(n), at(0.0)).unwrap();
+        for n in 0..LIMIT {
+            challenges.issue([7; 32], many(n), at(0.0)).unwrap();
         }
-        assert_eq!(challenges.give([8; 32], peer(1), at(1.0)), Err(TooMany));
-        assert_eq!(challenges.give([8; 32], peer(1), at(30.5)), Ok(()));
+        assert_eq!(challenges.issue([8; 32], peer(1), at(1.0)), Err(TooManyChallenges));
+        assert_eq!(challenges.issue([8; 32], peer(1), at(30.5)), Ok(()));
     }
 }

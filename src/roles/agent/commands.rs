@@ -1,7 +1,7 @@
-//! The desk where commands are handed in: who may, which, and one at a time in order.
+//! Takes commands: checks the signature and the allow-list, and runs one command at a time in order of arrival.
 //!
-//! A signature is checked when the command arrives, not when its turn comes. What was taken runs to its
-//! end even if the caller goes away: a half-healed pod is worse than an answer that nobody reads.
+//! A signature is checked on arrival, not before the run. An accepted command runs to its end even if the caller hangs
+//! up, because a half-healed pod is worse than an unread answer.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::challenges::{Challenges, VALID};
 use crate::{
     adapters::{
-        order::{Offer, PROOF, Proof, Reply, Request},
+        order::{InvokeProof, InvokeRequest, Offer, PROOF, Reply},
         process::{self, Ended, Finished, Job, ProcessError, VARIABLE_LIMIT, resolve_user},
-        signing::{Challenge, Order, PublicKey, VERSION},
+        signing::{Challenge, PublicKey, SignedOrder, VERSION},
         wire::{Refusal, RefusalKind},
     },
     clock::Clock,
@@ -31,46 +31,46 @@ use crate::{
     exit::Exit,
 };
 
-/// How long a command may run.
+/// Of one command.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Commands that wait or run.
+/// The most commands that wait or run.
 const QUEUE: usize = 32;
-/// Output that is kept of a command: as JSON it fits a message of 1 MiB even if every byte is escaped.
+/// The most bytes of output that are kept: as JSON they fit a message of 1 MiB even if every byte is escaped.
 const OUTPUT: usize = 160 << 10;
 
-/// Who may hand in commands.
-enum Door {
+/// Which commands are accepted.
+enum CommandAccess {
     Closed,
     Signed(PublicKey),
     Open,
 }
 
-/// Takes commands for one agent. A process that is master too delegates `challenge` and `invoke` to it.
-pub struct CommandDesk {
-    door: Door,
-    /// Commands by name, where only those may run.
+/// The commands of one agent.
+pub struct CommandQueue {
+    access: CommandAccess,
+    /// The allow-list: command lines by name; `None`: any command line.
     allow: Option<BTreeMap<String, String>>,
-    /// The only address and id that orders may be made out to.
+    /// The address and id that a signature must name.
     address: SocketAddrV4,
     id: String,
     user: RunAs,
     home: Option<OsString>,
     clock: Clock,
     challenges: Mutex<Challenges>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     turn: Arc<Turn<()>>,
     stop: CancellationToken,
 }
 
-/// A command that may run.
-struct Accepted {
+/// A command that is to run.
+struct AcceptedCommand {
     line: String,
-    /// Whether the caller wants [`Reply`].
+    /// The answer is a [`Reply`], not the bare output.
     structured: bool,
 }
 
-impl CommandDesk {
-    /// Opens the desk for the agent `identity` that listens on `port`. Reads the public key and the allow-list.
+impl CommandQueue {
+    /// For the agent `identity` that listens on `port`. Reads the public key and the allow-list.
     ///
     /// # Errors
     /// [`Exit::Usage`] when one of these files, or the user, cannot be used.
@@ -82,23 +82,28 @@ impl CommandDesk {
         clock: Clock,
     ) -> Result<Self, Exit> {
         let usage = |error: &dyn std::fmt::Display| Exit::Usage(error.to_string());
-        let (door, allow) = match policy {
-            InvokePolicy::Off => (Door::Closed, None),
-            InvokePolicy::Signed { public_key, allow } => {
-                (Door::Signed(PublicKey::read(public_key).map_err(|error| usage(&error))?), allow.as_deref())
-            }
+        let (access, allow) = match policy {
+            InvokePolicy::Off => (CommandAccess::Closed, None),
+            InvokePolicy::Signed { public_key, allow } => (
+                CommandAccess::Signed(PublicKey::read(public_key).map_err(|error| usage(&error))?),
+                allow.as_deref(),
+            ),
             InvokePolicy::Open { allow } => {
-                tracing::warn!("KONTROL_INVOKE=open: whoever reaches this port may run commands here");
-                (Door::Open, allow.as_deref())
+                tracing::warn!(
+                    "KONTROL_INVOKE=open: every client that reaches this port may run commands here"
+                );
+                (CommandAccess::Open, allow.as_deref())
             }
         };
         let allow = allow.map(allow_list).transpose()?;
         let mut home = None;
-        if !matches!(door, Door::Closed) && resolve_user(user).map_err(|error| usage(&error))?.is_none() {
+        if !matches!(access, CommandAccess::Closed)
+            && resolve_user(user).map_err(|error| usage(&error))?.is_none()
+        {
             home = std::env::var_os("HOME");
         }
         Ok(Self {
-            door,
+            access,
             allow,
             address: SocketAddrV4::new(identity.ip, port),
             id: identity.id.clone(),
@@ -106,33 +111,33 @@ impl CommandDesk {
             home,
             clock,
             challenges: Mutex::default(),
-            places: Arc::new(Semaphore::new(QUEUE)),
+            slots: Arc::new(Semaphore::new(QUEUE)),
             turn: Arc::default(),
             stop: CancellationToken::new(),
         })
     }
 
-    /// A fresh challenge, as JSON text.
+    /// Issues a challenge, as JSON text.
     ///
     /// # Errors
-    /// Refused where commands are not signed, and when too many are outstanding.
+    /// [`Refusal`] where commands are not signed, and when too many challenges are outstanding.
     pub fn challenge(&self, peer: SocketAddr) -> Result<String, Refusal> {
-        match self.door {
-            Door::Closed => return Err(closed()),
-            Door::Open => {
+        match self.access {
+            CommandAccess::Closed => return Err(closed()),
+            CommandAccess::Open => {
                 return Err(forbidden("this agent takes commands without a signature; leave the key away"));
             }
-            Door::Signed(_) => {}
+            CommandAccess::Signed(_) => {}
         }
         let mut challenge: Challenge = [0; 32];
         getrandom::fill(&mut challenge).map_err(|error| unavailable(&error))?;
         let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = challenges.give(challenge, peer.ip(), self.clock.now());
-        given.map_err(|_| too_much("too many challenges are outstanding; try again in a few seconds"))?;
+        let issued = challenges.issue(challenge, peer.ip(), self.clock.now());
+        issued.map_err(|_| too_much("too many challenges are outstanding; try again in a few seconds"))?;
         serde_json::to_string(&Offer::of(&challenge)).map_err(|error| unavailable(&error))
     }
 
-    /// Runs a command, after those that were handed in before it; `None` when the request names none.
+    /// Runs a command after those that arrived before it; `None` when the request has none.
     pub fn invoke(
         &self,
         peer: SocketAddr,
@@ -146,19 +151,19 @@ impl CommandDesk {
                 return Box::pin(async { Err(refusal) });
             }
         };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let refusal = too_much("too many commands wait here already; try again later");
             return Box::pin(async { Err(refusal) });
         };
         let (job, structured) = (self.job(accepted.line, raw), accepted.structured);
         let stop = self.stop.child_token();
-        // Asked for here, not in the task: tasks may start in any order, commands may not.
+        // Queued here, not in the task, because tasks may start in any order.
         let mut turn = Box::pin(Arc::clone(&self.turn).lock_owned());
-        let ours_at_once = (&mut turn).now_or_never();
+        let acquired = (&mut turn).now_or_never();
         let run = tokio::spawn(async move {
-            let _place = place;
-            let _turn = match ours_at_once {
-                Some(ours) => ours,
+            let _slot = slot;
+            let _turn = match acquired {
+                Some(turn) => turn,
                 None => turn.await,
             };
             tracing::info!(%peer, command = short(&job.command), "running a command");
@@ -167,15 +172,15 @@ impl CommandDesk {
         Box::pin(async { run.await.unwrap_or_else(|error| Err(unavailable(&error))) })
     }
 
-    /// Checks a request at the door.
-    fn accept(&self, raw: &[u8]) -> Result<Option<Accepted>, Refusal> {
-        let request =
-            Request::read(raw).map_err(|error| malformed(&format!("the request is no command: {error}")))?;
+    /// Checks a request on arrival.
+    fn accept(&self, raw: &[u8]) -> Result<Option<AcceptedCommand>, Refusal> {
+        let request = InvokeRequest::read(raw)
+            .map_err(|error| malformed(&format!("the request is no command: {error}")))?;
         let Some(cmd) = request.get("cmd") else { return Ok(None) };
         let cmd: String =
             serde_json::from_str(cmd).map_err(|_| malformed("the member \"cmd\" must be a string"))?;
-        let proof: Option<Proof> = match request.get(PROOF).map(serde_json::from_str).transpose() {
-            Ok(Some(Proof { v, .. })) if v != VERSION => {
+        let proof: Option<InvokeProof> = match request.get(PROOF).map(serde_json::from_str).transpose() {
+            Ok(Some(InvokeProof { v, .. })) if v != VERSION => {
                 return Err(malformed(&format!(
                     "version {v} of signed commands is not known here, {VERSION} is"
                 )));
@@ -183,10 +188,10 @@ impl CommandDesk {
             Ok(proof) => proof,
             Err(error) => return Err(malformed(&format!("the member \"{PROOF}\" is malformed: {error}"))),
         };
-        match &self.door {
-            Door::Closed => return Err(closed()),
-            Door::Signed(key) => self.verify(key, &request, &cmd, proof.as_ref())?,
-            Door::Open => {}
+        match &self.access {
+            CommandAccess::Closed => return Err(closed()),
+            CommandAccess::Signed(key) => self.verify(key, &request, &cmd, proof.as_ref())?,
+            CommandAccess::Open => {}
         }
         let line = match &self.allow {
             None => cmd,
@@ -199,17 +204,17 @@ impl CommandDesk {
                 }
             },
         };
-        Ok(Some(Accepted { line, structured: proof.is_some() }))
+        Ok(Some(AcceptedCommand { line, structured: proof.is_some() }))
     }
 
     fn verify(
         &self,
         key: &PublicKey,
-        request: &Request<'_>,
+        request: &InvokeRequest<'_>,
         cmd: &str,
-        proof: Option<&Proof>,
+        proof: Option<&InvokeProof>,
     ) -> Result<(), Refusal> {
-        let Some((challenge, signature)) = proof.and_then(Proof::parts) else {
+        let Some((challenge, signature)) = proof.and_then(InvokeProof::parts) else {
             return Err(forbidden(
                 "this agent runs signed commands only; `kubervisor invoke --key-file` signs them",
             ));
@@ -222,8 +227,13 @@ impl CommandDesk {
             )));
         }
         let members = request.others();
-        let order =
-            Order { challenge: &challenge, address: self.address, agent: &self.id, cmd, members: &members };
+        let order = SignedOrder {
+            challenge: &challenge,
+            address: self.address,
+            agent: &self.id,
+            cmd,
+            members: &members,
+        };
         if !key.verifies(&order, &signature) {
             return Err(forbidden(&format!(
                 "the signature does not fit: it must be made with our master's key, for the agent {} at {}",
@@ -248,13 +258,13 @@ impl CommandDesk {
             timeout: TIMEOUT,
             stdout_limit: OUTPUT,
             user: self.user.clone(),
-            limits: process::Limits::for_invoke(),
+            limits: process::ResourceLimits::for_invoke(),
             ..Job::new("invoke", CommandLine::Shell(line))
         }
     }
 }
 
-impl Drop for CommandDesk {
+impl Drop for CommandQueue {
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -1,8 +1,8 @@
-//! The payload file: watched through its directory, because that is what changes when a ConfigMap swaps its symlinks,
-//! when an editor renames a new file into place, and when the file appears late.
+//! The payload file. Its directory is watched, because that changes when a ConfigMap swaps its symlinks, when an editor
+//! renames a new file into place, and when the file appears late.
 //!
-//! Events are only a hint: each one makes us look. A slow poll looks too, so that a file system without
-//! events (or a directory that is made later) costs a second, not correctness.
+//! An event only causes a check of the file. A poll of 1 s checks it too, for file systems without events and for
+//! directories that are made later.
 
 use std::{
     io,
@@ -18,26 +18,26 @@ use notify::{
 use tokio::{io::AsyncReadExt, sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
-use super::speech::{PayloadError, Speaker};
+use super::composer::{KeepaliveComposer, PayloadError};
 use crate::decide::keepalive::MAX_SIZE;
 
-/// How long events are gathered before we look: a file that is being written is seen once, whole.
-const GATHER: Duration = Duration::from_millis(10);
-/// The safety net.
+/// Delay from an event to the check, so that a file that is being written is read once, whole.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Interval of checks without an event.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Tells one version of the file from another, even with the same content (a touched file).
+/// Identifies a version of the file, also one with the same content (a touched file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
 }
 
-/// Why the file could not be taken; the last good payload stays.
+/// Why the file was not taken; the last good payload stays.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+enum PayloadFileError {
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
     #[error("it is no regular file")]
@@ -52,13 +52,14 @@ enum ReadError {
     Payload(#[from] PayloadError),
 }
 
-/// The file, what was last seen of it, and the watch on its directory.
+/// The file, its last version, and the watch on its directory.
 pub(super) struct PayloadFile {
     path: PathBuf,
-    speaker: Speaker,
-    seen: Option<Stamp>,
+    composer: KeepaliveComposer,
+    seen: Option<FileStamp>,
     content: Option<String>,
-    complaint: Option<String>,
+    /// The last error that was logged.
+    logged: Option<String>,
     watcher: Option<RecommendedWatcher>,
     /// Device and inode of the directory that is watched.
     watched: Option<(u64, u64)>,
@@ -66,8 +67,8 @@ pub(super) struct PayloadFile {
 }
 
 impl PayloadFile {
-    /// Starts to watch `path`, and looks at it once, so that the first keepalive has the payload already.
-    pub(super) async fn open(path: PathBuf, speaker: Speaker) -> Self {
+    /// Watches `path` and reads it once, so that the first keepalive has the payload.
+    pub(super) async fn open(path: PathBuf, composer: KeepaliveComposer) -> Self {
         let (hint, events) = mpsc::channel(1);
         let handler = move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, is_a_change) {
@@ -78,14 +79,14 @@ impl PayloadFile {
         let watcher = notify::recommended_watcher(handler)
             .inspect_err(|error| tracing::warn!("cannot watch files, polling each second instead: {error}"))
             .ok();
-        let (seen, content, complaint, watched) = (None, None, None, None);
-        let mut file = Self { path, speaker, seen, content, complaint, watcher, watched, events };
-        file.arm();
-        file.look(true).await;
+        let (seen, content, logged, watched) = (None, None, None, None);
+        let mut file = Self { path, composer, seen, content, logged, watcher, watched, events };
+        file.watch_directory();
+        file.check(true).await;
         file
     }
 
-    /// Looks whenever something may have changed, until `stop`.
+    /// Checks the file after each event and each poll, until `stop`.
     pub(super) async fn follow(mut self, stop: CancellationToken) {
         let mut poll = time::interval(POLL);
         poll.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -93,20 +94,20 @@ impl PayloadFile {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = self.events.recv() => {
-                    time::sleep(GATHER).await;
-                    let _gathered = self.events.try_recv();
-                    self.look(true).await;
+                    time::sleep(DEBOUNCE).await;
+                    let _same_change = self.events.try_recv();
+                    self.check(true).await;
                 }
                 _ = poll.tick() => {
-                    let rearmed = self.arm();
-                    self.look(rearmed).await;
+                    let replaced = self.watch_directory();
+                    self.check(replaced).await;
                 }
             }
         }
     }
 
-    /// Watches the directory as it is now, if it is another one than before. True when it is.
-    fn arm(&mut self) -> bool {
+    /// Watches the directory if it is another one than before, and returns whether it is.
+    fn watch_directory(&mut self) -> bool {
         let folder = match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -123,22 +124,22 @@ impl PayloadFile {
         true
     }
 
-    /// Takes the file if it is another one than before, or was touched. `read` looks into it in any case:
-    /// two writes within one tick of the file system's clock have the same stamp.
-    async fn look(&mut self, read: bool) {
+    /// Takes the file if its version has changed. `read` compares the content in any case, because two writes within
+    /// one tick of the file system's clock have the same stamp.
+    async fn check(&mut self, read: bool) {
         match self.read_if_changed(read).await {
             Ok(false) => {}
             Ok(true) => {
                 tracing::debug!(file = %self.path.display(), "payload taken");
-                self.complaint = None;
+                self.logged = None;
             }
-            Err(error) => self.complain(&error),
+            Err(error) => self.log(&error),
         }
     }
 
-    async fn read_if_changed(&mut self, read: bool) -> Result<bool, ReadError> {
+    async fn read_if_changed(&mut self, read: bool) -> Result<bool, PayloadFileError> {
         let meta = tokio::fs::metadata(&self.path).await.inspect_err(|_| self.seen = None)?;
-        let stamp = Stamp {
+        let stamp = FileStamp {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
@@ -150,37 +151,39 @@ impl PayloadFile {
         }
         self.seen = Some(stamp);
         if !meta.is_file() {
-            return Err(ReadError::NotAFile);
+            return Err(PayloadFileError::NotAFile);
         }
         let content = read_text(&self.path).await?;
         if !touched && self.content.as_ref() == Some(&content) {
             return Ok(false);
         }
         self.content = Some(content);
-        self.speaker.take(self.content.as_deref().unwrap_or_default())?;
+        self.composer.set_payload(self.content.as_deref().unwrap_or_default())?;
         Ok(true)
     }
 
-    /// Says once what is wrong, not once a second.
-    fn complain(&mut self, error: &ReadError) {
+    /// Logs an error once, not at every poll.
+    fn log(&mut self, error: &PayloadFileError) {
         let text = error.to_string();
-        if self.complaint.as_ref() == Some(&text) {
+        if self.logged.as_ref() == Some(&text) {
             return;
         }
         let file = self.path.display();
         match error {
-            ReadError::Read(source) if source.kind() == io::ErrorKind::NotFound => {
+            PayloadFileError::Read(source) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::info!("payload file {file} is not there; the last payload stays");
             }
-            // Most likely it is being written.
-            ReadError::Empty => tracing::debug!("payload file {file} is empty; the last payload stays"),
+            // Probably it is being written.
+            PayloadFileError::Empty => {
+                tracing::debug!("payload file {file} is empty; the last payload stays")
+            }
             _ => tracing::warn!("payload file {file} is skipped, the last payload stays: {text}"),
         }
-        self.complaint = Some(text);
+        self.logged = Some(text);
     }
 }
 
-/// Whether an event may mean another content; our own reading makes events too.
+/// Whether an event may be a change; reading the file makes events too.
 fn is_a_change(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -189,14 +192,14 @@ fn is_a_change(event: &Event) -> bool {
     }
 }
 
-async fn read_text(path: &Path) -> Result<String, ReadError> {
+async fn read_text(path: &Path) -> Result<String, PayloadFileError> {
     let file = tokio::fs::File::open(path).await?;
     let mut bytes = Vec::new();
     file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).await?;
     match bytes.len() {
-        0 => return Err(ReadError::Empty),
+        0 => return Err(PayloadFileError::Empty),
         1..=MAX_SIZE => {}
-        _ => return Err(ReadError::TooLarge),
+        _ => return Err(PayloadFileError::TooLarge),
     }
-    String::from_utf8(bytes).map_err(|_| ReadError::NotText)
+    String::from_utf8(bytes).map_err(|_| PayloadFileError::NotText)
 }

@@ -1,4 +1,4 @@
-//! Asks what a detector needs to know from others: once, within its time, and counted.
+//! Sends a detector's query to Prometheus or to a custom service, once and within its timeout, and counts it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,37 +15,37 @@ use prometheus_client::{
 use crate::{
     adapters::{
         custom::{self, CustomError},
-        inquiry::{Inquiry, InquiryError},
+        http_client::{HttpClient, HttpClientError},
         prometheus::{self, PrometheusError},
         secrets::Secrets,
     },
     clock::Clock,
-    decide::detect::{Detector, Outlier, OutlierSource, Query, asked::Answer},
+    decide::detect::{Detector, Outlier, OutlierSource, Query, asked::QueryAnswer},
 };
 
-/// Asks for any number of breakers at a time.
+/// Sends queries; any number may be under way.
 pub struct Asker {
-    inquiry: Inquiry,
+    client: HttpClient,
     secrets: Arc<dyn Secrets>,
     clock: Clock,
     metrics: AskerMetrics,
 }
 
-/// No answer that can be used.
+/// A query without a usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Prometheus.
     #[error("Prometheus at {service}")]
     Prometheus {
-        /// Which.
+        /// Its address.
         service: String,
         /// What went wrong.
         source: PrometheusError,
     },
-    /// A service of the user's.
+    /// A custom service.
     #[error("the service at {service}")]
     Custom {
-        /// Which.
+        /// Its address.
         service: String,
         /// What went wrong.
         source: CustomError,
@@ -53,13 +53,13 @@ pub enum AskError {
     /// The breaker's `timeout`, over everything from the credentials to the last byte.
     #[error("no answer within {} s", after.as_secs_f64())]
     TimedOut {
-        /// The time.
+        /// The timeout.
         after: Duration,
     },
 }
 
 impl AskError {
-    /// A word for metrics.
+    /// The category, as a metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -71,65 +71,69 @@ impl AskError {
 }
 
 impl Asker {
-    /// Credentials come from `secrets`.
+    /// An asker with credentials from `secrets`.
     ///
     /// # Errors
-    /// [`InquiryError::SetUp`].
-    pub fn new(secrets: Arc<dyn Secrets>, clock: Clock, metrics: AskerMetrics) -> Result<Self, InquiryError> {
-        Ok(Self { inquiry: Inquiry::new()?, secrets, clock, metrics })
+    /// [`HttpClientError::SetUp`].
+    pub fn new(
+        secrets: Arc<dyn Secrets>,
+        clock: Clock,
+        metrics: AskerMetrics,
+    ) -> Result<Self, HttpClientError> {
+        Ok(Self { client: HttpClient::new()?, secrets, clock, metrics })
     }
 
-    /// One with other credentials, such as another namespace's; connections and counts are shared.
+    /// An asker with other credentials, such as another namespace's, and the same connections and counts.
     #[must_use]
     pub fn with_secrets(&self, secrets: Arc<dyn Secrets>) -> Self {
-        Self { inquiry: self.inquiry.clone(), secrets, clock: self.clock, metrics: self.metrics.clone() }
+        Self { client: self.client.clone(), secrets, clock: self.clock, metrics: self.metrics.clone() }
     }
 
-    /// Asks what `detector` wants to know; one that sees keepalives only gets [`Answer::Nothing`].
+    /// Sends the query of `detector`; [`QueryAnswer::Nothing`] for one that judges keepalives.
     ///
     /// # Errors
-    /// [`AskError`], at the latest after the detector's timeout.
-    pub async fn ask(&self, detector: &Detector) -> Result<Answer, AskError> {
+    /// At the latest after the detector's timeout.
+    pub async fn ask(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
         let begun = self.clock.now();
         let answer = self.within_time(detector).await;
         self.metrics.duration.observe(self.clock.now().since(begun).as_secs_f64());
         let outcome = match &answer {
-            Ok(Answer::Vector(vector)) if vector.series.is_empty() => "empty",
+            Ok(QueryAnswer::Vector(vector)) if vector.series.is_empty() => "empty",
             Ok(_) => "ok",
             Err(error) => error.category(),
         };
-        self.metrics.queries.get_or_create_owned(&Outcome { outcome }).inc();
+        self.metrics.queries.get_or_create_owned(&QueryOutcome { outcome }).inc();
         answer
     }
 
-    /// Parts of an answer belonged to no pod of the fleet.
+    /// Counts parts of an answer that belong to no pod of the fleet.
     pub fn met_strangers(&self, count: usize) {
         self.metrics.strangers.inc_by(count as u64);
     }
 
-    async fn within_time(&self, detector: &Detector) -> Result<Answer, AskError> {
-        let Some(timeout) = timeout(detector) else { return Ok(Answer::Nothing) };
+    async fn within_time(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
+        let Some(timeout) = timeout(detector) else { return Ok(QueryAnswer::Nothing) };
         let answer = tokio::time::timeout(timeout, self.fetch(detector)).await;
         answer.unwrap_or(Err(AskError::TimedOut { after: timeout }))
     }
 
-    async fn fetch(&self, detector: &Detector) -> Result<Answer, AskError> {
+    async fn fetch(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
         if let Detector::Custom(custom) = detector {
-            let named = custom::ask(&self.inquiry, custom).await;
+            let named = custom::ask(&self.client, custom).await;
             return named
-                .map(Answer::Named)
+                .map(QueryAnswer::Named)
                 .map_err(|source| AskError::Custom { service: custom.service.clone(), source });
         }
-        let Some((query, key)) = query(detector) else { return Ok(Answer::Nothing) };
+        let Some((query, key)) = query(detector) else { return Ok(QueryAnswer::Nothing) };
         let now = self.clock.wall();
-        let vector = prometheus::ask(&self.inquiry, self.secrets.as_ref(), query, key, now).await;
+        let vector = prometheus::ask(&self.client, self.secrets.as_ref(), query, key, now).await;
         vector
-            .map(Answer::Vector)
+            .map(QueryAnswer::Vector)
             .map_err(|source| AskError::Prometheus { service: query.service.clone(), source })
     }
 }
 
-/// The question to Prometheus, and the label that it counts by.
+/// The Prometheus query, and the label that its series are counted by.
 fn query(detector: &Detector) -> Option<(&Query, Option<&str>)> {
     match detector {
         Detector::Discrete(discrete) => Some((&discrete.query, Some(&discrete.key))),
@@ -147,20 +151,20 @@ fn timeout(detector: &Detector) -> Option<Duration> {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
+struct QueryOutcome {
     outcome: &'static str,
 }
 
-/// What is counted of the questions.
+/// Metrics of the queries.
 #[derive(Clone, Debug)]
 pub struct AskerMetrics {
-    queries: Family<Outcome, Counter>,
+    queries: Family<QueryOutcome, Counter>,
     duration: Histogram,
     strangers: Counter,
 }
 
 impl AskerMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             queries: Family::default(),

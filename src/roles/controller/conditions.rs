@@ -1,115 +1,39 @@
-//! The resource's `status`, made from facts: what a person reads first, and what `kubectl wait` waits for.
+//! The resource's `status`, made from [`Facts`].
 //!
-//! Pure: the same facts give the same status, byte for byte, times included, because a status that differs is
-//! written, and each write wakes everybody who watches. Times therefore come from the old status wherever nothing
-//! that they stand for has changed.
+//! Pure and stable: equal facts give the same status, byte for byte, because a changed status is written, and each write
+//! goes to all watchers. A time is therefore taken from the old status unless what it dates has changed.
 
+mod facts;
 mod findings;
+mod reported;
 #[cfg(test)]
 mod tests;
-
-use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use self::findings::{Finding, findings};
+pub use self::{
+    facts::{Facts, LedgerState, ResourceProblem, ServiceState},
+    reported::{NOT_LEAVING, Reported, reported},
+};
 use crate::{
     decide::{
         fleet::Traffic,
         gate::{
             Plan,
-            explain::{Explanation, Standing},
+            explain::{Explanation, PodState},
         },
         time::Timestamp,
     },
-    roles::gatekeeper::view::GatekeeperView,
+    roles::gate::snapshot::GateSnapshot,
 };
 
-/// Explanations that the schema takes.
+/// The schema's limit.
 const EXPLANATIONS: usize = 100;
-/// Of each of their texts, in characters: a hundred of them share an object with the ledger.
+/// Longest text of an explanation, in characters: 100 of them share an object with the ledger.
 const LONGEST_TEXT: usize = 512;
-/// Of a condition's message.
+/// Longest message of a condition, in characters.
 const LONGEST_MESSAGE: usize = 2048;
-
-/// Why the resource itself is of no use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// Its spec breaks a rule (it was stored before the schema knew the rule).
-    InvalidSpec(String),
-    /// The controller does not get on with it.
-    Failed(String),
-}
-
-/// What is known of the Service that the resource names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServiceState {
-    /// It is not there.
-    Missing,
-    /// It is there and cannot be gated.
-    Refused {
-        /// For people.
-        why: String,
-    },
-    /// Its selector does not have the traffic key: the fleet is only watched.
-    Ungated,
-    /// Its selector has it.
-    Gated,
-}
-
-/// What is known of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerState {
-    /// It came back as it was sent.
-    Stored,
-    /// The API server took it and dropped it: an older definition.
-    NotStored,
-    /// What is stored is not for us to read.
-    Unreadable(String),
-    /// It takes no more.
-    Full,
-}
-
-/// Everything that a status says, as it is now.
-#[derive(Clone, Debug)]
-pub struct Facts<'a> {
-    /// The Service that it names.
-    pub service_name: &'a str,
-    /// `metadata.generation` that this was found for.
-    pub generation: i64,
-    /// The old status.
-    pub previous: Option<&'a Value>,
-    /// Now.
-    pub now: Timestamp,
-    /// Since when the resource is looked after; an older `startTime` is kept.
-    pub started: Timestamp,
-    /// Why the resource itself is of no use.
-    pub problem: Option<Problem>,
-    /// Its Service.
-    pub service: ServiceState,
-    /// What the gatekeeper decided; `None` before it has looked.
-    pub view: Option<&'a GatekeeperView>,
-    /// `spec.dryRun`, or the controller's flag.
-    pub dry_run: bool,
-    /// `spec.paused`.
-    pub paused: bool,
-    /// `spec.panicThreshold`, its default included.
-    pub panic_threshold: Option<u8>,
-    /// The other resource that claims the same pods.
-    pub overlap: Option<String>,
-    /// The ledger.
-    pub ledger: LedgerState,
-    /// New pods come without the label, and nothing in the cluster adds it.
-    pub template_unlabelled: bool,
-    /// What is wrong with the data, by breaker.
-    pub troubles: &'a BTreeMap<String, String>,
-    /// Withheld pods that do not leave the ready endpoints.
-    pub unlanded: Option<String>,
-    /// The verb and resource that the role lacks, such as `patch pods`.
-    pub rbac: Option<String>,
-    /// The Service's selector without the traffic key.
-    pub selector: &'a BTreeMap<String, String>,
-}
 
 /// The status without the ledger.
 #[must_use]
@@ -121,14 +45,14 @@ pub fn status(facts: &Facts<'_>) -> Value {
     status.insert("startTime".to_owned(), started);
     status.insert("observedGeneration".to_owned(), json!(facts.generation));
     status.insert("selector".to_owned(), json!(facts.selector));
-    let fleet = facts.view.filter(|view| view.plan.is_some()).map_or_else(
-        // Nobody has looked yet: what was last seen stands.
+    let fleet = facts.snapshot.filter(|snapshot| snapshot.plan.is_some()).map_or_else(
+        // Before the first plan the old values stay.
         || ["podCount", "floor", "explanations"].map(|member| (member, old(member).cloned())),
-        |view| {
+        |snapshot| {
             [
-                ("podCount", Some(pod_count(facts, view))),
-                ("floor", Some(json!(view.floor.budget.floor))),
-                ("explanations", Some(explanations(facts, view))),
+                ("podCount", Some(pod_count(facts, snapshot))),
+                ("floor", Some(json!(snapshot.floor.budget.floor))),
+                ("explanations", Some(explanations(facts, snapshot))),
             ]
         },
     );
@@ -137,14 +61,13 @@ pub fn status(facts: &Facts<'_>) -> Value {
     Value::Object(status)
 }
 
-/// Whether the second says something that the first did not; when somebody last looked is no news, and the ledger is
-/// not ours.
+/// Whether the two differ, apart from `lastProbeTime` and the ledger.
 #[must_use]
 pub fn changed(old: &Value, new: &Value) -> bool {
-    news(old) != news(new)
+    comparable(old) != comparable(new)
 }
 
-fn news(status: &Value) -> Value {
+fn comparable(status: &Value) -> Value {
     let mut status = status.clone();
     let Some(members) = status.as_object_mut() else { return json!({}) };
     members.remove("ledger");
@@ -189,11 +112,11 @@ fn stamp(facts: &Facts<'_>, new: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// By the pods' switch after the plan, as the original counted.
-fn pod_count(facts: &Facts<'_>, view: &GatekeeperView) -> Value {
+/// Counts by traffic label after the plan, as in the original.
+fn pod_count(facts: &Facts<'_>, snapshot: &GateSnapshot) -> Value {
     let (mut managed, mut breaked, mut paused, mut unknown) = (0, 0, 0, 0);
-    for pod in &view.pods {
-        let silent = pod.explanation.as_ref().is_some_and(|said| said.standing == Standing::ListedUnknown);
+    for pod in &snapshot.pods {
+        let silent = pod.explanation.as_ref().is_some_and(|said| said.standing == PodState::ListedUnknown);
         let count = match pod.traffic {
             Traffic::Yes if silent => &mut unknown,
             Traffic::Yes => &mut managed,
@@ -210,10 +133,10 @@ fn pod_count(facts: &Facts<'_>, view: &GatekeeperView) -> Value {
     count
 }
 
-/// The newest decisions first, then those that somebody objects to, then the rest.
-fn explanations(facts: &Facts<'_>, view: &GatekeeperView) -> Value {
-    let plan =
-        if facts.dry_run { view.rehearsal.as_ref().or(view.plan.as_ref()) } else { view.plan.as_ref() };
+/// The newest decisions first, then the pods that a breaker objects to, then the rest.
+fn explanations(facts: &Facts<'_>, snapshot: &GateSnapshot) -> Value {
+    let rehearsal = snapshot.rehearsal.as_ref().filter(|_| facts.dry_run);
+    let plan = rehearsal.or(snapshot.plan.as_ref());
     let mut all: Vec<&Explanation> =
         plan.map(|plan: &Plan| plan.explanations.iter().collect()).unwrap_or_default();
     all.sort_by_key(|said| (std::cmp::Reverse(said.since), said.breaker.is_none()));
@@ -226,7 +149,7 @@ fn explanations(facts: &Facts<'_>, view: &GatekeeperView) -> Value {
     newest.collect()
 }
 
-/// One of them. Its numbers are those of the decision and stay until the next one; `/explain` has today's.
+/// `why` keeps the numbers of the decision until the next one; `/explain` has the current ones.
 fn explanation(uid: Value, said: &Explanation, old: Option<&Value>) -> Value {
     let next = said.next.as_ref().map(|next| match next.at {
         Some(at) => format!("{} at {}", next.what, rfc3339(at)),
@@ -251,7 +174,7 @@ fn explanation(uid: Value, said: &Explanation, old: Option<&Value>) -> Value {
     Value::Object(new)
 }
 
-/// RFC 3339, whole seconds: what the original's clients read.
+/// RFC 3339 in whole seconds, which the original's clients parse.
 fn rfc3339(at: Timestamp) -> String {
     let mut text = at.to_string();
     if let Some(point) = text.rfind('.') {

@@ -1,9 +1,9 @@
-//! Two resources over the same pods: each would withhold up to its own floor, and both together below it. So
-//! the older one has them, and the younger one steps back.
+//! Two resources over the same pods would each withhold down to its own floor, and together below it. The older one keeps
+//! the pods; the younger one releases them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::registry::Key;
+use super::key::Key;
 use crate::{
     adapters::kubernetes::{
         cluster::Cluster,
@@ -12,8 +12,8 @@ use crate::{
     decide::fleet::Uid,
 };
 
-/// Who steps back, and for whom.
-pub(super) fn losers<'a>(
+/// The resources that release their pods, each with the name of the older one.
+pub(super) fn overlapping<'a>(
     cluster: &Cluster,
     claims: impl Iterator<Item = (&'a Key, &'a ResourceRecord, Selector)>,
 ) -> BTreeMap<Key, String> {
@@ -21,7 +21,7 @@ pub(super) fn losers<'a>(
     for claim in claims {
         by_namespace.entry(claim.0.0.as_str()).or_default().push(claim);
     }
-    let mut losers = BTreeMap::new();
+    let mut released = BTreeMap::new();
     for (namespace, mut claims) in by_namespace.into_iter().filter(|(_, claims)| claims.len() > 1) {
         claims.sort_by_key(|(_, resource, _)| (resource.created, resource.uid.to_string()));
         let mut taken: Vec<(&Key, BTreeSet<Uid>)> = Vec::new();
@@ -30,11 +30,11 @@ pub(super) fn losers<'a>(
                 cluster.pods(namespace, selector).iter().map(|pod| pod.uid.clone()).collect();
             match taken.iter().find(|(_, theirs)| !theirs.is_disjoint(&pods)) {
                 Some((elder, _)) => {
-                    losers.insert((*key).clone(), elder.1.clone());
+                    released.insert((*key).clone(), elder.1.clone());
                 }
                 None => taken.push((key, pods)),
             }
         }
     }
-    losers
+    released
 }

@@ -1,8 +1,7 @@
-//! Which resources there are, and a worker for each.
+//! A worker for each resource.
 //!
-//! Every change in the cluster ends here: it wakes the workers that it may concern, and nobody else. What
-//! is true of several resources at once (who claims which pods, which pods belong to nobody any more) is
-//! settled here, too.
+//! Each change in the cluster wakes the workers whose fleet it may affect. What concerns several resources is decided
+//! here: overlapping fleets, and pods whose resource no longer exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +16,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Deps, conditions::Problem, overlap, views::Gallery, worker::Worker};
+use super::{
+    conditions::ResourceProblem,
+    deps::Deps,
+    key::{self, Key},
+    overlap,
+    pages::{SnapshotFn, StatusSnapshots},
+    worker::Worker,
+};
 use crate::{
     adapters::{
         kubernetes::{
@@ -25,56 +31,52 @@ use crate::{
             objects::{Kind, PodRecord, ResourceRecord},
             secrets::KubernetesSecrets,
         },
-        sink::labels::{farewell, fleet_selector},
+        sink::labels::{fleet_selector, release},
     },
     api::{self, Context, Detectors, Manifest, Problems},
     decide::{detect::Rule, policy::Policy},
     roles::breaker::Asker,
 };
 
-/// After so long it is looked again whether all resources are listed.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Interval between checks whether all resources are listed.
+const LIST_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Namespace and name.
-pub(super) type Key = (String, String);
+/// Interval between tries to release pods without a resource.
+const ORPHAN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two tries to free pods that belong to nobody.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// All workers.
 pub(super) struct Registry {
     deps: Arc<Deps>,
-    gallery: Arc<Gallery>,
+    snapshots: Arc<StatusSnapshots>,
     workers: BTreeMap<Key, Worker>,
     askers: BTreeMap<String, Arc<Asker>>,
-    /// Some pod could not be freed: when that is tried again.
-    unfreed: Option<Instant>,
-    /// It was not known which resources there are: when that is looked at again.
-    put_off: Option<Instant>,
+    /// When the release of pods without a resource is tried again.
+    orphan_retry: Option<Instant>,
+    /// When reconciling is tried again, while the resources are not listed.
+    list_check: Option<Instant>,
 }
 
-/// What a bundle of changes asks for.
+/// Work that a batch of changes requires.
 #[derive(Default)]
 struct Work {
-    /// Resources came, went or changed, or who claims which pods may have.
+    /// Resources, or the overlap of their fleets, may have changed.
     reconcile: bool,
-    everybody: bool,
+    wake_all: bool,
     wake: BTreeSet<Key>,
 }
 
 impl Registry {
-    pub(super) fn new(deps: Arc<Deps>, gallery: Arc<Gallery>) -> Self {
+    pub(super) fn new(deps: Arc<Deps>, snapshots: Arc<StatusSnapshots>) -> Self {
         Self {
             deps,
-            gallery,
+            snapshots,
             workers: BTreeMap::new(),
             askers: BTreeMap::new(),
-            unfreed: None,
-            put_off: None,
+            orphan_retry: None,
+            list_check: None,
         }
     }
 
-    /// Follows the cluster until the end.
+    /// Follows the cluster until the process stops.
     pub(super) async fn run(mut self) {
         let mut changes = self.deps.cluster.changes();
         self.reconcile().await;
@@ -83,18 +85,18 @@ impl Registry {
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
-                () = reached(self.unfreed) => {
-                    self.free_orphans(None).await;
+                () = reached(self.orphan_retry) => {
+                    self.release_orphans(None).await;
                     continue;
                 }
-                () = reached(self.put_off) => {
+                () = reached(self.list_check) => {
                     self.reconcile().await;
                     continue;
                 }
                 () = &mut synced => {
                     tracing::info!("caches are in sync");
-                    self.free_orphans(None).await;
-                    self.act(Work { reconcile: true, everybody: true, ..Work::default() }).await;
+                    self.release_orphans(None).await;
+                    self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
                     continue;
                 }
                 first = changes.recv() => first,
@@ -102,13 +104,13 @@ impl Registry {
             let mut work = Work::default();
             match first {
                 Ok(change) => self.sort(&change, &mut work),
-                Err(RecvError::Lagged(_)) => (work.reconcile, work.everybody) = (true, true),
+                Err(RecvError::Lagged(_)) => (work.reconcile, work.wake_all) = (true, true),
                 Err(RecvError::Closed) => break,
             }
             loop {
                 match changes.try_recv() {
                     Ok(change) => self.sort(&change, &mut work),
-                    Err(TryRecvError::Lagged(_)) => (work.reconcile, work.everybody) = (true, true),
+                    Err(TryRecvError::Lagged(_)) => (work.reconcile, work.wake_all) = (true, true),
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
             }
@@ -119,26 +121,27 @@ impl Registry {
         }
     }
 
-    /// Whom one change concerns.
+    /// Adds what one change requires to `work`.
     fn sort(&self, change: &Change, work: &mut Work) {
-        let there = self.workers.iter().filter(|((namespace, _), _)| **namespace == *change.namespace);
+        let workers = self.workers.iter().filter(|((namespace, _), _)| **namespace == *change.namespace);
         match change.kind {
             Kind::KubervisorServices => {
                 let key = (change.namespace.to_string(), change.name.to_string());
-                work.reconcile |= self.is_news(&key);
+                work.reconcile |= self.is_outdated(&key);
                 work.wake.insert(key);
             }
             Kind::Services => {
                 // A Service that was changed may select the pods of another one.
                 work.reconcile = true;
-                let named = there.filter(|(_, worker)| worker.core.policy.borrow().service == *change.name);
+                let named =
+                    workers.filter(|(_, worker)| worker.state.policy.borrow().service == *change.name);
                 work.wake.extend(named.map(|(key, _)| key.clone()));
             }
             Kind::Pods => {
                 let mut claimants = 0;
-                for (key, worker) in there {
+                for (key, worker) in workers {
                     let ours = pods(change)
-                        .any(|pod| pod.labels.get(api::keys::NAME) == Some(&*worker.settings.name));
+                        .any(|pod| pod.labels.get(api::keys::NAME) == Some(&*worker.state.settings.name));
                     let selected = self.selects(worker, change);
                     claimants += usize::from(selected);
                     if ours || selected {
@@ -152,18 +155,18 @@ impl Registry {
             | Kind::ReplicaSets
             | Kind::StatefulSets
             | Kind::Autoscalers => {
-                work.wake.extend(there.map(|(key, _)| key.clone()));
+                work.wake.extend(workers.map(|(key, _)| key.clone()));
             }
         }
     }
 
-    /// Whether the resource is another one than its worker knows; our own reports are not, and there are many.
-    fn is_news(&self, key: &Key) -> bool {
+    /// The worker lacks this resource, its generation or its deletion. Status writes change none of these.
+    fn is_outdated(&self, key: &Key) -> bool {
         match (self.workers.get(key), self.deps.cluster.resource(&key.0, &key.1)) {
             (Some(worker), Some(resource)) => {
-                *worker.settings.uid != *resource.uid
+                *worker.state.settings.uid != *resource.uid
                     || worker.generation != Some(resource.generation)
-                    || resource.deleting && !worker.core.posture.borrow().leaving
+                    || resource.deleting && !worker.state.mode.borrow().leaving
             }
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
@@ -171,8 +174,8 @@ impl Registry {
     }
 
     fn selects(&self, worker: &Worker, change: &Change) -> bool {
-        let policy = worker.core.policy.borrow().clone();
-        let selector = fleet_selector(&self.deps.cluster, &worker.settings, &policy);
+        let policy = worker.state.policy.borrow().clone();
+        let selector = fleet_selector(&self.deps.cluster, &worker.state.settings, &policy);
         selector.is_some_and(|selector| pods(change).any(|pod| selector.matches(pod)))
     }
 
@@ -181,77 +184,82 @@ impl Registry {
             self.reconcile().await;
         }
         for (key, worker) in &self.workers {
-            if work.everybody || work.wake.contains(key) {
-                worker.wake();
+            if work.wake_all || work.wake.contains(key) {
+                worker.state.wake();
             }
         }
     }
 
-    /// Brings the workers to what the resources say.
+    /// Starts, updates and stops workers, until they match the resources.
     async fn reconcile(&mut self) {
-        self.put_off = None;
+        self.list_check = None;
         if !self.deps.cluster.resources_are_listed() {
-            // A cache that was dropped is no word on anybody: whoever ended its workers now would forget what they know.
-            self.put_off = Some(Instant::now() + LOOK_AGAIN);
+            // A dropped cache lists no resources: stopping all workers for that would lose their state.
+            self.list_check = Some(Instant::now() + LIST_CHECK_INTERVAL);
             return;
         }
-        let resources: BTreeMap<Key, Arc<ResourceRecord>> =
-            self.deps.cluster.resources().into_iter().map(key).collect();
-        self.end_those_without_resource(&resources).await;
+        let resources: BTreeMap<Key, Arc<ResourceRecord>> = self
+            .deps
+            .cluster
+            .resources()
+            .into_iter()
+            .map(|resource| (key::of(&resource), resource))
+            .collect();
+        self.stop_orphaned_workers(&resources).await;
         for (key, resource) in &resources {
             if !self.workers.contains_key(key) {
                 let Some(asker) = self.asker(&key.0) else { continue };
                 self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker));
             }
             if let Some(worker) = self.workers.get_mut(key) {
-                renew(&self.deps, worker, resource);
+                update(&self.deps, worker, resource);
             }
         }
-        self.settle_claims(&resources);
+        self.resolve_overlaps(&resources);
         self.count();
-        let views = self.workers.values().map(|worker| {
-            let core = Arc::clone(&worker.core);
-            Box::new(move || core.warden.view()) as Box<dyn Fn() -> _ + Send>
+        let latest = self.workers.values().map(|worker| {
+            let state = Arc::clone(&worker.state);
+            Box::new(move || state.reconciler.snapshot()) as Box<SnapshotFn>
         });
-        self.gallery.show(views.collect());
+        self.snapshots.replace(latest.collect());
     }
 
-    async fn end_those_without_resource(&mut self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
-        let same = |worker: &Worker, resource: &ResourceRecord| *worker.settings.uid == *resource.uid;
-        let gone = self
+    async fn stop_orphaned_workers(&mut self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
+        let same = |worker: &Worker, resource: &ResourceRecord| *worker.state.settings.uid == *resource.uid;
+        let orphaned = self
             .workers
             .iter()
             .filter(|(key, worker)| resources.get(*key).is_none_or(|resource| !same(worker, resource)));
-        let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
-        for key in gone {
+        let orphaned: Vec<Key> = orphaned.map(|(key, _)| key.clone()).collect();
+        for key in orphaned {
             if let Some(worker) = self.workers.remove(&key) {
                 worker.end().await;
-                self.free_orphans(Some(&key)).await;
+                self.release_orphans(Some(&key)).await;
             }
         }
     }
 
-    /// Two resources over the same pods: the younger one steps back.
-    fn settle_claims(&self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
-        let losers = overlap::losers(
+    /// Makes the younger of two overlapping resources release its pods.
+    fn resolve_overlaps(&self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
+        let overlapping = overlap::overlapping(
             &self.deps.cluster,
             self.workers.iter().filter_map(|(key, worker)| {
-                let policy = worker.core.policy.borrow().clone();
-                let selector = fleet_selector(&self.deps.cluster, &worker.settings, &policy)?;
+                let policy = worker.state.policy.borrow().clone();
+                let selector = fleet_selector(&self.deps.cluster, &worker.state.settings, &policy)?;
                 Some((key, resources.get(key)?.as_ref(), selector))
             }),
         );
         for (key, worker) in &self.workers {
             let Some(resource) = resources.get(key) else { continue };
-            let overlap = losers.get(key).cloned();
+            let overlap = overlapping.get(key).cloned();
             let leaving = resource.deleting || overlap.is_some();
-            let before = std::mem::replace(&mut worker.core.standing().overlap, overlap.clone());
-            let turned = worker
-                .core
-                .posture
-                .send_if_modified(|posture| std::mem::replace(&mut posture.leaving, leaving) != leaving);
-            if turned || before != overlap {
-                worker.wake();
+            let before = std::mem::replace(&mut worker.state.health().overlap, overlap.clone());
+            let changed = worker
+                .state
+                .mode
+                .send_if_modified(|mode| std::mem::replace(&mut mode.leaving, leaving) != leaving);
+            if changed || before != overlap {
+                worker.state.wake();
             }
         }
     }
@@ -264,7 +272,7 @@ impl Registry {
         self.deps.gate_metrics.items(&counts);
     }
 
-    /// One for each namespace: it may read the Secrets there, and no others.
+    /// The asker of a namespace, which reads the Secrets of that namespace only.
     fn asker(&mut self, namespace: &str) -> Option<Arc<Asker>> {
         if let Some(asker) = self.askers.get(namespace) {
             return Some(Arc::clone(asker));
@@ -281,55 +289,51 @@ impl Registry {
                 Some(asker)
             }
             Err(error) => {
-                tracing::error!(%error, "no detector can ask anything");
+                tracing::error!(%error, "the HTTP client of the detectors cannot be set up");
                 None
             }
         }
     }
 
-    /// Pods that carry the name of a resource that does not exist get their traffic back; all, or those of one. What
-    /// does not succeed is tried again: nobody else would.
-    async fn free_orphans(&mut self, of: Option<&Key>) {
+    /// Gives back the traffic of pods marked with a resource that does not exist (only `of`, if given). Failures are tried
+    /// again after [`ORPHAN_RETRY_INTERVAL`].
+    async fn release_orphans(&mut self, of: Option<&Key>) {
         if self.deps.dry_run {
             return;
         }
         let Deps { client, cluster, .. } = &*self.deps;
-        let (mut known, mut all_free) = (BTreeMap::new(), true);
+        let (mut known, mut all_released) = (BTreeMap::new(), true);
         for pod in cluster.named_pods() {
             let Some(name) = pod.labels.get(api::keys::NAME) else { continue };
             let key = (pod.namespace.to_string(), name.to_owned());
             if of.is_some_and(|of| *of != key) || self.workers.contains_key(&key) || pod.finished() {
                 continue;
             }
-            let whose = match known.get(&key) {
-                Some(whose) => *whose,
+            let resource_exists = match known.get(&key) {
+                Some(exists) => *exists,
                 None => *known.entry(key.clone()).or_insert(exists(cluster, &key).await),
             };
-            match whose {
-                Some(true) => continue,
-                Some(false) => {}
-                None => {
-                    all_free = false;
-                    continue;
-                }
+            if resource_exists != Some(false) {
+                all_released &= resource_exists.is_some();
+                continue;
             }
-            match farewell::free(client, cluster, &pod).await {
+            match release::free(client, cluster, &pod).await {
                 Ok(()) => tracing::info!(pod = &*pod.name, resource = name, "freed: its resource is gone"),
                 Err(error) => {
-                    all_free = false;
+                    all_released = false;
                     tracing::warn!(pod = &*pod.name, "{error}; tried again");
                 }
             }
         }
-        if !all_free {
-            self.unfreed = Some(Instant::now() + AGAIN);
+        if !all_released {
+            self.orphan_retry = Some(Instant::now() + ORPHAN_RETRY_INTERVAL);
         } else if of.is_none() {
-            self.unfreed = None;
+            self.orphan_retry = None;
         }
     }
 }
 
-/// Waits for it; for ever, if there is nothing to wait for.
+/// Sleeps until `at`; forever without it.
 async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -337,63 +341,57 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
-/// A pod as it was and as it is.
+/// The pod before and after the change.
 fn pods(change: &Change) -> impl Iterator<Item = &PodRecord> {
     [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod)
 }
 
-/// A quorum read; `None`: the API server does not say.
+/// A quorum read; `None` when it failed.
 async fn exists(cluster: &Cluster, (namespace, name): &Key) -> Option<bool> {
     cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
 }
 
-fn key(resource: Arc<ResourceRecord>) -> (Key, Arc<ResourceRecord>) {
-    ((resource.namespace.to_string(), resource.name.to_string()), resource)
-}
-
-/// Gives a worker the newest spec; one that is wrong leaves the pods to the default activator.
-fn renew(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
+/// Hands a worker the newest spec. An invalid spec removes all breakers, and the default activator returns the pods.
+fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
     if worker.generation == Some(resource.generation) {
         return;
     }
     worker.generation = Some(resource.generation);
     let read = read(deps, resource);
-    let core = &worker.core;
-    core.standing().problem = read.as_ref().err().map(|problems| Problem::InvalidSpec(words(problems)));
+    let state = &worker.state;
+    state.health().problem =
+        read.as_ref().err().map(|problems| ResourceProblem::InvalidSpec(message(problems)));
     match read {
         Ok(manifest) => {
             let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.sees_keepalives_only();
-            core.standing().deaf =
+            state.health().without_keepalives =
                 manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
-            core.policy.send_replace(Arc::new(manifest.policy.clone()));
-            core.manifest.send_replace(Some(Arc::new(manifest)));
+            state.policy.send_replace(Arc::new(manifest.policy.clone()));
+            state.manifest.send_replace(Some(Arc::new(manifest)));
         }
         Err(problems) => {
-            tracing::warn!(service = worker.settings.name, "{problems}");
-            let mut policy = Policy::without_manifest(&worker.settings.name);
+            tracing::warn!(service = state.settings.name, "{problems}");
+            let mut policy = Policy::without_manifest(&state.settings.name);
             let service = resource.object.pointer("/spec/service").and_then(serde_json::Value::as_str);
             service.unwrap_or_default().clone_into(&mut policy.service);
-            core.warden.forget_breakers(|_| false);
-            core.policy.send_replace(Arc::new(policy));
+            state.reconciler.retain_breakers(|_| false);
+            state.policy.send_replace(Arc::new(policy));
         }
     }
 }
 
-/// The resource as a manifest; what the API server keeps beside the spec is none of its business.
+/// The manifest in the resource's spec.
 fn read(deps: &Deps, resource: &ResourceRecord) -> Result<Manifest, Problems> {
     let name = format!("{}/{}", resource.namespace, resource.name);
-    let text = serde_json::json!({
+    let manifest = serde_json::json!({
         "apiVersion": api::API_VERSION, "kind": api::KIND, "spec": resource.object.get("spec"),
         "metadata": {"name": &*resource.name, "namespace": &*resource.namespace},
-    })
-    .to_string();
-    let context = Context { detectors: Detectors::All, timing: deps.timing };
-    let mut manifests = api::parse(&name, &text, context)?;
-    manifests.pop().ok_or(Problems { file: name, list: Vec::new() })
+    });
+    api::from_value(&name, manifest, Context { detectors: Detectors::All, timing: deps.timing })
 }
 
-/// All mistakes without lines, which a stored object has none of.
-fn words(problems: &Problems) -> String {
+/// All mistakes in one line, without line numbers, which a stored object does not have.
+fn message(problems: &Problems) -> String {
     let one = |problem: &api::Problem| format!("{} {}; {}", problem.field, problem.what, problem.write);
     problems.list.iter().map(one).collect::<Vec<_>>().join(" | ")
 }

@@ -1,5 +1,5 @@
-//! A master as the host of its policy's breakers: they see the ensemble, speak to its gate, and what they
-//! remember is stored under the term.
+//! Runs the policy's breakers on a master: on the ensemble, with verdicts for its gate, and with their windows stored
+//! under the term.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, gate, reign};
+use super::{commit::commit, context::Shared};
 use crate::{
     adapters::store::{Batch, RecordKey, Term},
     clock::Clock,
@@ -20,36 +20,35 @@ use crate::{
     roles::{
         breaker::{
             Asker,
-            round::{self, BreakerHost, Succeeded},
+            runner::{self, BreakerHost, Superseded},
         },
-        gatekeeper::Gatekeeper,
+        gate::RosterGate,
     },
 };
 
-/// The alarm of a detector that gets no usable answer.
+/// The alarm while a detector's query has no usable answer.
 const FAILING: &str = "detector_failing";
 
-/// Evaluates until `stop`, or until it is deposed.
+/// Evaluates until `stop`, or until leadership is lost.
 pub(crate) async fn run_breakers(
     shared: Arc<Shared>,
     term: Term,
     windows: Option<Bytes>,
     stop: CancellationToken,
 ) {
-    let gatekeeping = &shared.gatekeeping;
-    let (Some(gatekeeper), Some(asker)) = (gatekeeping.gatekeeper().cloned(), gatekeeping.asker().cloned())
-    else {
+    let gate = &shared.gate;
+    let (Some(roster_gate), Some(asker)) = (gate.roster_gate().cloned(), gate.asker().cloned()) else {
         return stop.cancelled().await;
     };
-    let manifests = gatekeeping.manifest();
-    let host = MasterHost { shared: Arc::clone(&shared), gatekeeper, asker, term, stop: stop.clone() };
-    round::run_breakers(Arc::new(host), manifests, windows, &stop).await;
+    let manifests = gate.manifest();
+    let host = MasterHost { shared: Arc::clone(&shared), roster_gate, asker, term, stop: stop.clone() };
+    runner::run_breakers(Arc::new(host), manifests, windows, &stop).await;
 }
 
-/// One reign.
+/// One term.
 struct MasterHost {
     shared: Arc<Shared>,
-    gatekeeper: Arc<Gatekeeper>,
+    roster_gate: Arc<RosterGate>,
     asker: Arc<Asker>,
     term: Term,
     stop: CancellationToken,
@@ -65,31 +64,31 @@ impl BreakerHost for MasterHost {
     }
 
     fn observations(&self) -> Vec<Observation> {
-        gate::observations(&self.shared)
+        self.shared.gate.observations(&self.shared.reader)
     }
 
     fn scope(&self) -> Scope {
-        Scope { namespace: self.shared.gatekeeping.namespace().to_owned(), by_uid: false }
+        Scope { namespace: self.shared.gate.namespace().to_owned(), by_uid: false }
     }
 
-    fn said(&self, source: Source) {
-        self.gatekeeper.breaker_said(source);
+    fn publish(&self, source: Source) {
+        self.roster_gate.reconciler().set_breaker_verdicts(source);
     }
 
-    fn forget_breakers(&self, left: &BTreeSet<&str>) {
-        self.gatekeeper.forget_breakers(|name| left.contains(name));
+    fn retain_breakers(&self, left: &BTreeSet<&str>) {
+        self.roster_gate.reconciler().retain_breakers(|name| left.contains(name));
     }
 
-    fn troubles(&self, troubles: &BTreeMap<String, String>) {
-        self.shared.alarms.set(FAILING, !troubles.is_empty(), || {
-            let one = |(name, trouble): (&String, &String)| format!("breaker {name}: {trouble}");
-            let all: Vec<_> = troubles.iter().map(one).collect();
+    fn publish_failures(&self, failures: &BTreeMap<String, String>) {
+        self.shared.alarms.set(FAILING, !failures.is_empty(), || {
+            let one = |(name, failure): (&String, &String)| format!("breaker {name}: {failure}");
+            let all: Vec<_> = failures.iter().map(one).collect();
             format!("no verdicts from {}", all.join("; "))
         });
     }
 
-    async fn keep(&self, memory: Bytes) -> Result<(), Succeeded> {
-        let batch = Batch { put: vec![(RecordKey::Windows, memory)], delete: Vec::new() };
-        reign::commit(&self.shared, self.term, batch, &self.stop).await.map_err(|_| Succeeded)
+    async fn persist(&self, windows: Bytes) -> Result<(), Superseded> {
+        let batch = Batch { put: vec![(RecordKey::Windows, windows)], delete: Vec::new() };
+        commit(&self.shared, self.term, batch, &self.stop).await.map_err(|_| Superseded)
     }
 }

@@ -1,66 +1,68 @@
-//! Follows the election: begins a reign when we lead, ends it before anybody else may, forwards when somebody else does.
+//! Follows the election: begins a term when this master leads, ends it before another may lead, forwards when another
+//! leads.
 //!
-//! Every reign starts from the store, also when the same process leads again: what was confirmed is
-//! there, what was not is kept at the desk or comes again with the next ping.
+//! Every term starts from the store, also when the same process leads again: what was confirmed is stored, the rest is
+//! kept by the ingest or comes again with the next ping.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Shared, forward::Forwarder, reign};
+use super::{
+    context::Shared,
+    ingest::{Forwarder, PendingPing},
+    term,
+};
 use crate::{
-    adapters::{
-        store::{Leader, Leadership, Member},
-        wire::Answer,
-    },
+    adapters::store::{Leader, Leadership, Member},
     config::{Dialect, MasterTarget},
 };
 
-/// How often what a leader has not taken is sent on.
-const ROUND: Duration = Duration::from_millis(500);
+/// Interval of the periodic work, and of reading the members again after an error.
+const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the members are read again although nothing asks for it.
-const CENSUS: Duration = Duration::from_secs(30);
+/// Interval of reading the members when nothing else causes it.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Between two readings of the members, and before a reign that ended by itself begins again.
-const BREATH: Duration = Duration::from_millis(100);
+/// Minimum interval between two reads of the members, and delay before a term that ended by itself begins again.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A reign under way.
-struct Reign {
+/// A term under way.
+struct LeadershipTerm {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Runs until `stop`; then the reign has ended and the lead is handed over.
+/// Runs until `stop`; then ends the term and resigns.
 pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken) {
     let mut leadership = shared.store.leadership();
-    let mut reign: Option<Reign> = None;
-    // On tasks of their own: a store that does not answer must not hold up the end of a reign.
-    let _census = AbortOnDropHandle::new(tokio::spawn(count_members(Arc::clone(&shared))));
-    let _rounds = AbortOnDropHandle::new(tokio::spawn(make_rounds(Arc::clone(&shared))));
+    let mut term: Option<LeadershipTerm> = None;
+    // On tasks of their own: a store that does not answer does not delay the end of a term.
+    let _members = AbortOnDropHandle::new(tokio::spawn(follow_members(Arc::clone(&shared))));
+    let _periodic = AbortOnDropHandle::new(tokio::spawn(run_periodic_work(Arc::clone(&shared))));
     leadership.mark_changed();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             changed = leadership.changed() => if changed.is_err() { break },
-            () = over(&mut reign) => {
-                // Deposed, and the store shows it next; or broken, and then it begins again with what is stored.
-                tracing::warn!("the reign ended by itself");
-                tokio::time::sleep(BREATH).await;
+            () = ended(&mut term) => {
+                // Leadership is lost, and the store shows it next; or a task failed, and the term begins again.
+                tracing::warn!("the term ended by itself");
+                tokio::time::sleep(MIN_INTERVAL).await;
             }
         }
         let now = leadership.borrow_and_update().clone();
-        shared.saw(&now);
-        end(&mut reign).await;
-        reign = take_posture(&shared, now);
+        shared.note_leadership(&now);
+        end(&mut term).await;
+        term = enter_mode(&shared, now);
     }
-    end(&mut reign).await;
-    shared.desk.leave();
+    end(&mut term).await;
+    shared.ingest.stop();
     shared.store.resign().await;
 }
 
-fn take_posture(shared: &Arc<Shared>, leadership: Leadership) -> Option<Reign> {
+fn enter_mode(shared: &Arc<Shared>, leadership: Leadership) -> Option<LeadershipTerm> {
     tracing::info!(?leadership, "leadership");
     shared.metrics.leading.set(i64::from(matches!(leadership, Leadership::Leading { .. })));
     shared.alarms.set("store_away", leadership == Leadership::Unknown, || {
@@ -69,93 +71,76 @@ fn take_posture(shared: &Arc<Shared>, leadership: Leadership) -> Option<Reign> {
     match leadership {
         Leadership::Leading { term } => {
             let stop = CancellationToken::new();
-            let task = tokio::spawn(reign::reign(Arc::clone(shared), term, stop.clone()));
-            Some(Reign { stop, task })
+            let task = tokio::spawn(term::run_term(Arc::clone(shared), term, stop.clone()));
+            return Some(LeadershipTerm { stop, task });
         }
-        Leadership::Follower { leader: Some(leader) } => {
-            follow(shared, &leader);
-            None
-        }
-        Leadership::Follower { leader: None } | Leadership::Unknown => {
-            shared.desk.wait();
-            None
-        }
+        Leadership::Follower { leader: Some(leader) } => follow(shared, &leader),
+        Leadership::Follower { leader: None } | Leadership::Unknown => shared.ingest.hold(),
     }
+    None
 }
 
-/// The end of a reign that nobody asked to end; never, when there is none.
-async fn over(reign: &mut Option<Reign>) {
-    let Some(Reign { task, .. }) = reign else { return std::future::pending().await };
+/// Waits for a term to end by itself; forever when there is none.
+async fn ended(term: &mut Option<LeadershipTerm>) {
+    let Some(LeadershipTerm { task, .. }) = term else { return std::future::pending().await };
     if let Err(error) = task.await {
-        tracing::error!(%error, "a reign broke");
+        tracing::error!(%error, "a term failed");
     }
-    *reign = None;
+    *term = None;
 }
 
-/// Ends a reign and waits until none of its tasks can act any more.
-async fn end(reign: &mut Option<Reign>) {
-    let Some(Reign { stop, task }) = reign.take() else { return };
+/// Ends a term and waits until none of its tasks can act any more.
+async fn end(term: &mut Option<LeadershipTerm>) {
+    let Some(LeadershipTerm { stop, task }) = term.take() else { return };
     stop.cancel();
     if let Err(error) = task.await {
-        tracing::error!(%error, "a reign ended badly");
+        tracing::error!(%error, "a term failed at its end");
     }
 }
 
-fn follow(shared: &Arc<Shared>, leader: &Leader) {
+fn follow(shared: &Shared, leader: &Leader) {
     let Some(target) = target(&leader.member) else {
         tracing::error!(
             address = leader.member.address,
             "the leader's address cannot be read; keepalives are kept"
         );
-        return shared.desk.wait();
+        return shared.ingest.hold();
     };
-    let forwarder = Forwarder::new(target, shared.source, Arc::downgrade(&shared.desk));
-    let kept = shared.desk.follow(forwarder.clone());
-    send_on(&forwarder, kept);
+    let ingest = Arc::downgrade(&shared.ingest);
+    let keep = move |ping: PendingPing| ingest.upgrade().map_or(Ok(()), |ingest| ingest.keep(ping));
+    shared.ingest.follow(Forwarder::new(target, shared.source, keep));
 }
 
-fn send_on(forwarder: &Forwarder, kept: Vec<super::desk::KeptPing>) {
-    for ping in kept {
-        match forwarder.forward(ping) {
-            Answer::Now(_) => {}
-            // It runs on a task of its own; nobody waits for this answer any more.
-            Answer::Later(sent) => drop(sent),
-        }
-    }
-}
-
-/// Reads the members when somebody begins to lead, when a stranger forwards something, and now and then.
-async fn count_members(shared: Arc<Shared>) {
+/// Reads the members when the leadership changes, when an unknown master forwards a keepalive, and every 30 s.
+async fn follow_members(shared: Arc<Shared>) {
     let mut leadership = shared.store.leadership();
     loop {
         let read = shared.store.members().await;
-        let next = if read.is_ok() { CENSUS } else { ROUND };
+        let next = if read.is_ok() { MEMBERS_INTERVAL } else { INTERVAL };
         match read {
             Ok(members) => {
-                shared.desk.admit_members(members.iter().filter_map(address).collect());
+                shared.ingest.set_members(members.iter().filter_map(address).collect());
                 shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
             }
             Err(error) => tracing::debug!(%error, "the members cannot be read now"),
         }
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(MIN_INTERVAL).await;
         tokio::select! {
             () = tokio::time::sleep(next) => {}
-            () = shared.desk.strangers() => {}
+            () = shared.ingest.unknown_forwarder() => {}
             changed = leadership.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// What needs a look from time to time and no store.
-async fn make_rounds(shared: Arc<Shared>) {
-    let mut round = tokio::time::interval(ROUND);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Periodic work that needs no store.
+async fn run_periodic_work(shared: Arc<Shared>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        round.tick().await;
-        if let Some((forwarder, kept)) = shared.desk.overdue() {
-            send_on(&forwarder, kept);
-        }
-        shared.desk.review_collisions(shared.settings.ttl);
+        interval.tick().await;
+        shared.ingest.forward_pending();
+        shared.ingest.clear_old_collisions(shared.settings.ttl);
     }
 }
 
@@ -178,31 +163,35 @@ mod tests {
 
     use super::*;
     use crate::{
-        adapters::store::{Batch, RecordKey, Records, Store, StoreError, Term},
+        adapters::{
+            store::{Batch, RecordKey, Records, Store, StoreError, Term},
+            wire::Answer,
+        },
         alarms::Alarms,
         clock::Clock,
         decide::{ensemble::Settings, key::Key},
         roles::master::{
-            desk::{Desk, Speakers},
-            gate::Gatekeeping,
-            metrics::{DeskMetrics, MasterMetrics},
+            gate::GateHandle,
+            ingest::{AddressPolicy, Ingest},
+            metrics::{IngestMetrics, MasterMetrics},
+            reader::EnsembleReader,
         },
     };
 
-    /// Refuses the first write under a lead that goes on, as no store should.
-    struct Fickle {
+    /// Refuses the first commit although leadership goes on.
+    struct FailOnceStore {
         leadership: watch::Sender<Leadership>,
         commits: AtomicUsize,
     }
 
     #[async_trait::async_trait]
-    impl Store for Fickle {
+    impl Store for FailOnceStore {
         fn leadership(&self) -> watch::Receiver<Leadership> {
             self.leadership.subscribe()
         }
 
         async fn members(&self) -> Result<Vec<Member>, StoreError> {
-            // It takes its time, and nobody may wait for it.
+            // Never answers, and nothing may wait for it.
             std::future::pending().await
         }
 
@@ -212,7 +201,7 @@ mod tests {
 
         async fn commit(&self, term: Term, _batch: Batch) -> Result<(), StoreError> {
             match self.commits.fetch_add(1, Ordering::Relaxed) {
-                0 => Err(StoreError::Deposed { ours: term }),
+                0 => Err(StoreError::LeadershipLost { ours: term }),
                 _ => Ok(()),
             }
         }
@@ -224,23 +213,25 @@ mod tests {
         async fn resign(&self) {}
     }
 
-    fn shared(store: Arc<Fickle>) -> Arc<Shared> {
+    fn shared(store: Arc<FailOnceStore>) -> Arc<Shared> {
         let clock = Clock::start();
         let alarms = Alarms::new(clock);
-        let desk = Desk::new(clock, alarms.clone(), DeskMetrics::default(), Speakers::Anyone);
+        let ingest =
+            Arc::new(Ingest::new(clock, alarms.clone(), IngestMetrics::default(), AddressPolicy::Any));
         Arc::new(Shared {
             clock,
             alarms: alarms.clone(),
             metrics: MasterMetrics::default(),
             store,
-            desk: Arc::new(desk),
+            reader: Arc::new(EnsembleReader::new(Arc::clone(&ingest))),
+            ingest,
             settings: Settings::new(Duration::from_secs(20), Duration::from_secs(6)),
             damper: Duration::ZERO,
             callback: None,
             source: None,
             led_before: false.into(),
             digest: std::sync::Mutex::default(),
-            gatekeeping: Gatekeeping::none(alarms),
+            gate: GateHandle::none(alarms),
             cluster: String::new(),
         })
     }
@@ -254,15 +245,15 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never: {what}");
     }
 
-    fn lead() -> (Arc<Fickle>, Arc<Shared>) {
+    fn lead() -> (Arc<FailOnceStore>, Arc<Shared>) {
         let leadership = watch::Sender::new(Leadership::Leading { term: Term(1) });
-        let store = Arc::new(Fickle { leadership, commits: AtomicUsize::new(0) });
+        let store = Arc::new(FailOnceStore { leadership, commits: AtomicUsize::new(0) });
         let shared = shared(Arc::clone(&store));
         (store, shared)
     }
 
     #[tokio::test]
-    async fn a_reign_that_ends_by_itself_begins_again_and_loses_nothing() {
+    async fn a_term_that_ends_by_itself_begins_again_and_loses_nothing() {
         let (_store, shared) = lead();
         let stop = CancellationToken::new();
         let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
@@ -270,9 +261,9 @@ mod tests {
         let keepalive =
             json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "role": "web"}).to_string();
         let peer = "127.0.0.9:1".parse().unwrap();
-        let Answer::Now(Ok(())) = shared.desk.ping(peer, keepalive.as_bytes()) else { panic!("taken") };
+        let Answer::Now(Ok(())) = shared.ingest.ping(peer, keepalive.as_bytes()) else { panic!("taken") };
         until("it is stored and seen", || {
-            shared.desk.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
+            shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
         })
         .await;
         stop.cancel();
@@ -280,13 +271,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_lease_ends_the_reign_while_the_store_does_not_answer() {
+    async fn a_lost_lease_ends_the_term_while_the_store_does_not_answer() {
         let (store, shared) = lead();
         let stop = CancellationToken::new();
         let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
-        until("it leads", || shared.desk.with_ensemble(|_, _| ()).is_some()).await;
+        until("it leads", || shared.ingest.with_ensemble(|_, _| ()).is_some()).await;
         store.leadership.send_replace(Leadership::Unknown);
-        until("it leads no more", || shared.desk.with_ensemble(|_, _| ()).is_none()).await;
+        until("it leads no more", || shared.ingest.with_ensemble(|_, _| ()).is_none()).await;
         stop.cancel();
         election.await.unwrap();
     }

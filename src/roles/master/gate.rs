@@ -1,7 +1,7 @@
-//! The master's end of the gate: which verdicts go in, what the gatekeeper sees of the ensemble, and what people may see of it.
+//! Connects the gate to a master: the policy file, verdicts, and the ensemble as its rows.
 //!
-//! There is a gatekeeper when there is something to gate (an endpoints file) or a policy to report
-//! on. A policy without an endpoints file is a dry run: it decides and reports, nothing follows it.
+//! There is a gate when there is an endpoints file or a policy. A policy without an endpoints file is a dry run: the
+//! gate decides and reports, and nothing is written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,10 @@ use serde_json::Value;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Process, Shared, desk::Desk, records::Records};
+use super::{
+    context::Process,
+    reader::{EnsembleReader, PodRow},
+};
 use crate::{
     adapters::{policy_file::PolicyFile, secrets::NoSecrets, sink::roster::RosterSettings, store::Store},
     alarms::Alarms,
@@ -21,31 +24,31 @@ use crate::{
     config::{Config, MasterConfig, TargetPort},
     decide::{
         detect::Observation,
-        ensemble::{Known, Status},
-        fleet::{Traffic, Uid},
+        ensemble::Status,
+        fleet::Traffic,
         fleet_report::FleetRow,
         gate::ledger::Ledger,
         policy::Policy,
-        roster::{self, FleetRules, Row, RowState},
+        roster::{FleetRules, Row, RowState},
         time::Timestamp,
         verdict,
     },
     exit::Exit,
     roles::{
         breaker::{Asker, AskerMetrics},
-        gatekeeper::{
-            self, Gatekeeper, GatekeeperDeps,
+        gate::{
+            self, RosterGate, RosterGateDeps,
             metrics::GateMetrics,
-            view::{GatekeeperView, PodStory},
+            snapshot::{GateSnapshot, PodSnapshot},
         },
     },
 };
 
-/// How often the policy file is looked at.
-const POLICY_ROUND: Duration = Duration::from_secs(1);
+/// How often the policy file is checked for changes.
+const POLICY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The gate as it was configured, before there is a store.
-pub(crate) struct Plans {
+/// The gate's configuration, read before the store is open.
+pub(crate) struct GateConfig {
     policy: Option<PolicyFile>,
     settings: Option<RosterSettings>,
     port: TargetPort,
@@ -54,19 +57,19 @@ pub(crate) struct Plans {
 }
 
 /// The gate of one process.
-pub(crate) struct Gatekeeping {
-    gatekeeper: Option<Arc<Gatekeeper>>,
+pub(crate) struct GateHandle {
+    roster_gate: Option<Arc<RosterGate>>,
     manifest: watch::Receiver<Option<Arc<Manifest>>>,
     asker: Option<Arc<Asker>>,
     namespace: String,
     alarms: Alarms,
 }
 
-impl Plans {
-    /// Reads the policy and settles what is gated.
+impl GateConfig {
+    /// Reads the policy and decides what is gated.
     ///
     /// # Errors
-    /// [`Exit::Usage`] with everything that is wrong with the policy, [`Exit::Failed`] when nobody can be asked.
+    /// [`Exit::Usage`] with all mistakes of the policy, [`Exit::Failed`] when no client for queries can be made.
     pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Process) -> Result<Self, Exit> {
         let timing = Timing { ttl: master.ttl, ping_every: master.ping_every };
         let context = Context { detectors: Detectors::WithoutSecrets, timing: Some(timing) };
@@ -89,7 +92,7 @@ impl Plans {
         Ok(Self {
             policy,
             settings,
-            // Without a file nothing is listed, so that no port matters.
+            // Without a file no endpoint is written, so that the port is not used.
             port: master.endpoints.as_ref().map_or(TargetPort::Fixed(0), |endpoints| endpoints.port.clone()),
             namespace: identity.namespace.clone(),
             asker,
@@ -101,10 +104,10 @@ impl Plans {
         self,
         app: &str,
         store: &Arc<dyn Store>,
-        desk: &Arc<Desk>,
+        reader: &Arc<EnsembleReader>,
         process: &Process,
         stop: &CancellationToken,
-    ) -> Gatekeeping {
+    ) -> GateHandle {
         let first = self.policy.as_ref().map(PolicyFile::current);
         let policy = |manifest: &Option<Arc<Manifest>>| match manifest {
             Some(manifest) => Arc::new(manifest.policy.clone()),
@@ -115,12 +118,12 @@ impl Plans {
         if let Some(file) = self.policy {
             tokio::spawn(follow_file(file, policies, manifests, process.alarms.clone(), stop.clone()));
         }
-        let (port, source, clock) = (self.port, Arc::clone(desk), process.clock);
-        let gatekeeper = self.settings.map(|roster| {
-            Gatekeeper::start(GatekeeperDeps {
+        let (port, source, clock) = (self.port, Arc::clone(reader), process.clock);
+        let roster_gate = self.settings.map(|roster| {
+            RosterGate::start(RosterGateDeps {
                 store: Arc::clone(store),
                 ensemble: Arc::new(move || rows(&source, &port, clock.wall())),
-                changes: desk.visible(),
+                changes: reader.changes(),
                 policy: policy_now,
                 roster,
                 namespace: self.namespace.clone(),
@@ -130,18 +133,18 @@ impl Plans {
             })
         });
         let alarms = process.alarms.clone();
-        Gatekeeping { gatekeeper, manifest, asker: self.asker, namespace: self.namespace, alarms }
+        GateHandle { roster_gate, manifest, asker: self.asker, namespace: self.namespace, alarms }
     }
 }
 
-/// A fleet without Kubernetes has no Secrets.
+/// Without Kubernetes there are no Secrets.
 fn asker(process: &Process) -> Result<Arc<Asker>, Exit> {
     let metrics = process.metrics.with_registry(AskerMetrics::register);
     let asker = Asker::new(Arc::new(NoSecrets), process.clock, metrics);
     asker.map(Arc::new).map_err(|error| Exit::Failed(error.into()))
 }
 
-/// Reads the policy file again when it changes; a wrong one is refused, and the old one stays.
+/// Reloads the policy file when it changes; one with mistakes is refused, and the old policy stays in force.
 async fn follow_file(
     mut file: PolicyFile,
     policies: watch::Sender<Arc<Policy>>,
@@ -149,12 +152,12 @@ async fn follow_file(
     alarms: Alarms,
     stop: CancellationToken,
 ) {
-    let mut round = tokio::time::interval(POLICY_ROUND);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(POLICY_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = round.tick() => {}
+            _ = interval.tick() => {}
         }
         match file.reload() {
             Ok(false) => {}
@@ -171,30 +174,26 @@ async fn follow_file(
     }
 }
 
-impl Gatekeeping {
-    /// Nothing is gated.
+impl GateHandle {
     #[cfg(test)]
     pub(super) fn none(alarms: Alarms) -> Self {
         let manifest = watch::Sender::new(None).subscribe();
-        Self { gatekeeper: None, manifest, asker: None, namespace: String::new(), alarms }
+        Self { roster_gate: None, manifest, asker: None, namespace: String::new(), alarms }
     }
 
-    /// The gatekeeper, if anything is gated.
-    pub(super) fn gatekeeper(&self) -> Option<&Arc<Gatekeeper>> {
-        self.gatekeeper.as_ref()
+    pub(super) fn roster_gate(&self) -> Option<&Arc<RosterGate>> {
+        self.roster_gate.as_ref()
     }
 
-    /// The policy's manifest, as it changes.
     pub(super) fn manifest(&self) -> watch::Receiver<Option<Arc<Manifest>>> {
         self.manifest.clone()
     }
 
-    /// Asks for the policy's detectors, where there is a policy.
+    /// Runs the queries of the policy's detectors, if there is a policy.
     pub(super) fn asker(&self) -> Option<&Arc<Asker>> {
         self.asker.as_ref()
     }
 
-    /// The fleet's.
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -205,8 +204,8 @@ impl Gatekeeping {
         for warning in &warnings {
             tracing::warn!("callback: {warning}");
         }
-        match &self.gatekeeper {
-            Some(gatekeeper) => gatekeeper.callback_said(verdicts),
+        match &self.roster_gate {
+            Some(roster_gate) => roster_gate.reconciler().set_callback_verdicts(verdicts),
             None => self.alarms.raise(
                 "verdicts_without_gate",
                 "the callback prints traffic verdicts, but nothing is gated here: set KUBERVISOR_ENDPOINTS",
@@ -215,52 +214,71 @@ impl Gatekeeping {
     }
 
     pub(super) async fn stop(&self) {
-        if let Some(gatekeeper) = &self.gatekeeper {
-            gatekeeper.stop().await;
+        if let Some(roster_gate) = &self.roster_gate {
+            roster_gate.stop().await;
         }
     }
 
-    pub(super) fn views(&self) -> Vec<Arc<GatekeeperView>> {
-        self.gatekeeper.iter().map(|gatekeeper| gatekeeper.view()).collect()
+    pub(super) fn views(&self) -> Vec<Arc<GateSnapshot>> {
+        self.roster_gate.iter().map(|roster_gate| roster_gate.snapshot()).collect()
     }
-}
 
-/// `$FLEET_FILE`: a row for every known pod, written row by row.
-pub(super) fn fleet_file(shared: &Shared) -> Vec<u8> {
-    let views = shared.gatekeeping.views();
-    let stories: BTreeMap<&str, &PodStory> =
-        views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
-    let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
-    let records = Records::copy(&shared.desk);
-    let mut file = vec![b'['];
-    for record in records.iter().flat_map(Records::iter) {
-        let Some(known) = record.read() else { continue };
-        if file.len() > 1 {
-            file.push(b',');
+    /// `$FLEET_FILE`: one JSON row for every known pod.
+    pub(super) fn fleet_file(&self, reader: &EnsembleReader) -> Vec<u8> {
+        let views = self.views();
+        let stories: BTreeMap<&str, &PodSnapshot> =
+            views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
+        let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
+        let mut file = vec![b'['];
+        for row in reader.rows().iter().flatten() {
+            if file.len() > 1 {
+                file.push(b',');
+            }
+            // Cannot fail: a plain structure is written to memory.
+            let _written = serde_json::to_writer(&mut file, &fleet_row(row, &stories, &ledgers));
         }
-        // Into memory, and from a plain structure: there is nothing to fail.
-        let _written = serde_json::to_writer(&mut file, &fleet_row(&known, &stories, &ledgers));
+        file.push(b']');
+        file
     }
-    file.push(b']');
-    file
+
+    /// The pods as the detectors judge them.
+    pub(super) fn observations(&self, reader: &EnsembleReader) -> Vec<Observation> {
+        let views = self.views();
+        let withheld: BTreeSet<&str> = views
+            .iter()
+            .flat_map(|view| &view.pods)
+            .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
+            .map(|story| story.uid.as_str())
+            .collect();
+        let observe = |PodRow { record, status, age }: PodRow| {
+            let uid = record.uid();
+            Observation {
+                withheld: withheld.contains(uid.as_str()),
+                uid,
+                id: record.id.clone(),
+                age,
+                status,
+                heard: true,
+                payload: Arc::clone(record.payload()),
+            }
+        };
+        reader.rows().into_iter().flatten().map(observe).collect()
+    }
 }
 
-fn fleet_row(known: &Known<'_>, stories: &BTreeMap<&str, &PodStory>, ledgers: &[&Ledger]) -> FleetRow {
-    let gated = !stories.is_empty() || !ledgers.is_empty();
-    let uid = gated.then(|| uid(known));
-    let uid = uid.as_ref();
-    let entry = uid.and_then(|uid| ledgers.iter().find_map(|ledger| ledger.entries.get(uid)));
-    let returned = uid.and_then(|uid| ledgers.iter().find_map(|ledger| ledger.returned.get(uid)));
-    let story = uid.and_then(|uid| stories.get(uid.as_str()));
+fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&Ledger]) -> FleetRow {
+    let (uid, record) = (&row.record.uid(), &row.record);
+    let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(uid));
+    let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(uid));
+    let story = stories.get(uid.as_str());
     let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
-    let member = &known.member;
     FleetRow {
-        id: member.id.to_string(),
-        key: member.key,
-        role: member.role.to_string(),
-        nonce: member.nonce.as_deref().map(str::to_owned),
-        age: known.age.as_secs_f64(),
-        status: known.status,
+        id: record.id.clone(),
+        key: record.key,
+        role: record.role.clone(),
+        nonce: record.nonce.clone(),
+        age: row.age.as_secs_f64(),
+        status: row.status,
         traffic: story.map_or(Traffic::Yes, |story| story.traffic),
         breaker: entry.map(|entry| entry.breaker.clone()),
         break_at: entry.map(|entry| entry.break_at),
@@ -269,59 +287,23 @@ fn fleet_row(known: &Known<'_>, stories: &BTreeMap<&str, &PodStory>, ledgers: &[
     }
 }
 
-/// What the breakers look at.
-pub(super) fn observations(shared: &Shared) -> Vec<Observation> {
-    let views = shared.gatekeeping.views();
-    let withheld: BTreeSet<&str> = views
-        .iter()
-        .flat_map(|view| &view.pods)
-        .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
-        .map(|story| story.uid.as_str())
-        .collect();
-    // Payloads are parsed after the ensemble is free again: keepalives wait for nothing but the copying.
-    let copied = shared.desk.with_ensemble(|ensemble, now| {
-        let copy = |known: Known<'_>| {
-            let id = known.member.id.to_string();
-            (uid(&known), id, known.age, known.status, known.member.payload.get().to_owned())
-        };
-        ensemble.roster(now).map(copy).collect::<Vec<_>>()
-    });
-    let observe = |(uid, id, age, status, payload): (Uid, _, _, _, String)| Observation {
-        withheld: withheld.contains(uid.as_str()),
-        uid,
-        id,
-        age,
-        status,
-        heard: true,
-        payload: Arc::new(serde_json::from_str(&payload).unwrap_or_default()),
-    };
-    copied.unwrap_or_default().into_iter().map(observe).collect()
-}
-
-fn uid(known: &Known<'_>) -> Uid {
-    roster::uid(known.member.key, &known.member.id, known.member.nonce.as_deref())
-}
-
-fn rows(desk: &Desk, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
-    let row = |known: Known<'_>| Row {
-        key: known.member.key,
-        id: known.member.id.to_string(),
-        nonce: known.member.nonce.as_deref().map(str::to_owned),
-        role: known.member.role.to_string(),
+/// The ensemble as the gate's roster takes it.
+fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
+    let row = |PodRow { record, status, age }: PodRow| Row {
+        key: record.key,
+        id: record.id.clone(),
+        nonce: record.nonce.clone(),
+        role: record.role.clone(),
         port: match port {
             TargetPort::Fixed(port) => Some(*port),
-            TargetPort::Pointer(_) => gatekeeper::port(port, &payload(&known)),
+            TargetPort::Pointer(_) => gate::port(port, record.payload()),
         },
-        heard: now - known.age,
-        state: match known.status {
+        heard: now - age,
+        state: match status {
             Status::Live => RowState::Live,
             Status::Expired => RowState::Silent,
             Status::Down => RowState::Down,
         },
     };
-    desk.with_ensemble(|ensemble, moment| ensemble.roster(moment).map(row).collect())
-}
-
-fn payload(known: &Known<'_>) -> Value {
-    serde_json::from_str(known.member.payload.get()).unwrap_or_default()
+    Some(reader.rows()?.into_iter().map(row).collect())
 }

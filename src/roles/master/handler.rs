@@ -1,4 +1,4 @@
-//! What a master answers on the keepalive port.
+//! Handles the keepalive port of a master, an agent, or both in one process.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,37 +7,59 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, desk::Desk};
+use super::{context::Shared, ingest::Ingest};
 use crate::{
     adapters::{
         store::RecordKey,
         wire::{Answer, Handler, Refusal, RefusalKind},
     },
-    roles::agent::CommandDesk,
+    roles::agent::CommandQueue,
 };
 
-/// The wire's handler of a master, alone or with an agent in the same process.
-pub(crate) struct MasterHandler {
-    desk: Arc<Desk>,
-    /// The callback's state as committed, whoever leads.
-    state: watch::Receiver<Option<Bytes>>,
-    commands: Option<Arc<CommandDesk>>,
+/// Serves keepalives with a master, commands with an agent, and refuses the rest; `POST /down` cancels `stop`.
+pub struct PortHandler {
+    /// The ingest, and the callback's state as committed by any leader.
+    master: Option<(Arc<Ingest>, watch::Receiver<Option<Bytes>>)>,
+    commands: Option<Arc<CommandQueue>>,
     stop: CancellationToken,
 }
 
-impl MasterHandler {
-    pub(crate) fn new(shared: &Shared, commands: Option<Arc<CommandDesk>>, stop: CancellationToken) -> Self {
-        Self { desk: Arc::clone(&shared.desk), state: shared.store.follow(RecordKey::State), commands, stop }
+impl PortHandler {
+    pub(super) fn of_master(
+        shared: &Shared,
+        commands: Option<Arc<CommandQueue>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let master = (Arc::clone(&shared.ingest), shared.store.follow(RecordKey::State));
+        Self { master: Some(master), commands, stop }
+    }
+
+    /// Without a master: keepalives are refused.
+    #[must_use]
+    pub fn of_agent(commands: Arc<CommandQueue>, stop: CancellationToken) -> Self {
+        Self { master: None, commands: Some(commands), stop }
+    }
+
+    fn ingest(&self) -> Result<&Ingest, Refusal> {
+        self.master.as_ref().map(|(ingest, _)| &**ingest).ok_or_else(no_master)
     }
 }
 
-impl Handler for MasterHandler {
+fn no_master() -> Refusal {
+    not_served("this is an agent and takes no keepalives: send them to a master")
+}
+
+fn not_served(message: &str) -> Refusal {
+    Refusal { kind: RefusalKind::NotServed, message: message.to_owned() }
+}
+
+impl Handler for PortHandler {
     fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
-        self.desk.ping(peer, raw)
+        self.ingest().map_or_else(|refusal| Answer::Now(Err(refusal)), |ingest| ingest.ping(peer, raw))
     }
 
     fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
-        Answer::Now(self.desk.forwarded(peer, raw))
+        Answer::Now(self.ingest().and_then(|ingest| ingest.forwarded(peer, raw)))
     }
 
     fn invoke(&self, peer: SocketAddr, raw: Bytes) -> BoxFuture<'static, Result<Option<String>, Refusal>> {
@@ -48,14 +70,13 @@ impl Handler for MasterHandler {
     }
 
     fn challenge(&self, peer: SocketAddr) -> Result<String, Refusal> {
-        let message = "this is a master only: no command runs here";
-        let none = || Refusal { kind: RefusalKind::NotServed, message: message.to_owned() };
+        let none = || not_served("this is a master only: no command runs here");
         self.commands.as_ref().ok_or_else(none)?.challenge(peer)
     }
 
     fn state(&self) -> BoxFuture<'static, Result<Option<Bytes>, Refusal>> {
-        let state = self.state.borrow().clone();
-        Box::pin(async move { Ok(state) })
+        let state = self.master.as_ref().map(|(_, state)| state.borrow().clone()).ok_or_else(no_master);
+        Box::pin(async { state })
     }
 
     fn down(&self) -> Result<(), Refusal> {

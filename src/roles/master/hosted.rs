@@ -1,14 +1,14 @@
 //! A master inside another role's process: the controller's, with `--keepalives`.
 //!
-//! It is a whole master (store, election, callback, keepalive port) without a policy and a gate of its own:
-//! whoever hosts it looks at the live ensemble and decides.
+//! It is a whole master (store, election, callback, keepalive port) without a policy and a gate of its own: its host
+//! reads the live ensemble and decides.
 
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{LiveEnsemble, Master, Process};
+use super::{context::Process, instance::Master, live::LiveEnsemble};
 use crate::{
     adapters::{
         process::{become_subreaper, resolve_user},
@@ -29,11 +29,11 @@ pub struct HostedMaster {
 }
 
 impl HostedMaster {
-    /// Opens port and store as [`hosted::load`](crate::config::hosted::load) says. `stop` is cancelled when
-    /// somebody on this machine tells the port to go down.
+    /// Opens port and store as configured by [`hosted::load`](crate::config::hosted::load). `POST /down` on the port
+    /// cancels `stop`.
     ///
     /// # Errors
-    /// [`Exit::Usage`] for a port, a user or a store that cannot be had.
+    /// [`Exit::Usage`] for a port, a user or a store that cannot be used.
     pub async fn start(config: &Config, process: &Process, stop: &CancellationToken) -> Result<Self, Exit> {
         let Some(settings) = &config.master else {
             return Err(Exit::Usage("this configuration is no master's".to_owned()));
@@ -60,24 +60,24 @@ impl HostedMaster {
         self.master.live()
     }
 
-    /// The times that limits on silence are held against.
+    /// The TTL and the ping interval, which limits on silence are checked against.
     #[must_use]
     pub fn timing(&self) -> Timing {
         self.timing
     }
 
-    /// What people may see of it.
+    /// Its admin pages.
     #[must_use]
     pub fn views(&self) -> Arc<dyn Views> {
         self.master.views()
     }
 
-    /// Hands the lead over, then closes the port.
+    /// Resigns, then closes the port.
     pub async fn stop(self) {
         self.master.stop().await;
         self.closed.cancel();
         if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the keepalive port ended badly");
+            tracing::error!(%error, "the keepalive port failed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ensemble as others in this process see it: a handle that outlives no reign and holds nothing up.
+//! The ensemble for others in this process: a handle that works across terms and holds no lock while it is used.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,53 +7,66 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Shared, records::Records};
-use crate::decide::{
-    detect::members::{MemberRow, Members},
-    time::Moment,
+use super::{
+    context::Shared,
+    reader::{EnsembleReader, PodRow},
+};
+use crate::{
+    clock::Clock,
+    decide::{
+        detect::members::{MemberRow, Members},
+        time::Moment,
+    },
 };
 
-/// One look serves all who look within this time: a controller has a breaker for each of many fleets, and
-/// all of them look at the same members.
-const FRESH: Duration = Duration::from_millis(100);
+/// How long one read is shared: a controller has a breaker for each of many fleets, and all read the same members.
+const MAX_AGE: Duration = Duration::from_millis(100);
 
-/// Who reports to this master, as far as it leads. Clones share their looks.
+type CachedMembers = (Moment, Arc<Members>);
+
+/// The pods that report to this master, while it leads. Clones share their reads.
 #[derive(Clone)]
 pub struct LiveEnsemble {
-    shared: Arc<Shared>,
-    newest: Arc<Mutex<Option<Look>>>,
-}
-
-struct Look {
-    at: Moment,
-    members: Arc<Members>,
+    clock: Clock,
+    reader: Arc<EnsembleReader>,
+    cached: Arc<Mutex<Option<CachedMembers>>>,
 }
 
 impl LiveEnsemble {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, newest: Arc::default() }
+    pub(super) fn new(shared: &Shared) -> Self {
+        Self { clock: shared.clock, reader: Arc::clone(&shared.reader), cached: Arc::default() }
     }
 
-    /// Every member, those who said goodbye or expired of late included; `None` while this master does not
-    /// lead: then others know, or nobody.
+    /// Every member, also those that said `down` or expired lately, at most 100 ms old; `None` while this master does
+    /// not lead.
     #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = self.shared.clock.now();
-        if let Some(look) = newest.as_ref().filter(|look| at.since(look.at) < FRESH) {
-            return Some(Arc::clone(&look.members));
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        if let Some((_, members)) = cached.as_ref().filter(|(at, _)| now.since(*at) < MAX_AGE) {
+            return Some(Arc::clone(members));
         }
-        *newest = None;
-        let records = Records::copy(&self.shared.desk)?;
-        let rows = records.iter().filter_map(|record| MemberRow::read(&record)).collect();
-        let members = Arc::new(Members::new(rows));
-        *newest = Some(Look { at, members: Arc::clone(&members) });
+        *cached = None;
+        let rows = self.reader.rows()?;
+        let members = Arc::new(Members::new(rows.iter().map(member).collect()));
+        *cached = Some((now, Arc::clone(&members)));
         Some(members)
     }
 
-    /// Counts up with every change of who is there and what they say; not with ages.
+    /// Counts up with every change of members or of what they report; ages do not count.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.desk.visible()
+        self.reader.changes()
+    }
+}
+
+fn member(PodRow { record, status, age }: &PodRow) -> MemberRow {
+    MemberRow {
+        id: record.id.clone(),
+        namespace: record.namespace().map(str::to_owned),
+        address: record.key.address(),
+        age: *age,
+        status: *status,
+        payload: record.payload_text().into(),
     }
 }

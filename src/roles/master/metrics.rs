@@ -1,4 +1,4 @@
-//! What a master counts. The hot path touches one ready counter, no map and no lock.
+//! A master's metrics. A heartbeat, the hot path, increments one counter, without a map or a lock.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,27 +6,27 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::decide::ensemble::Observed;
+use crate::decide::ensemble::KeepaliveEffect;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
+struct IngestOutcomeLabels {
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct RefusalLabels {
     reason: &'static str,
 }
 
-/// The desk's counters.
+/// Keepalives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DeskMetrics {
-    taken: Family<Outcome, Counter>,
+pub(crate) struct IngestMetrics {
+    taken: Family<IngestOutcomeLabels, Counter>,
     heartbeats: Counter,
-    refused: Family<Reason, Counter>,
+    refused: Family<RefusalLabels, Counter>,
 }
 
-/// The rest of a master's.
+/// Everything else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MasterMetrics {
     pub(crate) leading: Gauge,
@@ -36,7 +36,7 @@ pub(crate) struct MasterMetrics {
     pub(crate) digests: Counter,
 }
 
-impl DeskMetrics {
+impl IngestMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("keepalives", "Keepalives taken, by what they did", metrics.taken.clone());
@@ -49,20 +49,20 @@ impl DeskMetrics {
         metrics
     }
 
-    pub(super) fn taken(&self, observed: Observed) {
-        if observed == Observed::Heartbeat {
+    pub(super) fn taken(&self, observed: KeepaliveEffect) {
+        if observed == KeepaliveEffect::Heartbeat {
             self.heartbeats.inc();
         } else {
-            self.taken.get_or_create_owned(&Outcome { outcome: observed.category() }).inc();
+            self.taken.get_or_create_owned(&IngestOutcomeLabels { outcome: observed.category() }).inc();
         }
     }
 
     pub(super) fn kept(&self) {
-        self.taken.get_or_create_owned(&Outcome { outcome: "kept" }).inc();
+        self.taken.get_or_create_owned(&IngestOutcomeLabels { outcome: "kept" }).inc();
     }
 
     pub(super) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create_owned(&Reason { reason }).inc();
+        self.refused.get_or_create_owned(&RefusalLabels { reason }).inc();
     }
 }
 

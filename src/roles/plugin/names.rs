@@ -1,4 +1,4 @@
-//! Names from the command line: checked before they become part of a path at the API server.
+//! Names from the command line, checked before they become part of a path at the API server.
 
 /// `web-1` or `pod/web-1`.
 pub(super) fn pod(text: &str) -> Result<String, String> {
@@ -9,7 +9,7 @@ pub(super) fn pod(text: &str) -> Result<String, String> {
 pub(super) fn service(text: &str) -> Result<String, String> {
     let kinds = ["kvs", "rdc", "kubervisorservice", "kubervisorservices"];
     let text = match text.split_once('/') {
-        // kubectl's own `-o name` writes the group, too.
+        // `kubectl -o name` writes the group, too.
         Some((kind, name)) if kind.ends_with(".kubervisor.k8s.io") => {
             format!("{}/{name}", kind.trim_end_matches(".kubervisor.k8s.io"))
         }

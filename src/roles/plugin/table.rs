@@ -1,22 +1,20 @@
-//! KubervisorServices in plain columns, as kubectl sets them: to be read, and to be cut by a script.
+//! KubervisorServices in plain columns, as kubectl prints them, for people and for scripts.
 
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::presets::NOTHING;
 use serde_json::Value;
 
-use super::view;
-use crate::decide::time::Timestamp;
-
-/// What the original listed.
-const NARROW: [&str; 6] = ["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED"];
-/// What `-o wide` adds.
-const WIDE: [&str; 8] = ["UNKNOWN", "FLOOR", "SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "AGE"];
+use super::fields;
+use crate::{decide::time::Timestamp, roles::output};
 
 /// The original's columns.
+const NARROW: [&str; 6] = ["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED"];
+/// Added by `-o wide`.
+const WIDE: [&str; 8] = ["UNKNOWN", "FLOOR", "SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "AGE"];
+
 pub(super) fn narrow(resources: &[Value]) -> String {
     columns(&NARROW, resources.iter().map(narrow_row))
 }
 
-/// All columns.
 pub(super) fn wide(resources: &[Value], now: Timestamp) -> String {
     let header = [NARROW.as_slice(), WIDE.as_slice()].concat();
     columns(
@@ -27,15 +25,15 @@ pub(super) fn wide(resources: &[Value], now: Timestamp) -> String {
 
 /// A line as `kubectl get -o name` writes it.
 pub(super) fn name(resource: &Value) -> String {
-    format!("kubervisorservice.kubervisor.k8s.io/{}\n", view::cell(resource, "/metadata/name"))
+    format!("kubervisorservice.kubervisor.k8s.io/{}\n", fields::cell(resource, "/metadata/name"))
 }
 
 fn narrow_row(resource: &Value) -> Vec<String> {
-    let cell = |pointer| view::cell(resource, pointer);
+    let cell = |pointer| fields::cell(resource, pointer);
     vec![
         cell("/metadata/name"),
         cell("/metadata/namespace"),
-        view::status(resource),
+        fields::status(resource),
         cell("/status/podCount/nbPodsManaged"),
         cell("/status/podCount/nbPodsBreaked"),
         cell("/status/podCount/nbPodsPaused"),
@@ -43,12 +41,12 @@ fn narrow_row(resource: &Value) -> Vec<String> {
 }
 
 fn wide_row(resource: &Value, now: Timestamp) -> Vec<String> {
-    let cell = |pointer| view::cell(resource, pointer);
-    let condition = |kind| match view::condition(resource, kind) {
-        Some(condition) => view::cell(condition, "/status"),
-        None => view::NONE.into(),
+    let cell = |pointer| fields::cell(resource, pointer);
+    let condition = |kind| match fields::condition(resource, kind) {
+        Some(condition) => fields::cell(condition, "/status"),
+        None => fields::NONE.into(),
     };
-    let since = view::time(&resource["metadata"]["creationTimestamp"]);
+    let since = fields::time(&resource["metadata"]["creationTimestamp"]);
     vec![
         cell("/status/podCount/nbPodsUnknown"),
         cell("/status/floor"),
@@ -57,15 +55,12 @@ fn wide_row(resource: &Value, now: Timestamp) -> Vec<String> {
         condition("DataAvailable"),
         condition("Panic"),
         condition("DryRun"),
-        since.map_or_else(|| view::NONE.into(), |since| view::age(since, now)),
+        since.map_or_else(|| fields::NONE.into(), |since| fields::age(since, now)),
     ]
 }
 
 fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
+    let mut table = output::table(NOTHING, header, rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }

@@ -7,7 +7,7 @@ use crate::{
         fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid},
         gate::{
             action::{Action, Verb},
-            ledger::{Entry, Ledger, State as Stage},
+            ledger::{Entry, EntryState as Stage, Ledger},
             plan,
         },
         policy::{ActivatorStrategy, Breaker, FloorRule, OnNoData, Policy},

@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 
 use crate::{
     bridge::{CALM, Floor, Thought, Verdict, View, book, ledger, uid},
-    decide::gate::ledger::Outcome,
+    decide::gate::ledger::ActionOutcome,
     heal::heals,
     mutant::{Mutant, decide},
     world::{
@@ -222,12 +222,12 @@ impl Model for Setup {
                 self.land(&mut state, place, true)
             }
             Step::LandAndTell(place) => {
-                let told = tell(&mut state, place, Outcome::Landed);
+                let told = tell(&mut state, place, ActionOutcome::Landed);
                 told && self.land(&mut state, place, false)
             }
-            Step::TimeOut(place) => tell(&mut state, place, Outcome::Unknown),
+            Step::TimeOut(place) => tell(&mut state, place, ActionOutcome::Unknown),
             Step::Refuse(place) => {
-                let told = tell(&mut state, place, Outcome::Refused);
+                let told = tell(&mut state, place, ActionOutcome::Refused);
                 state.network[place] = Message::default();
                 told
             }
@@ -372,7 +372,7 @@ fn replay(book: Option<Book>, read: Book, planned: Book, thought: &mut Thought) 
 }
 
 /// The sender of a withdrawal writes what became of it over the ledger that it wrote itself; on a conflict it does not.
-fn tell(state: &mut State, place: usize, outcome: Outcome) -> bool {
+fn tell(state: &mut State, place: usize, outcome: ActionOutcome) -> bool {
     let message = state.network[place];
     let Some(stored) = state.book else { return false };
     let mut ledger = ledger(&stored, 0);

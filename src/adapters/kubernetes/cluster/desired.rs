@@ -33,7 +33,7 @@ pub struct Desired {
 
 /// What one owner wants.
 #[derive(Default)]
-struct Wish {
+struct OwnerScale {
     /// It says so itself.
     replicas: Option<u32>,
     /// It says so by its ReplicaSets.
@@ -54,7 +54,8 @@ enum Top {
 
 impl State {
     pub(super) fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        let (mut wishes, mut alone, mut unknown) = (BTreeMap::<OwnerRef, Wish>::new(), 0, BTreeSet::new());
+        let (mut wishes, mut alone, mut unknown) =
+            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0, BTreeSet::new());
         for pod in pods.iter().filter(|pod| !pod.finished() && !pod.terminating) {
             let Some(owner) = &pod.controller else {
                 alone += 1;
@@ -98,7 +99,7 @@ impl State {
         }
     }
 
-    fn wanted(&self, namespace: &str, owner: &OwnerRef, wish: &Wish) -> u32 {
+    fn wanted(&self, namespace: &str, owner: &OwnerRef, wish: &OwnerScale) -> u32 {
         let by_sets =
             if wish.by_sets { self.sets_of(namespace, owner).map(|set| set.replicas).sum() } else { 0 };
         let own = wish.replicas.unwrap_or(0).saturating_add(by_sets).saturating_add(wish.direct);

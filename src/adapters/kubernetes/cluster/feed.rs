@@ -12,7 +12,7 @@ pub(in super::super) const SILENCE: Duration = Duration::from_secs(120);
 /// What is wrong with a watch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {verb} {resource}: {message}")]
-pub struct WatchTrouble {
+pub struct WatchFailure {
     /// What is watched, as RBAC calls it.
     pub resource: &'static str,
     /// What was asked for, as RBAC calls it.
@@ -28,7 +28,7 @@ pub(in super::super) struct Feed {
     pub(super) listed: bool,
     /// The cache held all of it once.
     pub(super) once_listed: bool,
-    pub(super) trouble: Option<WatchTrouble>,
+    pub(super) trouble: Option<WatchFailure>,
     pub(super) heard: Moment,
 }
 
@@ -38,8 +38,8 @@ impl Feed {
     }
 
     /// Why it is not in order.
-    pub(super) fn problem(&self) -> Option<WatchTrouble> {
-        let waiting = || WatchTrouble {
+    pub(super) fn problem(&self) -> Option<WatchFailure> {
+        let waiting = || WatchFailure {
             resource: self.kind.resource(),
             verb: "watch",
             message: "the first list is not complete yet".to_owned(),

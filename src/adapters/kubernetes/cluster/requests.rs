@@ -24,7 +24,7 @@ use super::{
         refusal,
     },
     super::rights,
-    Cluster, OwnerKey, Shared,
+    Cluster, ClusterCache, OwnerKey,
     state::Origin,
 };
 
@@ -212,7 +212,7 @@ impl Cluster {
     }
 }
 
-impl Shared {
+impl ClusterCache {
     /// The collection as it is stored now, page by page, and which moment that is.
     pub(in super::super) async fn list<R: Record>(
         &self,

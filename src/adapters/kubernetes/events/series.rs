@@ -20,14 +20,14 @@ const MOST: usize = 4096;
 
 /// What two Events of one series have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Identity {
+pub(super) struct SeriesKey {
     about: String,
     related: String,
     reason: &'static str,
     rule: String,
 }
 
-impl Identity {
+impl SeriesKey {
     pub(super) fn of(event: &Event) -> Self {
         let named = |object: &super::ObjectRef| {
             format!("{}/{}/{}/{}", object.kind, object.namespace, object.name, object.uid)
@@ -44,8 +44,8 @@ impl Identity {
 
 /// What is to be told of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bump {
-    pub(super) identity: Identity,
+pub(super) struct SeriesUpdate {
+    pub(super) identity: SeriesKey,
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) count: i32,
@@ -54,13 +54,13 @@ pub(super) struct Bump {
 
 /// What an Event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum SeriesEntry {
     /// The first of its kind: to be created.
     New,
     /// One more of a series, to be told later.
     Counted,
     /// One more of a series, to be told now.
-    Bump(Bump),
+    SeriesUpdate(SeriesUpdate),
 }
 
 struct Series {
@@ -75,32 +75,32 @@ struct Series {
 
 /// Every series that may go on.
 #[derive(Default)]
-pub(super) struct Book {
-    series: BTreeMap<Identity, Series>,
+pub(super) struct SeriesTable {
+    series: BTreeMap<SeriesKey, Series>,
     /// In order of their creation.
-    order: VecDeque<Identity>,
+    order: VecDeque<SeriesKey>,
 }
 
-impl Book {
-    /// One more; [`Book::created`] follows when it was [`Heard::New`] and is stored.
-    pub(super) fn hear(&mut self, identity: &Identity, now: Moment, wall: Timestamp) -> Heard {
-        let Some(series) = self.series.get_mut(identity) else { return Heard::New };
+impl SeriesTable {
+    /// One more; [`SeriesTable::created`] follows when it was [`SeriesEntry::New`] and is stored.
+    pub(super) fn hear(&mut self, identity: &SeriesKey, now: Moment, wall: Timestamp) -> SeriesEntry {
+        let Some(series) = self.series.get_mut(identity) else { return SeriesEntry::New };
         if now.since(series.heard_at) > GAP {
             self.forget(identity);
-            return Heard::New;
+            return SeriesEntry::New;
         }
         series.count = series.count.saturating_add(1);
         (series.last, series.heard_at, series.untold) = (wall, now, true);
         if now.since(series.told_at) < PACE {
-            return Heard::Counted;
+            return SeriesEntry::Counted;
         }
-        Heard::Bump(series.tell(identity, now))
+        SeriesEntry::SeriesUpdate(series.tell(identity, now))
     }
 
     /// The first of a series is stored under that name.
     pub(super) fn created(
         &mut self,
-        identity: Identity,
+        identity: SeriesKey,
         namespace: String,
         name: String,
         now: Moment,
@@ -118,7 +118,7 @@ impl Book {
     }
 
     /// The next one begins anew.
-    pub(super) fn forget(&mut self, identity: &Identity) {
+    pub(super) fn forget(&mut self, identity: &SeriesKey) {
         if self.series.remove(identity).is_some() {
             self.order.retain(|known| known != identity);
         }
@@ -130,23 +130,23 @@ impl Book {
     }
 
     /// The counts that are to be told by now.
-    pub(super) fn take_due(&mut self, now: Moment) -> Vec<Bump> {
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<SeriesUpdate> {
         let due = |series: &Series| series.untold && now.since(series.told_at) >= PACE;
         let due = self.series.iter_mut().filter(|(_, series)| due(series));
         due.map(|(identity, series)| series.tell(identity, now)).collect()
     }
 
     /// Every count that is not told yet, for the end.
-    pub(super) fn take_all(&mut self) -> Vec<Bump> {
+    pub(super) fn take_all(&mut self) -> Vec<SeriesUpdate> {
         let untold = self.series.iter_mut().filter(|(_, series)| series.untold);
         untold.map(|(identity, series)| series.tell(identity, series.heard_at)).collect()
     }
 }
 
 impl Series {
-    fn tell(&mut self, identity: &Identity, now: Moment) -> Bump {
+    fn tell(&mut self, identity: &SeriesKey, now: Moment) -> SeriesUpdate {
         (self.told_at, self.untold) = (now, false);
-        Bump {
+        SeriesUpdate {
             identity: identity.clone(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -161,11 +161,11 @@ mod tests {
     use super::*;
     use crate::adapters::kubernetes::events::{EventKind, ObjectRef};
 
-    fn identity(pod: &str, rule: &str, note: &str) -> Identity {
+    fn identity(pod: &str, rule: &str, note: &str) -> SeriesKey {
         let about = ObjectRef { name: pod.into(), ..ObjectRef::default() };
         let (rule, note) = (rule.to_owned(), note.to_owned());
         let (kind, reason, action) = (EventKind::Normal, "Withheld", "Withhold");
-        Identity::of(&Event { about, related: None, kind, reason, action, rule, note })
+        SeriesKey::of(&Event { about, related: None, kind, reason, action, rule, note })
     }
 
     fn at(seconds: u64) -> (Moment, Timestamp) {
@@ -173,39 +173,39 @@ mod tests {
         (Moment::after_origin(Duration::from_secs(seconds)), wall)
     }
 
-    fn hear(book: &mut Book, identity: &Identity, second: u64) -> Heard {
+    fn hear(series: &mut SeriesTable, identity: &SeriesKey, second: u64) -> SeriesEntry {
         let (now, wall) = at(second);
-        let heard = book.hear(identity, now, wall);
-        if heard == Heard::New {
-            book.created(identity.clone(), "shop".into(), "web.1".into(), now, wall);
+        let heard = series.hear(identity, now, wall);
+        if heard == SeriesEntry::New {
+            series.created(identity.clone(), "shop".into(), "web.1".into(), now, wall);
         }
         heard
     }
 
     #[test]
     fn equal_events_are_counted_and_told_every_half_minute() {
-        let (mut book, web) = (Book::default(), identity("web", "errors", "3 of 4"));
-        assert_eq!(hear(&mut book, &web, 0), Heard::New);
-        assert_eq!(book.due(), None);
+        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", "3 of 4"));
+        assert_eq!(hear(&mut series, &web, 0), SeriesEntry::New);
+        assert_eq!(series.due(), None);
         for second in 1..30 {
-            assert_eq!(hear(&mut book, &web, second), Heard::Counted);
+            assert_eq!(hear(&mut series, &web, second), SeriesEntry::Counted);
         }
-        assert_eq!(book.due(), Some(at(30).0));
-        assert!(book.take_due(at(29).0).is_empty());
-        let [bump] = &book.take_due(at(30).0)[..] else { panic!("one series") };
+        assert_eq!(series.due(), Some(at(30).0));
+        assert!(series.take_due(at(29).0).is_empty());
+        let [bump] = &series.take_due(at(30).0)[..] else { panic!("one series") };
         assert_eq!((bump.count, bump.last, bump.name.as_str()), (30, at(29).1, "web.1"));
-        assert_eq!(book.due(), None, "told");
-        let Heard::Bump(bump) = hear(&mut book, &web, 70) else { panic!("told at once") };
+        assert_eq!(series.due(), None, "told");
+        let SeriesEntry::SeriesUpdate(bump) = hear(&mut series, &web, 70) else { panic!("told at once") };
         assert_eq!(bump.count, 31);
-        assert!(book.take_all().is_empty());
+        assert!(series.take_all().is_empty());
     }
 
     #[test]
     fn after_ten_quiet_minutes_a_series_begins_anew() {
-        let (mut book, web) = (Book::default(), identity("web", "errors", ""));
-        assert_eq!(hear(&mut book, &web, 0), Heard::New);
-        assert!(matches!(hear(&mut book, &web, 600), Heard::Bump(_)));
-        assert_eq!(hear(&mut book, &web, 1201), Heard::New);
+        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", ""));
+        assert_eq!(hear(&mut series, &web, 0), SeriesEntry::New);
+        assert!(matches!(hear(&mut series, &web, 600), SeriesEntry::SeriesUpdate(_)));
+        assert_eq!(hear(&mut series, &web, 1201), SeriesEntry::New);
     }
 
     #[test]
@@ -218,24 +218,24 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_what_is_forgotten_begins_anew() {
-        let mut book = Book::default();
+        let mut series = SeriesTable::default();
         for pod in 0..=MOST {
-            assert_eq!(hear(&mut book, &identity(&pod.to_string(), "errors", ""), 0), Heard::New);
+            assert_eq!(hear(&mut series, &identity(&pod.to_string(), "errors", ""), 0), SeriesEntry::New);
         }
-        assert_eq!((book.series.len(), book.order.len()), (MOST, MOST));
-        assert_eq!(hear(&mut book, &identity("0", "errors", ""), 0), Heard::New);
+        assert_eq!((series.series.len(), series.order.len()), (MOST, MOST));
+        assert_eq!(hear(&mut series, &identity("0", "errors", ""), 0), SeriesEntry::New);
         let last = identity(&MOST.to_string(), "errors", "");
-        assert_eq!(hear(&mut book, &last, 0), Heard::Counted);
-        book.forget(&last);
-        assert_eq!(hear(&mut book, &last, 0), Heard::New);
+        assert_eq!(hear(&mut series, &last, 0), SeriesEntry::Counted);
+        series.forget(&last);
+        assert_eq!(hear(&mut series, &last, 0), SeriesEntry::New);
     }
 
     #[test]
     fn at_the_end_every_count_is_told() {
-        let (mut book, web) = (Book::default(), identity("web", "errors", ""));
-        hear(&mut book, &web, 0);
-        hear(&mut book, &web, 1);
-        assert_eq!(book.take_all().iter().map(|bump| bump.count).collect::<Vec<_>>(), [2]);
-        assert!(book.take_all().is_empty());
+        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", ""));
+        hear(&mut series, &web, 0);
+        hear(&mut series, &web, 1);
+        assert_eq!(series.take_all().iter().map(|bump| bump.count).collect::<Vec<_>>(), [2]);
+        assert!(series.take_all().is_empty());
     }
 }

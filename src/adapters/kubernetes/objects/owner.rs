@@ -95,12 +95,12 @@ struct AutoscalerWire {
 struct AutoscalerSpec {
     #[serde(default)]
     min_replicas: Option<u32>,
-    scale_target_ref: Target,
+    scale_target_ref: ScaleTarget,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Target {
+struct ScaleTarget {
     #[serde(default)]
     api_version: Text,
     kind: Text,

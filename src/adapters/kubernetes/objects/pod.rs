@@ -32,7 +32,7 @@ pub enum Phase {
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Wire")]
+#[serde(from = "PodWire")]
 pub struct PodRecord {
     /// Where it is.
     pub namespace: Text,
@@ -122,28 +122,28 @@ impl PodRecord {
 
 /// A pod as it is sent, without the rest of it.
 #[derive(Deserialize)]
-pub(super) struct Wire {
+pub(super) struct PodWire {
     pub(super) metadata: Meta,
     #[serde(default)]
-    pub(super) spec: Option<Spec>,
+    pub(super) spec: Option<PodSpecWire>,
     #[serde(default)]
-    pub(super) status: Option<Status>,
+    pub(super) status: Option<PodStatusWire>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Spec {
+pub(super) struct PodSpecWire {
     #[serde(default)]
     pub(super) host_network: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Status {
+pub(super) struct PodStatusWire {
     #[serde(default)]
     pub(super) phase: Option<String>,
     #[serde(default)]
-    pub(super) conditions: Option<Vec<Condition>>,
+    pub(super) conditions: Option<Vec<ConditionWire>>,
     #[serde(default, rename = "podIP")]
     pub(super) pod_ip: Option<String>,
     #[serde(default, rename = "podIPs")]
@@ -151,7 +151,7 @@ pub(super) struct Status {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Condition {
+pub(super) struct ConditionWire {
     pub(super) r#type: String,
     pub(super) status: String,
 }
@@ -162,7 +162,7 @@ pub(super) struct Ip {
     pub(super) ip: String,
 }
 
-impl Status {
+impl PodStatusWire {
     fn phase(&self) -> Phase {
         match self.phase.as_deref() {
             Some("Running") => Phase::Running,
@@ -183,8 +183,8 @@ impl Status {
     }
 }
 
-impl From<Wire> for PodRecord {
-    fn from(wire: Wire) -> Self {
+impl From<PodWire> for PodRecord {
+    fn from(wire: PodWire) -> Self {
         let (mut meta, status) = (wire.metadata, wire.status.unwrap_or_default());
         let controller = meta.controller();
         let ours = meta.annotations;

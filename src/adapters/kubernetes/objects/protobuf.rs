@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     Labels, Page, PodRecord, Text,
     meta::{Annotations, Meta, Reference},
-    pod::{Condition, Ip, Spec, Status as PodStatus, Wire},
+    pod::{ConditionWire, Ip, PodSpecWire, PodStatusWire as PodStatus, PodWire},
 };
 use crate::decide::time::Timestamp;
 
@@ -21,10 +21,10 @@ pub(super) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
 const MAGIC: &[u8] = b"k8s\0";
 
 /// A page of pods.
-pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, Unreadable> {
-    let list: PodList = open(body)?;
-    let meta = list.metadata.ok_or(Unreadable::Missing("metadata"))?;
-    let pods = list.items.into_iter().map(|pod| Wire::try_from(pod).map(PodRecord::from));
+pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, DecodeError> {
+    let list: PodListMessage = open(body)?;
+    let meta = list.metadata.ok_or(DecodeError::Missing("metadata"))?;
+    let pods = list.items.into_iter().map(|pod| PodWire::try_from(pod).map(PodRecord::from));
     Ok(Page {
         metadata: super::PageMeta {
             resource_version: version(&meta.resource_version)?,
@@ -35,14 +35,14 @@ pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, Unreadable> {
 }
 
 /// Why there is none: the API server's own words.
-pub(super) fn refusal(body: &[u8]) -> Result<Status, Unreadable> {
-    let said: Refusal = open(body)?;
+pub(super) fn refusal(body: &[u8]) -> Result<Status, DecodeError> {
+    let said: StatusMessage = open(body)?;
     Ok(Status::failure(&said.message, &said.reason).with_code(u16::try_from(said.code).unwrap_or_default()))
 }
 
 /// What the API does not send.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(super) enum DecodeError {
     /// Something else than it says it is.
     #[error("the answer does not begin as the API's protobuf does")]
     Magic,
@@ -54,13 +54,13 @@ pub(super) enum Unreadable {
     Missing(&'static str),
 }
 
-fn open<M: Message + Default>(body: &[u8]) -> Result<M, Unreadable> {
-    let envelope = Envelope::decode(body.strip_prefix(MAGIC).ok_or(Unreadable::Magic)?)?;
+fn open<M: Message + Default>(body: &[u8]) -> Result<M, DecodeError> {
+    let envelope = Envelope::decode(body.strip_prefix(MAGIC).ok_or(DecodeError::Magic)?)?;
     Ok(M::decode(envelope.raw)?)
 }
 
-fn version(text: &str) -> Result<u64, Unreadable> {
-    text.parse().map_err(|_| Unreadable::Missing("a resourceVersion that is a number"))
+fn version(text: &str) -> Result<u64, DecodeError> {
+    text.parse().map_err(|_| DecodeError::Missing("a resourceVersion that is a number"))
 }
 
 #[derive(Message)]
@@ -70,7 +70,7 @@ struct Envelope {
 }
 
 #[derive(Message)]
-struct Refusal {
+struct StatusMessage {
     #[prost(string, tag = "3")]
     message: String,
     #[prost(string, tag = "4")]
@@ -80,11 +80,11 @@ struct Refusal {
 }
 
 #[derive(Message)]
-struct PodList {
+struct PodListMessage {
     #[prost(message, optional, tag = "1")]
     metadata: Option<ListMeta>,
     #[prost(message, repeated, tag = "2")]
-    items: Vec<Pod>,
+    items: Vec<PodMessage>,
 }
 
 #[derive(Message)]
@@ -96,13 +96,13 @@ struct ListMeta {
 }
 
 #[derive(Message)]
-struct Pod {
+struct PodMessage {
     #[prost(message, optional, tag = "1")]
     metadata: Option<ObjectMeta>,
     #[prost(message, optional, tag = "2")]
     spec: Option<PodSpec>,
     #[prost(message, optional, tag = "3")]
-    status: Option<Told>,
+    status: Option<PodStatusMessage>,
 }
 
 #[derive(Message)]
@@ -116,25 +116,25 @@ struct ObjectMeta {
     #[prost(string, tag = "6")]
     resource_version: String,
     #[prost(message, optional, tag = "8")]
-    created: Option<Time>,
+    created: Option<TimeMessage>,
     #[prost(message, optional, tag = "9")]
-    deleted: Option<Time>,
+    deleted: Option<TimeMessage>,
     #[prost(btree_map = "string, string", tag = "11")]
     labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "12")]
     annotations: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "13")]
-    owners: Vec<Owner>,
+    owners: Vec<OwnerMessage>,
 }
 
 #[derive(Message)]
-struct Time {
+struct TimeMessage {
     #[prost(int64, tag = "1")]
     seconds: i64,
 }
 
 #[derive(Message)]
-struct Owner {
+struct OwnerMessage {
     #[prost(string, tag = "1")]
     kind: String,
     #[prost(string, tag = "3")]
@@ -155,20 +155,20 @@ struct PodSpec {
 
 /// `status`.
 #[derive(Message)]
-struct Told {
+struct PodStatusMessage {
     #[prost(string, tag = "1")]
     phase: String,
     #[prost(message, repeated, tag = "2")]
-    conditions: Vec<Is>,
+    conditions: Vec<ConditionMessage>,
     #[prost(string, tag = "6")]
     pod_ip: String,
     #[prost(message, repeated, tag = "12")]
-    pod_ips: Vec<Address>,
+    pod_ips: Vec<AddressMessage>,
 }
 
 /// A condition.
 #[derive(Message)]
-struct Is {
+struct ConditionMessage {
     #[prost(string, tag = "1")]
     r#type: String,
     #[prost(string, tag = "2")]
@@ -176,30 +176,30 @@ struct Is {
 }
 
 #[derive(Message)]
-struct Address {
+struct AddressMessage {
     #[prost(string, tag = "1")]
     ip: String,
 }
 
-impl TryFrom<Pod> for Wire {
-    type Error = Unreadable;
+impl TryFrom<PodMessage> for PodWire {
+    type Error = DecodeError;
 
-    fn try_from(pod: Pod) -> Result<Self, Unreadable> {
-        let metadata = pod.metadata.ok_or(Unreadable::Missing("a pod's metadata"))?;
+    fn try_from(pod: PodMessage) -> Result<Self, DecodeError> {
+        let metadata = pod.metadata.ok_or(DecodeError::Missing("a pod's metadata"))?;
         Ok(Self {
             metadata: metadata.try_into()?,
-            spec: pod.spec.map(|spec| Spec { host_network: Some(spec.host_network) }),
+            spec: pod.spec.map(|spec| PodSpecWire { host_network: Some(spec.host_network) }),
             status: pod.status.map(PodStatus::from),
         })
     }
 }
 
 impl TryFrom<ObjectMeta> for Meta {
-    type Error = Unreadable;
+    type Error = DecodeError;
 
-    fn try_from(meta: ObjectMeta) -> Result<Self, Unreadable> {
+    fn try_from(meta: ObjectMeta) -> Result<Self, DecodeError> {
         if meta.name.is_empty() || meta.uid.is_empty() {
-            return Err(Unreadable::Missing("an object's name or uid"));
+            return Err(DecodeError::Missing("an object's name or uid"));
         }
         let labels = meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         Ok(Self {
@@ -222,8 +222,8 @@ impl TryFrom<ObjectMeta> for Meta {
     }
 }
 
-impl From<Owner> for Reference {
-    fn from(owner: Owner) -> Self {
+impl From<OwnerMessage> for Reference {
+    fn from(owner: OwnerMessage) -> Self {
         let text = |text: String| Text::from(text.as_str());
         Self {
             api_version: text(owner.api_version),
@@ -235,14 +235,18 @@ impl From<Owner> for Reference {
     }
 }
 
-impl From<Told> for PodStatus {
-    fn from(told: Told) -> Self {
+impl From<PodStatusMessage> for PodStatus {
+    fn from(told: PodStatusMessage) -> Self {
         let conditions = told.conditions.into_iter();
         Self {
             phase: Some(told.phase),
-            conditions: Some(conditions.map(|Is { r#type, status }| Condition { r#type, status }).collect()),
+            conditions: Some(
+                conditions
+                    .map(|ConditionMessage { r#type, status }| ConditionWire { r#type, status })
+                    .collect(),
+            ),
             pod_ip: Some(told.pod_ip),
-            pod_ips: Some(told.pod_ips.into_iter().map(|Address { ip }| Ip { ip }).collect()),
+            pod_ips: Some(told.pod_ips.into_iter().map(|AddressMessage { ip }| Ip { ip }).collect()),
         }
     }
 }
@@ -256,7 +260,7 @@ mod tests {
         [MAGIC, &envelope.encode_to_vec()].concat()
     }
 
-    fn page() -> PodList {
+    fn page() -> PodListMessage {
         let meta = |version: &str| ListMeta { resource_version: version.to_owned(), more: "next".to_owned() };
         let metadata = ObjectMeta {
             name: "web-1".to_owned(),
@@ -264,9 +268,9 @@ mod tests {
             resource_version: "71".to_owned(),
             ..ObjectMeta::default()
         };
-        PodList {
+        PodListMessage {
             metadata: Some(meta("72")),
-            items: vec![Pod { metadata: Some(metadata), ..Pod::default() }],
+            items: vec![PodMessage { metadata: Some(metadata), ..PodMessage::default() }],
         }
     }
 
@@ -285,8 +289,8 @@ mod tests {
         for length in 0..whole.len() {
             assert!(pods(whole.get(..length).unwrap()).is_err(), "cut at {length} of {}", whole.len());
         }
-        assert!(matches!(pods(br#"{"kind": "PodList"}"#), Err(Unreadable::Magic)));
-        let without = |change: fn(&mut PodList)| {
+        assert!(matches!(pods(br#"{"kind": "PodListMessage"}"#), Err(DecodeError::Magic)));
+        let without = |change: fn(&mut PodListMessage)| {
             let mut page = page();
             change(&mut page);
             pods(&sealed(&page)).err().unwrap().to_string()
@@ -299,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_its_own_words() {
-        let said = Refusal { message: "no".to_owned(), reason: "Forbidden".to_owned(), code: 403 };
+        let said = StatusMessage { message: "no".to_owned(), reason: "Forbidden".to_owned(), code: 403 };
         let read = super::super::refusal(MEDIA, 500, &sealed(&said));
         assert_eq!((read.message.as_str(), read.reason.as_str(), read.code), ("no", "Forbidden", 403));
         let torn = super::super::refusal(MEDIA, 503, b"k8s");

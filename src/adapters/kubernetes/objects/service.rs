@@ -79,33 +79,33 @@ impl From<ServiceWire> for ServiceRecord {
 struct SliceWire {
     metadata: Meta,
     #[serde(default)]
-    endpoints: Option<Vec<Endpoint>>,
+    endpoints: Option<Vec<SliceEndpoint>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Endpoint {
+struct SliceEndpoint {
     #[serde(default)]
-    conditions: Option<Conditions>,
+    conditions: Option<EndpointConditions>,
     #[serde(default)]
-    target_ref: Option<Target>,
+    target_ref: Option<EndpointTarget>,
 }
 
 #[derive(Deserialize)]
-struct Conditions {
+struct EndpointConditions {
     #[serde(default)]
     ready: Option<bool>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct EndpointTarget {
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
     uid: Option<String>,
 }
 
-impl Endpoint {
+impl SliceEndpoint {
     /// The pod behind it, if it is shown ready; an absent word means ready.
     fn ready_pod(self) -> Option<Uid> {
         let ready = self.conditions.and_then(|c| c.ready).unwrap_or(true);
@@ -118,7 +118,7 @@ impl From<SliceWire> for SliceRecord {
     fn from(wire: SliceWire) -> Self {
         let meta = wire.metadata;
         let mut ready: Vec<Uid> =
-            wire.endpoints.into_iter().flatten().filter_map(Endpoint::ready_pod).collect();
+            wire.endpoints.into_iter().flatten().filter_map(SliceEndpoint::ready_pod).collect();
         // The order of endpoints means nothing, and changes.
         ready.sort_unstable();
         Self {

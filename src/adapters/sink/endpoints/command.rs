@@ -39,7 +39,7 @@ impl AfterWrite {
         let trigger = Arc::new(Notify::new());
         let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
         let task = config.command.clone().map(|command| {
-            let runner = Runner { command, user: config.user.clone(), alarms, abandon: abandon.clone() };
+            let runner = CommandTask { command, user: config.user.clone(), alarms, abandon: abandon.clone() };
             tokio::spawn(runner.serve(trigger.clone(), last.clone()))
         });
         Self { trigger, last, abandon, task }
@@ -67,14 +67,14 @@ impl Drop for AfterWrite {
     }
 }
 
-struct Runner {
+struct CommandTask {
     command: CommandLine,
     user: RunAs,
     alarms: Alarms,
     abandon: CancellationToken,
 }
 
-impl Runner {
+impl CommandTask {
     async fn serve(self, trigger: Arc<Notify>, last: CancellationToken) {
         let mut retry = None;
         loop {

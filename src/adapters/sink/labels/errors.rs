@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::{
     adapters::{kubernetes::rights, sink::SinkError},
-    decide::gate::ledger::Outcome,
+    decide::gate::ledger::ActionOutcome,
 };
 
 /// Why a request was not done, or may not have been.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum WriteRefusal {
     /// Somebody else wrote meanwhile (409), or a `test` failed (422): it was not done.
     Conflict,
     /// What it rested on was too old, or over: it was not sent.
@@ -26,7 +26,7 @@ pub(super) enum Refusal {
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<kube::Error> for Refusal {
+impl From<kube::Error> for WriteRefusal {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else { return Self::Other(error.into()) };
         match status.code {
@@ -44,7 +44,7 @@ impl From<kube::Error> for Refusal {
     }
 }
 
-impl Refusal {
+impl WriteRefusal {
     /// For whoever waits for `what`.
     pub(super) fn into_error(self, what: &'static str) -> SinkError {
         match self {
@@ -59,12 +59,14 @@ impl Refusal {
     }
 }
 
-impl Refusal {
+impl WriteRefusal {
     /// What it says about a withdrawal that was to be carried out.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> ActionOutcome {
         match self {
-            Self::Conflict | Self::Late | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => Outcome::Refused,
-            Self::Silence | Self::Other(_) => Outcome::Unknown,
+            Self::Conflict | Self::Late | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => {
+                ActionOutcome::Refused
+            }
+            Self::Silence | Self::Other(_) => ActionOutcome::Unknown,
         }
     }
 }

@@ -7,14 +7,14 @@ use axum::http::{Request, header::CONTENT_TYPE};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::{ask, errors::Refusal};
+use super::{ask, errors::WriteRefusal};
 use crate::{
     adapters::kubernetes::objects::PodRecord,
     decide::{fleet::Traffic, gate::action::Action},
 };
 
-pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> Result<(), Refusal> {
-    let other = |source: axum::http::Error| Refusal::Other(source.into());
+pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> Result<(), WriteRefusal> {
+    let other = |source: axum::http::Error| WriteRefusal::Other(source.into());
     let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
     let get = Request::get(&path).body(Vec::new()).map_err(other)?;
     let now = ask::<PodRecord>(client, get).await?;
@@ -25,7 +25,7 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
         && now.controller.is_some()
         && !now.terminating;
     if !same {
-        return Err(Refusal::Conflict);
+        return Err(WriteRefusal::Conflict);
     }
     let body = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
@@ -34,7 +34,7 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
             "preconditions": {"uid": now.uid, "resourceVersion": now.version.to_string()},
         },
     });
-    let body = serde_json::to_vec(&body).map_err(|source| Refusal::Other(source.into()))?;
+    let body = serde_json::to_vec(&body).map_err(|source| WriteRefusal::Other(source.into()))?;
     let post = Request::post(format!("{path}/eviction")).header(CONTENT_TYPE, "application/json");
     ask::<Value>(client, post.body(body).map_err(other)?).await.map(|_| ())
 }

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{LabelSettings, Pods};
+use super::{LabelSettings, PodRecords};
 use crate::{
     adapters::{
         kubernetes::{
             cluster::Cluster,
             objects::{Phase, PodRecord, Selector},
         },
-        sink::Detail,
+        sink::PodDetail,
     },
     api::keys,
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
-        gate::ledger::{Ledger, State},
+        gate::ledger::{EntryState, Ledger},
         policy::Policy,
         time::Timestamp,
     },
@@ -32,7 +32,7 @@ pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Servi
 const NAMED_TRUE: &str = "its label kubervisor/traffic says true: write \"yes\" in quotes";
 
 /// What a look rests on.
-pub(super) struct Scene<'a> {
+pub(super) struct FleetInputs<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) settings: &'a LabelSettings,
     pub(super) policy: &'a Policy,
@@ -42,9 +42,9 @@ pub(super) struct Scene<'a> {
 }
 
 /// What was seen.
-pub(super) struct Look {
+pub(super) struct FleetReading {
     pub(super) fleet: Fleet,
-    pub(super) details: BTreeMap<Uid, Detail>,
+    pub(super) details: BTreeMap<Uid, PodDetail>,
     pub(super) look_again: Option<Timestamp>,
 }
 
@@ -70,23 +70,23 @@ pub(super) fn selector(
 
 /// Looks at everything.
 pub(super) fn look(
-    scene: &Scene<'_>,
+    inputs: &FleetInputs<'_>,
     now: Timestamp,
     ledger: &Ledger,
     proven: bool,
-    lingering: &mut BTreeMap<Uid, Timestamp>,
-) -> Look {
-    let Scene { cluster, settings, policy, .. } = scene;
+    still_in_endpoints: &mut BTreeMap<Uid, Timestamp>,
+) -> FleetReading {
+    let FleetInputs { cluster, settings, policy, .. } = inputs;
     let namespace = settings.namespace.as_str();
     let service = cluster.service(namespace, &policy.service);
-    let selector = selector(cluster, settings, policy, scene.status);
+    let selector = selector(cluster, settings, policy, inputs.status);
     let members = selector.as_ref().map(|selector| cluster.pods(namespace, selector)).unwrap_or_default();
-    let members: Pods = members.into_iter().filter(|pod| !pod.finished()).collect();
-    let living: Pods = members.iter().filter(|pod| !pod.terminating).cloned().collect();
+    let members: PodRecords = members.into_iter().filter(|pod| !pod.finished()).collect();
+    let living: PodRecords = members.iter().filter(|pod| !pod.terminating).cloned().collect();
     let desired = cluster.desired(namespace, &living);
     let endpoints = cluster.ready_endpoints(namespace, &policy.service);
     let view = |pod: &PodRecord| view(pod, &settings.name, endpoints.contains(&pod.uid));
-    let mut pods: Vec<PodView> = if scene.leaving {
+    let mut pods: Vec<PodView> = if inputs.leaving {
         let named = cluster.pods_named(namespace, &settings.name);
         named.iter().filter(|pod| !pod.finished()).map(|pod| view(pod)).collect()
     } else {
@@ -99,13 +99,13 @@ pub(super) fn look(
     let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
     // A Service that is away for a while is no reason to let the bad ones in.
     fleet.gated = (gated && selector.is_some()) || missing;
-    fleet.leaving = scene.leaving;
+    fleet.leaving = inputs.leaving;
     fleet.can_kill = true;
     fleet.absence_proven = proven;
     let why_missing = || format!("the Service {} is not there", policy.service);
-    fleet.hold = scene.hold.clone().or_else(|| missing.then(why_missing)).or(desired.unknown);
-    let linger = lingers(cluster, namespace, now, ledger, lingering);
-    let look_again = lingering.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
+    fleet.hold = inputs.hold.clone().or_else(|| missing.then(why_missing)).or(desired.unknown);
+    let linger = lingers(cluster, namespace, now, ledger, still_in_endpoints);
+    let look_again = still_in_endpoints.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
     let note = |pod: &PodView| {
         let true_word =
             cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
@@ -119,14 +119,14 @@ pub(super) fn look(
         let note = note(pod)?;
         let since = pod.break_at.unwrap_or(now);
         let detail =
-            Detail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
+            PodDetail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
         Some((pod.uid.clone(), detail))
     };
     let details = fleet.pods().iter().filter_map(detail).collect();
-    Look { fleet, details, look_again }
+    FleetReading { fleet, details, look_again }
 }
 
-/// Pods of the ledger that the Service does not select (any more): they do not serve, but they are owed their traffic.
+/// PodRecords of the ledger that the Service does not select (any more): they do not serve, but they are owed their traffic.
 fn strays<'a>(
     cluster: &'a Cluster,
     ledger: &'a Ledger,
@@ -148,10 +148,10 @@ fn lingers(
     since: &mut BTreeMap<Uid, Timestamp>,
 ) -> Vec<Uid> {
     let out = ledger.entries.values().filter(|entry| {
-        matches!(entry.state, State::Reserved | State::Withheld | State::Pausing | State::Paused)
-            && cluster
-                .pod(&entry.uid)
-                .is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
+        matches!(
+            entry.state,
+            EntryState::Reserved | EntryState::Withheld | EntryState::Pausing | EntryState::Paused
+        ) && cluster.pod(&entry.uid).is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
     });
     let still = cluster.shown_ready(namespace, out.map(|entry| &entry.uid));
     since.retain(|uid, _| still.contains(uid));

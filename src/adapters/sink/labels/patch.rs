@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a patch is made for.
-pub(super) struct Target<'a> {
+pub(super) struct PatchTarget<'a> {
     /// The pod as it was seen last: whether it has annotations, and which of its texts are to be tested.
     pub(super) pod: &'a PodRecord,
     /// The KubervisorService's name.
@@ -22,7 +22,7 @@ pub(super) struct Target<'a> {
 }
 
 /// The patch; `None` for actions that are none.
-pub(super) fn patch(action: &Action, target: &Target<'_>) -> Option<Vec<Value>> {
+pub(super) fn patch(action: &Action, target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     if matches!(action.verb, Verb::Kill | Verb::Release | Verb::Forget) {
         return None;
     }
@@ -36,7 +36,7 @@ pub(super) fn patch(action: &Action, target: &Target<'_>) -> Option<Vec<Value>> 
 }
 
 /// Takes our marks off a pod that is not ours any more; its traffic switch stays as it is.
-pub(super) fn farewell(target: &Target<'_>) -> Vec<Value> {
+pub(super) fn farewell(target: &PatchTarget<'_>) -> Vec<Value> {
     let mut steps = vec![
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
         test(label(keys::NAME), json!(target.resource)),
@@ -56,7 +56,7 @@ pub(super) fn farewell(target: &Target<'_>) -> Vec<Value> {
 }
 
 /// Takes the marks of a withdrawal off a pod that serves; `None` for one whose fence nobody wrote.
-pub(super) fn tidy(target: &Target<'_>) -> Option<Vec<Value>> {
+pub(super) fn tidy(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     let fence = target.pod.fence_text.as_deref()?;
     let mut steps = vec![
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
@@ -92,7 +92,7 @@ pub(super) fn differences(action: &Action, stored: &PodRecord, resource: &str) -
 }
 
 /// What must be true.
-fn guard(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+fn guard(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let guard = &action.guard;
     if guard.ours {
         steps.push(test(label(keys::NAME), json!(target.resource)));
@@ -109,7 +109,7 @@ fn guard(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     }
 }
 
-fn claim(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+fn claim(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let pod = target.pod;
     let fence = action.write.fence.map(|fence| fence.to_string());
     if pod.has_annotations {
@@ -128,7 +128,7 @@ fn claim(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     }
 }
 
-fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
+fn write(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let write = &action.write;
     if let Some(traffic) = write.traffic.and_then(word) {
         steps.push(add(label(keys::TRAFFIC), json!(traffic)));
@@ -153,7 +153,7 @@ fn write(action: &Action, target: &Target<'_>, steps: &mut Vec<Value>) {
     }
 }
 
-fn take_marks_off(target: &Target<'_>, steps: &mut Vec<Value>) {
+fn take_marks_off(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     forget_strategy(target, steps);
     if target.pod.break_at.is_some() {
         steps.push(remove(annotation(keys::BREAK_AT)));
@@ -161,14 +161,14 @@ fn take_marks_off(target: &Target<'_>, steps: &mut Vec<Value>) {
     forget_cost(target, steps);
 }
 
-fn forget_strategy(target: &Target<'_>, steps: &mut Vec<Value>) {
+fn forget_strategy(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     if target.pod.labels.get(keys::STRATEGY).is_some() {
         steps.push(remove(label(keys::STRATEGY)));
     }
 }
 
 /// Only our own number is taken back: what a user wrote stays.
-fn forget_cost(target: &Target<'_>, steps: &mut Vec<Value>) {
+fn forget_cost(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     if target.pod.deletion_cost.as_deref() == Some(keys::OUR_DELETION_COST) {
         steps.push(test(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         steps.push(remove(annotation(keys::DELETION_COST)));

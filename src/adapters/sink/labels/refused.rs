@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{errors::Refusal, patch};
+use super::{errors::WriteRefusal, patch};
 use crate::{
     adapters::kubernetes::cluster::Cluster,
     decide::{fleet::Uid, gate::action::Action},
@@ -22,9 +22,9 @@ const IN_A_ROW: u32 = 2;
 
 /// The right that was missing when something was last sent.
 #[derive(Default)]
-pub(super) struct Barred(Option<(String, Instant)>);
+pub(super) struct ForbiddenRight(Option<(String, Instant)>);
 
-impl Barred {
+impl ForbiddenRight {
     /// Something was sent: what was missing for it, if anything was.
     pub(super) fn learn(&mut self, right: Option<String>) {
         self.0 = right.map(|right| (right, Instant::now()));
@@ -48,18 +48,18 @@ impl Barred {
 
 /// How often in a row each pod was not as a write of ours said it was.
 #[derive(Default)]
-pub(super) struct Refusals(BTreeMap<Uid, u32>);
+pub(super) struct PodRefusals(BTreeMap<Uid, u32>);
 
-impl Refusals {
+impl PodRefusals {
     /// Counts what came of the actions.
     pub(super) async fn learn(
         &mut self,
         cluster: &Cluster,
         resource: &str,
-        sent: impl Iterator<Item = (&Action, &Result<(), Refusal>)>,
+        sent: impl Iterator<Item = (&Action, &Result<(), WriteRefusal>)>,
     ) {
         for (action, answer) in sent {
-            if !matches!(answer, Err(Refusal::Conflict)) {
+            if !matches!(answer, Err(WriteRefusal::Conflict)) {
                 self.0.remove(&action.uid);
                 continue;
             }

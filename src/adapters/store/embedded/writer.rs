@@ -14,14 +14,14 @@ use crate::adapters::store::{
     mirror::Mirror,
 };
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+type WriterReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the thread is asked for.
-pub(super) enum Request {
+pub(super) enum WriterRequest {
     /// Read everything.
-    Load(Reply<Records>),
+    Load(WriterReply<Records>),
     /// Write durably; answered after the transaction is on disk.
-    Commit(Writes, Reply<()>),
+    Commit(Writes, WriterReply<()>),
     /// Feed the mirror with this record's value.
     Follow(RecordKey),
 }
@@ -31,7 +31,7 @@ const BATCH: usize = 256;
 
 /// The thread's other end; the thread ends, and lets go of the file, when it is closed or dropped.
 pub(super) struct Writer {
-    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    requests: Mutex<Option<mpsc::Sender<WriterRequest>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -59,7 +59,7 @@ impl Writer {
     }
 
     /// Whether the thread is still there to take it.
-    pub(super) fn send(&self, request: Request) -> bool {
+    pub(super) fn send(&self, request: WriterRequest) -> bool {
         lock(&self.requests).as_ref().is_some_and(|requests| requests.send(request).is_ok())
     }
 
@@ -90,32 +90,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(inbox: &mpsc::Receiver<Request>, file: &mut File, mirror: &Mirror) {
+fn run(inbox: &mpsc::Receiver<WriterRequest>, file: &mut File, mirror: &Mirror) {
     while let Ok(first) = inbox.recv() {
         let mut commits = Vec::new();
         let mut reads = Vec::new();
         for request in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
             match request {
-                Request::Commit(writes, reply) => commits.push((writes, reply)),
+                WriterRequest::Commit(writes, reply) => commits.push((writes, reply)),
                 read => reads.push(read),
             }
         }
         commit(file, mirror, commits);
         for request in reads {
             match request {
-                Request::Load(reply) => drop(reply.send(file.load())),
-                Request::Follow(record) => {
+                WriterRequest::Load(reply) => drop(reply.send(file.load())),
+                WriterRequest::Follow(record) => {
                     if let Err(error) = refresh(file, mirror, record) {
                         tracing::warn!(%record, %error, "the followed record could not be read");
                     }
                 }
-                Request::Commit(..) => {}
+                WriterRequest::Commit(..) => {}
             }
         }
     }
 }
 
-fn commit(file: &mut File, mirror: &Mirror, commits: Vec<(Writes, Reply<()>)>) {
+fn commit(file: &mut File, mirror: &Mirror, commits: Vec<(Writes, WriterReply<()>)>) {
     if commits.is_empty() {
         return;
     }

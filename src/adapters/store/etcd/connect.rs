@@ -15,12 +15,12 @@ const ANSWER_LIMIT: usize = 256 << 20;
 const HUNG_UP: [&str; 4] = ["connection closed", "broken pipe", "connection reset", "stream closed"];
 
 /// How to reach one endpoint.
-pub(super) struct Endpoint {
+pub(super) struct EtcdEndpoint {
     pub(super) url: String,
     options: ConnectOptions,
 }
 
-impl Endpoint {
+impl EtcdEndpoint {
     /// Connects, and logs in where a user is set.
     pub(super) async fn connect(&self) -> Result<Client, etcd_client::Error> {
         Client::connect([&self.url], Some(self.options.clone())).await
@@ -45,7 +45,7 @@ impl Endpoint {
 }
 
 /// The endpoints of `config`, with all files read.
-pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<Endpoint>, StoreError> {
+pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<EtcdEndpoint>, StoreError> {
     let tls = tls(config)?;
     if config.endpoints.is_empty() {
         return Err(StoreError::Unusable {
@@ -60,7 +60,7 @@ fn endpoint(
     url: &str,
     tls: Option<&TlsOptions>,
     connect: Duration,
-) -> Result<Endpoint, StoreError> {
+) -> Result<EtcdEndpoint, StoreError> {
     let mut options = ConnectOptions::new()
         .with_connect_timeout(connect)
         .with_require_leader(true)
@@ -82,7 +82,7 @@ fn endpoint(
             ),
         });
     }
-    Ok(Endpoint { url: url.to_owned(), options })
+    Ok(EtcdEndpoint { url: url.to_owned(), options })
 }
 
 fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn hinted(url: &str, reason: &str) -> String {
-        let endpoint = Endpoint { url: url.to_owned(), options: ConnectOptions::new() };
+        let endpoint = EtcdEndpoint { url: url.to_owned(), options: ConnectOptions::new() };
         endpoint.hint(StoreError::Unavailable { reason: reason.to_owned() }).to_string()
     }
 

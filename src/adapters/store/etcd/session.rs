@@ -13,7 +13,7 @@ use etcd_client::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, connect, connect::Endpoint, refusal};
+use super::{EtcdShared, connect, connect::EtcdEndpoint, refusal};
 use crate::{
     adapters::store::{
         Leader, Member, Operation, RecordKey, StoreError, Term,
@@ -29,14 +29,14 @@ const READS: usize = 100;
 const STALE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a session ended.
-enum End {
+enum SessionEnd {
     /// What we know is stale: begin anew.
     Stale(&'static str),
     /// The connection or the server failed.
     Lost(StoreError),
 }
 
-impl From<StoreError> for End {
+impl From<StoreError> for SessionEnd {
     fn from(error: StoreError) -> Self {
         Self::Lost(error)
     }
@@ -44,14 +44,14 @@ impl From<StoreError> for End {
 
 /// Keeps a session, for ever. `ready` hears of the first one that stands, or that none can be made.
 pub(super) async fn keep(
-    shared: &Shared,
-    endpoints: &[Endpoint],
+    shared: &EtcdShared,
+    endpoints: &[EtcdEndpoint],
     mut followed: mpsc::UnboundedReceiver<RecordKey>,
     ready: oneshot::Sender<Result<(), StoreError>>,
 ) {
     let mut ready = Some(ready);
     let mut hopeless = None;
-    let (mut turn, mut failures, mut delays) = (0, 0, delays(shared.seat.lease));
+    let (mut turn, mut failures, mut delays) = (0, 0, delays(shared.membership.lease));
     loop {
         let endpoint = &endpoints[turn % endpoints.len()];
         let mut stood = false;
@@ -62,15 +62,15 @@ pub(super) async fn keep(
         })
         .await;
         if stood {
-            (failures, delays) = (0, self::delays(shared.seat.lease));
+            (failures, delays) = (0, self::delays(shared.membership.lease));
         }
         let error = match end {
-            End::Stale(why) => {
+            SessionEnd::Stale(why) => {
                 tracing::debug!(etcd = endpoint.url, why, "reading anew");
                 tokio::time::sleep(STALE_PAUSE).await;
                 continue;
             }
-            End::Lost(error) => endpoint.hint(error),
+            SessionEnd::Lost(error) => endpoint.hint(error),
         };
         let _ = shared.client.send_replace(Err(error.to_string()));
         shared.metrics.failed(&error);
@@ -99,16 +99,16 @@ fn delays(lease: Duration) -> impl Iterator<Item = Duration> {
 
 /// One session, from its first request to its end.
 async fn session(
-    shared: &Shared,
-    endpoint: &Endpoint,
+    shared: &EtcdShared,
+    endpoint: &EtcdEndpoint,
     followed: &mut mpsc::UnboundedReceiver<RecordKey>,
-    standing: &mut impl FnMut(),
-) -> End {
-    let mut session = match Session::begin(shared, endpoint).await {
+    lease_state: &mut impl FnMut(),
+) -> SessionEnd {
+    let mut session = match EtcdSession::begin(shared, endpoint).await {
         Ok(session) => session,
         Err(end) => return end,
     };
-    standing();
+    lease_state();
     loop {
         if let Err(end) = session.step(followed).await {
             return end;
@@ -116,8 +116,8 @@ async fn session(
     }
 }
 
-struct Session<'a> {
-    shared: &'a Shared,
+struct EtcdSession<'a> {
+    shared: &'a EtcdShared,
     client: Client,
     lease: i64,
     ttl: Duration,
@@ -135,14 +135,14 @@ struct Session<'a> {
 }
 
 /// What a session begins with.
-struct View {
+struct SessionStart {
     revision: i64,
     leader: Option<KeyValue>,
     is_member: bool,
 }
 
-impl<'a> Session<'a> {
-    async fn begin(shared: &'a Shared, endpoint: &Endpoint) -> Result<Self, End> {
+impl<'a> EtcdSession<'a> {
+    async fn begin(shared: &'a EtcdShared, endpoint: &EtcdEndpoint) -> Result<Self, SessionEnd> {
         let client = ask(shared, "connect", endpoint.connect()).await?;
         let new = shared.lease().is_none();
         let (lease, ttl, keeper, renewals) = join(shared, &client).await?;
@@ -157,7 +157,8 @@ impl<'a> Session<'a> {
         let options =
             WatchOptions::new().with_prefix().with_start_revision(view.revision + 1).with_fragment();
         let mut watcher = connect::watcher(&client);
-        let watch = ask(shared, "watch", watcher.watch(shared.seat.prefix.clone(), Some(options))).await?;
+        let watch =
+            ask(shared, "watch", watcher.watch(shared.membership.prefix.clone(), Some(options))).await?;
         let _ = shared.client.send_replace(Ok(client.clone()));
         let renew_at = shared.clock.now() + ttl / 3;
         let mut session = Self {
@@ -178,7 +179,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for one thing to happen, and deals with it.
-    async fn step(&mut self, followed: &mut mpsc::UnboundedReceiver<RecordKey>) -> Result<(), End> {
+    async fn step(&mut self, followed: &mut mpsc::UnboundedReceiver<RecordKey>) -> Result<(), SessionEnd> {
         let clock = self.shared.clock;
         let late = self.sent.map(|sent| sent + self.shared.deadline());
         tokio::select! {
@@ -189,62 +190,62 @@ impl<'a> Session<'a> {
             }
             () = tokio::time::sleep_until(clock.instant(late.unwrap_or(self.renew_at))) => match late {
                 None => self.renew().await,
-                Some(_) => Err(End::Lost(self.shared.overdue("renew the lease"))),
+                Some(_) => Err(SessionEnd::Lost(self.shared.overdue("renew the lease"))),
             },
             () = sleep_until(self.shared, self.campaign_at) => self.campaign().await,
             Some(record) = followed.recv() => fetch(self.shared, &self.client, &[record]).await.map(drop),
         }
     }
 
-    async fn renew(&mut self) -> Result<(), End> {
+    async fn renew(&mut self) -> Result<(), SessionEnd> {
         self.shared.metrics.asked(Operation::Lease);
         self.sent = Some(self.shared.clock.now());
         ask(self.shared, "renew the lease", self.keeper.keep_alive()).await
     }
 
-    fn renewed(&mut self, ttl: Option<i64>) -> Result<(), End> {
+    fn renewed(&mut self, ttl: Option<i64>) -> Result<(), SessionEnd> {
         match ttl.map(u64::try_from) {
             Some(Ok(seconds)) if seconds > 0 => {
                 let sent = self.sent.take().unwrap_or(self.renew_at);
                 self.ttl = Duration::from_secs(seconds);
                 self.renew_at = sent + self.ttl / 3;
-                self.shared.standing.vouch(sent, self.ttl);
-                if self.shared.standing.is_unknown() {
-                    return Err(End::Stale("the lease held longer than we dared to believe"));
+                self.shared.lease_state.vouch(sent, self.ttl);
+                if self.shared.lease_state.is_unknown() {
+                    return Err(SessionEnd::Stale("the lease held longer than we dared to believe"));
                 }
                 Ok(())
             }
             Some(_) => Err(forfeit(self.shared)),
-            None => {
-                Err(End::Lost(StoreError::Unavailable { reason: "etcd: renewals have ended".to_owned() }))
-            }
+            None => Err(SessionEnd::Lost(StoreError::Unavailable {
+                reason: "etcd: renewals have ended".to_owned(),
+            })),
         }
     }
 
     async fn seen(
         &mut self,
         message: Result<Option<etcd_client::WatchResponse>, etcd_client::Error>,
-    ) -> Result<(), End> {
+    ) -> Result<(), SessionEnd> {
         let response = message.map_err(|error| lost(self.shared, "watch", &error))?.ok_or_else(|| {
-            End::Lost(StoreError::Unavailable { reason: "etcd: the watch has ended".to_owned() })
+            SessionEnd::Lost(StoreError::Unavailable { reason: "etcd: the watch has ended".to_owned() })
         })?;
         if response.compact_revision() > 0 {
-            return Err(End::Stale("what we had not seen yet was compacted"));
+            return Err(SessionEnd::Stale("what we had not seen yet was compacted"));
         }
         if response.canceled() {
             let reason = format!("etcd: the watch was ended: {}", response.cancel_reason());
-            return Err(End::Lost(StoreError::Unavailable { reason }));
+            return Err(SessionEnd::Lost(StoreError::Unavailable { reason }));
         }
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };
             let put = event.event_type() == EventType::Put;
-            let name = kv.key().strip_prefix(self.shared.seat.prefix.as_bytes()).unwrap_or_default();
+            let name = kv.key().strip_prefix(self.shared.membership.prefix.as_bytes()).unwrap_or_default();
             let name = String::from_utf8_lossy(name);
             if name == LEADER {
                 self.elected(put.then_some(kv), kv.mod_revision())?;
             } else if kv.key() == self.shared.member_key().as_bytes() {
                 if !put {
-                    return Err(End::Stale("our member record was removed"));
+                    return Err(SessionEnd::Stale("our member record was removed"));
                 }
             } else if let Ok(Some(record)) = layout::record(&name) {
                 self.shared.mirror.set(record, put.then(|| Bytes::copy_from_slice(kv.value())));
@@ -254,27 +255,27 @@ impl<'a> Session<'a> {
     }
 
     /// The election key as of `revision`; what is older than what we know is passed over.
-    fn elected(&mut self, key: Option<&KeyValue>, revision: i64) -> Result<(), End> {
+    fn elected(&mut self, key: Option<&KeyValue>, revision: i64) -> Result<(), SessionEnd> {
         if revision < self.election {
             return Ok(());
         }
         self.election = revision;
         let Some(key) = key else {
-            self.shared.standing.follow(None);
+            self.shared.lease_state.follow(None);
             self.campaign_at = Some(self.shared.clock.now());
             return Ok(());
         };
         self.campaign_at = None;
         let term = Term(u64::try_from(key.create_revision()).unwrap_or_default());
         if key.lease() == self.lease {
-            self.shared.standing.lead(term);
+            self.shared.lease_state.lead(term);
         } else {
-            self.shared.standing.follow(Some(Leader { member: member(key)?, term }));
+            self.shared.lease_state.follow(Some(Leader { member: member(key)?, term }));
         }
         Ok(())
     }
 
-    async fn campaign(&mut self) -> Result<(), End> {
+    async fn campaign(&mut self) -> Result<(), SessionEnd> {
         self.shared.metrics.asked(Operation::Campaign);
         self.campaign_at = None;
         let key = self.shared.key(LEADER);
@@ -284,7 +285,7 @@ impl<'a> Session<'a> {
             .and_then([TxnOp::put(key.clone(), own_record(self.shared)?, Some(put))])
             .or_else([TxnOp::get(key, None)]);
         let answer = match ask(self.shared, "run for leader", self.client.kv_client().txn(attempt)).await {
-            Err(End::Lost(error @ StoreError::NoSpace { .. })) => {
+            Err(SessionEnd::Lost(error @ StoreError::NoSpace { .. })) => {
                 tracing::warn!(%error, "nobody leads, and etcd takes no leader");
                 self.shared.metrics.failed(&error);
                 self.campaign_at = Some(self.shared.clock.now() + self.ttl / 3);
@@ -295,7 +296,7 @@ impl<'a> Session<'a> {
         let revision = answer.header().map_or(0, |header| header.revision());
         if answer.succeeded() {
             self.election = revision;
-            self.shared.standing.lead(Term(u64::try_from(revision).unwrap_or_default()));
+            self.shared.lease_state.lead(Term(u64::try_from(revision).unwrap_or_default()));
             return Ok(());
         }
         let holder = first_of(answer.op_responses());
@@ -305,9 +306,9 @@ impl<'a> Session<'a> {
 
 /// Holds on to the lease that we have, or takes a new one.
 async fn join(
-    shared: &Shared,
+    shared: &EtcdShared,
     client: &Client,
-) -> Result<(i64, Duration, LeaseKeeper, LeaseKeepAliveStream), End> {
+) -> Result<(i64, Duration, LeaseKeeper, LeaseKeepAliveStream), SessionEnd> {
     let lease = match shared.lease() {
         Some(lease) => lease,
         None => grant(shared, client).await?,
@@ -322,62 +323,66 @@ async fn join(
     match answer.map(|answer| u64::try_from(answer.ttl()).unwrap_or(0)) {
         Some(seconds) if seconds > 0 => {
             let ttl = Duration::from_secs(seconds);
-            shared.standing.vouch(sent, ttl);
+            shared.lease_state.vouch(sent, ttl);
             Ok((lease, ttl, keeper, renewals))
         }
         _ => Err(forfeit(shared)),
     }
 }
 
-async fn grant(shared: &Shared, client: &Client) -> Result<i64, End> {
+async fn grant(shared: &EtcdShared, client: &Client) -> Result<i64, SessionEnd> {
     shared.metrics.asked(Operation::Lease);
-    let seconds = shared.seat.lease.as_millis().div_ceil(1000).max(1);
+    let seconds = shared.membership.lease.as_millis().div_ceil(1000).max(1);
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let granted = ask(shared, "take a lease", client.lease_client().grant(seconds, None)).await?;
     shared.set_lease(Some(granted.id()));
     Ok(granted.id())
 }
 
-async fn register(shared: &Shared, client: &Client, lease: i64) -> Result<(), End> {
+async fn register(shared: &EtcdShared, client: &Client, lease: i64) -> Result<(), SessionEnd> {
     let options = PutOptions::new().with_lease(lease);
     let (key, value) = (shared.member_key(), own_record(shared)?);
     ask(shared, "register", client.kv_client().put(key, value, Some(options))).await.map(drop)
 }
 
 /// Our lease is gone, and with it our membership and the lead.
-fn forfeit(shared: &Shared) -> End {
+fn forfeit(shared: &EtcdShared) -> SessionEnd {
     shared.set_lease(None);
-    shared.standing.forfeit();
-    End::Stale("our lease has run out")
+    shared.lease_state.forfeit();
+    SessionEnd::Stale("our lease has run out")
 }
 
 /// One request under the deadline; a lease that is gone is noticed whoever says so.
 async fn ask<T>(
-    shared: &Shared,
+    shared: &EtcdShared,
     what: &'static str,
     request: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, End> {
+) -> Result<T, SessionEnd> {
     match tokio::time::timeout(shared.deadline(), request).await {
         Ok(answer) => answer.map_err(|error| lost(shared, what, &error)),
-        Err(_) => Err(End::Lost(shared.overdue(what))),
+        Err(_) => Err(SessionEnd::Lost(shared.overdue(what))),
     }
 }
 
-fn lost(shared: &Shared, what: &'static str, error: &etcd_client::Error) -> End {
+fn lost(shared: &EtcdShared, what: &'static str, error: &etcd_client::Error) -> SessionEnd {
     if refusal::is_lease_gone(error) {
         return forfeit(shared);
     }
-    End::Lost(refusal::explain(what, error))
+    SessionEnd::Lost(refusal::explain(what, error))
 }
 
 /// Reads the leader, our own member record and every followed record.
-async fn read(shared: &Shared, client: &Client) -> Result<View, End> {
+async fn read(shared: &EtcdShared, client: &Client) -> Result<SessionStart, SessionEnd> {
     let records = shared.mirror.followed();
     fetch(shared, client, &records).await
 }
 
 /// Reads `records` into the mirror, with the leader and our own member record.
-async fn fetch(shared: &Shared, client: &Client, records: &[RecordKey]) -> Result<View, End> {
+async fn fetch(
+    shared: &EtcdShared,
+    client: &Client,
+    records: &[RecordKey],
+) -> Result<SessionStart, SessionEnd> {
     let mut view = None;
     let chunks = records.chunks(READS).map(Some);
     for chunk in chunks.chain(iter::once(None).take(usize::from(records.is_empty()))) {
@@ -394,9 +399,9 @@ async fn fetch(shared: &Shared, client: &Client, records: &[RecordKey]) -> Resul
             shared.mirror.set(*record, kv.map(|kv| Bytes::copy_from_slice(kv.value())));
         }
         let own = own.is_some_and(|own| Some(own.lease()) == shared.lease());
-        view.get_or_insert(View { revision, leader, is_member: own });
+        view.get_or_insert(SessionStart { revision, leader, is_member: own });
     }
-    view.ok_or(End::Stale("nothing was read"))
+    view.ok_or(SessionEnd::Stale("nothing was read"))
 }
 
 fn first_of(responses: impl IntoIterator<Item = TxnOpResponse>) -> Option<KeyValue> {
@@ -406,8 +411,8 @@ fn first_of(responses: impl IntoIterator<Item = TxnOpResponse>) -> Option<KeyVal
     }
 }
 
-fn own_record(shared: &Shared) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(&shared.seat.member)
+fn own_record(shared: &EtcdShared) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(&shared.membership.member)
         .map_err(|error| StoreError::Unusable { reason: format!("our member record: {error}") })
 }
 
@@ -418,7 +423,7 @@ pub(super) fn member(kv: &KeyValue) -> Result<Member, StoreError> {
     })
 }
 
-async fn sleep_until(shared: &Shared, moment: Option<Moment>) {
+async fn sleep_until(shared: &EtcdShared, moment: Option<Moment>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(shared.clock.instant(moment)).await,
         None => std::future::pending().await,

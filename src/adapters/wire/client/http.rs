@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, sync::Mutex};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Call, ClientError, Outcome, reported};
+use super::{Call, CallOutcome, ClientError, reported};
 use crate::config::MasterTarget;
 
 /// Bytes of an answer.
@@ -30,7 +30,7 @@ pub(super) struct Http {
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct HttpErrorBody {
     error: String,
     kind: Option<String>,
 }
@@ -50,7 +50,7 @@ impl Http {
         self.driver.is_finished()
     }
 
-    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<Outcome, ClientError> {
+    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<CallOutcome, ClientError> {
         let (method, path) = match call {
             Call::Ping => (Method::PUT, "/ping"),
             Call::Forward => (Method::PUT, "/forward"),
@@ -68,15 +68,15 @@ impl Http {
     }
 }
 
-async fn outcome(response: Response<Incoming>) -> Result<Outcome, ClientError> {
+async fn outcome(response: Response<Incoming>) -> Result<CallOutcome, ClientError> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(broken)?.to_bytes();
     if !status.is_success() {
         return Err(problem(status, &body));
     }
     Ok(match String::from_utf8_lossy(&body).into_owned() {
-        text if text.is_empty() => Outcome::Nothing,
-        text => Outcome::Text(text),
+        text if text.is_empty() => CallOutcome::Nothing,
+        text => CallOutcome::Text(text),
     })
 }
 
@@ -88,9 +88,9 @@ fn broken(error: Box<dyn Error + Send + Sync>) -> ClientError {
 }
 
 fn problem(status: StatusCode, body: &[u8]) -> ClientError {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { error, kind: Some(kind) }) => reported(kind, error),
-        Ok(Problem { error, kind: None }) => reported(status.as_str().into(), error),
+    match serde_json::from_slice::<HttpErrorBody>(body) {
+        Ok(HttpErrorBody { error, kind: Some(kind) }) => reported(kind, error),
+        Ok(HttpErrorBody { error, kind: None }) => reported(status.as_str().into(), error),
         Err(_) => {
             let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
             reported(status.as_str().into(), text)

@@ -16,10 +16,10 @@ use tokio::{
 use super::{
     super::{
         msgpack::Cursor,
-        zerorpc::{self, Event, Ids},
-        zmtp::{self, End, Received},
+        zerorpc::{self, Event, MessageIds},
+        zmtp::{self, LocalSide, Received},
     },
-    Call, ClientError, Outcome, reported,
+    Call, CallOutcome, ClientError, reported,
 };
 
 /// Calls in flight on one connection; more wait for their turn.
@@ -45,7 +45,7 @@ pub(super) struct Rpc {
 struct Outgoing {
     method: &'static str,
     raw: Option<Box<str>>,
-    answer: oneshot::Sender<Result<Outcome, ClientError>>,
+    answer: oneshot::Sender<Result<CallOutcome, ClientError>>,
 }
 
 impl Rpc {
@@ -64,7 +64,7 @@ impl Rpc {
         self.requests.is_closed()
     }
 
-    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<Outcome, ClientError> {
+    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<CallOutcome, ClientError> {
         let (method, raw) = match call {
             Call::Ping => ("ping", Some(raw)),
             Call::Forward => ("kubervisor_forward", Some(raw)),
@@ -85,7 +85,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut hello = zmtp::greeting().to_vec();
-    hello.extend(zmtp::ready(End::Client));
+    hello.extend(zmtp::ready(LocalSide::Client));
     stream.write_all(&hello).await.map_err(|_| ClientError::Closed)?;
     let mut arrived = BytesMut::with_capacity(512);
     while !zmtp::check_greeting(&arrived[..arrived.len().min(zmtp::GREETING_LEN)])? {
@@ -94,7 +94,7 @@ where
     arrived.advance(zmtp::GREETING_LEN);
     loop {
         if let Some((body, used)) = zmtp::next_handshake_command(&arrived)? {
-            zmtp::check_ready(body, End::Client)?;
+            zmtp::check_ready(body, LocalSide::Client)?;
             arrived.advance(used);
             return Ok(arrived);
         }
@@ -109,8 +109,8 @@ async fn fill<S: AsyncRead + Unpin>(stream: &mut S, arrived: &mut BytesMut) -> R
     }
 }
 
-struct Open {
-    answer: oneshot::Sender<Result<Outcome, ClientError>>,
+struct OpenCall {
+    answer: oneshot::Sender<Result<CallOutcome, ClientError>>,
     since: Instant,
     /// When the peer's last heartbeat for this call came, if it sends any.
     heard: Option<Instant>,
@@ -120,16 +120,16 @@ struct Driver<S> {
     stream: S,
     arrived: BytesMut,
     outgoing: mpsc::Receiver<Outgoing>,
-    open: HashMap<u64, Open>,
-    ids: Ids,
+    open: HashMap<u64, OpenCall>,
+    ids: MessageIds,
     out: BytesMut,
     heartbeat: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>, heartbeat: Duration) -> Self {
-        // Ids need to differ between connections, no more: the hasher's seed does.
-        let ids = Ids::new(RandomState::new().hash_one(std::process::id()));
+        // MessageIds need to differ between connections, no more: the hasher's seed does.
+        let ids = MessageIds::new(RandomState::new().hash_one(std::process::id()));
         Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new(), heartbeat }
     }
 
@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Some(raw) => zerorpc::write_text_result(out, raw),
                 None => out.push(0x90),
             });
-            self.open.insert(count, Open { answer, since: Instant::now(), heard: None });
+            self.open.insert(count, OpenCall { answer, since: Instant::now(), heard: None });
             next = if self.out.len() < BATCH { self.outgoing.try_recv().ok() } else { None };
         }
     }
@@ -181,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn beat(&mut self, last: &mut HashMap<u64, Instant>) {
         let (now, every) = (Instant::now(), self.heartbeat);
         last.retain(|count, _| self.open.contains_key(count));
-        let silent = |open: &mut Open| open.heard.is_some_and(|heard| now >= heard + 3 * every);
+        let silent = |open: &mut OpenCall| open.heard.is_some_and(|heard| now >= heard + 3 * every);
         for (_, open) in self.open.extract_if(|_, open| open.answer.is_closed() || silent(open)) {
             let _ = open.answer.send(Err(ClientError::Silent));
         }
@@ -223,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 /// Hands an event to the call that it belongs to, if that is still open.
-fn answer(open: &mut HashMap<u64, Open>, count: u64, event: &Event<'_>) {
+fn answer(open: &mut HashMap<u64, OpenCall>, count: u64, event: &Event<'_>) {
     let result = match event.name {
         b"_zpc_hb" => {
             if let Some(call) = open.get_mut(&count) {
@@ -241,12 +241,12 @@ fn answer(open: &mut HashMap<u64, Open>, count: u64, event: &Event<'_>) {
     }
 }
 
-fn result(event: &Event<'_>) -> Result<Outcome, ClientError> {
+fn result(event: &Event<'_>) -> Result<CallOutcome, ClientError> {
     let cursor = event.arguments(1).ok_or(ClientError::Answer("OK without exactly one result"))?;
     Ok(match cursor.clone().text() {
-        Ok(text) => Outcome::Text(String::from_utf8_lossy(text).into_owned()),
-        Err(_) if cursor.rest() == [0xc0] => Outcome::Nothing,
-        Err(_) => Outcome::Other,
+        Ok(text) => CallOutcome::Text(String::from_utf8_lossy(text).into_owned()),
+        Err(_) if cursor.rest() == [0xc0] => CallOutcome::Nothing,
+        Err(_) => CallOutcome::Other,
     })
 }
 

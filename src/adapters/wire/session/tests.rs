@@ -41,16 +41,16 @@ impl Handler for Slow {
     }
 }
 
-fn shared() -> Arc<Shared> {
+fn shared() -> Arc<ServerState> {
     let metrics = Metrics::register(&mut Registry::default());
-    Arc::new(Shared::new(Arc::new(Slow), Limits::default(), metrics))
+    Arc::new(ServerState::new(Arc::new(Slow), Limits::default(), metrics))
 }
 
 fn peer() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
-fn start(shared: &Arc<Shared>) -> (DuplexStream, tokio::task::JoinHandle<Ended>) {
+fn start(shared: &Arc<ServerState>) -> (DuplexStream, tokio::task::JoinHandle<ConnectionEnd>) {
     let (ours, theirs) = duplex(1 << 20);
     let served = tokio::spawn(serve(theirs, peer(), Arc::clone(shared), CancellationToken::new()));
     (ours, served)
@@ -58,7 +58,7 @@ fn start(shared: &Arc<Shared>) -> (DuplexStream, tokio::task::JoinHandle<Ended>)
 
 async fn shake_hands(socket: &mut DuplexStream) {
     let mut hello = zmtp::greeting().to_vec();
-    hello.extend(zmtp::ready(End::Client));
+    hello.extend(zmtp::ready(LocalSide::Client));
     socket.write_all(&hello).await.unwrap();
     let mut theirs = vec![0; hello.len()];
     socket.read_exact(&mut theirs).await.unwrap();
@@ -66,7 +66,7 @@ async fn shake_hands(socket: &mut DuplexStream) {
 
 async fn call(socket: &mut DuplexStream, method: &str) {
     let mut bytes = Vec::new();
-    let (id, _) = Ids::new(1).make();
+    let (id, _) = MessageIds::new(1).make();
     zmtp::write_message(&mut bytes, &zmtp::DELIMITER, |out| {
         zerorpc::write_event(out, &id, None, method, |out| zerorpc::write_text_result(out, "{}"));
     });
@@ -101,7 +101,7 @@ async fn a_handshake_that_never_ends_is_slow_and_silence_after_it_is_idle() {
     let began = Instant::now();
     let (mut socket, served) = start(&shared);
     socket.write_all(&zmtp::greeting()[..11]).await.unwrap();
-    assert!(matches!(served.await.unwrap(), Ended::Slow));
+    assert!(matches!(served.await.unwrap(), ConnectionEnd::Slow));
     assert_eq!(began.elapsed().as_secs(), 10);
     let began = Instant::now();
     let (mut socket, served) = start(&shared);
@@ -109,7 +109,7 @@ async fn a_handshake_that_never_ends_is_slow_and_silence_after_it_is_idle() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     call(&mut socket, "ping").await;
     assert_eq!(next_name(&mut socket).await, "OK");
-    assert!(matches!(served.await.unwrap(), Ended::Idle));
+    assert!(matches!(served.await.unwrap(), ConnectionEnd::Idle));
     assert_eq!(began.elapsed().as_secs(), 90);
 }
 
@@ -127,7 +127,7 @@ async fn an_idle_session_owns_next_to_nothing() {
     assert!(size_of_val(&whole) < 600, "{}", size_of_val(&whole));
 }
 
-async fn turn<S: AsyncRead + AsyncWrite + Unpin>(session: &mut Session<S>) -> Poll<Ended> {
+async fn turn<S: AsyncRead + AsyncWrite + Unpin>(session: &mut Session<S>) -> Poll<ConnectionEnd> {
     std::future::poll_fn(|cx| Poll::Ready(session.poll(cx))).await
 }
 
@@ -138,5 +138,5 @@ async fn shake_hands_with(session: &mut Session<DuplexStream>, socket: &mut Dupl
         let _ = turn(session).await;
     }
     let _ = turn(session).await;
-    assert!(matches!(session.phase, Phase::Open));
+    assert!(matches!(session.phase, SessionPhase::Open));
 }

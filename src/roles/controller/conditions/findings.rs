@@ -1,24 +1,24 @@
-//! Each condition: what is found, and what to do about it.
+//! Each condition: its status, and what to do about it.
 //!
-//! The ten that people and tools wait for are always there; the others only while they are true, since a list of
-//! things that are *not* wrong hides the one that is.
+//! Ten conditions are always present, because tools wait for them. The others are present only while true, because a long
+//! list of absent problems hides the present one.
 
-use super::{Facts, LedgerState, Problem, ServiceState};
+use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
 use crate::{
     api::keys::TRAFFIC,
-    decide::gate::{Plan, explain::Alarm},
-    roles::gatekeeper::view::{GatekeeperView, Part},
+    decide::gate::{Plan, explain::FleetAlarm},
+    roles::gate::snapshot::{GateMode, GateSnapshot},
 };
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum EntryState {
     True,
     False,
     Unknown,
 }
 
-impl State {
+impl EntryState {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -32,12 +32,12 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) kind: &'static str,
-    pub(super) state: State,
+    pub(super) state: EntryState,
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-type Found = (State, &'static str, String);
+type Found = (EntryState, &'static str, String);
 
 /// All that apply, always in the same order.
 pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
@@ -64,55 +64,59 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
     ];
-    let sometimes = sometimes
-        .into_iter()
-        .filter_map(|(kind, found)| found.map(|(reason, message)| (kind, (State::True, reason, message))));
+    let sometimes = sometimes.into_iter().filter_map(|(kind, found)| {
+        found.map(|(reason, message)| (kind, (EntryState::True, reason, message)))
+    });
     let all = always.into_iter().chain(sometimes);
     all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
 }
 
-/// The gatekeeper's newest plan, if it decides for this resource.
-fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GatekeeperView, &'a Plan)> {
-    let view = facts.view?;
-    Some((view, view.plan.as_ref()?))
+/// The gate's newest plan.
+fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GateSnapshot, &'a Plan)> {
+    let snapshot = facts.snapshot?;
+    Some((snapshot, snapshot.plan.as_ref()?))
 }
 
-fn alarm<'a>(facts: &Facts<'a>, reason: &str) -> Option<&'a Alarm> {
+fn alarm<'a>(facts: &Facts<'a>, reason: &str) -> Option<&'a FleetAlarm> {
     plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
 }
 
 fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
-    let view = facts.view.filter(|view| view.part == Part::Frozen)?;
-    Some(view.frozen.as_deref().unwrap_or("no decision can be made; traffic stays as it is"))
+    let snapshot = facts.snapshot.filter(|snapshot| snapshot.part == GateMode::Frozen)?;
+    Some(snapshot.frozen.as_deref().unwrap_or("no decision can be made; traffic stays as it is"))
 }
 
 fn not_yet() -> Found {
-    (State::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
+    (EntryState::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
 }
 
 /// Spec valid, Service there, every pod claimed and labelled.
 fn ready(facts: &Facts<'_>) -> Found {
     if let Some((reason, message)) = obstacle(facts) {
-        return (State::False, reason, message);
+        return (EntryState::False, reason, message);
     }
     if let Some(unclaimed) = alarm(facts, "unclaimed") {
-        return (State::False, "PodsUnclaimed", unclaimed.message.clone());
+        return (EntryState::False, "PodsUnclaimed", unclaimed.message.clone());
     }
-    let Some((view, _)) = plan(facts) else { return not_yet() };
+    let Some((snapshot, _)) = plan(facts) else { return not_yet() };
     let advice = match facts.service {
         ServiceState::Ungated => {
             format!("; add {TRAFFIC}: \"yes\" to the selector of Service {} to begin", facts.service_name)
         }
         _ => String::new(),
     };
-    (State::True, "AllPodsClaimed", format!("{} pods are claimed and labelled{advice}", view.pods.len()))
+    (
+        EntryState::True,
+        "AllPodsClaimed",
+        format!("{} pods are claimed and labelled{advice}", snapshot.pods.len()),
+    )
 }
 
-/// What keeps the resource from being ready, the first cause first.
+/// What keeps the resource from being ready: the first cause found.
 fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     match &facts.problem {
-        Some(Problem::InvalidSpec(why)) => return Some(("InvalidSpec", invalid(why))),
-        Some(Problem::Failed(why)) => return Some(("Failed", why.clone())),
+        Some(ResourceProblem::InvalidSpec(why)) => return Some(("InvalidSpec", invalid(why))),
+        Some(ResourceProblem::Failed(why)) => return Some(("Failed", why.clone())),
         None => {}
     }
     service_obstacle(facts)
@@ -146,17 +150,19 @@ fn gating(facts: &Facts<'_>) -> Found {
     let name = facts.service_name;
     match facts.service {
         ServiceState::Gated if facts.paused => (
-            State::True,
+            EntryState::True,
             "Paused",
             format!(
                 "spec.paused freezes every pod as it is; the selector of Service {name} has the key {TRAFFIC}"
             ),
         ),
-        ServiceState::Gated => {
-            (State::True, "SelectorHasKey", format!("the selector of Service {name} has the key {TRAFFIC}"))
-        }
+        ServiceState::Gated => (
+            EntryState::True,
+            "SelectorHasKey",
+            format!("the selector of Service {name} has the key {TRAFFIC}"),
+        ),
         ServiceState::Ungated => (
-            State::False,
+            EntryState::False,
             "SelectorLacksKey",
             format!(
                 "the selector of Service {name} lacks the key {TRAFFIC}: the fleet is only watched; \
@@ -165,76 +171,77 @@ fn gating(facts: &Facts<'_>) -> Found {
         ),
         ServiceState::Missing | ServiceState::Refused { .. } => {
             let (reason, message) = service_obstacle(facts).unwrap_or_default();
-            (State::False, reason, message)
+            (EntryState::False, reason, message)
         }
     }
 }
 
 fn floor_reached(facts: &Facts<'_>) -> Found {
-    let Some((view, _)) = plan(facts) else { return not_yet() };
+    let Some((snapshot, _)) = plan(facts) else { return not_yet() };
     if let Some(below) = alarm(facts, "below_floor") {
         let message = format!(
             "{}: pods are given back as far as any are withheld; look for what else takes pods away",
             below.message
         );
-        return (State::True, "BelowFloor", message);
+        return (EntryState::True, "BelowFloor", message);
     }
     if let Some(reached) = alarm(facts, "floor_reached") {
         let message = format!("{}; repair the pods, or lower the minPodsAvailable settings", reached.message);
-        return (State::True, "FloorHolds", message);
+        return (EntryState::True, "FloorHolds", message);
     }
     (
-        State::False,
+        EntryState::False,
         "AboveFloor",
-        format!("the floor is {} pods, and no bad pod is kept by it", view.floor.budget.floor),
+        format!("the floor is {} pods, and no bad pod is kept by it", snapshot.floor.budget.floor),
     )
 }
 
 fn data_available(facts: &Facts<'_>) -> Found {
-    if !facts.troubles.is_empty() {
+    if !facts.failures.is_empty() {
         let some: Vec<_> =
-            facts.troubles.iter().take(5).map(|(breaker, why)| format!("{breaker}: {why}")).collect();
+            facts.failures.iter().take(5).map(|(breaker, why)| format!("{breaker}: {why}")).collect();
         let message = format!("{}; see onNoData for what its pods do meanwhile", some.join("; "));
-        return (State::False, "DetectorFailed", message);
+        return (EntryState::False, "DetectorFailed", message);
     }
     if let Some(blind) = alarm(facts, "no_data") {
         let message = format!("{}; check the query and minCoveragePercent", blind.message);
-        return (State::False, "TooFewVerdicts", message);
+        return (EntryState::False, "TooFewVerdicts", message);
     }
     if plan(facts).is_none() {
         return not_yet();
     }
-    (State::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
+    (EntryState::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
 }
 
 fn dry_run(facts: &Facts<'_>) -> Found {
     if facts.dry_run {
         let message = "everything is decided and reported, no pod is changed; take spec.dryRun (or the flag) out to begin";
-        return (State::True, "DryRun", message.to_owned());
+        return (EntryState::True, "DryRun", message.to_owned());
     }
-    if facts.view.is_some_and(|view| view.rehearsal.is_some()) {
+    if facts.snapshot.is_some_and(|snapshot| snapshot.rehearsal.is_some()) {
         return (
-            State::False,
+            EntryState::False,
             "SomeBreakersRehearse",
             "only breakers with dryRun rehearse; the others act".to_owned(),
         );
     }
-    (State::False, "Acting", "decisions are carried out".to_owned())
+    (EntryState::False, "Acting", "decisions are carried out".to_owned())
 }
 
 fn panic(facts: &Facts<'_>) -> Found {
-    let Some((view, _)) = plan(facts) else { return not_yet() };
-    if view.panic {
-        let told = alarm(facts, "panic").map(|alarm| alarm.message.clone());
-        let message = told.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
-        return (State::True, "MostOfTheFleetIsBad", message);
+    let Some((snapshot, _)) = plan(facts) else { return not_yet() };
+    if snapshot.panic {
+        let message = alarm(facts, "panic").map(|alarm| alarm.message.clone());
+        let message =
+            message.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
+        return (EntryState::True, "MostOfTheFleetIsBad", message);
     }
     match facts.panic_threshold {
         Some(percent) => {
-            (State::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
+            (EntryState::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
         }
         None => (
-            State::False,
+            EntryState::False,
             "NoThreshold",
             "spec.panicThreshold is not set: a signal that is wrong for all pods cuts down to the floor; set it to 50, say"
                 .to_owned(),
@@ -244,28 +251,28 @@ fn panic(facts: &Facts<'_>) -> Found {
 
 fn init_failed(facts: &Facts<'_>) -> Found {
     match &facts.problem {
-        Some(Problem::InvalidSpec(why)) => (State::True, "InvalidSpec", invalid(why)),
-        _ => (State::False, "SpecValid", "the spec keeps every rule".to_owned()),
+        Some(ResourceProblem::InvalidSpec(why)) => (EntryState::True, "InvalidSpec", invalid(why)),
+        _ => (EntryState::False, "SpecValid", "the spec keeps every rule".to_owned()),
     }
 }
 
 fn service_not_available(facts: &Facts<'_>) -> Found {
     match service_obstacle(facts) {
-        Some((reason, message)) => (State::True, reason, message),
-        None => (State::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
+        Some((reason, message)) => (EntryState::True, reason, message),
+        None => (EntryState::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
     }
 }
 
 fn failed(facts: &Facts<'_>) -> Found {
-    if let Some(Problem::Failed(why)) = &facts.problem {
-        return (State::True, "Failed", why.clone());
+    if let Some(ResourceProblem::Failed(why)) = &facts.problem {
+        return (EntryState::True, "Failed", why.clone());
     }
     let found = forbidden(facts)
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())));
     match found {
-        Some((reason, message)) => (State::True, reason, message),
-        None => (State::False, "Working", "nothing keeps the controller from its work".to_owned()),
+        Some((reason, message)) => (EntryState::True, reason, message),
+        None => (EntryState::False, "Working", "nothing keeps the controller from its work".to_owned()),
     }
 }
 
@@ -302,10 +309,10 @@ fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let told = alarm(facts, "ledger_full").map(|alarm| alarm.message.as_str());
-    let full = facts.ledger == LedgerState::Full || told.is_some();
+    let found = alarm(facts, "ledger_full").map(|alarm| alarm.message.as_str());
+    let full = facts.ledger == LedgerState::Full || found.is_some();
     full.then(|| {
-        let what = told.unwrap_or("the ledger takes no more");
+        let what = found.unwrap_or("the ledger takes no more");
         let message =
             format!("{what}; no more is withheld until pods are back, split the Service or raise the floor");
         ("TooLarge", message)
@@ -313,7 +320,7 @@ fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let pods = facts.unlanded.as_ref()?;
+    let pods = facts.still_in_endpoints.as_ref()?;
     let message = format!(
         "{pods} still in the ready endpoints 10 s after the withdrawal; look for another Service of the same pods without \
          the key {TRAFFIC}, and for publishNotReadyAddresses"
@@ -324,9 +331,10 @@ fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let (foreign, odd) = (alarm(facts, "foreign_no"), alarm(facts, "odd_switch"));
     let reason = if foreign.is_some() { "WithheldByOthers" } else { "OddSwitch" };
-    let told: Vec<_> = [foreign, odd].into_iter().flatten().map(|alarm| alarm.message.as_str()).collect();
-    let message = format!("{}; label them {TRAFFIC}=yes to give them their traffic back", told.join("; "));
-    (!told.is_empty()).then_some((reason, message))
+    let messages: Vec<_> = [foreign, odd].into_iter().flatten().map(|alarm| alarm.message.as_str()).collect();
+    let message =
+        format!("{}; label them {TRAFFIC}=yes to give them their traffic back", messages.join("; "));
+    (!messages.is_empty()).then_some((reason, message))
 }
 
 fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {

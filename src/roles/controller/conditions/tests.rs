@@ -1,19 +1,21 @@
 //! Every condition, its times, and that the same facts make the same status.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use super::{reported::LASTING, *};
 use crate::{
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Uid},
         gate::{
             self,
             budget::Budget,
-            explain::{Alarm, NextStep},
+            explain::{FleetAlarm, NextStep},
             ledger::Ledger,
         },
         policy::Policy,
         verdict::Verdicts,
     },
-    roles::gatekeeper::view::{Part, PodStory},
+    roles::gate::snapshot::{GateMode, PodSnapshot},
 };
 
 const ALWAYS: [&str; 10] = [
@@ -44,8 +46,8 @@ fn plan() -> Plan {
     gate::plan(at(0), &Policy::without_manifest("web"), &Fleet::new(4, pods.collect()), &ledger, &verdicts)
 }
 
-fn story(name: &str, traffic: Traffic) -> PodStory {
-    PodStory {
+fn pod_snapshot(name: &str, traffic: Traffic) -> PodSnapshot {
+    PodSnapshot {
         id: name.to_owned(),
         uid: format!("uid-of-{name}"),
         detail: None,
@@ -63,7 +65,7 @@ fn explained(name: &str, second: Option<i64>) -> Explanation {
     Explanation {
         uid: Uid::from(format!("uid-of-{name}")),
         name: name.to_owned(),
-        standing: Standing::Withheld,
+        standing: PodState::Withheld,
         breaker: Some("errors".to_owned()),
         why: Some("9 of 10 are bad".to_owned()),
         decision: "its time is not over",
@@ -73,17 +75,17 @@ fn explained(name: &str, second: Option<i64>) -> Explanation {
     }
 }
 
-fn view() -> GatekeeperView {
-    let mut view = GatekeeperView { part: Part::Leading, at: at(0), ..GatekeeperView::default() };
-    view.pods = (1..=4).map(|pod| story(&format!("web-{pod}"), Traffic::Yes)).collect();
+fn view() -> GateSnapshot {
+    let mut view = GateSnapshot { part: GateMode::Leading, at: at(0), ..GateSnapshot::default() };
+    view.pods = (1..=4).map(|pod| pod_snapshot(&format!("web-{pod}"), Traffic::Yes)).collect();
     view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, entries: 0 };
     view.plan = Some(plan());
     view
 }
 
-fn alarmed(reason: &'static str) -> GatekeeperView {
+fn alarmed(reason: &'static str) -> GateSnapshot {
     let mut view = view();
-    let alarm = Alarm { reason, message: format!("{reason} of web-1") };
+    let alarm = FleetAlarm { reason, message: format!("{reason} of web-1") };
     if let Some(plan) = &mut view.plan {
         plan.alarms.push(alarm);
     }
@@ -92,7 +94,7 @@ fn alarmed(reason: &'static str) -> GatekeeperView {
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
 
-fn facts(view: Option<&GatekeeperView>) -> Facts<'_> {
+fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
     Facts {
         service_name: "web",
         generation: 7,
@@ -101,15 +103,15 @@ fn facts(view: Option<&GatekeeperView>) -> Facts<'_> {
         started: at(0),
         problem: None,
         service: ServiceState::Gated,
-        view,
+        snapshot,
         dry_run: false,
         paused: false,
         panic_threshold: Some(50),
         overlap: None,
         ledger: LedgerState::Stored,
         template_unlabelled: false,
-        troubles: &NOTHING,
-        unlanded: None,
+        failures: &NOTHING,
+        still_in_endpoints: None,
         rbac: None,
         selector: &NOTHING,
     }
@@ -119,8 +121,8 @@ fn found<'v>(status: &'v Value, kind: &str) -> Option<&'v Value> {
     status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind)
 }
 
-/// `True InvalidSpec`; empty where it is absent.
-fn said(status: &Value, kind: &str) -> String {
+/// Such as `True InvalidSpec`; empty for an absent condition.
+fn reason_of(status: &Value, kind: &str) -> String {
     let word = |condition: &Value, member: &str| condition[member].as_str().unwrap().to_owned();
     found(status, kind)
         .map(|found| format!("{} {}", word(found, "status"), word(found, "reason")))
@@ -128,12 +130,12 @@ fn said(status: &Value, kind: &str) -> String {
 }
 
 #[track_caller]
-fn says(facts: &Facts<'_>, expected: &[(&str, &str)]) {
+fn assert_conditions(facts: &Facts<'_>, expected: &[(&str, &str)]) {
     let status = status(facts);
     for (kind, what) in expected {
-        assert_eq!(said(&status, kind), *what, "{kind} of {status:#}");
+        assert_eq!(reason_of(&status, kind), *what, "{kind} of {status:#}");
     }
-    assert_eq!(said(&status, "Running"), said(&status, "Ready"), "one mirrors the other");
+    assert_eq!(reason_of(&status, "Running"), reason_of(&status, "Ready"), "one mirrors the other");
     for condition in status["conditions"].as_array().unwrap() {
         let message = condition["message"].as_str().unwrap();
         assert!(message.len() > 10 && !message.contains('\n') && !message.contains("  "), "{message}");
@@ -142,7 +144,7 @@ fn says(facts: &Facts<'_>, expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn of_a_fleet_that_is_well_only_what_is_always_there_is_said() {
+fn a_healthy_fleet_has_only_the_conditions_that_are_always_present() {
     let view = view();
     let status = status(&facts(Some(&view)));
     let kinds: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
@@ -163,11 +165,11 @@ fn of_a_fleet_that_is_well_only_what_is_always_there_is_said() {
 }
 
 #[test]
-fn before_anybody_has_looked_the_fleet_is_unknown_and_old_numbers_stand() {
+fn before_the_first_plan_conditions_are_unknown_and_old_counts_stay() {
     let old = json!({"floor": 3, "podCount": {"nbPodsManaged": 9}, "startTime": "2020-01-01T00:00:00Z"});
     let facts = Facts { previous: Some(&old), ..facts(None) };
     let unknown = "Unknown NotYetKnown";
-    says(
+    assert_conditions(
         &facts,
         &[("Ready", unknown), ("FloorReached", unknown), ("DataAvailable", unknown), ("Panic", unknown)],
     );
@@ -179,9 +181,9 @@ fn before_anybody_has_looked_the_fleet_is_unknown_and_old_numbers_stand() {
 
 #[test]
 fn a_bad_spec_is_the_originals_init_failed() {
-    let problem = Some(Problem::InvalidSpec("breakers[0].name: missing".into()));
+    let problem = Some(ResourceProblem::InvalidSpec("breakers[0].name: missing".into()));
     let facts = Facts { problem, ..facts(None) };
-    says(
+    assert_conditions(
         &facts,
         &[("Ready", "False InvalidSpec"), ("InitFailed", "True InvalidSpec"), ("Failed", "False Working")],
     );
@@ -194,12 +196,12 @@ fn a_bad_spec_is_the_originals_init_failed() {
 fn what_the_controller_cannot_do_is_failed() {
     let view = view();
     let base = facts(Some(&view));
-    let problem = Some(Problem::Failed("the ledger has grown legs".into()));
-    says(
+    let problem = Some(ResourceProblem::Failed("the ledger has grown legs".into()));
+    assert_conditions(
         &Facts { problem, ..base.clone() },
         &[("Ready", "False Failed"), ("Failed", "True Failed"), ("InitFailed", "False SpecValid")],
     );
-    says(
+    assert_conditions(
         &Facts { rbac: Some("patch pods".into()), ..base },
         &[
             ("Ready", "False RoleLacksVerb"),
@@ -207,18 +209,18 @@ fn what_the_controller_cannot_do_is_failed() {
             ("Failed", "True RoleLacksVerb"),
         ],
     );
-    let mut frozen = GatekeeperView { part: Part::Frozen, ..view.clone() };
+    let mut frozen = GateSnapshot { part: GateMode::Frozen, ..view.clone() };
     frozen.frozen = Some("the ledger cannot be read".into());
-    says(&facts(Some(&frozen)), &[("Ready", "False Frozen"), ("Failed", "True Frozen")]);
+    assert_conditions(&facts(Some(&frozen)), &[("Ready", "False Frozen"), ("Failed", "True Frozen")]);
 }
 
 #[test]
-fn a_service_that_is_missing_or_refused_is_said_three_times() {
+fn a_missing_or_refused_service_is_in_three_conditions() {
     for (service, reason) in [
         (ServiceState::Missing, "ServiceMissing"),
         (ServiceState::Refused { why: "ExternalName has no pods".into() }, "ServiceRefused"),
     ] {
-        says(
+        assert_conditions(
             &Facts { service, ..facts(None) },
             &[
                 ("Ready", &format!("False {reason}")),
@@ -233,10 +235,10 @@ fn a_service_that_is_missing_or_refused_is_said_three_times() {
 fn the_key_in_the_selector_is_gating_and_without_it_the_resource_is_ready_too() {
     let view = view();
     let base = facts(Some(&view));
-    says(&base, &[("Gating", "True SelectorHasKey")]);
-    says(&Facts { paused: true, ..base.clone() }, &[("Gating", "True Paused")]);
+    assert_conditions(&base, &[("Gating", "True SelectorHasKey")]);
+    assert_conditions(&Facts { paused: true, ..base.clone() }, &[("Gating", "True Paused")]);
     let ungated = Facts { service: ServiceState::Ungated, ..base };
-    says(&ungated, &[("Ready", "True AllPodsClaimed"), ("Gating", "False SelectorLacksKey")]);
+    assert_conditions(&ungated, &[("Ready", "True AllPodsClaimed"), ("Gating", "False SelectorLacksKey")]);
     let status = status(&ungated);
     let message = found(&status, "Gating").unwrap()["message"].as_str().unwrap();
     assert!(message.contains("kubervisor/traffic: \"yes\""), "what to write: {message}");
@@ -255,10 +257,12 @@ fn the_plans_alarms_are_conditions() {
     ] {
         let view = alarmed(alarm);
         let facts = facts(Some(&view));
-        says(&facts, &[(kind, what)]);
+        assert_conditions(&facts, &[(kind, what)]);
         let status = status(&facts);
         let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
         assert!(message.contains("web-1"), "{message}");
+        let lasting = LASTING.iter().any(|(name, ..)| *name == alarm);
+        assert_eq!(reported(&status).raised, lasting.then_some(alarm).into_iter().collect());
     }
 }
 
@@ -266,57 +270,66 @@ fn the_plans_alarms_are_conditions() {
 fn panic_comes_with_its_numbers_and_a_missing_threshold_with_advice() {
     let mut view = alarmed("panic");
     view.panic = true;
-    says(&facts(Some(&view)), &[("Panic", "True MostOfTheFleetIsBad")]);
+    assert_conditions(&facts(Some(&view)), &[("Panic", "True MostOfTheFleetIsBad")]);
     view.panic = false;
-    says(&facts(Some(&view)), &[("Panic", "False BelowThreshold")]);
-    says(&Facts { panic_threshold: None, ..facts(Some(&view)) }, &[("Panic", "False NoThreshold")]);
+    assert_conditions(&facts(Some(&view)), &[("Panic", "False BelowThreshold")]);
+    assert_conditions(
+        &Facts { panic_threshold: None, ..facts(Some(&view)) },
+        &[("Panic", "False NoThreshold")],
+    );
 }
 
 #[test]
-fn a_detector_in_trouble_is_named() {
+fn a_failing_detector_is_named() {
     let view = view();
-    let troubles = BTreeMap::from([("errors".to_owned(), "Prometheus: no answer\nwithin 5 s".to_owned())]);
-    let facts = Facts { troubles: &troubles, ..facts(Some(&view)) };
-    says(&facts, &[("DataAvailable", "False DetectorFailed"), ("Ready", "True AllPodsClaimed")]);
+    let failures = BTreeMap::from([("errors".to_owned(), "Prometheus: no answer\nwithin 5 s".to_owned())]);
+    let facts = Facts { failures: &failures, ..facts(Some(&view)) };
+    assert_conditions(&facts, &[("DataAvailable", "False DetectorFailed"), ("Ready", "True AllPodsClaimed")]);
 }
 
 #[test]
-fn a_dry_run_says_so_and_warns_while_the_service_is_gated() {
+fn a_dry_run_warns_while_the_service_is_gated() {
     let view = view();
     let base = Facts { dry_run: true, ..facts(Some(&view)) };
-    says(&base, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "True SelectorHasKey")]);
+    assert_conditions(&base, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "True SelectorHasKey")]);
     let ungated = Facts { service: ServiceState::Ungated, ..base };
-    says(&ungated, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "")]);
+    assert_conditions(&ungated, &[("DryRun", "True DryRun"), ("DryRunWhileGated", "")]);
     let mut some = view.clone();
     some.rehearsal = Some(plan());
-    says(&facts(Some(&some)), &[("DryRun", "False SomeBreakersRehearse"), ("DryRunWhileGated", "")]);
+    assert_conditions(
+        &facts(Some(&some)),
+        &[("DryRun", "False SomeBreakersRehearse"), ("DryRunWhileGated", "")],
+    );
 }
 
 #[test]
-fn the_other_obstacles_are_there_only_while_they_last() {
+fn the_other_conditions_are_present_only_while_true() {
     let view = view();
     let base = facts(Some(&view));
-    says(
+    assert_conditions(
         &Facts { overlap: Some("KubervisorService api".into()), ..base.clone() },
         &[("Overlapping", "True SamePods"), ("Ready", "False SamePods")],
     );
-    says(
+    assert_conditions(
         &Facts { ledger: LedgerState::NotStored, ..base.clone() },
         &[("LedgerNotStored", "True LedgerDropped"), ("Ready", "False LedgerDropped")],
     );
-    says(
+    assert_conditions(
         &Facts { ledger: LedgerState::Unreadable("schema 9".into()), ..base.clone() },
         &[("LedgerNotStored", "True LedgerUnreadable"), ("Failed", "True LedgerUnreadable")],
     );
-    says(
+    assert_conditions(
         &Facts { ledger: LedgerState::Full, ..base.clone() },
         &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
     );
-    says(
-        &Facts { unlanded: Some("web-1".into()), ..base.clone() },
+    assert_conditions(
+        &Facts { still_in_endpoints: Some("web-1".into()), ..base.clone() },
         &[("NotLeavingEndpoints", "True StillListed"), ("Ready", "True AllPodsClaimed")],
     );
-    says(&Facts { template_unlabelled: true, ..base }, &[("TemplateUnlabelled", "True NoLabelInTemplate")]);
+    assert_conditions(
+        &Facts { template_unlabelled: true, ..base },
+        &[("TemplateUnlabelled", "True NoLabelInTemplate")],
+    );
 }
 
 #[test]
@@ -352,7 +365,7 @@ fn the_transition_time_is_that_of_the_status_and_the_probe_time_that_of_any_chan
 }
 
 #[test]
-fn probe_times_and_the_ledger_are_no_news() {
+fn probe_times_and_the_ledger_are_no_change() {
     let view = view();
     let mut old = status(&facts(Some(&view)));
     let new = old.clone();
@@ -372,7 +385,7 @@ fn pods_are_counted_by_their_switch() {
     view.pods =
         [Traffic::Yes, Traffic::Yes, Traffic::No, Traffic::Pause, Traffic::Other, Traffic::Unlabelled]
             .into_iter()
-            .map(|traffic| story("web", traffic))
+            .map(|traffic| pod_snapshot("web", traffic))
             .collect();
     let status = status(&facts(Some(&view)));
     let count = |name: &str| status["podCount"][name].as_u64().unwrap();

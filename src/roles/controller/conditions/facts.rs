@@ -1,0 +1,86 @@
+//! The facts that a status is made from.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{decide::time::Timestamp, roles::gate::snapshot::GateSnapshot};
+
+/// Why nothing can be decided for the resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceProblem {
+    /// The spec breaks a rule, which an older schema did not check.
+    InvalidSpec(String),
+    /// The controller failed on it.
+    Failed(String),
+}
+
+/// EntryState of the Service that the resource names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceState {
+    /// It does not exist.
+    Missing,
+    /// It cannot be gated.
+    Refused {
+        /// The reason, for the condition's message.
+        why: String,
+    },
+    /// Its selector lacks the traffic key: pods are labelled, but traffic does not depend on it.
+    Ungated,
+    /// Its selector has the traffic key.
+    Gated,
+}
+
+/// EntryState of the stored ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerState {
+    /// The API server returned it as sent.
+    Stored,
+    /// The API server dropped it: its CustomResourceDefinition is older.
+    NotStored,
+    /// The stored ledger is of another schema, or invalid.
+    Unreadable(String),
+    /// It takes no more entries.
+    Full,
+}
+
+/// Everything that a status is made from.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// `spec.service`.
+    pub service_name: &'a str,
+    /// `metadata.generation` of these facts.
+    pub generation: i64,
+    /// The old status.
+    pub previous: Option<&'a Value>,
+    /// Wall clock.
+    pub now: Timestamp,
+    /// Start of the worker; an older `startTime` is kept.
+    pub started: Timestamp,
+    /// Why nothing can be decided for the resource.
+    pub problem: Option<ResourceProblem>,
+    /// EntryState of its Service.
+    pub service: ServiceState,
+    /// The gate's snapshot; `None` before the first.
+    pub snapshot: Option<&'a GateSnapshot>,
+    /// `spec.dryRun`, or the controller's flag.
+    pub dry_run: bool,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// `spec.panicThreshold`, its default included.
+    pub panic_threshold: Option<u8>,
+    /// The older resource that claims the same pods.
+    pub overlap: Option<String>,
+    /// EntryState of the stored ledger.
+    pub ledger: LedgerState,
+    /// New pods come without the traffic label.
+    pub template_unlabelled: bool,
+    /// Why a breaker has no usable data, by breaker.
+    pub failures: &'a BTreeMap<String, String>,
+    /// Withheld pods that are still in ready endpoints.
+    pub still_in_endpoints: Option<String>,
+    /// A verb and resource that the role lacks, such as `patch pods`.
+    pub rbac: Option<String>,
+    /// The Service's selector without the traffic key.
+    pub selector: &'a BTreeMap<String, String>,
+}

@@ -1,0 +1,50 @@
+//! The lasting states that a stored status reports: a new process continues its Events from there.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::findings::EntryState;
+use crate::decide::time::Timestamp;
+
+/// The state of withheld pods that stay in ready endpoints; the other states have the name of a plan's alarm.
+pub const NOT_LEAVING: &str = "not_leaving_endpoints";
+
+/// Each lasting state with its condition: type, status and reason (empty: any).
+pub(super) const LASTING: [(&str, &str, EntryState, &str); 8] = [
+    ("floor_reached", "FloorReached", EntryState::True, "FloorHolds"),
+    ("below_floor", "FloorReached", EntryState::True, "BelowFloor"),
+    ("panic", "Panic", EntryState::True, ""),
+    ("no_data", "DataAvailable", EntryState::False, ""),
+    ("foreign_no", "ForeignNo", EntryState::True, "WithheldByOthers"),
+    ("odd_switch", "ForeignNo", EntryState::True, "OddSwitch"),
+    ("ledger_full", "LedgerFull", EntryState::True, ""),
+    (NOT_LEAVING, "NotLeavingEndpoints", EntryState::True, ""),
+];
+
+/// What an earlier process has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The lasting states that have begun.
+    pub raised: BTreeSet<&'static str>,
+    /// The ledger's `revertedUntil`.
+    pub reverted_until: Option<Timestamp>,
+}
+
+/// Reads it from the stored status.
+#[must_use]
+pub fn reported(status: &Value) -> Reported {
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    let holds = |kind: &str, state: EntryState, reason: &str| {
+        conditions.into_iter().flatten().any(|condition| {
+            let is = |member: &str, text: &str| condition.get(member).and_then(Value::as_str) == Some(text);
+            is("type", kind) && is("status", state.as_str()) && (reason.is_empty() || is("reason", reason))
+        })
+    };
+    let raised = LASTING.into_iter().filter(|(_, kind, state, reason)| holds(kind, *state, reason));
+    let reverted_until = status.pointer("/ledger/revertedUntil").and_then(Value::as_i64);
+    Reported {
+        raised: raised.map(|(name, ..)| name).collect(),
+        reverted_until: reverted_until.map(Timestamp::from_unix_millis),
+    }
+}

@@ -1,0 +1,33 @@
+//! Dependencies that all parts of a controller share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapters::{
+        kubernetes::{cluster::Cluster, events::EventRecorder},
+        sink::labels::WriteLimiter,
+    },
+    api::Timing,
+    roles::{
+        breaker::AskerMetrics,
+        gate::metrics::GateMetrics,
+        master::{LiveEnsemble, Process},
+    },
+};
+
+pub(super) struct Deps {
+    pub(super) client: kube::Client,
+    pub(super) cluster: Cluster,
+    pub(super) process: Process,
+    pub(super) gate_metrics: GateMetrics,
+    pub(super) asker_metrics: AskerMetrics,
+    pub(super) events: EventRecorder,
+    /// The ensemble of the master in the same process.
+    pub(super) live: Option<LiveEnsemble>,
+    pub(super) timing: Option<Timing>,
+    pub(super) dry_run: bool,
+    pub(super) limiter: Arc<WriteLimiter>,
+    pub(super) stop: CancellationToken,
+}

@@ -1,0 +1,47 @@
+//! EntryState that the tasks of one worker share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{deps::Deps, health::ResourceHealth};
+use crate::{
+    adapters::{
+        kubernetes::objects::ResourceRecord,
+        sink::labels::{LabelSettings, TeardownMode},
+    },
+    api::Manifest,
+    decide::{detect::members::ReportHistory, policy::Policy},
+    roles::{breaker::Asker, gate::reconciler::GateReconciler},
+};
+
+pub(super) struct WorkerState {
+    pub(super) deps: Arc<Deps>,
+    pub(super) settings: LabelSettings,
+    pub(super) reconciler: GateReconciler,
+    pub(super) health: Arc<Mutex<ResourceHealth>>,
+    pub(super) policy: watch::Sender<Arc<Policy>>,
+    pub(super) manifest: watch::Sender<Option<Arc<Manifest>>>,
+    pub(super) mode: watch::Sender<TeardownMode>,
+    /// Counts changes that need a reconcile.
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) asker: Arc<Asker>,
+    pub(super) report_history: Mutex<ReportHistory>,
+}
+
+impl WorkerState {
+    pub(super) fn health(&self) -> MutexGuard<'_, ResourceHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The resource in the cache; `None` when it is gone or has another UID.
+    pub(super) fn resource(&self) -> Option<Arc<ResourceRecord>> {
+        let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name)?;
+        (*found.uid == *self.settings.uid).then_some(found)
+    }
+
+    /// Requests a reconcile.
+    pub(super) fn wake(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

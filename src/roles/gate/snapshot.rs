@@ -1,0 +1,227 @@
+//! The gate's state as `/services` and `/explain` show it: pods, floor, ledger, and the last plan.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::history::{History, HistoryEntry};
+use crate::{
+    adapters::sink::{Hindrance, Observed, PodDetail, endpoints::FileStatus},
+    decide::{
+        fleet::{PodView, Presence, Traffic},
+        gate::{
+            Plan,
+            budget::Budget,
+            explain::{Explanation, PodState},
+            ledger::Ledger,
+        },
+        time::Timestamp,
+    },
+};
+
+/// The gate's mode in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GateMode {
+    /// This process decides.
+    Leading,
+    /// Another process decides; this one only projects the committed roster.
+    #[default]
+    Following,
+    /// This process leads, but cannot decide: traffic stays as it is.
+    Frozen,
+}
+
+/// The floor arithmetic in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Arithmetic {
+    /// Its operands.
+    #[serde(flatten)]
+    pub budget: Budget,
+    /// Serving pods that may still be withheld.
+    pub may_withhold: u32,
+    /// The arithmetic in words.
+    pub formula: String,
+}
+
+/// One pod of the fleet.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSnapshot {
+    /// Its name.
+    pub id: String,
+    /// Its identity.
+    pub uid: String,
+    /// Key, address and presence, where the sink has them.
+    #[serde(flatten)]
+    pub detail: Option<PodDetail>,
+    /// The value of its traffic label, or the roster's.
+    pub traffic: Traffic,
+    /// The breaker that withholds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// When it was withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub break_at: Option<Timestamp>,
+    /// How often it was withheld, this time included.
+    pub retry_count: u32,
+    /// The gate's explanation; `None`: it serves, and no breaker objects.
+    pub explanation: Option<Explanation>,
+    /// One line of text.
+    pub summary: String,
+    /// Oldest first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One fleet, as `/services` and `/explain` show it.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateSnapshot {
+    /// The fleet's namespace.
+    pub namespace: String,
+    /// The Service's or the resource's name.
+    pub name: String,
+    /// The gate's mode in this process.
+    pub part: GateMode,
+    /// The reason, while the mode is `Frozen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
+    /// No pod is changed.
+    pub dry_run: bool,
+    /// Why nothing may be withheld now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// An obstacle that an operator has to remove.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<Hindrance>,
+    /// Wall clock of the newest reconcile.
+    pub at: Timestamp,
+    /// The floor arithmetic.
+    pub floor: Arithmetic,
+    /// More of the fleet looks bad than the panic threshold allows.
+    pub panic: bool,
+    /// All pods, by name.
+    pub pods: Vec<PodSnapshot>,
+    /// The ledger after the newest plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+    /// The newest plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// The plan if no policy and no breaker were a dry run; `None` when none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Plan>,
+    /// The newest plan with actions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_action: Option<Arc<Plan>>,
+    /// This process's endpoints file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<FileStatus>,
+    /// Verdicts of the last callback run for unknown pods.
+    pub unknown_verdicts: usize,
+}
+
+impl GateSnapshot {
+    /// Records one observation and its plan.
+    pub(super) fn record(&mut self, observed: Observed, plan: Plan, history: &History) {
+        let ledger = plan.committed(&observed.ledger).unwrap_or(observed.ledger);
+        let explanations: BTreeMap<_, _> = plan.explanations.iter().map(|e| (e.uid.as_str(), e)).collect();
+        let snapshot = |pod: &PodView| {
+            let mut after = pod.clone();
+            ledger.project(&mut after);
+            let explanation = explanations.get(pod.uid.as_str()).copied();
+            let detail = observed.details.get(&pod.uid);
+            PodSnapshot {
+                id: pod.name.clone(),
+                uid: pod.uid.to_string(),
+                traffic: after.traffic,
+                breaker: after.strategy,
+                break_at: after.break_at,
+                retry_count: after.retry_count.unwrap_or(0),
+                summary: summary(pod, detail, explanation),
+                detail: detail.cloned(),
+                explanation: explanation.cloned(),
+                history: history.of(&pod.name),
+            }
+        };
+        self.pods = observed.fleet.pods().iter().map(snapshot).collect();
+        self.pods.sort_by(|a, b| a.id.cmp(&b.id));
+        self.part = GateMode::Leading;
+        self.frozen = None;
+        self.at = plan.at;
+        self.hold = observed.fleet.hold;
+        self.hindrance = observed.hindrance;
+        self.floor = Arithmetic {
+            budget: plan.budget,
+            may_withhold: plan.budget.may_withhold(),
+            formula: plan.budget.to_string(),
+        };
+        self.panic = ledger.panic.is_some();
+        self.ledger = Some(ledger);
+        if !plan.actions.is_empty() {
+            self.last_action = Some(Arc::new(plan.clone()));
+        }
+        self.plan = Some(plan);
+    }
+
+    /// Refreshes the history of the pods that `plan` acted on.
+    pub(super) fn refresh_history(&mut self, plan: &Plan, history: &History) {
+        let acted: BTreeSet<&str> = plan.actions.iter().map(|action| action.name.as_str()).collect();
+        for pod in self.pods.iter_mut().filter(|pod| acted.contains(pod.id.as_str())) {
+            pod.history = history.of(&pod.id);
+        }
+    }
+
+    /// Pods in one of these states after the plan.
+    #[must_use]
+    pub fn count(&self, standings: &[PodState]) -> usize {
+        let stands = |pod: &&PodSnapshot| {
+            let standing = pod.explanation.as_ref().map_or(PodState::Serving, |e| e.standing);
+            standings.contains(&standing)
+        };
+        self.pods.iter().filter(stands).count()
+    }
+
+    /// Pods that are silent and still listed.
+    #[must_use]
+    pub fn silent_listed(&self) -> usize {
+        let silent = |pod: &&PodSnapshot| {
+            pod.traffic == Traffic::Yes
+                && pod.detail.as_ref().is_some_and(|d| d.presence == Presence::Unknown && d.address.is_some())
+        };
+        self.pods.iter().filter(silent).count()
+    }
+
+    /// The `/explain` page of one pod, by its name, key or address.
+    #[must_use]
+    pub fn explain(&self, pod: &str) -> Option<Value> {
+        let named = |candidate: &&PodSnapshot| {
+            let detail = candidate.detail.as_ref();
+            candidate.id == pod
+                || detail.and_then(|d| d.key.as_deref()) == Some(pod)
+                || detail
+                    .and_then(|d| d.address)
+                    .is_some_and(|a| a.to_string() == pod || a.ip().to_string() == pod)
+        };
+        let found = self.pods.iter().find(named)?;
+        Some(json!({
+            "namespace": self.namespace, "service": self.name, "at": self.at, "part": self.part,
+            "dryRun": self.dry_run, "hold": self.hold, "panic": self.panic,
+            "pod": found, "floor": self.floor,
+        }))
+    }
+}
+
+fn summary(pod: &PodView, detail: Option<&PodDetail>, explanation: Option<&Explanation>) -> String {
+    let note = detail.and_then(|detail| detail.note);
+    match (note, explanation) {
+        (Some(note), _) => format!("{}: {note}", pod.name),
+        (None, Some(explanation)) => explanation.to_string(),
+        (None, None) => format!("{}: serves; nobody objects", pod.name),
+    }
+}

@@ -1,0 +1,299 @@
+//! Takes keepalives: a leader takes them into its ensemble at once, a follower forwards them, and without a leader the
+//! newest of each pod is kept and forwarded later. The hot path holds one short lock and awaits nothing.
+
+mod address_policy;
+mod forward;
+mod pending;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use self::pending::PendingPings;
+pub(crate) use self::{address_policy::AddressPolicy, forward::Forwarder, pending::PendingPing};
+use super::metrics::IngestMetrics;
+use crate::{
+    adapters::wire::{Answer, Refusal, RefusalKind},
+    alarms::Alarms,
+    clock::Clock,
+    decide::{
+        ensemble::{Ensemble, KeepaliveEffect, Rejection},
+        keepalive::Keepalive,
+        time::Moment,
+    },
+};
+
+/// What happens to a keepalive.
+enum IngestMode {
+    /// No leader is known: it is kept.
+    Holding,
+    /// Another master leads: it is forwarded.
+    Following(Forwarder),
+    /// This master leads: the ensemble takes it.
+    Leading(Box<Ensemble>),
+    /// This process stops: it is refused, so that the client tries another master.
+    Stopping,
+}
+
+struct IngestState {
+    mode: IngestMode,
+    pending: PendingPings,
+}
+
+/// Takes the keepalives of one master.
+pub(crate) struct Ingest {
+    clock: Clock,
+    alarms: Alarms,
+    metrics: IngestMetrics,
+    policy: AddressPolicy,
+    state: Mutex<IngestState>,
+    /// There are changes to persist, or an earlier expiry than before.
+    dirty: Notify,
+    /// Counts the changes that a snapshot shows; the callback and the gate wait for them.
+    revisions: watch::Sender<u64>,
+    /// The masters' addresses, which alone may forward.
+    members: watch::Sender<Vec<Ipv4Addr>>,
+    /// A peer that is not in `members` has forwarded a keepalive; it may be a new member.
+    unknown_forwarder: Notify,
+    /// The time of the last keepalive that claimed the key or id of another pod.
+    last_collision: Mutex<Option<Moment>>,
+    turns: AtomicU64,
+}
+
+impl Ingest {
+    pub(crate) fn new(clock: Clock, alarms: Alarms, metrics: IngestMetrics, policy: AddressPolicy) -> Self {
+        Self {
+            clock,
+            alarms,
+            metrics,
+            policy,
+            state: Mutex::new(IngestState { mode: IngestMode::Holding, pending: PendingPings::default() }),
+            dirty: Notify::new(),
+            revisions: watch::Sender::new(0),
+            members: watch::Sender::new(Vec::new()),
+            unknown_forwarder: Notify::new(),
+            last_collision: Mutex::default(),
+            turns: AtomicU64::new(0),
+        }
+    }
+
+    /// A keepalive from a client.
+    pub(crate) fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
+        let mut state = self.lock();
+        match &mut state.mode {
+            IngestMode::Leading(ensemble) => {
+                Answer::Now(self.observe(ensemble, self.policy.required(peer), raw))
+            }
+            IngestMode::Following(forwarder) => {
+                let forwarder = forwarder.clone();
+                drop(state);
+                match self.check(peer, raw) {
+                    Ok(ping) => forwarder.forward(ping),
+                    Err(refusal) => Answer::Now(Err(refusal)),
+                }
+            }
+            IngestMode::Holding => {
+                drop(state);
+                Answer::Now(self.check(peer, raw).and_then(|ping| self.keep(ping)))
+            }
+            IngestMode::Stopping => Answer::Now(Err(stopping())),
+        }
+    }
+
+    /// A keepalive that another master has checked.
+    pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
+        if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
+            self.metrics.refused("not_a_member");
+            self.unknown_forwarder.notify_one();
+            let message =
+                format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
+            return Err(Refusal { kind: RefusalKind::Forbidden, message });
+        }
+        match &mut self.lock().mode {
+            IngestMode::Leading(ensemble) => self.observe(ensemble, None, raw),
+            IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => {
+                let message = "this master does not lead; a keepalive is forwarded once only".to_owned();
+                Err(Refusal { kind: RefusalKind::Unavailable, message })
+            }
+        }
+    }
+
+    /// Keeps a keepalive until there is a leader; a later one of the same pod replaces it.
+    pub(crate) fn keep(&self, ping: PendingPing) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        match &mut state.mode {
+            // This master has become leader since the keepalive arrived, and has taken what was pending.
+            IngestMode::Leading(ensemble) => {
+                return self.observe(ensemble, self.policy.required(ping.peer), &ping.raw);
+            }
+            IngestMode::Stopping => return Err(stopping()),
+            IngestMode::Following(_) | IngestMode::Holding => {}
+        }
+        self.metrics.kept();
+        if state.pending.put(ping) {
+            return Ok(());
+        }
+        let message = "no master leads, and too many keepalives wait already".to_owned();
+        Err(Refusal { kind: RefusalKind::TooMuch, message })
+    }
+
+    /// This master leads: the ensemble takes what is pending, and every ping from now on.
+    pub(crate) fn lead(&self, ensemble: Ensemble) {
+        let mut state = self.lock();
+        let mut ensemble = Box::new(ensemble);
+        for ping in state.pending.take() {
+            // A refusal is counted; the client has its answer already.
+            let _answered = self.observe(&mut ensemble, self.policy.required(ping.peer), &ping.raw);
+        }
+        state.mode = IngestMode::Leading(ensemble);
+        drop(state);
+        self.revisions.send_modify(|count| *count += 1);
+        self.dirty.notify_one();
+    }
+
+    /// Another master leads: forwards what is pending, and every ping from now on.
+    pub(crate) fn follow(&self, forwarder: Forwarder) {
+        self.lock().mode = IngestMode::Following(forwarder);
+        self.forward_pending();
+    }
+
+    /// Forwards again what the leader has not taken.
+    pub(crate) fn forward_pending(&self) {
+        let mut state = self.lock();
+        let IngestMode::Following(forwarder) = &state.mode else { return };
+        let (forwarder, pings) = (forwarder.clone(), state.pending.take());
+        drop(state);
+        forwarder.forward_all(pings);
+    }
+
+    /// No leader is known: nothing expires, and what is not stored yet is kept for the next leader.
+    pub(crate) fn hold(&self) {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.mode, IngestMode::Holding);
+        let IngestMode::Leading(mut ensemble) = before else { return };
+        for (key, raw) in ensemble.unconfirmed(self.clock.now()) {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            // Checked on arrival, so that the pod's own address passes again.
+            let peer = SocketAddr::new(key.address().into(), 0);
+            state.pending.put(PendingPing { key, turn, peer, raw: raw.into() });
+        }
+    }
+
+    /// This process stops: keepalives are refused, because they would be lost.
+    pub(crate) fn stop(&self) {
+        self.lock().mode = IngestMode::Stopping;
+    }
+
+    /// The addresses that may forward.
+    pub(crate) fn set_members(&self, members: Vec<Ipv4Addr>) {
+        self.members.send_replace(members);
+    }
+
+    /// Waits until a peer that is no known member has forwarded a keepalive.
+    pub(crate) async fn unknown_forwarder(&self) {
+        self.unknown_forwarder.notified().await;
+    }
+
+    /// Clears the alarm of a collision after `quiet` without another one.
+    pub(crate) fn clear_old_collisions(&self, quiet: Duration) {
+        let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| self.clock.now().since(at) > quiet) {
+            *last = None;
+            self.alarms.clear("key_collision");
+        }
+    }
+
+    fn raise_collision(&self, rejection: &Rejection) {
+        let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(self.clock.now());
+        self.alarms.raise("key_collision", rejection.to_string());
+    }
+
+    /// Waits until there may be changes to persist, or an earlier expiry.
+    pub(crate) async fn dirty(&self) {
+        self.dirty.notified().await;
+    }
+
+    /// Counts up with every change that a snapshot shows.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revisions.subscribe()
+    }
+
+    /// Runs `work` on the ensemble if this master leads, and notifies [`Self::revisions`] of a change.
+    pub(crate) fn with_ensemble<T>(&self, work: impl FnOnce(&mut Ensemble, Moment) -> T) -> Option<T> {
+        match &mut self.lock().mode {
+            IngestMode::Leading(ensemble) => Some(self.watched(ensemble, work)),
+            IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => None,
+        }
+    }
+
+    fn watched<T>(&self, ensemble: &mut Ensemble, work: impl FnOnce(&mut Ensemble, Moment) -> T) -> T {
+        let before = ensemble.revision();
+        let done = work(ensemble, self.clock.now());
+        if ensemble.revision() != before {
+            self.revisions.send_modify(|count| *count += 1);
+        }
+        done
+    }
+
+    /// Checks a keepalive that this master does not take into an ensemble now.
+    fn check(&self, peer: SocketAddr, raw: &[u8]) -> Result<PendingPing, Refusal> {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let keepalive = Keepalive::parse(raw).map_err(|error| self.refuse(&Rejection::from(error)))?;
+        let (key, claimed) = (keepalive.key(), keepalive.key().address());
+        if let Some(sender) = self.policy.required(peer).filter(|address| *address != claimed) {
+            return Err(self.refuse(&Rejection::ForgedAddress { claimed, sender }));
+        }
+        Ok(PendingPing { key, turn, peer, raw: Bytes::copy_from_slice(raw) })
+    }
+
+    fn observe(
+        &self,
+        ensemble: &mut Ensemble,
+        required: Option<Ipv4Addr>,
+        raw: &[u8],
+    ) -> Result<(), Refusal> {
+        let observed = self.watched(ensemble, |ensemble, now| ensemble.observe(now, raw, required));
+        let observed = observed.map_err(|rejection| self.refuse(&rejection))?;
+        self.metrics.taken(observed);
+        if observed != KeepaliveEffect::Heartbeat {
+            self.dirty.notify_one();
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, rejection: &Rejection) -> Refusal {
+        self.metrics.refused(rejection.category());
+        let kind = match rejection {
+            Rejection::KeyTaken { .. } | Rejection::IdMoved { .. } => {
+                self.raise_collision(rejection);
+                RefusalKind::Conflict
+            }
+            Rejection::Stale { .. } | Rejection::SaidDown { .. } => RefusalKind::Conflict,
+            Rejection::ForgedAddress { .. } => RefusalKind::Forbidden,
+            Rejection::Full { .. } => RefusalKind::TooMuch,
+            _ => RefusalKind::Malformed,
+        };
+        Refusal { kind, message: rejection.to_string() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, IngestState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// On this the client tries again at once, and reaches another master if there is one.
+fn stopping() -> Refusal {
+    Refusal { kind: RefusalKind::Unavailable, message: "this master is stopping".to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! One ingest through the changes of leadership.
+
+use serde_json::json;
+
+use super::*;
+use crate::decide::{ensemble::Settings, key::Key};
+
+const TTL: Duration = Duration::from_secs(20);
+
+fn ingest() -> Ingest {
+    let clock = Clock::start();
+    Ingest::new(clock, Alarms::new(clock), IngestMetrics::default(), AddressPolicy::Any)
+}
+
+fn peer() -> SocketAddr {
+    "127.0.0.9:1".parse().unwrap()
+}
+
+fn ensemble() -> Ensemble {
+    Ensemble::new(Settings::new(TTL, TTL / 3))
+}
+
+fn keepalive(payload: &str, down: bool) -> Vec<u8> {
+    let ip = Ipv4Addr::new(10, 0, 0, 1);
+    json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "nonce": "01", "payload": payload, "role": "web",
+        "down": down})
+    .to_string()
+    .into_bytes()
+}
+
+/// The snapshot of a leader after it has stored everything.
+fn snapshot(ingest: &Ingest) -> String {
+    let shown = ingest.with_ensemble(|ensemble, _| {
+        while let Some(changes) = ensemble.take_changes() {
+            ensemble.confirm(changes.ticket);
+        }
+        String::from_utf8(ensemble.snapshot().pods().as_ref().to_vec()).unwrap()
+    });
+    shown.unwrap()
+}
+
+#[tokio::test]
+async fn a_keepalive_that_no_leader_took_is_ours_when_we_have_begun_to_lead_meanwhile() {
+    let ingest = ingest();
+    let ping = ingest.check(peer(), &keepalive("x", false)).unwrap();
+    ingest.lead(ensemble());
+    ingest.keep(ping).unwrap();
+    assert!(snapshot(&ingest).contains("\"id\":\"a\""));
+}
+
+#[tokio::test]
+async fn an_earlier_keepalive_that_comes_back_late_does_not_replace_a_goodbye() {
+    let ingest = ingest();
+    let earlier = ingest.check(peer(), &keepalive("x", false)).unwrap();
+    let later = ingest.check(peer(), &keepalive("x", true)).unwrap();
+    ingest.keep(later).unwrap();
+    ingest.keep(earlier).unwrap();
+    ingest.lead(ensemble());
+    assert_eq!(snapshot(&ingest), "[]");
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_is_kept_for_the_next_term() {
+    let ingest = ingest();
+    ingest.lead(ensemble());
+    let Answer::Now(Ok(())) = ingest.ping(peer(), &keepalive("x", false)) else { panic!("taken") };
+    assert!(snapshot(&ingest).contains("\"seq\":0"));
+    let stored = ingest.with_ensemble(|ensemble, _| ensemble.snapshot()).unwrap();
+    assert_eq!(stored.len(), 1);
+    let Answer::Now(Ok(())) = ingest.ping(peer(), &keepalive("x", true)) else { panic!("taken") };
+    // The term ends before the `down` is stored; the next one restores what is.
+    ingest.hold();
+    ingest.lead(ensemble());
+    assert_eq!(snapshot(&ingest), "[]", "it said down, and that is final");
+    let Answer::Now(Err(refusal)) = ingest.ping(peer(), &keepalive("x", false)) else { panic!("refused") };
+    assert!(refusal.message.contains("down"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn a_master_that_stops_refuses_keepalives() {
+    let ingest = ingest();
+    let late = ingest.check(peer(), &keepalive("x", true)).unwrap();
+    ingest.stop();
+    let Answer::Now(Err(refusal)) = ingest.ping(peer(), &keepalive("x", true)) else { panic!("refused") };
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(ingest.keep(late).unwrap_err().kind, RefusalKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collision_is_an_alarm_until_it_has_been_quiet_for_a_while() {
+    let ingest = ingest();
+    ingest.lead(ensemble());
+    ingest.ping(peer(), &keepalive("x", false));
+    let thief = String::from_utf8(keepalive("x", false)).unwrap().replace("\"a\"", "\"b\"");
+    let Answer::Now(Err(_)) = ingest.ping(peer(), thief.as_bytes()) else { panic!("refused") };
+    tokio::time::advance(TTL / 2).await;
+    ingest.clear_old_collisions(TTL);
+    assert_eq!(ingest.alarms.up().len(), 1);
+    tokio::time::advance(TTL).await;
+    ingest.clear_old_collisions(TTL);
+    assert!(ingest.alarms.up().is_empty());
+    assert_eq!(ingest.alarms.history().len(), 2);
+}

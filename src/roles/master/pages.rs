@@ -1,0 +1,102 @@
+//! The admin pages of a master: the ensemble (on the leader), the cluster, and the gate's decisions.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::{context::Shared, reader::PodRow};
+use crate::{
+    adapters::store::{Leader, Leadership},
+    admin::Views,
+};
+
+pub(crate) struct MasterPages {
+    shared: Arc<Shared>,
+}
+
+impl MasterPages {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn leadership(&self) -> Value {
+        match &*self.shared.store.leadership().borrow() {
+            Leadership::Unknown => json!({ "posture": "unknown", "leader": null }),
+            Leadership::Follower { leader: None } => json!({ "posture": "following", "leader": null }),
+            Leadership::Follower { leader: Some(Leader { member, term }) } => {
+                json!({ "posture": "following", "leader": member, "term": term })
+            }
+            Leadership::Leading { term } => json!({ "posture": "leading", "leader": "self", "term": term }),
+        }
+    }
+}
+
+impl Views for MasterPages {
+    /// Ready as soon as the port is open, because keepalives are taken without a leader and without the store.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ensemble(&self) -> Value {
+        let digest = self.shared.newest_digest();
+        let pods = self.shared.reader.rows().map(pods);
+        json!({
+            "digest": digest.map(|(digest, _)| digest.to_string()),
+            "digestPods": digest.map(|(_, pods)| pods),
+            "leadership": self.leadership(),
+            "ttlSeconds": self.shared.settings.ttl.as_secs_f64(),
+            "pods": pods,
+        })
+    }
+
+    fn cluster(&self) -> BoxFuture<'_, Value> {
+        Box::pin(async move {
+            let members = self.shared.store.members().await;
+            json!({
+                "name": self.shared.cluster,
+                "leadership": self.leadership(),
+                "members": members.as_ref().ok(),
+                "error": members.as_ref().err().map(ToString::to_string),
+            })
+        })
+    }
+
+    fn services(&self) -> Value {
+        json!({
+            "services": self.shared.gate.views(),
+            "alarms": { "up": self.shared.alarms.up(), "history": self.shared.alarms.history() },
+        })
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> Option<Value> {
+        let views = self.shared.gate.views();
+        let view = views.iter().find(|view| view.namespace == namespace && view.name == name)?;
+        serde_json::to_value(view).ok()
+    }
+
+    fn explain(&self, namespace: &str, pod: &str) -> Option<Value> {
+        let views = self.shared.gate.views();
+        views.iter().filter(|view| view.namespace == namespace).find_map(|view| view.explain(pod))
+    }
+}
+
+/// Ordered by sequence number.
+fn pods(mut rows: Vec<PodRow>) -> Vec<Value> {
+    rows.sort_by_key(|row| row.record.seq);
+    rows.iter().map(pod).collect()
+}
+
+fn pod(row: &PodRow) -> Value {
+    let record = &row.record;
+    json!({
+        "key": record.key,
+        "id": record.id,
+        "ip": record.key.address(),
+        "app": record.app,
+        "role": record.role,
+        "seq": record.seq,
+        "status": row.status,
+        "ageSeconds": row.age.as_secs_f64(),
+    })
+}

@@ -1,0 +1,85 @@
+//! Persists changes of the ensemble in batches, and expires silent pods.
+//!
+//! A new sequence number is durable before any snapshot shows it. An unchanged heartbeat writes nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    commit::{backoff, commit, pause},
+    context::Shared,
+};
+use crate::{
+    adapters::store::{Batch, RecordKey, StoreError, Term},
+    decide::ensemble::{Changes, Ensemble},
+};
+
+/// Runs until `stop`, or until leadership is lost.
+pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: CancellationToken) {
+    loop {
+        let Some(expiry) = shared.ingest.with_ensemble(|ensemble, _| ensemble.next_wakeup()) else { return };
+        tokio::select! {
+            () = stop.cancelled() => return persist_last_changes(&shared, term).await,
+            () = shared.ingest.dirty() => {}
+            () = shared.clock.sleep_until(expiry) => {}
+        }
+        let expired = shared.ingest.with_ensemble(Ensemble::expire).unwrap_or_default();
+        shared.metrics.expired.inc_by(expired.len() as u64);
+        while let Some(changes) = take_changes(&shared) {
+            if !persist(&shared, term, changes, &stop).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes what is left at the end of a term, once. Without the lease this is the next leader's.
+async fn persist_last_changes(shared: &Shared, term: Term) {
+    while shared.store.may_act(term)
+        && let Some(changes) = take_changes(shared)
+    {
+        let ticket = changes.ticket;
+        if let Err(error) = shared.store.commit(term, batch(changes)).await {
+            tracing::warn!(%error, "the last changes of this term are not stored");
+            shared.ingest.with_ensemble(|ensemble, _| ensemble.fail(ticket));
+            return;
+        }
+        shared.ingest.with_ensemble(|ensemble, _| ensemble.confirm(ticket));
+    }
+}
+
+fn take_changes(shared: &Shared) -> Option<Changes> {
+    shared.ingest.with_ensemble(|ensemble, _| ensemble.take_changes()).flatten()
+}
+
+/// `false` when the term is over.
+async fn persist(shared: &Shared, term: Term, changes: Changes, stop: &CancellationToken) -> bool {
+    let ticket = changes.ticket;
+    let written = commit(shared, term, batch(changes), stop).await;
+    let confirmed = written.is_ok();
+    shared.ingest.with_ensemble(
+        |ensemble, _| if confirmed { ensemble.confirm(ticket) } else { ensemble.fail(ticket) },
+    );
+    match written {
+        Ok(()) => true,
+        Err(StoreError::TooLarge { .. }) => {
+            // Not expected, because the limit of a keepalive is below that of a record; the pause prevents a busy loop.
+            shared.alarms.raise("store_write", "a pod's record is larger than the store takes");
+            pause(&mut backoff(), stop).await
+        }
+        Err(error) => {
+            tracing::warn!(%error, "changes are no longer stored in this term");
+            false
+        }
+    }
+}
+
+fn batch(changes: Changes) -> Batch {
+    let mut batch = Batch::default();
+    batch.put.push((RecordKey::Sequence, Bytes::from(changes.sequence.encode())));
+    batch.put.extend(changes.put.into_iter().map(|(key, record)| (RecordKey::Pod(key), Bytes::from(record))));
+    batch.delete.extend(changes.delete.into_iter().map(RecordKey::Pod));
+    batch
+}

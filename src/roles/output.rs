@@ -1,0 +1,32 @@
+//! Output of the subcommands: JSON, tables, stdout.
+
+use std::io::Write;
+
+use anyhow::Context;
+use comfy_table::{Table, TableStyle};
+use serde_json::Value;
+
+use crate::exit::Exit;
+
+/// Indented JSON with a newline at its end.
+pub(super) fn json(value: &Value) -> Result<String, Exit> {
+    Ok(serde_json::to_string_pretty(value).context("cannot write it as JSON")? + "\n")
+}
+
+/// The array at `pointer`; empty when there is none.
+pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// `style` is one of comfy-table's presets.
+pub(super) fn table(style: TableStyle, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(style).set_header(header.iter().copied()).add_rows(rows);
+    table
+}
+
+/// Writes `text` to stdout.
+pub(super) fn print(text: &str) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")?)
+}

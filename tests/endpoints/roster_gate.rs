@@ -1,0 +1,381 @@
+//! The gatekeeper over a store, with its file: what is committed is what is written, on leaders and followers, through
+//! cut networks, lost stores, lost answers and lost leads. Time is virtual; the files are real.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kubervisor::{
+    adapters::sink::roster::RosterSettings,
+    alarms::Alarms,
+    clock::Clock,
+    config::EndpointsFormat,
+    decide::{
+        key::Key,
+        policy::Policy,
+        roster::{FleetRules, Row, RowState},
+        time::Timestamp,
+        verdict,
+    },
+    metrics::Metrics,
+    roles::gate::{
+        ALARM_FROZEN, ALARM_SILENT, RosterGate, RosterGateDeps, metrics::GateMetrics, snapshot::GateMode,
+    },
+};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{memory::MemoryStore, stage::config};
+
+const TTL: Duration = Duration::from_secs(6);
+
+/// When each pod was last heard (`None`: it is heard all the time), and how it is.
+type Heard = BTreeMap<u8, (Option<Timestamp>, RowState)>;
+
+/// The pods that a master hears, as it hears them.
+#[derive(Clone)]
+struct Pods {
+    clock: Clock,
+    rows: Arc<Mutex<Heard>>,
+    changes: Arc<watch::Sender<u64>>,
+}
+
+impl Pods {
+    /// `count` pods that are heard all the time.
+    fn new(clock: Clock, count: u8) -> Self {
+        let rows = (1..=count).map(|n| (n, (None, RowState::Live))).collect();
+        Self { clock, rows: Arc::new(Mutex::new(rows)), changes: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Sets how these pods are; a silent one was last heard now.
+    fn set(&self, pods: impl IntoIterator<Item = u8>, state: RowState) {
+        let heard = (state != RowState::Live).then(|| self.clock.wall());
+        let mut rows = self.rows.lock().unwrap();
+        for n in pods {
+            rows.insert(n, (heard, state));
+        }
+        drop(rows);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// From now on nothing is heard, although nobody has expired yet.
+    fn cut(&self) {
+        let now = self.clock.wall();
+        self.rows.lock().unwrap().values_mut().for_each(|(heard, _)| *heard = Some(now));
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let rows = self.rows.lock().unwrap();
+        let row = |(&n, &(heard, state)): (&u8, &(Option<Timestamp>, RowState))| Row {
+            key: Key::of(Ipv4Addr::new(10, 0, 0, n)),
+            id: format!("web-{n}"),
+            nonce: Some("first".into()),
+            role: "app".into(),
+            port: Some(80),
+            heard: heard.unwrap_or_else(|| self.clock.wall()),
+            state,
+        };
+        rows.iter().map(row).collect()
+    }
+}
+
+/// One master process.
+struct Master {
+    keeper: Arc<RosterGate>,
+    alarms: Alarms,
+    metrics: Metrics,
+    path: PathBuf,
+}
+
+impl Master {
+    fn start(store: &Arc<MemoryStore>, pods: &Pods, path: &Path, dry_run: bool) -> Self {
+        let clock = pods.clock;
+        let alarms = Alarms::new(clock);
+        let metrics = Metrics::new(&alarms);
+        // As without a policy file: nobody will ever send another one.
+        let (_, policy) = watch::channel(Arc::new(Policy::without_manifest("web")));
+        let source = pods.clone();
+        let keeper = RosterGate::start(RosterGateDeps {
+            store: store.clone(),
+            ensemble: Arc::new(move || Some(source.rows())),
+            changes: pods.changes.subscribe(),
+            policy,
+            roster: RosterSettings {
+                of: "default/web".into(),
+                rules: FleetRules::default(),
+                ttl: TTL,
+                started: clock.wall(),
+                endpoints: Some(config(path, EndpointsFormat::Plain, None)),
+                dry_run,
+            },
+            namespace: "default".into(),
+            clock,
+            alarms: alarms.clone(),
+            metrics: metrics.with_registry(GateMetrics::register),
+        });
+        Self { keeper, alarms, metrics, path: path.to_owned() }
+    }
+
+    fn reign(&self, store: &MemoryStore) -> JoinHandle<()> {
+        let (keeper, term) = (self.keeper.clone(), store.elect());
+        tokio::spawn(async move { keeper.run(term, CancellationToken::new()).await })
+    }
+
+    fn object(&self, ids: &[&str]) {
+        let said: Vec<_> =
+            ids.iter().map(|id| json!({"id": id, "verdict": "withhold", "reason": "bad"})).collect();
+        let (verdicts, warnings) = verdict::parse_traffic(&json!(said));
+        assert_eq!(warnings, vec![]);
+        self.keeper.reconciler().set_callback_verdicts(verdicts);
+    }
+
+    fn listed(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        text.lines()
+            .map(|line| line.trim_start_matches("10.0.0.").trim_end_matches(":80").to_owned())
+            .collect()
+    }
+
+    fn alarmed(&self, reason: &str) -> bool {
+        self.alarms.up().iter().any(|alarm| alarm.reason == reason)
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.metrics.text().unwrap().lines().any(|found| found == line)
+    }
+}
+
+fn numbers(pods: impl IntoIterator<Item = u8>) -> Vec<String> {
+    pods.into_iter().map(|n| n.to_string()).collect()
+}
+
+/// Virtual time passes, and the files follow.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+struct Stage {
+    directory: tempfile::TempDir,
+    store: Arc<MemoryStore>,
+    pods: Pods,
+}
+
+impl Stage {
+    fn new(count: u8) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, store: Arc::new(MemoryStore::new()), pods: Pods::new(Clock::start(), count) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A master that leads and whose first TTL is over.
+    async fn leader(&self) -> (Master, JoinHandle<()>) {
+        let master = Master::start(&self.store, &self.pods, &self.path("leader"), false);
+        let reign = master.reign(&self.store);
+        pass(TTL + Duration::from_secs(1)).await;
+        (master, reign)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_committed_then_projected_by_leader_and_follower_alike() {
+    let stage = Stage::new(8);
+    let (leader, _reign) = stage.leader().await;
+    let follower = Master::start(&stage.store, &stage.pods, &stage.path("follower"), false);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(leader.listed(), numbers(1..=8));
+    assert_eq!(follower.listed(), numbers(1..=8));
+
+    leader.object(&["web-2", "web-5", "nobody"]);
+    pass(Duration::from_secs(1)).await;
+    let rest = numbers([1, 3, 4, 6, 7, 8]);
+    assert_eq!((leader.listed(), follower.listed()), (rest.clone(), rest));
+    assert_eq!(follower.keeper.snapshot().part, GateMode::Following);
+    let view = leader.keeper.snapshot();
+    assert_eq!((view.part, view.unknown_verdicts), (GateMode::Leading, 1));
+    assert_eq!(view.floor.budget.floor, 4);
+
+    let page = leader.keeper.snapshot().explain("web-2").unwrap();
+    assert_eq!(page["pod"]["traffic"], "no");
+    assert_eq!(page["pod"]["address"], "10.0.0.2:80");
+    assert_eq!(page["floor"]["desired"], 8);
+    let history = page["pod"]["history"].to_string();
+    assert!(history.contains("joined the fleet") && history.contains("withheld"), "{history}");
+    assert!(leader.keeper.snapshot().explain("web-9").is_none());
+    for line in [
+        "kubervisor_breaker_gauge{name=\"web\",namespace=\"default\",type=\"managed\"} 8",
+        "kubervisor_breaker_gauge{name=\"web\",namespace=\"default\",type=\"breaked\"} 2",
+        "kubervisor_item_gauge{namespace=\"default\"} 1",
+        "kubervisor_breaker_count{breaker=\"callback\",namespace=\"default\",type=\"break\"} 2",
+        "kubervisor_gate_floor{name=\"web\",namespace=\"default\"} 4",
+    ] {
+        assert!(leader.metric(line), "{line}\n{}", leader.metrics.text().unwrap());
+    }
+
+    leader.object(&[]);
+    pass(Duration::from_secs(60)).await;
+    assert_eq!((leader.listed(), follower.listed()), (numbers(1..=8), numbers(1..=8)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_network_leaves_the_file_alone_and_an_alarm_says_so() {
+    let stage = Stage::new(8);
+    let (leader, _reign) = stage.leader().await;
+    stage.pods.cut();
+    pass(TTL * 2 / 3).await;
+    // Whoever was heard longest ago expires first.
+    for n in 1..=8 {
+        stage.pods.set([n], RowState::Silent);
+        pass(Duration::from_millis(300)).await;
+        assert_eq!(leader.listed(), numbers(1..=8), "after {n} fell silent");
+    }
+    pass(TTL * 20).await;
+    assert_eq!(leader.listed(), numbers(1..=8));
+    assert!(leader.alarmed(ALARM_SILENT), "{:?}", leader.alarms.up());
+    assert_eq!(leader.keeper.snapshot().silent_listed(), 8);
+    assert!(leader.metric("kubervisor_gate_silent_listed{name=\"web\",namespace=\"default\"} 8"));
+    let page = leader.keeper.snapshot().explain("web-3").unwrap().to_string();
+    assert!(page.contains("stays listed"), "{page}");
+    stage.pods.set(1..=8, RowState::Live);
+    pass(Duration::from_secs(1)).await;
+    assert!(!leader.alarmed(ALARM_SILENT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_dead_pod_leaves_the_file_and_its_own_down_needs_nobodys_leave() {
+    let stage = Stage::new(4);
+    let (leader, _reign) = stage.leader().await;
+    stage.pods.set([3], RowState::Silent);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(leader.listed(), numbers([1, 2, 4]));
+    stage.pods.set([1, 2], RowState::Down);
+    pass(Duration::from_secs(1)).await;
+    assert!(leader.listed().contains(&"4".to_owned()), "{:?}", leader.listed());
+    assert!(!leader.listed().contains(&"1".to_owned()));
+    stage.pods.set(1..=4, RowState::Down);
+    pass(Duration::from_secs(1)).await;
+    assert!(leader.listed().is_empty(), "all said down: {:?}", leader.listed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_store_is_made_good_from_the_file_and_nobody_loses_traffic() {
+    let stage = Stage::new(6);
+    let (leader, reign) = stage.leader().await;
+    leader.keeper.stop().await;
+    reign.abort();
+    let before = fs::read(stage.path("leader")).unwrap();
+
+    // A new process, a new store, and a network that lets nobody through at first.
+    stage.pods.set(1..=6, RowState::Silent);
+    let empty = Arc::new(MemoryStore::new());
+    let again = Master::start(&empty, &stage.pods, &stage.path("leader"), false);
+    let _reign = again.reign(&empty);
+    pass(TTL * 10).await;
+    assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
+    assert_eq!(empty.roster().unwrap()["pods"].as_object().unwrap().len(), 6);
+    stage.pods.set([2], RowState::Live);
+    pass(TTL * 10).await;
+    assert_eq!(
+        fs::read(stage.path("leader")).unwrap(),
+        before,
+        "one was heard, the others are not dead for that"
+    );
+    stage.pods.set(1..=6, RowState::Live);
+    pass(TTL * 10).await;
+    assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
+    assert!(again.alarms.up().is_empty(), "{:?}", again.alarms.up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_the_file_stays_as_it_is_and_afterwards_it_follows() {
+    let stage = Stage::new(6);
+    let (leader, _reign) = stage.leader().await;
+    stage.store.set_away(true);
+    leader.object(&["web-1"]);
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(leader.listed(), numbers(1..=6), "nothing is written that is not committed");
+    assert!(leader.alarmed(ALARM_FROZEN));
+    assert_eq!(leader.keeper.snapshot().part, GateMode::Frozen);
+    stage.store.set_away(false);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(leader.listed(), numbers(2..=6));
+    assert!(!leader.alarmed(ALARM_FROZEN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_is_lost_is_written_over_and_not_forgotten() {
+    let stage = Stage::new(6);
+    let (leader, _reign) = stage.leader().await;
+    stage.store.lose_answers(1);
+    leader.object(&["web-1"]);
+    // It landed, unknown to the leader; and what it wants has changed meanwhile.
+    leader.object(&[]);
+    stage.store.lose_answers(1);
+    leader.object(&["web-2"]);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(leader.listed(), numbers([1, 3, 4, 5, 6]));
+    let roster = stage.store.roster().unwrap();
+    assert_eq!(roster["ledger"]["entries"].as_object().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_stops_and_the_next_one_forgets_nothing() {
+    let stage = Stage::new(6);
+    let (first, reign) = stage.leader().await;
+    first.object(&["web-1"]);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(first.listed(), numbers(2..=6));
+    let second = Master::start(&stage.store, &stage.pods, &stage.path("second"), false);
+    let _second_reign = second.reign(&stage.store);
+    pass(Duration::from_secs(1)).await;
+    // The first does not know yet; its next write tells it.
+    first.object(&["web-1", "web-2"]);
+    pass(Duration::from_secs(1)).await;
+    assert!(reign.is_finished(), "a leadership_lost leader goes on");
+    assert_eq!(first.keeper.snapshot().part, GateMode::Following);
+    second.object(&["web-1"]);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!((first.listed(), second.listed()), (numbers(2..=6), numbers(2..=6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_decides_and_reports_and_touches_neither_store_nor_file() {
+    let stage = Stage::new(6);
+    let path = stage.path("dry");
+    fs::write(&path, "10.0.0.9:80\n").unwrap();
+    let master = Master::start(&stage.store, &stage.pods, &path, true);
+    let _reign = master.reign(&stage.store);
+    pass(TTL + Duration::from_secs(1)).await;
+    master.object(&["web-1"]);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(fs::read_to_string(&path).unwrap(), "10.0.0.9:80\n");
+    assert_eq!(stage.store.commits(), 0);
+    let view = master.keeper.snapshot();
+    assert!(view.dry_run);
+    let page = view.explain("web-1").unwrap().to_string();
+    assert!(page.contains("would be withheld"), "{page}");
+    assert!(!master.metrics.text().unwrap().contains("breaker_count{"), "nothing was done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_calm_fleet_costs_no_commit_and_no_write() {
+    let stage = Stage::new(6);
+    let (leader, _reign) = stage.leader().await;
+    let (commits, writes) =
+        (stage.store.commits(), leader.keeper.snapshot().endpoints.clone().unwrap().writes);
+    for _ in 0..50 {
+        leader.keeper.reconciler().wake();
+        leader.object(&[]);
+        pass(Duration::from_secs(5)).await;
+    }
+    assert_eq!(stage.store.commits(), commits);
+    assert_eq!(leader.keeper.snapshot().endpoints.clone().unwrap().writes, writes);
+}
