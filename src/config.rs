@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -12,10 +12,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use self::environment::Environment;
-use crate::{
-    adapters::pod_metadata::{self, PodFacts, PodMetadataError},
-    exit::Exit,
-};
+use crate::exit::Exit;
 
 pub mod address;
 mod endpoints;
@@ -30,11 +27,11 @@ mod store;
 mod tests;
 pub mod variables;
 
-/// Reads the process's own configuration: its variables, `flags` over them, and in a pod what the pod's metadata says of the rest.
+/// The variables of this process with `flags` over them; a misspelt setting is logged.
 ///
 /// # Errors
-/// [`Exit::Usage`] with every problem that was found, each naming the variable and what to write.
-pub async fn load(flags: &flags::Flags) -> Result<Config, Exit> {
+/// [`Exit::Usage`] for a variable that is no text.
+pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
     for (name, value) in flags.as_variables() {
         env.set(name, value);
@@ -42,26 +39,29 @@ pub async fn load(flags: &flags::Flags) -> Result<Config, Exit> {
     for name in variables::unknown(env.names()) {
         tracing::warn!("{name} is set, but there is no such setting; see docs/configuration.md");
     }
-    let in_pod = in_pod(&env);
-    let pod = if in_pod && reading::needs_pod(&env) { Some(ask_for_pod(&env).await?) } else { None };
-    reading::read(&env, in_pod, pod.as_ref())
+    Ok(env)
 }
 
-fn in_pod(env: &Environment) -> bool {
-    pod_metadata::in_pod(env.get("KUBERNETES_SERVICE_HOST"))
+/// Whether this process runs in a pod with a service account.
+#[must_use]
+pub fn in_pod(env: &Environment) -> bool {
+    env.get("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT).join("token").exists()
 }
 
-async fn ask_for_pod(env: &Environment) -> Result<PodFacts, Exit> {
-    let Some(name) = env.get("KONTROL_ID").or_else(|| env.get("HOSTNAME")) else {
-        return Err(Exit::Usage(
-            "KONTROL_ID: not set, and HOSTNAME does not tell the pod's name either".to_owned(),
-        ));
-    };
-    let asked = pod_metadata::fetch(env.get("NAMESPACE").unwrap_or("default"), name).await;
-    asked.map_err(|error| match error {
-        PodMetadataError::Refused { .. } => Exit::Usage(error.to_string()),
-        other => Exit::Failed(other.into()),
-    })
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What configuration takes from the metadata of the pod that this process runs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// `metadata.name`.
+    pub name: String,
+    /// `status.podIPs`, in their order.
+    pub addresses: Vec<String>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A process that takes part in an ensemble: an agent, a master, or both.

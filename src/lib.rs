@@ -38,4 +38,5 @@ pub mod decide;
 pub mod exit;
 pub mod metrics;
 pub mod roles;
+pub mod runtime;
 pub mod telemetry;

@@ -7,4 +7,3 @@ pub mod events;
 pub mod objects;
 pub mod rights;
 pub mod secrets;
-mod watch;

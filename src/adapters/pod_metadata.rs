@@ -3,30 +3,17 @@
 //! The connection is verified with the cluster's CA. A pod that has just started may not have its
 //! address in the API yet, so we ask again until it does, within one deadline.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Where a pod finds its service account.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+use crate::config::PodFacts;
+
 /// For all of it: connecting, asking, asking again.
 const DEADLINE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// What configuration takes from a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodFacts {
-    /// `metadata.name`.
-    pub name: String,
-    /// `status.podIPs`, in their order.
-    pub addresses: Vec<String>,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`.
-    pub annotations: BTreeMap<String, String>,
-}
 
 /// Why the metadata could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +47,6 @@ pub enum PodMetadataError {
         /// What the last attempt came to.
         last: String,
     },
-}
-
-/// Whether this process runs in a pod with a service account; `service_host` is `KUBERNETES_SERVICE_HOST`.
-#[must_use]
-pub fn in_pod(service_host: Option<&str>) -> bool {
-    service_host.is_some() && Path::new(SERVICE_ACCOUNT).join("token").exists()
 }
 
 /// Asks for the pod `namespace/name` until it has an address.

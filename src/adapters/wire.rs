@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 
 mod calls;
 pub mod client;
+mod connection;
 mod http;
 pub mod limits;
 pub mod metrics;

@@ -1,5 +1,7 @@
 //! `host[:port]` with an optional scheme in front: how masters, agents and etcd are named.
 
+use std::net::SocketAddr;
+
 use hyper::http::uri::Authority;
 
 use super::{Dialect, MasterTarget};
@@ -36,6 +38,12 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), AddressError> 
         return Err(malformed());
     }
     Ok((authority.host().to_owned(), port))
+}
+
+/// An address to serve on: `IP:PORT`, or `:PORT` for all addresses.
+#[must_use]
+pub fn serving(text: &str) -> Option<SocketAddr> {
+    if text.starts_with(':') { format!("0.0.0.0{text}").parse().ok() } else { text.parse().ok() }
 }
 
 /// A master as an annotation names it: `host[:port]` or `http://host[:port]`.

@@ -12,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::address::serving;
 use crate::exit::Exit;
 
 /// The variables that configuration may look at. A pure value: tests make one from pairs.
@@ -174,8 +175,7 @@ impl<'a> Reader<'a> {
     pub(super) fn serve_on(&mut self, name: &str, default: SocketAddr) -> Option<SocketAddr> {
         let parse = |text: &str| match text {
             "off" => Some(None),
-            _ if text.starts_with(':') => format!("0.0.0.0{text}").parse().ok().map(Some),
-            _ => text.parse().ok().map(Some),
+            _ => serving(text).map(Some),
         };
         let expected = format!("not an address; write IP:PORT, :PORT or off, for example {name}={default}");
         self.parse(name, &expected, parse).unwrap_or(Some(default))

@@ -3,10 +3,10 @@
 //! A person who writes one flag should not have to write six variables, so everything that a master of its
 //! own must be told has a default here. What would make it gate by itself is left out: the controller does.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use super::{Config, environment::Environment, reading};
-use crate::{adapters::pod_metadata::PodFacts, exit::Exit};
+use super::{Config, PodFacts, address::serving, environment::Environment, reading};
+use crate::exit::Exit;
 
 /// Its ensemble's name in the store, and its role there.
 const LABELS: &str = r#"{"app":"kubervisor","role":"master"}"#;
@@ -19,29 +19,25 @@ const LEFT_OUT: [&str; 2] = ["KUBERVISOR_POLICY", "KUBERVISOR_ENDPOINTS"];
 /// # Errors
 /// What to write instead.
 pub fn address(text: &str) -> Result<SocketAddrV4, String> {
-    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    let parsed = whole.parse().ok().filter(|address: &SocketAddrV4| address.port() != 0);
-    parsed.ok_or_else(|| {
-        "not an IPv4 address with a port; write IP:PORT or :PORT, for example :8000".to_owned()
-    })
+    match serving(text) {
+        Some(SocketAddr::V4(address)) if address.port() != 0 => Ok(address),
+        _ => Err("not an IPv4 address with a port; write IP:PORT or :PORT, for example :8000".to_owned()),
+    }
 }
 
-/// The process's own variables with these defaults, and in a pod, where it matters, the pod's address.
+/// The process's own variables; those that have no meaning in a controller are logged.
 ///
 /// # Errors
-/// As [`load`](super::load).
-pub async fn load(address: SocketAddrV4) -> Result<Config, Exit> {
+/// [`Exit::Usage`] for a variable that is no text.
+pub fn environment() -> Result<Environment, Exit> {
     let env = Environment::of_process()?;
     for name in LEFT_OUT.into_iter().filter(|name| env.get(name).is_some()) {
         tracing::warn!("{name} is set, but the controller follows KubervisorServices only");
     }
-    let in_pod = super::in_pod(&env);
-    let full = with_defaults(&env, address, in_pod);
-    let pod = if in_pod && reading::needs_pod(&full) { Some(super::ask_for_pod(&full).await?) } else { None };
-    read(&env, address, in_pod, pod.as_ref())
+    Ok(env)
 }
 
-/// The same from any variables; what they leave open comes from `pod`.
+/// Reads `env` with a hosted master's defaults; what both leave open comes from `pod`.
 ///
 /// # Errors
 /// [`Exit::Usage`] with all complaints.
@@ -58,7 +54,9 @@ pub fn read(
     Ok(config)
 }
 
-fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
+/// `env` with a hosted master's defaults for what it leaves open.
+#[must_use]
+pub fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
     let mut env = env.clone();
     for name in LEFT_OUT {
         env.set(name, "");

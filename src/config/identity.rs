@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::{Identity, environment::Reader, mode::Mode};
-use crate::adapters::pod_metadata::PodFacts;
+use super::{Identity, PodFacts, environment::Reader, mode::Mode};
 
 /// The longest id: that of a pod's name.
 const ID_LIMIT: usize = 253;

@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     AgentConfig, CallbackConfig, CommandLine, Config, Dialect, Identity, InvokePolicy, Listen, MasterConfig,
-    MasterTarget, RunAs, address, endpoints,
+    MasterTarget, PodFacts, RunAs, address, endpoints,
     environment::{Environment, Reader},
     identity,
     mode::Mode,
     store,
 };
-use crate::{adapters::pod_metadata::PodFacts, exit::Exit};
+use crate::exit::Exit;
 
 /// The annotation that names the masters.
 pub const MASTER_ANNOTATION: &str = "kontrol.unity3d.com/master";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{environment::Environment, reading::read, *};
-use crate::{adapters::pod_metadata::PodFacts, exit::Exit};
+use crate::exit::Exit;
 
 /// A slave with everything that it needs, outside a pod.
 const SLAVE: &[(&str, &str)] = &[

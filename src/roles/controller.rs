@@ -36,7 +36,6 @@ mod worker_state;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use axum::Router;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +44,7 @@ use self::{
     pages::{ControllerPages, StatusSnapshots},
     registry::Registry,
 };
-use super::{
-    breaker::AskerMetrics,
-    gate::metrics::GateMetrics,
-    master::{HostedMaster, Process},
-    run,
-};
+use super::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMaster};
 use crate::{
     adapters::kubernetes::{
         cluster::{Cluster, Scope},
@@ -58,8 +52,9 @@ use crate::{
         events::{EventMetrics, EventRecorder, EventSettings},
     },
     admin,
-    config::hosted,
+    config::{address::serving, hosted},
     exit::Exit,
+    runtime::{self, AdminPorts, Runtime},
 };
 
 /// Arguments of `controller`.
@@ -96,13 +91,14 @@ pub struct Args {
 /// # Errors
 /// 2 for wrong usage or configuration, 1 when the process cannot go on.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let probes = listener(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)").await?;
-    let pages = listener(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
+    let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
+    let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
+    let ports = AdminPorts::bind(addr, admin_addr).await?;
     let client = connect::client(args.kubeconfig.as_deref(), args.master.as_deref()).await;
     let client = client.map_err(|error| Exit::Usage(error.to_string()))?;
     let stop = CancellationToken::new();
-    run::stop_on_signals(&stop)?;
-    let process = run::process();
+    runtime::stop_on_signals(&stop)?;
+    let process = Runtime::start();
     let hosted = start_master(&args, &process, &stop).await?;
     let scope =
         if args.namespace.is_empty() { Scope::All } else { Scope::Namespaces(args.namespace.clone()) };
@@ -126,28 +122,18 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         client,
         stop,
     });
-    serve(deps, probes, pages, hosted).await;
+    serve(deps, ports, hosted).await;
     Ok(())
 }
 
-async fn serve(
-    deps: Arc<Deps>,
-    probes: Option<tokio::net::TcpListener>,
-    pages: Option<tokio::net::TcpListener>,
-    hosted: Option<HostedMaster>,
-) {
+async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) {
     let snapshots = Arc::new(StatusSnapshots::default());
     let master = hosted.as_ref().map(HostedMaster::views);
     let pages_of =
         Arc::new(ControllerPages { deps: Arc::clone(&deps), snapshots: Arc::clone(&snapshots), master });
     let mut serving = JoinSet::new();
-    let mut serve = |listener: Option<_>, router: Router| {
-        if let Some(listener) = listener {
-            serving.spawn(admin::serve(listener, router, deps.stop.clone()));
-        }
-    };
-    serve(probes, admin::probes(pages_of.clone(), deps.process.metrics.clone()));
-    serve(pages, admin::pages(pages_of));
+    let views: Arc<dyn admin::Views> = pages_of;
+    ports.serve(&views, &deps.process.metrics, &mut serving, &deps.stop);
     tokio::select! {
         () = deps.stop.cancelled() => {}
         () = deps.cluster.until_resources_known() => {
@@ -164,13 +150,13 @@ async fn serve(
 
 async fn start_master(
     args: &Args,
-    process: &Process,
+    process: &Runtime,
     stop: &CancellationToken,
 ) -> Result<Option<HostedMaster>, Exit> {
     let Some(text) = &args.keepalives else { return Ok(None) };
     let address = hosted::address(text)
         .map_err(|error| Exit::Usage(format!("--keepalives (KUBERVISOR_KEEPALIVES) is {text:?}: {error}")))?;
-    let config = hosted::load(address).await?;
+    let config = runtime::hosted_configuration(address).await?;
     HostedMaster::start(&config, process, stop).await.map(Some)
 }
 
@@ -180,15 +166,12 @@ fn default_addr() -> &'static str {
 }
 
 /// `None` for `off`. `:PORT` binds all addresses, as in the original.
-async fn listener(text: &str, setting: &str) -> Result<Option<tokio::net::TcpListener>, Exit> {
+fn address(text: &str, setting: &str) -> Result<Option<SocketAddr>, Exit> {
     if text == "off" {
         return Ok(None);
     }
-    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    let address: SocketAddr = whole.parse().map_err(|_| {
-        Exit::Usage(format!("{setting} is {text:?}; write IP:PORT, :PORT or off, for example 127.0.0.1:8086"))
-    })?;
-    run::bind(Some(address), setting).await
+    let wrong = || format!("{setting} is {text:?}; write IP:PORT, :PORT or off, for example 127.0.0.1:8086");
+    serving(text).map(Some).ok_or_else(|| Exit::Usage(wrong()))
 }
 
 /// `reportingInstance` of the Events: the host name, which in a pod is the pod's name.

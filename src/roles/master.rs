@@ -39,6 +39,4 @@ mod persistence;
 mod reader;
 mod term;
 
-pub use self::{
-    context::Process, handler::PortHandler, hosted::HostedMaster, instance::Master, live::LiveEnsemble,
-};
+pub use self::{handler::PortHandler, hosted::HostedMaster, instance::Master, live::LiveEnsemble};

@@ -2,30 +2,20 @@
 //!
 //! It stops in reverse order of the start: the agent sends `down`, the master resigns, then the port closes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use axum::Router;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     agent::{Agent, CommandQueue},
-    master::{Master, PortHandler, Process},
+    master::{Master, PortHandler},
 };
 use crate::{
-    adapters::{
-        process::{become_subreaper, resolve_user},
-        wire::{self, Handler, Server},
-    },
-    admin,
-    alarms::Alarms,
-    clock::Clock,
+    adapters::wire::Handler,
     config::{AgentConfig, Config, MasterConfig, RunAs, flags::Flags},
     exit::Exit,
-    metrics::Metrics,
+    runtime::{self, AdminPorts, Runtime},
 };
 
 /// Arguments of `run`.
@@ -41,23 +31,17 @@ pub struct Args {
 /// # Errors
 /// [`Exit::Usage`] for a wrong configuration, [`Exit::Failed`] for a failure at run time.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let config = crate::config::load(&args.flags).await?;
-    for user in users(&config) {
-        // Checked now, so that a user whose rights cannot be taken is an error before the first command.
-        resolve_user(user).map_err(|error| Exit::Usage(error.to_string()))?;
-    }
+    let config = runtime::configuration(&args.flags).await?;
+    runtime::prepare_children(users(&config))?;
     let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
-    if let Err(error) = become_subreaper() {
-        tracing::warn!(%error, "this process cannot adopt orphans: a callback's daemons may outlive it");
-    }
+    runtime::stop_on_signals(&stop)?;
     start(&config, stop).await
 }
 
 /// Starts the configured roles, serves until `stop`, and stops them in order.
 async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
-    let process = process();
-    let server = listen(config, &process)?;
+    let process = Runtime::start();
+    let server = process.keepalive_port(&config.listen)?;
     let mut serving = JoinSet::new();
     let commands = match &config.agent {
         Some(agent) => Some(Arc::new(open_queue(config, agent, &process)?)),
@@ -103,19 +87,7 @@ fn users(config: &Config) -> Vec<&RunAs> {
     callback.into_iter().chain(command).chain(agent).filter(|user| matches!(user, RunAs::User(_))).collect()
 }
 
-pub(super) fn process() -> Process {
-    let clock = Clock::start();
-    let alarms = Alarms::new(clock);
-    let metrics = Metrics::new(&alarms);
-    Process { clock, alarms, metrics }
-}
-
-fn listen(config: &Config, process: &Process) -> Result<Server, Exit> {
-    let metrics = process.metrics.with_registry(wire::Metrics::register);
-    Server::bind(&config.listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
-}
-
-fn open_queue(config: &Config, agent: &AgentConfig, process: &Process) -> Result<CommandQueue, Exit> {
+fn open_queue(config: &Config, agent: &AgentConfig, process: &Runtime) -> Result<CommandQueue, Exit> {
     CommandQueue::open(
         &config.identity,
         config.listen.address.port(),
@@ -128,51 +100,13 @@ fn open_queue(config: &Config, agent: &AgentConfig, process: &Process) -> Result
 async fn start_master(
     config: &Config,
     master: &MasterConfig,
-    process: &Process,
+    process: &Runtime,
     serving: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<Master, Exit> {
     // Ports first: a wrong address is an error before the store is opened.
-    let probes = bind(master.addr, "--addr (KUBERVISOR_ADDR)").await?;
-    let pages = bind(master.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
+    let ports = AdminPorts::bind(master.addr, master.admin_addr).await?;
     let running = Master::start(config, master, process).await?;
-    let mut show = |listener: Option<_>, router: Router| {
-        if let Some(listener) = listener {
-            serving.spawn(admin::serve(listener, router, stop.clone()));
-        }
-    };
-    show(probes, admin::probes(running.views(), process.metrics.clone()));
-    show(pages, admin::pages(running.views()));
+    ports.serve(&running.views(), &process.metrics, serving, stop);
     Ok(running)
-}
-
-pub(super) async fn bind(
-    address: Option<SocketAddr>,
-    setting: &str,
-) -> Result<Option<tokio::net::TcpListener>, Exit> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = admin::bind(address).await;
-    bound.map(Some).map_err(|error| {
-        Exit::Usage(format!(
-            "cannot listen on {address}: {error}; choose another address with {setting}, or `off`"
-        ))
-    })
-}
-
-/// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.
-pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    for registered in signals {
-        let mut signal = registered.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            while signal.recv().await.is_some() {
-                if stop.is_cancelled() {
-                    std::process::exit(1);
-                }
-                stop.cancel();
-            }
-        });
-    }
-    Ok(())
 }

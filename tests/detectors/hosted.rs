@@ -25,7 +25,7 @@ use kubervisor::{
     metrics::Metrics,
     roles::{
         breaker::{Asker, BreakerHost, Superseded, run_breakers},
-        master::{HostedMaster, LiveEnsemble, Process},
+        master::{HostedMaster, LiveEnsemble},
     },
 };
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ async fn start(config: &Config) -> (HostedMaster, Clock) {
     let clock = Clock::start();
     let alarms = Alarms::new(clock);
     let metrics = Metrics::new(&alarms);
-    let process = Process { clock, alarms, metrics };
+    let process = Runtime { clock, alarms, metrics };
     (HostedMaster::start(config, &process, &CancellationToken::new()).await.unwrap(), clock)
 }
 

@@ -12,6 +12,8 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watch_updates;
+mod watcher;
 
 use std::{
     collections::HashSet,
@@ -32,12 +34,9 @@ pub(super) use self::{
     feed::{Feed, SILENCE},
     state::{State, Stored},
 };
-use super::{
-    objects::{
-        AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SliceRecord, Text,
-        WorkloadRecord,
-    },
-    watch as watching,
+use super::objects::{
+    AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SliceRecord, Text,
+    WorkloadRecord,
 };
 use crate::{clock::Clock, decide::fleet::Uid};
 
@@ -110,16 +109,16 @@ impl Cluster {
             state.feeds.push(feed);
             state.feeds.len() - 1
         });
-        let post = watching::WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
+        let task = watcher::WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
         match kind {
-            Kind::Pods => drop(tokio::spawn(watching::keep::<PodRecord>(post))),
-            Kind::Services => drop(tokio::spawn(watching::keep::<ServiceRecord>(post))),
-            Kind::EndpointSlices => drop(tokio::spawn(watching::keep::<SliceRecord>(post))),
+            Kind::Pods => drop(tokio::spawn(watcher::keep::<PodRecord>(task))),
+            Kind::Services => drop(tokio::spawn(watcher::keep::<ServiceRecord>(task))),
+            Kind::EndpointSlices => drop(tokio::spawn(watcher::keep::<SliceRecord>(task))),
             Kind::Deployments | Kind::ReplicaSets | Kind::StatefulSets => {
-                drop(tokio::spawn(watching::keep::<WorkloadRecord>(post)));
+                drop(tokio::spawn(watcher::keep::<WorkloadRecord>(task)));
             }
-            Kind::Autoscalers => drop(tokio::spawn(watching::keep::<AutoscalerRecord>(post))),
-            Kind::KubervisorServices => drop(tokio::spawn(watching::keep::<ResourceRecord>(post))),
+            Kind::Autoscalers => drop(tokio::spawn(watcher::keep::<AutoscalerRecord>(task))),
+            Kind::KubervisorServices => drop(tokio::spawn(watcher::keep::<ResourceRecord>(task))),
         }
     }
 
@@ -355,72 +354,5 @@ impl ClusterCache {
         tracing::warn!(why, "time ran backwards in the cluster: all caches are dropped and read anew");
         self.rewinds.send_replace(rewinds);
         self.progress.send_modify(|count| *count += 1);
-    }
-
-    /// The watch was heard: an object that is there, if it is of this world.
-    pub(super) fn take<R: Stored>(&self, post: &watching::WatchTask, world: u64, record: R) {
-        self.update(post, world, |state| state.put(post.kind, record, Origin::Watch));
-    }
-
-    /// The watch was heard: an object is gone.
-    pub(super) fn gone<R: Stored>(&self, post: &watching::WatchTask, world: u64, record: &R) {
-        self.update(post, world, |state| state.delete(post.kind, record, Origin::Watch));
-    }
-
-    /// The watch was heard: it stands at this version.
-    pub(super) fn stands(&self, post: &watching::WatchTask, world: u64, version: u64) {
-        self.update(post, world, |state| state.saw(post.kind, version));
-    }
-
-    /// All of it was listed: what is older and was not seen is gone.
-    pub(super) fn listed<R: Stored>(
-        &self,
-        post: &watching::WatchTask,
-        world: u64,
-        seen: &HashSet<Box<str>>,
-        version: u64,
-    ) {
-        self.update(post, world, |state| {
-            state.keep::<R>(post.kind, post.namespace.as_deref(), seen, version);
-            if let Some(feed) = state.feeds.get_mut(post.index) {
-                (feed.listed, feed.once_listed, feed.trouble) = (true, true, None);
-            }
-        });
-        self.progress.send_modify(|count| *count += 1);
-    }
-
-    /// The watch goes on where it was.
-    pub(super) fn in_order(&self, post: &watching::WatchTask, world: u64) {
-        self.update(post, world, |state| {
-            if let Some(feed) = state.feeds.get_mut(post.index) {
-                feed.trouble = None;
-            }
-        });
-        self.progress.send_modify(|count| *count += 1);
-    }
-
-    /// The watch is broken; with something `missed`, what the cache holds is not all of it.
-    pub(super) fn broken(&self, post: &watching::WatchTask, trouble: WatchFailure, missed: bool) {
-        self.write(|state| {
-            if let Some(feed) = state.feeds.get_mut(post.index) {
-                feed.trouble = Some(trouble);
-                feed.listed &= !missed;
-            }
-        });
-        self.progress.send_modify(|count| *count += 1);
-    }
-
-    /// Nothing that was read before time ran backwards gets in after it.
-    fn update(&self, post: &watching::WatchTask, world: u64, change: impl FnOnce(&mut State)) {
-        let now = self.clock.now();
-        self.write(|state| {
-            if state.rewinds != world {
-                return;
-            }
-            change(state);
-            if let Some(feed) = state.feeds.get_mut(post.index) {
-                feed.heard = now;
-            }
-        });
     }
 }

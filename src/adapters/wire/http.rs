@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Refusal, RefusalKind,
+    connection::{ConnectionEnd, ServerState},
     metrics::{Method, Spoken},
-    server::{ConnectionEnd, ServerState},
 };
 
 mod timeouts;

@@ -1,13 +1,9 @@
 //! The keepalive port: takes connections, tells the dialect by the first byte, and ends in order.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,11 +15,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Handler, Limits, Metrics, Refusal, http,
-    limits::{ByteLimiter, ConnectionLimiter, ConnectionPermit, LimitReached},
+    Handler, Limits, Metrics,
+    connection::{ConnectionEnd, ServerState},
+    http,
+    limits::{ConnectionLimiter, ConnectionPermit, LimitReached},
     session,
-    zerorpc::EventError,
-    zmtp::ZmtpError,
 };
 use crate::config::Listen;
 
@@ -37,89 +33,6 @@ pub struct BindError {
     pub address: SocketAddr,
     /// Why not.
     pub source: io::Error,
-}
-
-/// What ended a connection.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(super) enum ConnectionEnd {
-    #[error("the peer closed it")]
-    PeerClosed,
-    #[error("we stop")]
-    Shutdown,
-    #[error("nothing was said for too long")]
-    Idle,
-    #[error("a handshake or a request took too long")]
-    Slow,
-    #[error("the first byte belongs to no dialect")]
-    Dialect,
-    #[error("all memory for unfinished messages is in use")]
-    NoMemory,
-    #[error("the socket failed: {0}")]
-    Io(io::ErrorKind),
-    #[error(transparent)]
-    Zmtp(#[from] ZmtpError),
-    #[error(transparent)]
-    Event(#[from] EventError),
-    #[error("the peer broke HTTP")]
-    Http,
-}
-
-impl ConnectionEnd {
-    fn category(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer",
-            Self::Shutdown => "shutdown",
-            Self::Idle => "idle",
-            Self::Slow => "slow",
-            Self::Dialect => "dialect",
-            Self::NoMemory => "no_memory",
-            Self::Io(_) => "io",
-            Self::Zmtp(error) => error.category(),
-            Self::Event(_) => "event",
-            Self::Http => "http",
-        }
-    }
-}
-
-/// What all connections share.
-pub(super) struct ServerState {
-    pub(super) handler: Arc<dyn Handler>,
-    pub(super) limits: Limits,
-    pub(super) metrics: Metrics,
-    pub(super) hold: ByteLimiter,
-    draining: AtomicBool,
-    seed: u64,
-    connections: AtomicU64,
-}
-
-impl ServerState {
-    pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
-        Self {
-            handler,
-            hold: ByteLimiter::new(limits.held),
-            limits,
-            metrics,
-            draining: AtomicBool::new(false),
-            // MessageIds of messages need to differ between processes, no more: the hasher's seed does.
-            seed: RandomState::new().hash_one(std::process::id()),
-            connections: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    /// A prefix for one connection's message ids.
-    pub(super) fn id_prefix(&self) -> u64 {
-        self.seed.wrapping_add(self.connections.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Counts a refusal and hands it on.
-    pub(super) fn count(&self, refusal: Refusal) -> Refusal {
-        self.metrics.refuse(refusal.kind.label());
-        refusal
-    }
 }
 
 /// A bound port that does not answer yet.

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Refusal, RefusalKind,
     calls::{CallReply, Caller, Calls},
+    connection::{ConnectionEnd, ServerState},
     limits::ByteShare,
     metrics::{Method, Spoken},
-    server::{ConnectionEnd, ServerState},
     zerorpc::{self, Event, MessageIds},
     zmtp::{self, LocalSide, Received},
 };

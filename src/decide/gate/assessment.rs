@@ -77,6 +77,24 @@ impl EntryAssessment<'_> {
         }
     }
 
+    /// Admits the entry's pod; `false` when it stays: a withdrawal that may still land is cancelled instead, and a
+    /// person's pause is kept.
+    pub(super) fn give_back(&mut self, why: &'static str) -> bool {
+        let open = matches!(
+            self.decision,
+            EntryDecision::Keep | EntryDecision::Admit | EntryDecision::Pause | EntryDecision::Kill
+        );
+        let out = !matches!(self.entry.state, EntryState::Reserved | EntryState::Cancelling);
+        if !open || !out || self.entry.human {
+            return false;
+        }
+        if matches!(self.entry.state, EntryState::Killing | EntryState::Pausing) {
+            self.turn(EntryState::Withheld);
+        }
+        self.decide(EntryDecision::Admit, why);
+        true
+    }
+
     /// The entry stays in the ledger.
     pub(super) fn held(&self) -> bool {
         !matches!(self.decision, EntryDecision::Release(_))

@@ -100,7 +100,7 @@ impl<'a> Planning<'a> {
 
     pub(super) fn give_back(&mut self, index: usize, why: &'static str) {
         if let Some(slot) = self.assessment.slots.get_mut(index) {
-            super::restore::give_back(slot, why);
+            slot.give_back(why);
         }
     }
 

@@ -4,7 +4,7 @@
 //! floor lets the worst pods in to gain one good one.
 
 use super::{
-    assessment::{Candidate, EntryAssessment, EntryDecision},
+    assessment::{Candidate, EntryDecision},
     ledger::EntryState,
     planning::Planning,
 };
@@ -29,7 +29,7 @@ fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str)
     for slot in &mut planning.assessment.slots {
         let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
         if paused_too || !paused {
-            give_back(slot, why);
+            slot.give_back(why);
         }
     }
 }
@@ -65,7 +65,7 @@ fn restore_missing(planning: &mut Planning<'_>) {
         } else {
             "the fleet is below its floor"
         };
-        if give_back(slot, why) {
+        if slot.give_back(why) {
             excess = excess.saturating_sub(1);
             missing = missing.saturating_sub(u32::from(serves));
         }
@@ -94,21 +94,4 @@ fn best_first(planning: &Planning<'_>) -> Vec<usize> {
         a.1.cmp(&b.1).then(a.2.cmp(&b.2)).then(milder).then(a.0.cmp(&b.0))
     });
     order.into_iter().map(|(index, ..)| index).collect()
-}
-
-/// Admits what is out. What may still land is cancelled already; a person's pause stays.
-pub(super) fn give_back(slot: &mut EntryAssessment<'_>, why: &'static str) -> bool {
-    let open = matches!(
-        slot.decision,
-        EntryDecision::Keep | EntryDecision::Admit | EntryDecision::Pause | EntryDecision::Kill
-    );
-    let out = !matches!(slot.entry.state, EntryState::Reserved | EntryState::Cancelling);
-    if !open || !out || slot.entry.human {
-        return false;
-    }
-    if matches!(slot.entry.state, EntryState::Killing | EntryState::Pausing) {
-        slot.turn(EntryState::Withheld);
-    }
-    slot.decide(EntryDecision::Admit, why);
-    true
 }

@@ -10,17 +10,14 @@ use crate::{
         sink::labels::WriteLimiter,
     },
     api::Timing,
-    roles::{
-        breaker::AskerMetrics,
-        gate::metrics::GateMetrics,
-        master::{LiveEnsemble, Process},
-    },
+    roles::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::LiveEnsemble},
+    runtime::Runtime,
 };
 
 pub(super) struct Deps {
     pub(super) client: kube::Client,
     pub(super) cluster: Cluster,
-    pub(super) process: Process,
+    pub(super) process: Runtime,
     pub(super) gate_metrics: GateMetrics,
     pub(super) asker_metrics: AskerMetrics,
     pub(super) events: EventRecorder,

@@ -18,19 +18,7 @@ use crate::{
     alarms::Alarms,
     clock::Clock,
     decide::{damper::Start, digest::Digest, ensemble::Settings},
-    metrics::Metrics,
 };
-
-/// What every part of a process shares.
-#[derive(Clone)]
-pub struct Process {
-    /// Its clocks.
-    pub clock: Clock,
-    /// Its alarms.
-    pub alarms: Alarms,
-    /// Its metrics.
-    pub metrics: Metrics,
-}
 
 pub(crate) struct Shared {
     pub(super) clock: Clock,

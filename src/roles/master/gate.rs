@@ -13,10 +13,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    context::Process,
-    reader::{EnsembleReader, PodRow},
-};
+use super::reader::{EnsembleReader, PodRow};
 use crate::{
     adapters::{policy_file::PolicyFile, secrets::NoSecrets, sink::roster::RosterSettings, store::Store},
     alarms::Alarms,
@@ -42,6 +39,7 @@ use crate::{
             snapshot::{GateSnapshot, PodSnapshot},
         },
     },
+    runtime::Runtime,
 };
 
 /// How often the policy file is checked for changes.
@@ -70,7 +68,7 @@ impl GateConfig {
     ///
     /// # Errors
     /// [`Exit::Usage`] with all mistakes of the policy, [`Exit::Failed`] when no client for queries can be made.
-    pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Process) -> Result<Self, Exit> {
+    pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Runtime) -> Result<Self, Exit> {
         let timing = Timing { ttl: master.ttl, ping_every: master.ping_every };
         let context = Context { detectors: Detectors::WithoutSecrets, timing: Some(timing) };
         let opened = master.policy.as_ref().map(|path| PolicyFile::open(path, context)).transpose();
@@ -105,7 +103,7 @@ impl GateConfig {
         app: &str,
         store: &Arc<dyn Store>,
         reader: &Arc<EnsembleReader>,
-        process: &Process,
+        process: &Runtime,
         stop: &CancellationToken,
     ) -> GateHandle {
         let first = self.policy.as_ref().map(PolicyFile::current);
@@ -138,7 +136,7 @@ impl GateConfig {
 }
 
 /// Without Kubernetes there are no Secrets.
-fn asker(process: &Process) -> Result<Arc<Asker>, Exit> {
+fn asker(process: &Runtime) -> Result<Arc<Asker>, Exit> {
     let metrics = process.metrics.with_registry(AskerMetrics::register);
     let asker = Asker::new(Arc::new(NoSecrets), process.clock, metrics);
     asker.map(Arc::new).map_err(|error| Exit::Failed(error.into()))

@@ -8,16 +8,13 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{context::Process, instance::Master, live::LiveEnsemble};
+use super::{instance::Master, live::LiveEnsemble};
 use crate::{
-    adapters::{
-        process::{become_subreaper, resolve_user},
-        wire::{self, Server},
-    },
     admin::Views,
     api::Timing,
     config::Config,
     exit::Exit,
+    runtime::{Runtime, prepare_children},
 };
 
 /// A running master and its port.
@@ -29,23 +26,19 @@ pub struct HostedMaster {
 }
 
 impl HostedMaster {
-    /// Opens port and store as configured by [`hosted::load`](crate::config::hosted::load). `POST /down` on the port
+    /// Opens port and store as configured by [`hosted_configuration`](crate::runtime::hosted_configuration). `POST /down` on the port
     /// cancels `stop`.
     ///
     /// # Errors
     /// [`Exit::Usage`] for a port, a user or a store that cannot be used.
-    pub async fn start(config: &Config, process: &Process, stop: &CancellationToken) -> Result<Self, Exit> {
+    pub async fn start(config: &Config, process: &Runtime, stop: &CancellationToken) -> Result<Self, Exit> {
         let Some(settings) = &config.master else {
             return Err(Exit::Usage("this configuration is no master's".to_owned()));
         };
         if let Some(callback) = &settings.callback {
-            resolve_user(&callback.user).map_err(|error| Exit::Usage(error.to_string()))?;
-            if let Err(error) = become_subreaper() {
-                tracing::warn!(%error, "this process cannot adopt orphans: a callback's daemons may outlive it");
-            }
+            prepare_children([&callback.user])?;
         }
-        let metrics = process.metrics.with_registry(wire::Metrics::register);
-        let server = Server::bind(&config.listen, metrics).map_err(|error| Exit::Usage(error.to_string()))?;
+        let server = process.keepalive_port(&config.listen)?;
         let master = Master::start(config, settings, process).await?;
         let closed = CancellationToken::new();
         let serving = tokio::spawn(server.serve(master.handler(None, stop.clone()), closed.clone()));

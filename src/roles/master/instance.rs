@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    context::{Process, Shared},
+    context::Shared,
     election, gate,
     handler::PortHandler,
     ingest::{AddressPolicy, Ingest},
@@ -26,6 +26,7 @@ use crate::{
     decide::ensemble::Settings,
     exit::Exit,
     roles::agent::CommandQueue,
+    runtime::Runtime,
 };
 
 /// A running master.
@@ -40,7 +41,7 @@ impl Master {
     ///
     /// # Errors
     /// [`Exit::Usage`] for a store, a policy or an endpoints file that cannot be used.
-    pub async fn start(config: &Config, master: &MasterConfig, process: &Process) -> Result<Self, Exit> {
+    pub async fn start(config: &Config, master: &MasterConfig, process: &Runtime) -> Result<Self, Exit> {
         let identity = &config.identity;
         let membership = Membership {
             prefix: store::prefix(&identity.namespace, &identity.app),
@@ -116,7 +117,7 @@ fn address(config: &Config) -> String {
     format!("{}:{}", config.identity.ip, config.listen.address.port())
 }
 
-fn open_ingest(config: &Config, master: &MasterConfig, process: &Process) -> Ingest {
+fn open_ingest(config: &Config, master: &MasterConfig, process: &Runtime) -> Ingest {
     let policy = if master.own_address_only {
         AddressPolicy::OwnAddress { trusted: config.listen.trusted.clone() }
     } else {
@@ -126,7 +127,7 @@ fn open_ingest(config: &Config, master: &MasterConfig, process: &Process) -> Ing
     Ingest::new(process.clock, process.alarms.clone(), metrics, policy)
 }
 
-fn callback(master: &MasterConfig, process: &Process) -> Option<CallbackRunner> {
+fn callback(master: &MasterConfig, process: &Runtime) -> Option<CallbackRunner> {
     let config = master.callback.clone()?;
     let metrics = CallbackMetrics::default();
     process.metrics.with_registry(|registry| metrics.register(registry));

@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::{ClusterCache, ListError, Mark, SILENCE, Stored, WatchFailure},
-    objects::{Kind, Text},
+    super::objects::{Kind, Text},
+    ClusterCache, ListError, Mark, SILENCE, Stored, WatchFailure,
 };
 
 /// Says that what was there at the start is complete.

@@ -1,0 +1,175 @@
+//! What every long-running role needs from its process: clocks, alarms, metrics, signals, ports, configuration.
+//!
+//! Master and controller use the same functions, so that a flag, a signal or a taken port means the same in both.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapters::{
+        pod_metadata::{self, PodMetadataError},
+        process::{become_subreaper, resolve_user},
+        wire::{self, Server},
+    },
+    admin,
+    alarms::Alarms,
+    clock::Clock,
+    config::{self, Config, Listen, PodFacts, RunAs, environment::Environment, flags::Flags},
+    exit::Exit,
+    metrics::Metrics,
+};
+
+/// Clocks, alarms and the metrics registry of one process; clones share them.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Monotonic and wall clock.
+    pub clock: Clock,
+    /// The alarms that `/services` and `kubervisor_alarm` show.
+    pub alarms: Alarms,
+    /// The registry behind `/metrics`.
+    pub metrics: Metrics,
+}
+
+impl Runtime {
+    /// Starts the clocks, with no alarm raised.
+    #[must_use]
+    pub fn start() -> Self {
+        let clock = Clock::start();
+        let alarms = Alarms::new(clock);
+        let metrics = Metrics::new(&alarms);
+        Self { clock, alarms, metrics }
+    }
+
+    /// Binds the keepalive port.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when the port is taken or not allowed.
+    pub fn keepalive_port(&self, listen: &Listen) -> Result<Server, Exit> {
+        let metrics = self.metrics.with_registry(wire::Metrics::register);
+        Server::bind(listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
+    }
+}
+
+/// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.
+///
+/// # Errors
+/// [`Exit::Failed`] when the handlers cannot be installed.
+pub fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    for registered in signals {
+        let mut signal = registered.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                if stop.is_cancelled() {
+                    std::process::exit(1);
+                }
+                stop.cancel();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Checks that child processes can run as each of `users`, and adopts the orphans that they leave.
+///
+/// # Errors
+/// [`Exit::Usage`] for a user whose rights this process cannot take.
+pub fn prepare_children<'a>(users: impl IntoIterator<Item = &'a RunAs>) -> Result<(), Exit> {
+    for user in users {
+        resolve_user(user).map_err(|error| Exit::Usage(error.to_string()))?;
+    }
+    if let Err(error) = become_subreaper() {
+        tracing::warn!(%error, "this process cannot adopt orphans: a callback's daemons may outlive it");
+    }
+    Ok(())
+}
+
+/// The ports of probes and admin pages, bound before anything else is opened; `None` is off.
+pub struct AdminPorts {
+    probes: Option<TcpListener>,
+    pages: Option<TcpListener>,
+}
+
+impl AdminPorts {
+    /// Binds `--addr` and `--admin-addr`.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when an address is taken, not local or not allowed.
+    pub async fn bind(addr: Option<SocketAddr>, admin_addr: Option<SocketAddr>) -> Result<Self, Exit> {
+        let probes = bind(addr, "--addr (KUBERVISOR_ADDR)").await?;
+        let pages = bind(admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
+        Ok(Self { probes, pages })
+    }
+
+    /// Serves `views` on them until `stop`.
+    pub fn serve(
+        self,
+        views: &std::sync::Arc<dyn admin::Views>,
+        metrics: &Metrics,
+        serving: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
+        let mut serve = |listener: Option<TcpListener>, router: Router| {
+            if let Some(listener) = listener {
+                serving.spawn(admin::serve(listener, router, stop.clone()));
+            }
+        };
+        serve(self.probes, admin::probes(views.clone(), metrics.clone()));
+        serve(self.pages, admin::pages(views.clone()));
+    }
+}
+
+async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<TcpListener>, Exit> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = admin::bind(address).await;
+    bound.map(Some).map_err(|error| {
+        Exit::Usage(format!(
+            "cannot listen on {address}: {error}; choose another address with {setting}, or `off`"
+        ))
+    })
+}
+
+/// The process's configuration: its variables, `flags` over them, and in a pod its metadata for what both leave open.
+///
+/// # Errors
+/// [`Exit::Usage`] with every problem that was found, each naming the variable and what to write.
+pub async fn configuration(flags: &Flags) -> Result<Config, Exit> {
+    let env = config::environment(flags)?;
+    let pod = pod_facts(&env).await?;
+    config::reading::read(&env, config::in_pod(&env), pod.as_ref())
+}
+
+/// The configuration of a master inside the controller, which listens on `address`.
+///
+/// # Errors
+/// As [`configuration`].
+pub async fn hosted_configuration(address: std::net::SocketAddrV4) -> Result<Config, Exit> {
+    let env = config::hosted::environment()?;
+    let in_pod = config::in_pod(&env);
+    let pod = pod_facts(&config::hosted::with_defaults(&env, address, in_pod)).await?;
+    config::hosted::read(&env, address, in_pod, pod.as_ref())
+}
+
+/// The pod's metadata, fetched only in a pod and only when `env` leaves something open.
+async fn pod_facts(env: &Environment) -> Result<Option<PodFacts>, Exit> {
+    if !config::in_pod(env) || !config::reading::needs_pod(env) {
+        return Ok(None);
+    }
+    let Some(name) = env.get("KONTROL_ID").or_else(|| env.get("HOSTNAME")) else {
+        let unknown = "KONTROL_ID: not set, and HOSTNAME does not tell the pod's name either";
+        return Err(Exit::Usage(unknown.to_owned()));
+    };
+    let fetched = pod_metadata::fetch(env.get("NAMESPACE").unwrap_or("default"), name).await;
+    fetched.map(Some).map_err(|error| match error {
+        PodMetadataError::Refused { .. } => Exit::Usage(error.to_string()),
+        other => Exit::Failed(other.into()),
+    })
+}
