@@ -10,7 +10,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{clock::Clock, decide::time::Timestamp};
+use crate::{
+    clock::Clock,
+    decide::{alarm_reason::AlarmReason, time::Timestamp},
+};
 
 /// How many changes are kept.
 pub const HISTORY: usize = 100;
@@ -20,8 +23,8 @@ pub const HISTORY: usize = 100;
 pub struct Change {
     /// When, wall clock.
     pub at: Timestamp,
-    /// Which alarm: static, it labels a metric.
-    pub reason: &'static str,
+    /// Which alarm.
+    pub reason: AlarmReason,
     /// Of what; empty: of the process, or of the one fleet that it has.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub of: Arc<str>,
@@ -33,7 +36,7 @@ pub struct Change {
 
 #[derive(Debug, Default)]
 struct AlarmTable {
-    up: BTreeMap<(&'static str, Arc<str>), Change>,
+    up: BTreeMap<(AlarmReason, Arc<str>), Change>,
     history: VecDeque<Change>,
 }
 
@@ -59,32 +62,32 @@ impl Alarms {
     }
 
     /// Puts the alarm up.
-    pub fn raise(&self, reason: &'static str, message: impl Into<String>) {
+    pub fn raise(&self, reason: AlarmReason, message: impl Into<String>) {
         let of = Arc::clone(&self.of);
         let change = Change { at: self.clock.wall(), reason, of, up: true, message: message.into() };
         let mut table = self.lock();
         if table.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
-            tracing::warn!(alarm = reason, of = &*self.of, "{}", change.message);
+            tracing::warn!(alarm = reason.as_str(), of = &*self.of, "{}", change.message);
             table.record(change);
         }
     }
 
     /// Takes the alarm down, if it is up.
-    pub fn clear(&self, reason: &'static str) {
+    pub fn clear(&self, reason: AlarmReason) {
         let mut table = self.lock();
         if let Some(was) = table.up.remove(&(reason, Arc::clone(&self.of))) {
-            tracing::info!(alarm = reason, of = &*self.of, "over: {}", was.message);
+            tracing::info!(alarm = reason.as_str(), of = &*self.of, "over: {}", was.message);
             table.record(Change { at: self.clock.wall(), up: false, ..was });
         }
     }
 
     /// Raises or clears by condition.
-    pub fn set(&self, reason: &'static str, up: bool, message: impl FnOnce() -> String) {
+    pub fn set(&self, reason: AlarmReason, up: bool, message: impl FnOnce() -> String) {
         if up { self.raise(reason, message()) } else { self.clear(reason) }
     }
 
     /// Records something that happened once and is over already.
-    pub fn note(&self, reason: &'static str, message: impl Into<String>) {
+    pub fn note(&self, reason: AlarmReason, message: impl Into<String>) {
         self.raise(reason, message);
         self.clear(reason);
     }
@@ -123,9 +126,9 @@ mod tests {
     fn the_same_alarm_of_two_services_is_two_alarms() {
         let alarms = Alarms::new(Clock::start());
         let (web, shop) = (alarms.of("default/web"), alarms.of("default/shop"));
-        web.raise("panic", "web");
-        shop.raise("panic", "shop");
-        web.clear("panic");
+        web.raise(AlarmReason::Panic, "web");
+        shop.raise(AlarmReason::Panic, "shop");
+        web.clear(AlarmReason::Panic);
         assert_eq!(alarms.up().iter().map(|change| &*change.of).collect::<Vec<_>>(), ["default/shop"]);
         assert_eq!(alarms.history().len(), 3);
     }
@@ -133,16 +136,16 @@ mod tests {
     #[test]
     fn an_alarm_is_recorded_when_it_changes_and_the_history_is_bounded() {
         let alarms = Alarms::new(Clock::start());
-        alarms.raise("store", "away");
-        alarms.raise("store", "still away");
+        alarms.raise(AlarmReason::StoreAway, "away");
+        alarms.raise(AlarmReason::StoreAway, "still away");
         assert_eq!(alarms.up().len(), 1);
         assert_eq!(alarms.up()[0].message, "still away");
         assert_eq!(alarms.history().len(), 1);
-        alarms.clear("store");
-        alarms.clear("store");
+        alarms.clear(AlarmReason::StoreAway);
+        alarms.clear(AlarmReason::StoreAway);
         assert!(alarms.up().is_empty());
         for _ in 0..HISTORY {
-            alarms.note("once", "x");
+            alarms.note(AlarmReason::NoData, "x");
         }
         assert_eq!(alarms.history().len(), HISTORY);
     }

@@ -76,10 +76,10 @@ impl Collector for AlarmGauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let gauge: Family<AlarmLabel, Gauge> = Family::default();
         for change in self.alarms.history() {
-            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason }).set(0);
+            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason.as_str() }).set(0);
         }
         for change in self.alarms.up() {
-            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason }).set(1);
+            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason.as_str() }).set(1);
         }
         let metric = encoder.encode_descriptor(
             "alarm",
@@ -131,6 +131,7 @@ pub fn resident_bytes() -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::alarm_reason::AlarmReason;
     use crate::clock::Clock;
 
     #[test]
@@ -138,9 +139,9 @@ mod tests {
         let alarms = Alarms::new(Clock::start());
         let metrics = Metrics::new(&alarms);
         assert!(!metrics.text().unwrap().contains("kubervisor_alarm{"));
-        alarms.raise("store", "away");
+        alarms.raise(AlarmReason::StoreAway, "away");
         assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 1"));
-        alarms.clear("store");
+        alarms.clear(AlarmReason::StoreAway);
         assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 0"));
     }
 

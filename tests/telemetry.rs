@@ -4,6 +4,7 @@
 #[path = "support/stage.rs"]
 mod stage;
 
+use kubervisor::decide::alarm_reason::AlarmReason;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
@@ -158,4 +159,13 @@ async fn the_table_of_metrics_is_what_a_live_master_shows() {
     for pod in ["pod-10", "pod-11"] {
         assert!(!text.contains(pod), "no pod's name in a label");
     }
+}
+
+#[test]
+fn the_table_of_alarms_in_the_docs_is_the_one_in_the_code() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let table = text.split("| alarm | what it means |\n|---|---|\n").nth(1).unwrap();
+    let documented: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let rows = AlarmReason::ALL.iter().map(|reason| format!("| `{reason}` | {} |", reason.help()));
+    assert_eq!(documented, rows.collect::<Vec<_>>());
 }

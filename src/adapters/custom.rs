@@ -1,6 +1,6 @@
 //! Asks a service of the user's which pods are out of bounds.
 //!
-//! It answers with a `v1.NamedPodList`. Of each item only who it is gets read: objects of a stranger's making
+//! It answers with a `v1.PodList`. Of each item only who it is gets read: objects of a stranger's making
 //! never go on to anywhere else.
 
 use serde::Deserialize;
@@ -23,7 +23,7 @@ pub enum CustomError {
         said: String,
     },
     /// HTML, or any other JSON.
-    #[error("did not answer with a v1.NamedPodList but with {said:?}")]
+    #[error("did not answer with a v1.PodList but with {said:?}")]
     Read {
         /// How it begins.
         said: String,
@@ -31,7 +31,7 @@ pub enum CustomError {
         source: serde_json::Error,
     },
     /// A list of something else.
-    #[error("answered with a {found} instead of a v1.NamedPodList")]
+    #[error("answered with a {found} instead of a v1.PodList")]
     NotAPodList {
         /// What it says it is.
         found: String,
@@ -65,7 +65,7 @@ pub async fn ask(client: &HttpClient, custom: &Custom) -> Result<Vec<NamedPod>, 
 }
 
 #[derive(Deserialize)]
-struct NamedPodList {
+struct PodList {
     /// Go's own marshalling leaves it out.
     #[serde(default)]
     kind: String,
@@ -90,9 +90,9 @@ struct Metadata {
 }
 
 fn read(body: &[u8]) -> Result<Vec<NamedPod>, CustomError> {
-    let list: NamedPodList =
+    let list: PodList =
         serde_json::from_slice(body).map_err(|source| CustomError::Read { said: beginning(body), source })?;
-    if !matches!(list.kind.as_str(), "" | "NamedPodList" | "List") {
+    if !matches!(list.kind.as_str(), "" | "PodList" | "List") {
         return Err(CustomError::NotAPodList { found: brief(&list.kind) });
     }
     let named = |Item { metadata: Metadata { name, namespace, uid } }| NamedPod { namespace, name, uid };
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn only_who_an_item_is_gets_read() {
-        let text = r#"{"kind":"NamedPodList","apiVersion":"v1","metadata":{},"items":[
+        let text = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
             {"metadata":{"name":"a","namespace":"shop","uid":"u","labels":{"kubervisor/traffic":"no"}},
              "spec":{"containers":[]},"status":{"phase":"Running"}},
             {"metadata":{"name":"b"}}, {}]}"#;

@@ -229,7 +229,7 @@ impl StoreError {
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
-            Self::LeadershipLost { .. } => "leadership_lost",
+            Self::LeadershipLost { .. } => "deposed",
             Self::Unavailable { .. } => "unavailable",
             Self::NoSpace { .. } => "no_space",
             Self::TooLarge { .. } => "too_large",

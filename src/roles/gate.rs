@@ -15,6 +15,6 @@ mod roster_gate;
 pub mod snapshot;
 
 pub use self::{
-    reconciler::{ALARM_FROZEN, ALARM_SILENT, CALLBACK},
+    reconciler::CALLBACK,
     roster_gate::{RosterGate, RosterGateDeps, port},
 };

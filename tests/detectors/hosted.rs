@@ -27,6 +27,7 @@ use kubervisor::{
         breaker::{Asker, BreakerHost, Superseded, run_breakers},
         master::{HostedMaster, LiveEnsemble},
     },
+    runtime::Runtime,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;

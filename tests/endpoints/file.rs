@@ -15,17 +15,18 @@ use std::{
 
 use kubervisor::{
     adapters::sink::endpoints::{
-        ALARM_EMPTY, ALARM_WRITE, CHECK_EVERY, EndpointsFile, Projection, command::ALARM_COMMAND,
+        CHECK_EVERY, EndpointsFile, Projection,
         format::render,
     },
     alarms::Alarms,
     clock::Clock,
+    decide::alarm_reason::AlarmReason,
     config::EndpointsFormat,
 };
 
 use crate::stage::{CAP, config, listing, until};
 
-fn is_up(alarms: &Alarms, reason: &str) -> bool {
+fn is_up(alarms: &Alarms, reason: AlarmReason) -> bool {
     alarms.up().iter().any(|alarm| alarm.reason == reason)
 }
 
@@ -110,10 +111,10 @@ async fn an_empty_list_never_replaces_a_full_one_unless_every_pod_said_down() {
         file.project(Projection::default());
         until("the empty list is held back", || file.status().borrow().held_back).await;
         assert_eq!(fs::read(&path).unwrap(), before, "{format:?}");
-        assert!(is_up(&alarms, ALARM_EMPTY));
+        assert!(is_up(&alarms, AlarmReason::EndpointsEmpty));
         file.project(Projection { all_said_down: true, ..Projection::default() });
         until("all said down", || fs::read(&path).unwrap() == render(format, "web", &BTreeSet::new())).await;
-        until("the alarm is over", || !is_up(&alarms, ALARM_EMPTY)).await;
+        until("the alarm is over", || !is_up(&alarms, AlarmReason::EndpointsEmpty)).await;
         until("nothing is held back", || !file.status().borrow().held_back).await;
     }
 }
@@ -125,10 +126,10 @@ async fn a_missing_directory_is_alarmed_and_the_write_succeeds_once_it_is_there(
     let alarms = Alarms::new(Clock::start());
     let file = EndpointsFile::start(&config(&path, EndpointsFormat::Plain, None), "web", &alarms);
     file.project(listing(["10.0.0.1:80"]));
-    until("the failure is alarmed", || is_up(&alarms, ALARM_WRITE)).await;
+    until("the failure is alarmed", || is_up(&alarms, AlarmReason::EndpointsWrite)).await;
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     until("the file is there", || text(&path) == "10.0.0.1:80\n").await;
-    until("the alarm is over", || !is_up(&alarms, ALARM_WRITE)).await;
+    until("the alarm is over", || !is_up(&alarms, AlarmReason::EndpointsWrite)).await;
     assert!(file.status().borrow().failures > 0);
 }
 
@@ -172,7 +173,7 @@ async fn a_full_disk_and_a_read_only_one_keep_the_old_list_until_they_are_mended
     until("there is a list", || text(&path) == "10.0.0.1:80\n").await;
 
     file.project(Projection { addresses: many(0), all_said_down: false });
-    until("the full disk is alarmed", || is_up(&alarms, ALARM_WRITE)).await;
+    until("the full disk is alarmed", || is_up(&alarms, AlarmReason::EndpointsWrite)).await;
     assert_eq!(text(&path), "10.0.0.1:80\n");
     assert_eq!(fs::read_dir(mount.0.path()).unwrap().count(), 1, "a temporary file was left behind");
     mount.remount("remount,size=1m");
@@ -180,7 +181,7 @@ async fn a_full_disk_and_a_read_only_one_keep_the_old_list_until_they_are_mended
 
     mount.remount("remount,ro");
     file.project(listing(["10.0.0.2:80"]));
-    until("the read-only disk is alarmed", || is_up(&alarms, ALARM_WRITE)).await;
+    until("the read-only disk is alarmed", || is_up(&alarms, AlarmReason::EndpointsWrite)).await;
     mount.remount("remount,rw");
     until("the new list is there", || text(&path) == "10.0.0.2:80\n").await;
     file.stop(CAP).await;
@@ -210,7 +211,7 @@ async fn the_command_runs_one_at_a_time_and_the_last_write_is_always_followed_by
     assert_eq!(log.lines().last(), Some("10.0.0.100:80"), "{log}");
     assert!(!log.contains("overlap"), "{log}");
     assert!(log.lines().count() < 50, "{} runs for 100 writes in a burst", log.lines().count());
-    assert!(!is_up(&alarms, ALARM_COMMAND));
+    assert!(!is_up(&alarms, AlarmReason::EndpointsCommand));
 }
 
 #[tokio::test]
@@ -221,7 +222,7 @@ async fn a_failing_command_is_alarmed_and_tried_again_until_it_succeeds() {
     let command = Some(format!("test -e {}", ready.display()));
     let file = EndpointsFile::start(&config(&path, EndpointsFormat::Plain, command), "web", &alarms);
     file.project(listing(["10.0.0.1:80"]));
-    until("the failure is alarmed", || is_up(&alarms, ALARM_COMMAND)).await;
+    until("the failure is alarmed", || is_up(&alarms, AlarmReason::EndpointsCommand)).await;
     fs::write(&ready, "").unwrap();
-    until("the alarm is over", || !is_up(&alarms, ALARM_COMMAND)).await;
+    until("the alarm is over", || !is_up(&alarms, AlarmReason::EndpointsCommand)).await;
 }

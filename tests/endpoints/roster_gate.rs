@@ -16,6 +16,7 @@ use kubervisor::{
     clock::Clock,
     config::EndpointsFormat,
     decide::{
+        alarm_reason::AlarmReason,
         key::Key,
         policy::Policy,
         roster::{FleetRules, Row, RowState},
@@ -24,7 +25,7 @@ use kubervisor::{
     },
     metrics::Metrics,
     roles::gate::{
-        ALARM_FROZEN, ALARM_SILENT, RosterGate, RosterGateDeps, metrics::GateMetrics, snapshot::GateMode,
+        RosterGate, RosterGateDeps, metrics::GateMetrics, snapshot::GateMode,
     },
 };
 use serde_json::json;
@@ -142,7 +143,7 @@ impl Master {
             .collect()
     }
 
-    fn alarmed(&self, reason: &str) -> bool {
+    fn alarmed(&self, reason: AlarmReason) -> bool {
         self.alarms.up().iter().any(|alarm| alarm.reason == reason)
     }
 
@@ -239,14 +240,14 @@ async fn a_cut_network_leaves_the_file_alone_and_an_alarm_says_so() {
     }
     pass(TTL * 20).await;
     assert_eq!(leader.listed(), numbers(1..=8));
-    assert!(leader.alarmed(ALARM_SILENT), "{:?}", leader.alarms.up());
+    assert!(leader.alarmed(AlarmReason::SilentListed), "{:?}", leader.alarms.up());
     assert_eq!(leader.keeper.snapshot().silent_listed(), 8);
     assert!(leader.metric("kubervisor_gate_silent_listed{name=\"web\",namespace=\"default\"} 8"));
     let page = leader.keeper.snapshot().explain("web-3").unwrap().to_string();
     assert!(page.contains("stays listed"), "{page}");
     stage.pods.set(1..=8, RowState::Live);
     pass(Duration::from_secs(1)).await;
-    assert!(!leader.alarmed(ALARM_SILENT));
+    assert!(!leader.alarmed(AlarmReason::SilentListed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,12 +303,12 @@ async fn while_the_store_is_away_the_file_stays_as_it_is_and_afterwards_it_follo
     leader.object(&["web-1"]);
     pass(Duration::from_secs(30)).await;
     assert_eq!(leader.listed(), numbers(1..=6), "nothing is written that is not committed");
-    assert!(leader.alarmed(ALARM_FROZEN));
+    assert!(leader.alarmed(AlarmReason::GateFrozen));
     assert_eq!(leader.keeper.snapshot().part, GateMode::Frozen);
     stage.store.set_away(false);
     pass(Duration::from_secs(3)).await;
     assert_eq!(leader.listed(), numbers(2..=6));
-    assert!(!leader.alarmed(ALARM_FROZEN));
+    assert!(!leader.alarmed(AlarmReason::GateFrozen));
 }
 
 #[tokio::test(start_paused = true)]

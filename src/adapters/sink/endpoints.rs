@@ -23,6 +23,7 @@ use self::{command::AfterWrite, write::WriteError};
 use crate::{
     alarms::Alarms,
     config::{EndpointsConfig, EndpointsFormat},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// A file that was damaged or removed behind our back is right again after at most this long.
@@ -31,10 +32,6 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(500);
 const RETRY_AT_MOST: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
-/// The alarm that is up while the file cannot be written.
-pub const ALARM_WRITE: &str = "endpoints_write";
-/// The alarm that is up while an empty list is held back.
-pub const ALARM_EMPTY: &str = "endpoints_empty";
 
 /// What the file should say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -176,7 +173,7 @@ impl FileTask {
                 Ok(())
             }
             Ok(Err(error)) => {
-                self.alarms.raise(ALARM_WRITE, format!("{error}; trying again"));
+                self.alarms.raise(AlarmReason::EndpointsWrite, format!("{error}; trying again"));
                 self.report.send_modify(|status| status.failures += 1);
                 Err(())
             }
@@ -185,10 +182,10 @@ impl FileTask {
     }
 
     fn took(&mut self, outcome: WriteOutcome, projection: Projection) {
-        self.alarms.clear(ALARM_WRITE);
+        self.alarms.clear(AlarmReason::EndpointsWrite);
         let held_back = outcome == WriteOutcome::HeldBack;
         let path = &self.path;
-        self.alarms.set(ALARM_EMPTY, held_back, || {
+        self.alarms.set(AlarmReason::EndpointsEmpty, held_back, || {
             format!(
                 "no pod may get traffic, yet not every pod said it is down: {} stays as it is; check whether this master can be reached",
                 path.display()

@@ -14,10 +14,9 @@ use crate::{
     alarms::Alarms,
     config::EndpointsConfig,
     decide::roster::Roster,
+    decide::alarm_reason::AlarmReason,
 };
 
-/// The alarm that is up while the committed roster cannot be read.
-pub const ALARM_ROSTER: &str = "roster_unusable";
 /// What a stop waits for the last write and its command.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -88,7 +87,7 @@ impl ProjectorTask {
         let Some(record) = record else { return };
         match Roster::decode(&record, &self.of) {
             Ok(roster) => {
-                self.alarms.clear(ALARM_ROSTER);
+                self.alarms.clear(AlarmReason::RosterUnusable);
                 self.file.project(Projection {
                     addresses: roster.addresses(),
                     all_said_down: roster.all_said_down,
@@ -97,7 +96,7 @@ impl ProjectorTask {
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
                 self.alarms
-                    .raise(ALARM_ROSTER, format!("{error}{source}; the endpoints file stays as it is"));
+                    .raise(AlarmReason::RosterUnusable, format!("{error}{source}; the endpoints file stays as it is"));
             }
         }
     }

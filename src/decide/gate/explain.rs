@@ -14,6 +14,7 @@ use super::{
     planning::Planning,
 };
 use crate::decide::{
+    alarm_reason::AlarmReason,
     fleet::{Traffic, Uid},
     time::Timestamp,
 };
@@ -21,24 +22,24 @@ use crate::decide::{
 /// What a human must know of the whole fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FleetAlarm {
-    /// Static: it labels a metric.
-    pub reason: &'static str,
+    /// Which one.
+    pub reason: AlarmReason,
     /// What, where, what to do.
     pub message: String,
 }
 
 /// Every reason that a plan may alarm with; what is not in a plan's alarms is to be cleared.
-pub const ALARMS: &[&str] = &[
-    "below_floor",
-    "floor_reached",
-    "foreign_no",
-    "ledger_full",
-    "no_data",
-    "odd_switch",
-    "panic",
-    "unclaimed",
-    "unknown_listed",
-    "withheld_for_good",
+pub const ALARMS: &[AlarmReason] = &[
+    AlarmReason::BelowFloor,
+    AlarmReason::FloorReached,
+    AlarmReason::ForeignNo,
+    AlarmReason::LedgerFull,
+    AlarmReason::NoData,
+    AlarmReason::OddSwitch,
+    AlarmReason::Panic,
+    AlarmReason::Unclaimed,
+    AlarmReason::UnknownListed,
+    AlarmReason::WithheldForGood,
 ];
 
 /// Where a pod stands after the plan.
@@ -236,16 +237,16 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
             candidate.slot.is_none() && !candidate.pod.terminating && so(candidate.pod.traffic)
         })
     };
-    raise("foreign_no", free_of(|t| matches!(t, Traffic::No | Traffic::Pause)), "withheld, but not by us");
+    raise(AlarmReason::ForeignNo, free_of(|t| matches!(t, Traffic::No | Traffic::Pause)), "withheld, but not by us");
     raise(
-        "odd_switch",
+        AlarmReason::OddSwitch,
         free_of(|t| t == Traffic::Other),
         "with a traffic switch that is neither yes, no nor pause",
     );
-    raise("unclaimed", planning.claims.clone(), "not claimed yet; nothing is withheld until they are");
+    raise(AlarmReason::Unclaimed, planning.claims.clone(), "not claimed yet; nothing is withheld until they are");
     let silent = planning.places(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
-        "unknown_listed",
+        AlarmReason::UnknownListed,
         silent,
         "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
@@ -257,9 +258,9 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
             && !breaker::spared(candidate, planning.now)
     });
     if planning.full {
-        raise("ledger_full", bad, "bad, but the ledger takes no more");
+        raise(AlarmReason::LedgerFull, bad, "bad, but the ledger takes no more");
     } else if !held {
-        raise("floor_reached", bad, &format!("bad, but still serving: {budget}"));
+        raise(AlarmReason::FloorReached, bad, &format!("bad, but still serving: {budget}"));
     }
     alarms.extend(fleet_alarms(planning));
     alarms.sort_by_key(|alarm| alarm.reason);
@@ -272,12 +273,12 @@ fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     let blind = planning.source_evidence.blind.join(", ");
     let all = [
         (
-            "below_floor",
+            AlarmReason::BelowFloor,
             below,
             format!("{} of {} serve, the floor is {}", budget.serving, budget.existing, budget.floor),
         ),
         (
-            "panic",
+            AlarmReason::Panic,
             planning.panic.is_some(),
             format!(
                 "{} of {} pods look bad (threshold {} %): nothing is withheld, and what was comes back; \
@@ -285,9 +286,9 @@ fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
                 share.bad, share.of, share.threshold
             ),
         ),
-        ("no_data", !blind.is_empty(), format!("too few pods have a verdict from: {blind}")),
+        (AlarmReason::NoData, !blind.is_empty(), format!("too few pods have a verdict from: {blind}")),
         (
-            "withheld_for_good",
+            AlarmReason::WithheldForGood,
             planning.for_good > 0,
             format!("{} to be killed; nothing here can, so they stay withheld", planning.for_good),
         ),

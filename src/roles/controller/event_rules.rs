@@ -21,6 +21,7 @@ use crate::{
         },
         time::Timestamp,
     },
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Up to this many pods with one decision each get an Event on the resource; more share one.
@@ -60,21 +61,21 @@ struct Lasting {
 }
 
 const LASTING: &[Lasting] = &[
-    Lasting { alarm: "floor_reached", begins: "FloorReached", ends: None },
-    Lasting { alarm: "below_floor", begins: "BelowFloor", ends: None },
+    Lasting { alarm: AlarmReason::FloorReached.as_str(), begins: "FloorReached", ends: None },
+    Lasting { alarm: AlarmReason::BelowFloor.as_str(), begins: "BelowFloor", ends: None },
     Lasting {
-        alarm: "panic",
+        alarm: AlarmReason::Panic.as_str(),
         begins: "PanicEntered",
         ends: Some(("PanicLeft", "no more of the fleet looks bad than usual: decisions are made again")),
     },
     Lasting {
-        alarm: "no_data",
+        alarm: AlarmReason::NoData.as_str(),
         begins: "NoData",
         ends: Some(("DataBack", "every breaker has enough verdicts again")),
     },
-    Lasting { alarm: "foreign_no", begins: "ForeignNo", ends: None },
-    Lasting { alarm: "odd_switch", begins: "OddSwitch", ends: None },
-    Lasting { alarm: "ledger_full", begins: "LedgerFull", ends: None },
+    Lasting { alarm: AlarmReason::ForeignNo.as_str(), begins: "ForeignNo", ends: None },
+    Lasting { alarm: AlarmReason::OddSwitch.as_str(), begins: "OddSwitch", ends: None },
+    Lasting { alarm: AlarmReason::LedgerFull.as_str(), begins: "LedgerFull", ends: None },
 ];
 
 /// The rules of one resource, with the state that keeps an Event from being repeated.

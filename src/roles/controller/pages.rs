@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::deps::Deps;
 use crate::{
     admin::Views,
-    roles::gate::{reconciler::ALARM_STATUS_FORBIDDEN, snapshot::GateSnapshot},
+    roles::gate::snapshot::GateSnapshot,
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Returns the newest snapshot of one worker.
@@ -42,7 +43,7 @@ impl Views for ControllerPages {
         let unsynced = self.deps.cluster.synced().err().unwrap_or_default();
         let unsynced = unsynced.iter().map(|cache| format!("not in sync: {cache}"));
         let up = self.deps.process.alarms.up();
-        let forbidden = up.iter().filter(|alarm| alarm.reason == ALARM_STATUS_FORBIDDEN);
+        let forbidden = up.iter().filter(|alarm| alarm.reason == AlarmReason::StatusForbidden);
         let all: Vec<String> = unsynced.chain(forbidden.map(|alarm| alarm.message.clone())).collect();
         if all.is_empty() { Ok(()) } else { Err(all.join("; ")) }
     }

@@ -34,6 +34,7 @@ use crate::{
         time::Timestamp,
     },
     roles::gate::{reconciler::Reporter, snapshot::GateSnapshot},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// How long `TemplateUnlabelled` stays after the last pod that came without the traffic label.
@@ -128,7 +129,7 @@ fn still_in_endpoints(snapshot: &GateSnapshot) -> Option<String> {
 }
 
 fn ledger_state(snapshot: &GateSnapshot) -> LedgerState {
-    let full = snapshot.plan.iter().flat_map(|plan| &plan.alarms).any(|alarm| alarm.reason == "ledger_full");
+    let full = snapshot.plan.iter().flat_map(|plan| &plan.alarms).any(|alarm| alarm.reason == AlarmReason::LedgerFull);
     match &snapshot.hindrance {
         Some(Hindrance::LedgerNotStored) => LedgerState::NotStored,
         Some(Hindrance::LedgerUnreadable(why)) => LedgerState::Unreadable(why.clone()),

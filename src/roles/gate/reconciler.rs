@@ -37,14 +37,9 @@ use crate::{
         time::Timestamp,
         verdict::{self, Named, Source, SourceKind, TrafficVerdict, Verdicts},
     },
+    decide::alarm_reason::AlarmReason,
 };
 
-/// The alarm raised while no decision can be made or stored.
-pub const ALARM_FROZEN: &str = "gate_frozen";
-/// The alarm raised while the API server forbids reading or writing the ledger.
-pub const ALARM_STATUS_FORBIDDEN: &str = "status_forbidden";
-/// The alarm raised while silent pods stay listed.
-pub const ALARM_SILENT: &str = "silent_listed";
 /// The breaker name of a callback's verdicts.
 pub const CALLBACK: &str = "callback";
 
@@ -192,8 +187,8 @@ impl GateReconciler {
             let wait = match self.reconcile(sink, &mut state, &policy).await {
                 Ok(wait) => {
                     state.retry = RETRY.0;
-                    self.deps.alarms.clear(ALARM_FROZEN);
-                    self.deps.alarms.clear(ALARM_STATUS_FORBIDDEN);
+                    self.deps.alarms.clear(AlarmReason::GateFrozen);
+                    self.deps.alarms.clear(AlarmReason::StatusForbidden);
                     wait
                 }
                 Err(error) if error.leadership_lost() => break,
@@ -315,15 +310,15 @@ impl GateReconciler {
         if !self.deps.dry_run {
             self.deps.metrics.acted(&self.deps.namespace, &known, plan, outcomes);
         }
-        for reason in ALARMS {
-            let alarm = plan.alarms.iter().find(|alarm| alarm.reason == *reason);
+        for &reason in ALARMS {
+            let alarm = plan.alarms.iter().find(|alarm| alarm.reason == reason);
             self.deps.alarms.set(reason, alarm.is_some(), || {
                 alarm.map(|alarm| alarm.message.clone()).unwrap_or_default()
             });
         }
         self.deps.metrics.planned(&snapshot);
         let silent = snapshot.silent_listed();
-        self.deps.alarms.set(ALARM_SILENT, silent > 0, || {
+        self.deps.alarms.set(AlarmReason::SilentListed, silent > 0, || {
             format!(
                 "{silent} of {} pods are silent and stay listed: the floor, the panic threshold or missing \
                  keepalives of most pods forbid to take them out; if they have ended for good, start pods in their place or lower KUBERVISOR_FLEET_SIZE",
@@ -343,10 +338,10 @@ impl GateReconciler {
         let message = format!("{error}{source}; traffic stays as it is");
         // A start takes up to 1 s until the sink is ready, which is no reason for an alarm.
         if !matches!(error, SinkError::NotReady { .. }) || state.retry >= Duration::from_secs(1) {
-            self.deps.alarms.raise(ALARM_FROZEN, message.clone());
+            self.deps.alarms.raise(AlarmReason::GateFrozen, message.clone());
         }
         let forbidden = matches!(error, SinkError::Forbidden { .. });
-        self.deps.alarms.set(ALARM_STATUS_FORBIDDEN, forbidden, || message.clone());
+        self.deps.alarms.set(AlarmReason::StatusForbidden, forbidden, || message.clone());
         self.deps.metrics.failed(error.category());
         let now = self.deps.clock.wall();
         self.snapshot.send_modify(|shared| {
@@ -362,7 +357,7 @@ impl GateReconciler {
 
     /// Clears the fleet's alarms: this process no longer decides.
     pub fn stop_leading(&self) {
-        for reason in ALARMS.iter().chain(&[ALARM_FROZEN, ALARM_STATUS_FORBIDDEN, ALARM_SILENT]) {
+        for &reason in ALARMS.iter().chain(&[AlarmReason::GateFrozen, AlarmReason::StatusForbidden, AlarmReason::SilentListed]) {
             self.deps.alarms.clear(reason);
         }
         self.snapshot.send_modify(|shared| {

@@ -24,10 +24,9 @@ use crate::{
         },
         gate::RosterGate,
     },
+    decide::alarm_reason::AlarmReason,
 };
 
-/// The alarm while a detector's query has no usable answer.
-const FAILING: &str = "detector_failing";
 
 /// Evaluates until `stop`, or until leadership is lost.
 pub(crate) async fn run_breakers(
@@ -80,7 +79,7 @@ impl BreakerHost for MasterHost {
     }
 
     fn publish_failures(&self, failures: &BTreeMap<String, String>) {
-        self.shared.alarms.set(FAILING, !failures.is_empty(), || {
+        self.shared.alarms.set(AlarmReason::DetectorFailing, !failures.is_empty(), || {
             let one = |(name, failure): (&String, &String)| format!("breaker {name}: {failure}");
             let all: Vec<_> = failures.iter().map(one).collect();
             format!("no verdicts from {}", all.join("; "))

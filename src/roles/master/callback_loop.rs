@@ -19,6 +19,7 @@ use crate::{
         digest::Digest,
         ensemble::Snapshot,
     },
+    decide::alarm_reason::AlarmReason,
 };
 
 type RunningCallback = Pin<Box<dyn Future<Output = CallbackOutcome> + Send>>;
@@ -132,12 +133,12 @@ impl CallbackLoop {
         let result = match outcome.result {
             Ok(answer) => self.accept(answer).await?,
             Err(error) => {
-                self.shared.alarms.raise("callback_failed", error.to_string());
+                self.shared.alarms.raise(AlarmReason::CallbackFailed, error.to_string());
                 RunOutcome { ok: false, again: None }
             }
         };
         if result.ok {
-            self.shared.alarms.clear("callback_failed");
+            self.shared.alarms.clear(AlarmReason::CallbackFailed);
             progress.succeeded = progress.current;
         }
         progress.schedule.finished(self.shared.clock.now(), result);
@@ -151,7 +152,7 @@ impl CallbackLoop {
             match commit(&self.shared, self.term, batch, &self.stop).await {
                 Ok(()) => self.state = Some(state),
                 Err(error @ StoreError::TooLarge { .. }) => {
-                    self.shared.alarms.raise("callback_failed", error.to_string());
+                    self.shared.alarms.raise(AlarmReason::CallbackFailed, error.to_string());
                     return Ok(RunOutcome { ok: false, again: None });
                 }
                 Err(error) => return Err(error),

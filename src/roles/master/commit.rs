@@ -1,5 +1,6 @@
 //! Writes to the store under the term, retried while the store does not answer.
 
+use crate::decide::alarm_reason::AlarmReason;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -48,13 +49,13 @@ pub(super) async fn commit(
     loop {
         match shared.store.commit(term, batch.clone()).await {
             Ok(()) => {
-                shared.alarms.clear("store_write");
+                shared.alarms.clear(AlarmReason::StoreWrite);
                 return Ok(());
             }
             Err(error @ (StoreError::LeadershipLost { .. } | StoreError::TooLarge { .. })) => {
                 return Err(error);
             }
-            Err(error) => shared.alarms.raise("store_write", format!("changes wait in memory: {error}")),
+            Err(error) => shared.alarms.raise(AlarmReason::StoreWrite, format!("changes wait in memory: {error}")),
         }
         if !pause(&mut delays, stop).await {
             return Err(StoreError::LeadershipLost { ours: term });

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     adapters::store::{Leader, Leadership, Member},
     config::{Dialect, MasterTarget},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Interval of the periodic work, and of reading the members again after an error.
@@ -65,7 +66,7 @@ pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken
 fn enter_mode(shared: &Arc<Shared>, leadership: Leadership) -> Option<LeadershipTerm> {
     tracing::info!(?leadership, "leadership");
     shared.metrics.leading.set(i64::from(matches!(leadership, Leadership::Leading { .. })));
-    shared.alarms.set("store_away", leadership == Leadership::Unknown, || {
+    shared.alarms.set(AlarmReason::StoreAway, leadership == Leadership::Unknown, || {
         "the store does not answer: the ensemble is frozen, nothing expires and nothing is decided".to_owned()
     });
     match leadership {

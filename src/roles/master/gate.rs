@@ -40,6 +40,7 @@ use crate::{
         },
     },
     runtime::Runtime,
+    decide::alarm_reason::AlarmReason,
 };
 
 /// How often the policy file is checked for changes.
@@ -160,13 +161,13 @@ async fn follow_file(
         match file.reload() {
             Ok(false) => {}
             Ok(true) => {
-                alarms.clear("policy_refused");
+                alarms.clear(AlarmReason::PolicyRefused);
                 tracing::info!(file = %file.path().display(), "a new policy is in force");
                 manifests.send_replace(Some(file.current()));
                 policies.send_replace(Arc::new(file.current().policy.clone()));
             }
             Err(problems) => {
-                alarms.raise("policy_refused", format!("the old policy stays in force\n{problems}"))
+                alarms.raise(AlarmReason::PolicyRefused, format!("the old policy stays in force\n{problems}"))
             }
         }
     }
@@ -205,7 +206,7 @@ impl GateHandle {
         match &self.roster_gate {
             Some(roster_gate) => roster_gate.reconciler().set_callback_verdicts(verdicts),
             None => self.alarms.raise(
-                "verdicts_without_gate",
+                AlarmReason::VerdictsWithoutGate,
                 "the callback prints traffic verdicts, but nothing is gated here: set KUBERVISOR_ENDPOINTS",
             ),
         }

@@ -29,6 +29,7 @@ use crate::{
         keepalive::Keepalive,
         time::Moment,
     },
+    decide::alarm_reason::AlarmReason,
 };
 
 /// What happens to a keepalive.
@@ -207,14 +208,14 @@ impl Ingest {
         let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| self.clock.now().since(at) > quiet) {
             *last = None;
-            self.alarms.clear("key_collision");
+            self.alarms.clear(AlarmReason::KeyCollision);
         }
     }
 
     fn raise_collision(&self, rejection: &Rejection) {
         let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(self.clock.now());
-        self.alarms.raise("key_collision", rejection.to_string());
+        self.alarms.raise(AlarmReason::KeyCollision, rejection.to_string());
     }
 
     /// Waits until there may be changes to persist, or an earlier expiry.

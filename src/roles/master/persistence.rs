@@ -14,6 +14,7 @@ use super::{
 use crate::{
     adapters::store::{Batch, RecordKey, StoreError, Term},
     decide::ensemble::{Changes, Ensemble},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Runs until `stop`, or until leadership is lost.
@@ -66,7 +67,7 @@ async fn persist(shared: &Shared, term: Term, changes: Changes, stop: &Cancellat
         Ok(()) => true,
         Err(StoreError::TooLarge { .. }) => {
             // Not expected, because the limit of a keepalive is below that of a record; the pause prevents a busy loop.
-            shared.alarms.raise("store_write", "a pod's record is larger than the store takes");
+            shared.alarms.raise(AlarmReason::StoreWrite, "a pod's record is larger than the store takes");
             pause(&mut backoff(), stop).await
         }
         Err(error) => {

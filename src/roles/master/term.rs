@@ -19,6 +19,7 @@ use crate::{
         ensemble::{Ensemble, EnsembleRestoreError},
         sequence::{Sequence, SequenceError},
     },
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Leads until `stop`, or until the store shows that another term has begun.
@@ -70,11 +71,11 @@ async fn load_and_restore(
         });
         match restored {
             Ok(restored) => {
-                shared.alarms.clear("store_unreadable");
+                shared.alarms.clear(AlarmReason::StoreUnreadable);
                 return Some(restored);
             }
             Err(error) => {
-                shared.alarms.raise("store_unreadable", format!("term {} cannot begin: {error:#}", term.0))
+                shared.alarms.raise(AlarmReason::StoreUnreadable, format!("term {} cannot begin: {error:#}", term.0))
             }
         }
         if !pause(&mut delays, stop).await {

@@ -13,6 +13,7 @@ use crate::{
     adapters::process::{self, Ended, Job},
     alarms::Alarms,
     config::{CommandLine, EndpointsConfig, RunAs},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// Runs begin at least this far apart; writes in between are covered by the next run.
@@ -21,8 +22,6 @@ pub const RUNS_APART: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
-/// The alarm that is up while the last run failed.
-pub const ALARM_COMMAND: &str = "endpoints_command";
 
 /// The task that runs the command; dropping it kills a run.
 pub struct AfterWrite {
@@ -87,12 +86,12 @@ impl CommandTask {
             let began = Instant::now();
             retry = match self.run().await {
                 Ok(()) => {
-                    self.alarms.clear(ALARM_COMMAND);
+                    self.alarms.clear(AlarmReason::EndpointsCommand);
                     None
                 }
                 Err(reason) => {
                     self.alarms.raise(
-                        ALARM_COMMAND,
+                        AlarmReason::EndpointsCommand,
                         format!("KUBERVISOR_ENDPOINTS_COMMAND {reason}; what reads the endpoints file may act on an older one; trying again"),
                     );
                     Some(retry.map_or(RUNS_APART, |wait: Duration| (wait * 2).min(RETRY_AT_MOST)))

@@ -61,7 +61,7 @@ fn most_of_a_fleet_that_is_dead_stays_listed_as_far_as_the_floor_needs_it() {
     assert!(world.listed().is_superset(&addresses(10..=12)));
     assert!(world.listed().len() >= 6, "{:?}", world.listed());
     let alarms: Vec<_> = world.plan.as_ref().unwrap().alarms.iter().map(|alarm| alarm.reason).collect();
-    assert!(alarms.contains(&"below_floor"), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| *alarm == "below_floor"), "{alarms:?}");
 }
 
 #[test]

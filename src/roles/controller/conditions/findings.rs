@@ -8,6 +8,7 @@ use crate::{
     api::keys::TRAFFIC,
     decide::gate::{Plan, explain::FleetAlarm},
     roles::gate::snapshot::{GateMode, GateSnapshot},
+    decide::alarm_reason::AlarmReason,
 };
 
 /// A condition's status.
@@ -77,7 +78,7 @@ fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GateSnapshot, &'a Plan)> {
     Some((snapshot, snapshot.plan.as_ref()?))
 }
 
-fn alarm<'a>(facts: &Facts<'a>, reason: &str) -> Option<&'a FleetAlarm> {
+fn alarm<'a>(facts: &Facts<'a>, reason: AlarmReason) -> Option<&'a FleetAlarm> {
     plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
 }
 
@@ -95,7 +96,7 @@ fn ready(facts: &Facts<'_>) -> Found {
     if let Some((reason, message)) = obstacle(facts) {
         return (EntryState::False, reason, message);
     }
-    if let Some(unclaimed) = alarm(facts, "unclaimed") {
+    if let Some(unclaimed) = alarm(facts, AlarmReason::Unclaimed) {
         return (EntryState::False, "PodsUnclaimed", unclaimed.message.clone());
     }
     let Some((snapshot, _)) = plan(facts) else { return not_yet() };
@@ -178,14 +179,14 @@ fn gating(facts: &Facts<'_>) -> Found {
 
 fn floor_reached(facts: &Facts<'_>) -> Found {
     let Some((snapshot, _)) = plan(facts) else { return not_yet() };
-    if let Some(below) = alarm(facts, "below_floor") {
+    if let Some(below) = alarm(facts, AlarmReason::BelowFloor) {
         let message = format!(
             "{}: pods are given back as far as any are withheld; look for what else takes pods away",
             below.message
         );
         return (EntryState::True, "BelowFloor", message);
     }
-    if let Some(reached) = alarm(facts, "floor_reached") {
+    if let Some(reached) = alarm(facts, AlarmReason::FloorReached) {
         let message = format!("{}; repair the pods, or lower the minPodsAvailable settings", reached.message);
         return (EntryState::True, "FloorHolds", message);
     }
@@ -203,7 +204,7 @@ fn data_available(facts: &Facts<'_>) -> Found {
         let message = format!("{}; see onNoData for what its pods do meanwhile", some.join("; "));
         return (EntryState::False, "DetectorFailed", message);
     }
-    if let Some(blind) = alarm(facts, "no_data") {
+    if let Some(blind) = alarm(facts, AlarmReason::NoData) {
         let message = format!("{}; check the query and minCoveragePercent", blind.message);
         return (EntryState::False, "TooFewVerdicts", message);
     }
@@ -231,7 +232,7 @@ fn dry_run(facts: &Facts<'_>) -> Found {
 fn panic(facts: &Facts<'_>) -> Found {
     let Some((snapshot, _)) = plan(facts) else { return not_yet() };
     if snapshot.panic {
-        let message = alarm(facts, "panic").map(|alarm| alarm.message.clone());
+        let message = alarm(facts, AlarmReason::Panic).map(|alarm| alarm.message.clone());
         let message =
             message.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
         return (EntryState::True, "MostOfTheFleetIsBad", message);
@@ -309,7 +310,7 @@ fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let found = alarm(facts, "ledger_full").map(|alarm| alarm.message.as_str());
+    let found = alarm(facts, AlarmReason::LedgerFull).map(|alarm| alarm.message.as_str());
     let full = facts.ledger == LedgerState::Full || found.is_some();
     full.then(|| {
         let what = found.unwrap_or("the ledger takes no more");
@@ -329,7 +330,7 @@ fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let (foreign, odd) = (alarm(facts, "foreign_no"), alarm(facts, "odd_switch"));
+    let (foreign, odd) = (alarm(facts, AlarmReason::ForeignNo), alarm(facts, AlarmReason::OddSwitch));
     let reason = if foreign.is_some() { "WithheldByOthers" } else { "OddSwitch" };
     let messages: Vec<_> = [foreign, odd].into_iter().flatten().map(|alarm| alarm.message.as_str()).collect();
     let message =

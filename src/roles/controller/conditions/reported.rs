@@ -1,5 +1,6 @@
 //! The lasting states that a stored status reports: a new process continues its Events from there.
 
+use crate::decide::alarm_reason::AlarmReason;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -12,13 +13,13 @@ pub const NOT_LEAVING: &str = "not_leaving_endpoints";
 
 /// Each lasting state with its condition: type, status and reason (empty: any).
 pub(super) const LASTING: [(&str, &str, EntryState, &str); 8] = [
-    ("floor_reached", "FloorReached", EntryState::True, "FloorHolds"),
-    ("below_floor", "FloorReached", EntryState::True, "BelowFloor"),
-    ("panic", "Panic", EntryState::True, ""),
-    ("no_data", "DataAvailable", EntryState::False, ""),
-    ("foreign_no", "ForeignNo", EntryState::True, "WithheldByOthers"),
-    ("odd_switch", "ForeignNo", EntryState::True, "OddSwitch"),
-    ("ledger_full", "LedgerFull", EntryState::True, ""),
+    (AlarmReason::FloorReached.as_str(), "FloorReached", EntryState::True, "FloorHolds"),
+    (AlarmReason::BelowFloor.as_str(), "FloorReached", EntryState::True, "BelowFloor"),
+    (AlarmReason::Panic.as_str(), "Panic", EntryState::True, ""),
+    (AlarmReason::NoData.as_str(), "DataAvailable", EntryState::False, ""),
+    (AlarmReason::ForeignNo.as_str(), "ForeignNo", EntryState::True, "WithheldByOthers"),
+    (AlarmReason::OddSwitch.as_str(), "ForeignNo", EntryState::True, "OddSwitch"),
+    (AlarmReason::LedgerFull.as_str(), "LedgerFull", EntryState::True, ""),
     (NOT_LEAVING, "NotLeavingEndpoints", EntryState::True, ""),
 ];
 

@@ -16,6 +16,7 @@ use crate::{
         verdict::Verdicts,
     },
     roles::gate::snapshot::{GateMode, PodSnapshot},
+    decide::alarm_reason::AlarmReason,
 };
 
 const ALWAYS: [&str; 10] = [
@@ -83,8 +84,9 @@ fn view() -> GateSnapshot {
     view
 }
 
-fn alarmed(reason: &'static str) -> GateSnapshot {
+fn alarmed(reason: &str) -> GateSnapshot {
     let mut view = view();
+    let reason = *AlarmReason::ALL.iter().find(|known| **known == reason).unwrap();
     let alarm = FleetAlarm { reason, message: format!("{reason} of web-1") };
     if let Some(plan) = &mut view.plan {
         plan.alarms.push(alarm);

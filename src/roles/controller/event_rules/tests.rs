@@ -1,5 +1,6 @@
 //! Which Events a plan has, and which are not repeated.
 
+use crate::decide::alarm_reason::AlarmReason;
 use serde_json::json;
 
 use super::{super::conditions::reported, *};
@@ -41,7 +42,8 @@ fn doing(actions: Vec<Action>) -> Plan {
 }
 
 fn alarmed(reasons: &[&'static str]) -> Plan {
-    let alarm = |reason: &&'static str| FleetAlarm { reason, message: format!("{reason}!") };
+    let named = |name: &str| *AlarmReason::ALL.iter().find(|known| **known == name).unwrap();
+    let alarm = |name: &&'static str| FleetAlarm { reason: named(name), message: format!("{name}!") };
     Plan { alarms: reasons.iter().map(alarm).collect(), ..plan() }
 }
 

@@ -1,0 +1,88 @@
+//! Every alarm that this program raises, once: its name in metrics and pages, and what it means.
+//!
+//! The names are public (`kubervisor_alarm{reason}`, `/services`, dashboards); `docs/metrics.md` has the same table,
+//! which `cargo test --test telemetry` compares with this one.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+macro_rules! reasons {
+    ($($variant:ident, $name:literal, $help:literal;)+) => {
+        /// Why an alarm is raised.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AlarmReason {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl AlarmReason {
+            /// All reasons in order of their names.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The label of the metric and the name in pages.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means and what stays in force meanwhile, in one sentence.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    BelowFloor, "below_floor", "Fewer pods serve than the floor asks for; withheld pods are given their traffic back, the best first.";
+    CallbackFailed, "callback_failed", "The last run of the callback failed; its earlier state and verdicts stay in force, and it is tried again.";
+    DetectorFailing, "detector_failing", "A breaker gets no usable answer from its source; its pods have no verdict until it does.";
+    EndpointsCommand, "endpoints_command", "The command after a write of the endpoints file failed; it is tried again.";
+    EndpointsEmpty, "endpoints_empty", "The list would be empty although not every pod said `down`; the endpoints file keeps the last one.";
+    EndpointsWrite, "endpoints_write", "The endpoints file cannot be written; the write is tried again.";
+    FloorReached, "floor_reached", "Pods are bad and serve all the same, because the floor allows no more to be withheld.";
+    ForeignNo, "foreign_no", "Pods are withheld by somebody else; their labels are left alone.";
+    GateFrozen, "gate_frozen", "No decision can be made or stored; traffic stays as it is.";
+    KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
+    LedgerFull, "ledger_full", "Pods are bad and serve all the same, because the ledger takes no more entries.";
+    NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` says what happens to what it withheld.";
+    OddSwitch, "odd_switch", "Pods have a traffic label that is neither yes, no nor pause; it is left alone.";
+    Panic, "panic", "Most of the fleet looks bad: nothing is withheld, and what was is given back.";
+    PolicyRefused, "policy_refused", "The changed policy file has mistakes; the old policy stays in force.";
+    RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
+    SilentListed, "silent_listed", "Pods are silent and stay listed: taking them out would break the floor or the panic threshold.";
+    StatusForbidden, "status_forbidden", "The ledger may not be stored or read; nothing is withheld until the right is given.";
+    StoreAway, "store_away", "The store does not answer; the ensemble is frozen and nothing expires.";
+    StoreUnreadable, "store_unreadable", "What the store holds cannot be read, so that a leadership term cannot begin.";
+    StoreWrite, "store_write", "Changes cannot be written to the store; they wait in memory.";
+    Unclaimed, "unclaimed", "Pods are not claimed yet; nothing is withheld until they are.";
+    UnknownListed, "unknown_listed", "A plan keeps silent pods listed: the floor or the panic threshold forbids to take them out.";
+    VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";
+    WithheldForGood, "withheld_for_good", "Pods whose retries are used up stay withheld until a person or a callback says otherwise.";
+}
+
+impl fmt::Display for AlarmReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for AlarmReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// So that a test or a page can compare with the public name.
+impl PartialEq<str> for AlarmReason {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for AlarmReason {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
