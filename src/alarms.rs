@@ -20,7 +20,7 @@ pub const HISTORY: usize = 100;
 
 /// One change of one alarm.
 #[derive(Clone, Debug, Serialize)]
-pub struct Change {
+pub struct AlarmChange {
     /// When, wall clock.
     pub at: Timestamp,
     /// Which alarm.
@@ -36,8 +36,8 @@ pub struct Change {
 
 #[derive(Debug, Default)]
 struct AlarmTable {
-    up: BTreeMap<(AlarmReason, Arc<str>), Change>,
-    history: VecDeque<Change>,
+    up: BTreeMap<(AlarmReason, Arc<str>), AlarmChange>,
+    history: VecDeque<AlarmChange>,
 }
 
 /// The process's alarms; clones share one table.
@@ -64,7 +64,7 @@ impl Alarms {
     /// Puts the alarm up.
     pub fn raise(&self, reason: AlarmReason, message: impl Into<String>) {
         let of = Arc::clone(&self.of);
-        let change = Change { at: self.clock.wall(), reason, of, up: true, message: message.into() };
+        let change = AlarmChange { at: self.clock.wall(), reason, of, up: true, message: message.into() };
         let mut table = self.lock();
         if table.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
             tracing::warn!(alarm = reason.as_str(), of = &*self.of, "{}", change.message);
@@ -77,7 +77,7 @@ impl Alarms {
         let mut table = self.lock();
         if let Some(was) = table.up.remove(&(reason, Arc::clone(&self.of))) {
             tracing::info!(alarm = reason.as_str(), of = &*self.of, "over: {}", was.message);
-            table.record(Change { at: self.clock.wall(), up: false, ..was });
+            table.record(AlarmChange { at: self.clock.wall(), up: false, ..was });
         }
     }
 
@@ -94,13 +94,13 @@ impl Alarms {
 
     /// The alarms that are up.
     #[must_use]
-    pub fn up(&self) -> Vec<Change> {
+    pub fn up(&self) -> Vec<AlarmChange> {
         self.lock().up.values().cloned().collect()
     }
 
     /// The newest changes, oldest first.
     #[must_use]
-    pub fn history(&self) -> Vec<Change> {
+    pub fn history(&self) -> Vec<AlarmChange> {
         self.lock().history.iter().cloned().collect()
     }
 
@@ -110,7 +110,7 @@ impl Alarms {
 }
 
 impl AlarmTable {
-    fn record(&mut self, change: Change) {
+    fn record(&mut self, change: AlarmChange) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }

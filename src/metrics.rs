@@ -131,8 +131,8 @@ pub fn resident_bytes() -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::alarm_reason::AlarmReason;
     use crate::clock::Clock;
+    use crate::decide::alarm_reason::AlarmReason;
 
     #[test]
     fn an_alarm_shows_as_one_while_it_is_up_and_zero_afterwards() {

@@ -52,7 +52,7 @@ impl Runtime {
     /// # Errors
     /// [`Exit::Usage`] when the port is taken or not allowed.
     pub fn keepalive_port(&self, listen: &Listen) -> Result<Server, Exit> {
-        let metrics = self.metrics.with_registry(wire::Metrics::register);
+        let metrics = self.metrics.with_registry(wire::WireMetrics::register);
         Server::bind(listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
     }
 }

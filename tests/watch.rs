@@ -17,7 +17,7 @@ use std::{path::Path, time::Duration};
 use kube::Client;
 use kubervisor::{
     adapters::kubernetes::{
-        cluster::{Cluster, Scope},
+        cluster::{Cluster, WatchScope},
         connect,
         objects::Selector,
     },
@@ -47,7 +47,7 @@ async fn start(plane: &Plane, user: User, scope: &Scope) -> Watched {
 
 /// A cache of these namespaces, in sync.
 async fn synced(plane: &Plane, namespaces: &[&str]) -> Watched {
-    let scope = Scope::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
+    let scope = WatchScope::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
     let watched = start(plane, User::Kubervisor, &scope).await;
     let waited = tokio::time::timeout(Duration::from_secs(60), watched.cluster.until_synced()).await;
     assert!(waited.is_ok(), "{:?}", watched.cluster.synced());

@@ -8,13 +8,13 @@ use std::{
 use clap::Parser;
 use kubervisor::{
     exit::Exit,
-    roles::plugin::{self, Cli},
+    roles::plugin::{self, PluginCli},
 };
 
 fn main() -> ExitCode {
     // For the TLS client; an error means that a provider is installed already.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = PluginCli::parse();
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

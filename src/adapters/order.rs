@@ -81,9 +81,9 @@ impl<'a> InvokeRequest<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for InvokeRequest<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct MembersVisitor;
 
-        impl<'de> Visitor<'de> for Members {
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = InvokeRequest<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +101,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for InvokeRequest<'a> {
                 Ok(InvokeRequest { members })
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 

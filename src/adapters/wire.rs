@@ -21,7 +21,7 @@ pub mod zerorpc;
 pub mod zmtp;
 
 pub use limits::Limits;
-pub use metrics::Metrics;
+pub use metrics::WireMetrics;
 pub use server::{BindError, Server};
 
 /// An answer that is there at once (the hot path: no allocation, no task), or one that takes a while.

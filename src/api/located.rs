@@ -81,7 +81,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
         // Far more than the largest manifest has.
         budget: serde_saphyr::budget! { max_events: 100_000, max_nodes: 50_000, max_depth: 32, max_documents: 256 },
     };
-    let nodes: Vec<Spanned<Node>> =
+    let nodes: Vec<Spanned<YamlNode>> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
             line: error.location().map_or(1, |at| at.line()),
             message: plain(&error),
@@ -97,7 +97,7 @@ fn plain(error: &serde_saphyr::Error) -> String {
     line[..end.unwrap_or(line.len())].to_owned()
 }
 
-fn document(text: &str, node: Spanned<Node>) -> Document {
+fn document(text: &str, node: Spanned<YamlNode>) -> Document {
     let line = node.referenced.line();
     let mut places = BTreeMap::new();
     let value = place(text, node, "", line, &mut places);
@@ -108,17 +108,17 @@ fn document(text: &str, node: Spanned<Node>) -> Document {
 /// that of its key: a block value starts on the line after.
 fn place(
     text: &str,
-    node: Spanned<Node>,
+    node: Spanned<YamlNode>,
     path: &str,
     line: u64,
     places: &mut BTreeMap<String, Location>,
 ) -> Value {
-    let written = if matches!(node.value, Node::Leaf(_)) { source(text, &node) } else { "" };
+    let written = if matches!(node.value, YamlNode::Leaf(_)) { source(text, &node) } else { "" };
     let boolean_word = is_boolean_word(written).then(|| written.into());
     places.insert(path.to_owned(), Location { line, boolean_word });
     match node.value {
-        Node::Leaf(value) => value,
-        Node::List(items) => items
+        YamlNode::Leaf(value) => value,
+        YamlNode::List(items) => items
             .into_iter()
             .enumerate()
             .map(|(index, item)| {
@@ -126,7 +126,7 @@ fn place(
                 place(text, item, &format!("{path}[{index}]"), line, places)
             })
             .collect(),
-        Node::Map(members) => {
+        YamlNode::Map(members) => {
             let mut map = Map::new();
             for (key, member) in members {
                 let inner = join(path, &key.value);
@@ -162,13 +162,13 @@ fn is_boolean_word(written: &str) -> bool {
 }
 
 /// A node of the document; its own place is with whoever holds it.
-enum Node {
+enum YamlNode {
     Leaf(Value),
-    List(Vec<Spanned<Node>>),
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    List(Vec<Spanned<YamlNode>>),
+    Map(Vec<(Spanned<String>, Spanned<YamlNode>)>),
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
@@ -177,59 +177,59 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = YamlNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value that JSON can hold")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<YamlNode, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
-        Ok(Node::Leaf(number.into()))
+        Ok(YamlNode::Leaf(number.into()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(value.into()))
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::Null))
     }
 
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
+    fn visit_none<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Leaf(Value::Null))
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlNode, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<YamlNode, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Node::List(list))
+        Ok(YamlNode::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<YamlNode, A::Error> {
         let mut map = Vec::new();
         while let Some(member) = members.next_entry()? {
             map.push(member);
         }
-        Ok(Node::Map(map))
+        Ok(YamlNode::Map(map))
     }
 }
 

@@ -39,18 +39,18 @@ pub enum CanonicalError {
 
 /// A JSON value that still knows how its numbers were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node<'a> {
+pub enum JsonNode<'a> {
     /// `null`, `true`, `false` or a number, as written.
     Scalar(&'a str),
     /// A string, unescaped.
     Text(Cow<'a, str>),
     /// An array.
-    List(Vec<Node<'a>>),
+    List(Vec<JsonNode<'a>>),
     /// An object: sorted by name, each name once.
-    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    Object(Vec<(Cow<'a, str>, JsonNode<'a>)>),
 }
 
-impl<'a> Node<'a> {
+impl<'a> JsonNode<'a> {
     /// Reads one JSON text.
     ///
     /// # Errors
@@ -84,7 +84,10 @@ impl<'a> Node<'a> {
 }
 
 /// Appends an object; `members` come sorted by name.
-pub fn write_object<'n, 'a: 'n>(members: impl Iterator<Item = (&'n str, &'n Node<'a>)>, out: &mut Vec<u8>) {
+pub fn write_object<'n, 'a: 'n>(
+    members: impl Iterator<Item = (&'n str, &'n JsonNode<'a>)>,
+    out: &mut Vec<u8>,
+) {
     out.push(b'{');
     for (index, (name, value)) in members.enumerate() {
         if index > 0 {
@@ -102,7 +105,7 @@ pub fn write_object<'n, 'a: 'n>(members: impl Iterator<Item = (&'n str, &'n Node
 /// # Errors
 /// See [`CanonicalError`].
 pub fn canonical(raw: &[u8]) -> Result<Vec<u8>, CanonicalError> {
-    let node = Node::parse(raw)?;
+    let node = JsonNode::parse(raw)?;
     let mut out = Vec::with_capacity(raw.len());
     node.write(&mut out);
     Ok(out)
@@ -140,17 +143,17 @@ struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    fn value(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+    fn value(&mut self, depth: usize) -> Result<JsonNode<'a>, CanonicalError> {
         match self.peek() {
             b'{' | b'[' if depth == MAX_DEPTH => Err(CanonicalError::NestTooDeep),
             b'{' => self.object(depth + 1),
             b'[' => self.list(depth + 1),
-            b'"' => self.string().map(Node::Text),
+            b'"' => self.string().map(JsonNode::Text),
             _ => self.scalar(),
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+    fn object(&mut self, depth: usize) -> Result<JsonNode<'a>, CanonicalError> {
         let mut members = Vec::new();
         self.at += 1;
         while self.peek() != b'}' {
@@ -162,10 +165,10 @@ impl<'a> Walker<'a> {
             members.push((name, self.value(depth)?));
         }
         self.at += 1;
-        Ok(Node::Object(last_of_each(members)))
+        Ok(JsonNode::Object(last_of_each(members)))
     }
 
-    fn list(&mut self, depth: usize) -> Result<Node<'a>, CanonicalError> {
+    fn list(&mut self, depth: usize) -> Result<JsonNode<'a>, CanonicalError> {
         let mut items = Vec::new();
         self.at += 1;
         while self.peek() != b']' {
@@ -173,7 +176,7 @@ impl<'a> Walker<'a> {
             items.push(self.value(depth)?);
         }
         self.at += 1;
-        Ok(Node::List(items))
+        Ok(JsonNode::List(items))
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
@@ -201,14 +204,14 @@ impl<'a> Walker<'a> {
         &self.text[start..self.at]
     }
 
-    fn scalar(&mut self) -> Result<Node<'a>, CanonicalError> {
+    fn scalar(&mut self) -> Result<JsonNode<'a>, CanonicalError> {
         let rest = &self.text[self.at..];
         let end = rest.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
         let text = &rest[..end];
         self.at += end;
         let finite = || text.parse::<f64>().is_ok_and(f64::is_finite);
         if matches!(text, "null" | "true" | "false") || finite() {
-            return Ok(Node::Scalar(text));
+            return Ok(JsonNode::Scalar(text));
         }
         Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() })
     }
@@ -228,7 +231,7 @@ impl<'a> Walker<'a> {
 }
 
 /// Sorts by name and keeps the last of each.
-fn last_of_each<'a>(mut members: Vec<(Cow<'a, str>, Node<'a>)>) -> Vec<(Cow<'a, str>, Node<'a>)> {
+fn last_of_each<'a>(mut members: Vec<(Cow<'a, str>, JsonNode<'a>)>) -> Vec<(Cow<'a, str>, JsonNode<'a>)> {
     members.reverse();
     members.sort_by(|(a, _), (b, _)| a.cmp(b));
     members.dedup_by(|(later, _), (earlier, _)| later == earlier);

@@ -34,7 +34,7 @@ pub enum Start {
 pub enum Cause {
     /// A start or a fail-over.
     Start,
-    /// Changes that have settled.
+    /// PendingChanges that have settled.
     Change,
     /// The callback asked for it.
     Again,
@@ -64,9 +64,9 @@ pub struct RunOutcome {
     pub again: Option<Duration>,
 }
 
-/// Changes since the last run began.
+/// PendingChanges since the last run began.
 #[derive(Clone, Copy, Debug)]
-struct Changes {
+struct PendingChanges {
     first: Moment,
     last: Moment,
 }
@@ -77,7 +77,7 @@ pub struct Schedule {
     damper: Duration,
     running: bool,
     start: Option<Moment>,
-    changes: Option<Changes>,
+    changes: Option<PendingChanges>,
     again: Option<Moment>,
     retry: Option<Moment>,
     last_again: Option<Duration>,
@@ -116,7 +116,7 @@ impl Schedule {
 
     /// The snapshot changed.
     pub fn changed(&mut self, now: Moment) {
-        let changes = self.changes.get_or_insert(Changes { first: now, last: now });
+        let changes = self.changes.get_or_insert(PendingChanges { first: now, last: now });
         changes.last = changes.last.max(now);
     }
 
@@ -172,7 +172,7 @@ impl Schedule {
         .min_by_key(|(at, _)| *at)
     }
 
-    fn settled(&self, changes: Changes) -> Moment {
+    fn settled(&self, changes: PendingChanges) -> Moment {
         (changes.last + self.damper).min(changes.first + self.damper.saturating_mul(MAX_DAMPERS))
     }
 

@@ -26,14 +26,14 @@ use self::{
     fingerprint::{Fingerprint, Fingerprints},
     known_pods::{DepartedPod, ExpiredPods},
     pod_table::{PodLiveness, PodTable, TableIndex, TrackedPod},
-    snapshot::{Join, Text},
+    snapshot::{Join, PodText},
 };
 pub use self::{
-    durability::{BATCH_BYTES, BATCH_RECORDS, Changes, Ticket},
+    durability::{BATCH_BYTES, BATCH_RECORDS, RecordChanges, Ticket},
     known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status, Unread},
     rejection::{EnsembleRestoreError, KeepaliveEffect, Rejection},
     settings::Settings,
-    snapshot::{Member, Pods, Snapshot},
+    snapshot::{Pods, Snapshot, SnapshotPod},
     stored::{SCHEMA, StoredPod, StoredPodError},
 };
 use crate::decide::{
@@ -116,7 +116,7 @@ impl Ensemble {
     }
 
     fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), EnsembleRestoreError> {
-        let Some(member) = Member::read(&stored.text).filter(|member| member.key == key) else {
+        let Some(member) = SnapshotPod::read(&stored.text).filter(|member| member.key == key) else {
             return Err(EnsembleRestoreError::WrongKey { key });
         };
         let pod = TrackedPod {
@@ -128,7 +128,7 @@ impl Ensemble {
             last_seen: self.clock,
             print: Fingerprint::default(),
             id_hash: self.prints.of_name(&member.id),
-            text: Text::Own(stored.text.into()),
+            text: PodText::Own(stored.text.into()),
             replaced: stored.replaced.into(),
         };
         self.sequence.skip_past(pod.seq);
@@ -224,7 +224,7 @@ impl Ensemble {
     }
 
     /// The next batch for the store, unless one is on its way or nothing changed.
-    pub fn take_changes(&mut self) -> Option<Changes> {
+    pub fn take_changes(&mut self) -> Option<RecordChanges> {
         if self.pending.is_idle() {
             return None;
         }
@@ -244,7 +244,7 @@ impl Ensemble {
             }
         }
         let ticket = self.pending.depart(seqs, delete.clone());
-        Some(Changes { ticket, put, delete, sequence: self.sequence })
+        Some(RecordChanges { ticket, put, delete, sequence: self.sequence })
     }
 
     /// The batch is stored: new pods in it may be seen from now on.
@@ -352,8 +352,8 @@ impl Ensemble {
         self.table.pod(at).last_seen.max(self.grace) + self.settings.ttl
     }
 
-    fn member<'s>(&'s self, pod: &'s TrackedPod) -> Option<Member<'s>> {
-        Member::read(pod.text.bytes(self.latest.pods()))
+    fn member<'s>(&'s self, pod: &'s TrackedPod) -> Option<SnapshotPod<'s>> {
+        SnapshotPod::read(pod.text.bytes(self.latest.pods()))
     }
 
     fn encode(&self, pod: &TrackedPod) -> Vec<u8> {
@@ -372,8 +372,8 @@ impl Ensemble {
             pod.text = join.push(pod.text.bytes(old.pods()));
         }
         for pod in self.table.pods_mut().filter(|pod| !pod.is_visible()) {
-            if let Text::Shared(..) = pod.text {
-                pod.text = Text::Own(pod.text.bytes(old.pods()).into());
+            if let PodText::Shared(..) = pod.text {
+                pod.text = PodText::Own(pod.text.bytes(old.pods()).into());
             }
         }
         join.finish(self.revision)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::decide::{
-    canonical::{self, CanonicalError, Node},
+    canonical::{self, CanonicalError, JsonNode},
     key::Key,
 };
 
@@ -110,7 +110,7 @@ pub struct Keepalive<'a> {
     key: Key,
     down: bool,
     /// All members but `seq` and `down`, sorted by name.
-    members: Vec<(Cow<'a, str>, Node<'a>)>,
+    members: Vec<(Cow<'a, str>, JsonNode<'a>)>,
 }
 
 impl<'a> Keepalive<'a> {
@@ -122,13 +122,13 @@ impl<'a> Keepalive<'a> {
         if raw.len() > MAX_SIZE {
             return Err(KeepaliveError::TooLarge { size: raw.len() });
         }
-        let Node::Object(mut members) = Node::parse(raw)? else {
+        let JsonNode::Object(mut members) = JsonNode::parse(raw)? else {
             return Err(KeepaliveError::NotAnObject);
         };
         let down = flag(&members, "down")?;
         members.retain(|(name, _)| name != "seq" && name != "down");
         if let Err(at) = members.binary_search_by(|(name, _)| (**name).cmp("payload")) {
-            members.insert(at, (Cow::Borrowed("payload"), Node::Text(Cow::Borrowed(""))));
+            members.insert(at, (Cow::Borrowed("payload"), JsonNode::Text(Cow::Borrowed(""))));
         }
         Ok(Self {
             app: name(&members, "app")?,
@@ -187,7 +187,7 @@ impl<'a> Keepalive<'a> {
     #[must_use]
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
         let seq = seq.to_string();
-        let seq = Node::Scalar(&seq);
+        let seq = JsonNode::Scalar(&seq);
         let (before, after) =
             self.members.split_at(self.members.partition_point(|(name, _)| &**name < "seq"));
         let mut out = Vec::with_capacity(256);
@@ -218,18 +218,18 @@ impl Sender {
     /// # Errors
     /// What a master would refuse: see [`KeepaliveError`].
     pub fn compose(&self, payload: &[u8], down: bool) -> Result<Vec<u8>, KeepaliveError> {
-        let text = |text: String| Node::Text(Cow::Owned(text));
+        let text = |text: String| JsonNode::Text(Cow::Owned(text));
         let mut members = vec![
             ("app", text(self.app.clone())),
             ("id", text(self.id.clone())),
             ("ip", text(self.ip.to_string())),
             ("key", text(Key::of(self.ip).to_string())),
             ("nonce", text(self.nonce.clone())),
-            ("payload", Node::parse(payload)?),
+            ("payload", JsonNode::parse(payload)?),
             ("role", text(self.role.clone())),
         ];
         if down {
-            members.insert(1, ("down", Node::Scalar("true")));
+            members.insert(1, ("down", JsonNode::Scalar("true")));
         }
         let mut raw = Vec::with_capacity(256 + payload.len());
         canonical::write_object(members.iter().map(|(name, value)| (*name, value)), &mut raw);
@@ -238,44 +238,44 @@ impl Sender {
     }
 }
 
-type Members<'a> = [(Cow<'a, str>, Node<'a>)];
+type JsonMembers<'a> = [(Cow<'a, str>, JsonNode<'a>)];
 
-fn borrowed<'m, 'a>((name, value): &'m (Cow<'a, str>, Node<'a>)) -> (&'m str, &'m Node<'a>) {
+fn borrowed<'m, 'a>((name, value): &'m (Cow<'a, str>, JsonNode<'a>)) -> (&'m str, &'m JsonNode<'a>) {
     (name, value)
 }
 
-fn member<'m, 'a>(members: &'m Members<'a>, name: &str) -> Option<&'m Node<'a>> {
+fn member<'m, 'a>(members: &'m JsonMembers<'a>, name: &str) -> Option<&'m JsonNode<'a>> {
     let at = members.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
     members.get(at).map(|(_, value)| value)
 }
 
-fn flag(members: &Members<'_>, name: &'static str) -> Result<bool, KeepaliveError> {
+fn flag(members: &JsonMembers<'_>, name: &'static str) -> Result<bool, KeepaliveError> {
     match member(members, name) {
-        None | Some(Node::Scalar("false" | "null")) => Ok(false),
-        Some(Node::Scalar("true")) => Ok(true),
+        None | Some(JsonNode::Scalar("false" | "null")) => Ok(false),
+        Some(JsonNode::Scalar("true")) => Ok(true),
         Some(_) => Err(KeepaliveError::WrongType { member: name, expected: "true or false" }),
     }
 }
 
-fn name<'a>(members: &Members<'a>, name: &'static str) -> Result<Cow<'a, str>, KeepaliveError> {
+fn name<'a>(members: &JsonMembers<'a>, name: &'static str) -> Result<Cow<'a, str>, KeepaliveError> {
     optional_name(members, name)?.ok_or(KeepaliveError::Missing { member: name })
 }
 
 fn optional_name<'a>(
-    members: &Members<'a>,
+    members: &JsonMembers<'a>,
     name: &'static str,
 ) -> Result<Option<Cow<'a, str>>, KeepaliveError> {
     match member(members, name) {
-        None | Some(Node::Scalar("null")) => Ok(None),
-        Some(Node::Text(text)) if text.len() > MAX_NAME => {
+        None | Some(JsonNode::Scalar("null")) => Ok(None),
+        Some(JsonNode::Text(text)) if text.len() > MAX_NAME => {
             Err(KeepaliveError::NameTooLong { member: name, size: text.len() })
         }
-        Some(Node::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(JsonNode::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
         Some(_) => Err(KeepaliveError::WrongType { member: name, expected: "a string that is not empty" }),
     }
 }
 
-fn checked_key(members: &Members<'_>) -> Result<Key, KeepaliveError> {
+fn checked_key(members: &JsonMembers<'_>) -> Result<Key, KeepaliveError> {
     let ip = address(&name(members, "ip")?)?;
     let (key, expected) = (name(members, "key")?, Key::of(ip));
     if expected.to_string() == *key {

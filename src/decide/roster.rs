@@ -213,11 +213,11 @@ impl Roster {
     /// When this version cannot use it.
     pub fn decode(bytes: &[u8], of: &str) -> Result<Self, RosterError> {
         #[derive(Deserialize)]
-        struct Layout {
+        struct RosterLayout {
             schema: u64,
         }
         let failed = |source| RosterError::DecodeRoster { source };
-        let Layout { schema } = serde_json::from_slice(bytes).map_err(failed)?;
+        let RosterLayout { schema } = serde_json::from_slice(bytes).map_err(failed)?;
         if schema != u64::from(SCHEMA) {
             return Err(RosterError::UnknownSchema { found: schema });
         }

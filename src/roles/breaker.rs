@@ -20,7 +20,7 @@ use anyhow::Context as _;
 
 pub use self::asker::{AskError, Asker, AskerMetrics};
 pub use self::runner::{BreakerHost, Superseded, run_breakers};
-use self::{input::CallbackInput, output::CallbackOutput};
+use self::{input::BreakerInput, output::CallbackOutput};
 use crate::{
     api::{self, Context, Detectors, Timing},
     clock::Clock,
@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let context = Context { detectors: Detectors::Keepalives, timing: timing()? };
     let manifest = api::load(&args.policy, context)
         .map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
-    let input = CallbackInput::read()?;
+    let input = BreakerInput::read()?;
     let output = CallbackOutput::new(&manifest, Clock::start().wall(), input);
     let printed = serde_json::to_string(&output).context("cannot print the verdicts")?;
     println!("{printed}");

@@ -47,7 +47,7 @@ use self::{
 use super::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMaster};
 use crate::{
     adapters::kubernetes::{
-        cluster::{Cluster, Scope},
+        cluster::{Cluster, WatchScope},
         connect,
         events::{EventMetrics, EventRecorder, EventSettings},
     },
@@ -100,8 +100,11 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     runtime::stop_on_signals(&stop)?;
     let process = Runtime::start();
     let hosted = start_master(&args, &process, &stop).await?;
-    let scope =
-        if args.namespace.is_empty() { Scope::All } else { Scope::Namespaces(args.namespace.clone()) };
+    let scope = if args.namespace.is_empty() {
+        WatchScope::All
+    } else {
+        WatchScope::Namespaces(args.namespace.clone())
+    };
     let deps = Arc::new(Deps {
         cluster: Cluster::start(client.clone(), &scope, process.clock, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),

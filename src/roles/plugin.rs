@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use self::cluster::{Cluster, ListScope};
+use self::cluster::{ClusterClient, ListScope};
 use super::output;
 use crate::{clock::Clock, exit::Exit};
 
@@ -29,7 +29,7 @@ use crate::{clock::Clock, exit::Exit};
     after_help = "A KubervisorService is `kvs` or `rdc` for short: `kubectl get kvs` shows them too.\n\
                   Exit codes: 0 success, 1 failure, 2 wrong usage."
 )]
-pub struct Cli {
+pub struct PluginCli {
     /// Only this KubervisorService: web, kvs/web or rdc/web.
     #[arg(short = 'k', long = "kubervisorservice", value_name = "NAME", value_parser = names::service)]
     name: Option<String>,
@@ -39,7 +39,7 @@ pub struct Cli {
     #[arg(short, long, global = true, value_enum)]
     output: Option<OutputFormat>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<PluginCommand>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ enum OutputFormat {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum PluginCommand {
     /// Shows why a pod is or is not withheld: the breaker, its numbers, and what happens next.
     Explain {
         /// The pod: web-1 or pod/web-1.
@@ -94,13 +94,13 @@ pub struct PluginOutput {
 /// # Errors
 /// [`Exit::Usage`] for arguments that exclude each other; [`Exit::Failed`] without a cluster, a resource or a right.
 /// Each message names the remedy.
-pub async fn run(cli: Cli) -> Result<PluginOutput, Exit> {
+pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
     check_combinations(&cli)?;
     let ClusterArgs { namespace, all_namespaces, kubeconfig, context } = cli.cluster;
-    let cluster = Cluster::connect(kubeconfig, context).await?;
+    let cluster = ClusterClient::connect(kubeconfig, context).await?;
     let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
     match (cli.command, cli.name) {
-        (Some(Command::Explain { pod }), _) => {
+        (Some(PluginCommand::Explain { pod }), _) => {
             let explanation = explanation::explain(&cluster, &namespace, &pod).await?;
             let data = match cli.output {
                 None => explanation.to_string(),
@@ -129,7 +129,7 @@ pub async fn run(cli: Cli) -> Result<PluginOutput, Exit> {
 }
 
 /// Checks the combinations of arguments that clap does not check.
-fn check_combinations(cli: &Cli) -> Result<(), Exit> {
+fn check_combinations(cli: &PluginCli) -> Result<(), Exit> {
     let refuse = |what: &str| Err(Exit::Usage(format!("{what}; see kubectl kubervisor --help")));
     if cli.name.is_some() && cli.cluster.all_namespaces {
         return refuse("a name is one of a namespace: give -n NAMESPACE with -k, not --all-namespaces");
@@ -173,14 +173,14 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(["kubectl-kubervisor"].into_iter().chain(line.split_whitespace()))
+    fn read(line: &str) -> Result<PluginCli, clap::Error> {
+        PluginCli::try_parse_from(["kubectl-kubervisor"].into_iter().chain(line.split_whitespace()))
     }
 
     #[test]
     fn the_command_line_is_well_formed_and_names_the_short_names() {
-        Cli::command().debug_assert();
-        let help = Cli::command().render_help().to_string();
+        PluginCli::command().debug_assert();
+        let help = PluginCli::command().render_help().to_string();
         assert!(help.contains("kvs") && help.contains("rdc"), "{help}");
         assert!(help.contains("kubectl kubervisor"), "{help}");
     }
@@ -191,7 +191,7 @@ mod tests {
             let cli = read(line).unwrap();
             assert_eq!(cli.cluster.namespace.as_deref(), Some("shop"), "{line}");
             assert_eq!(cli.output, Some(OutputFormat::Json), "{line}");
-            assert!(matches!(cli.command, Some(Command::Explain { pod }) if pod == "web-1"), "{line}");
+            assert!(matches!(cli.command, Some(PluginCommand::Explain { pod }) if pod == "web-1"), "{line}");
         }
     }
 

@@ -17,7 +17,7 @@ use kubervisor::{
     decide::{
         detect::{
             Observation,
-            listed::Scope,
+            listed::FleetScope,
             members::{ListedPod, ReportHistory},
         },
         verdict::{Judgement, Opinion, Source},
@@ -104,8 +104,8 @@ impl BreakerHost for Host {
         self.live.members().is_some()
     }
 
-    fn scope(&self) -> Scope {
-        Scope { namespace: "test".into(), by_uid: true }
+    fn scope(&self) -> FleetScope {
+        FleetScope { namespace: "test".into(), by_uid: true }
     }
 
     fn publish(&self, source: Source) {

@@ -14,14 +14,11 @@ use std::{
 };
 
 use kubervisor::{
-    adapters::sink::endpoints::{
-        CHECK_EVERY, EndpointsFile, Projection,
-        format::render,
-    },
+    adapters::sink::endpoints::{CHECK_EVERY, EndpointsFile, Projection, format::render},
     alarms::Alarms,
     clock::Clock,
-    decide::alarm_reason::AlarmReason,
     config::EndpointsFormat,
+    decide::alarm_reason::AlarmReason,
 };
 
 use crate::stage::{CAP, config, listing, until};

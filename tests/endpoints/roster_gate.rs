@@ -24,9 +24,7 @@ use kubervisor::{
         verdict,
     },
     metrics::Metrics,
-    roles::gate::{
-        RosterGate, RosterGateDeps, metrics::GateMetrics, snapshot::GateMode,
-    },
+    roles::gate::{RosterGate, RosterGateDeps, metrics::GateMetrics, snapshot::GateMode},
 };
 use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};

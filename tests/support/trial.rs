@@ -22,7 +22,7 @@ use kubervisor::{
         detect::{
             self, BreakerSelection, Observation, Status, Windows,
             asked::{self, QueryAnswer},
-            listed::Scope,
+            listed::FleetScope,
             series::{Series, Vector},
         },
         gate::action::Verb,
@@ -159,7 +159,7 @@ impl<'a> Trial<'a> {
         if self.candidate.asks() {
             let rule = self.manifest.rules.first().unwrap();
             let answer = if answered { self.answer(samples, now) } else { QueryAnswer::Nothing };
-            let scope = Scope { namespace: "default".into(), by_uid: true };
+            let scope = FleetScope { namespace: "default".into(), by_uid: true };
             let judged = asked::judge(rule, now, &self.pods, &answer, &scope, &mut self.windows);
             return Some(judged.source);
         }

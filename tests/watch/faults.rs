@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use kubervisor::adapters::kubernetes::{
-    cluster::{Cluster, Scope},
+    cluster::{Cluster, WatchScope},
     objects::Kind,
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::{
 async fn a_right_that_is_missing_is_named_by_its_verb_and_resource() {
     let plane = plane::shared().await;
     define(&plane);
-    let watched = start(&plane, User::Nobody, &Scope::All).await;
+    let watched = start(&plane, User::Nobody, &WatchScope::All).await;
     let (troubles, _) = until("every watch was refused", || async {
         let troubles = watched.cluster.synced().err()?;
         troubles.iter().all(|trouble| trouble.message.contains("forbidden")).then_some(troubles)

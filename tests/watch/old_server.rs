@@ -14,7 +14,7 @@ use axum::{
 };
 use kubervisor::{
     adapters::kubernetes::{
-        cluster::{Cluster, Scope},
+        cluster::{Cluster, WatchScope},
         connect,
     },
     clock::Clock,
@@ -80,7 +80,7 @@ async fn where_lists_do_not_come_as_events_they_are_asked_for_in_pages() {
     let served = Router::new().fallback(pods).with_state(Arc::clone(&lists));
     let server = tokio::spawn(axum::serve(listener, served).into_future());
     let client = connect::client(None, Some(&master)).await.unwrap();
-    let cluster = Cluster::start(client, &Scope::Namespaces(vec!["shop".into()]), Clock::start(), &stop);
+    let cluster = Cluster::start(client, &WatchScope::Namespaces(vec!["shop".into()]), Clock::start(), &stop);
     let names = || cluster.pods("shop", &fleet()).iter().map(|pod| pod.name.to_string()).collect::<String>();
     until("all pages and a change are seen", || async { (names() == "abc").then_some(()) }).await;
     assert_eq!(lists.load(Ordering::SeqCst), 2, "the watch that came too late listed anew, and no other");

@@ -28,14 +28,14 @@ pub use self::{
     desired::{Desired, OwnerKey},
     feed::WatchFailure,
     requests::{ListError, Listed},
-    state::{Change, Mark, Origin},
+    state::{ClusterChange, Mark, Origin},
 };
 pub(super) use self::{
     feed::{Feed, SILENCE},
     state::{State, Stored},
 };
 use super::objects::{
-    AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SliceRecord, Text,
+    AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SharedText, SliceRecord,
     WorkloadRecord,
 };
 use crate::{clock::Clock, decide::fleet::Uid};
@@ -45,7 +45,7 @@ const BACKLOG: usize = 4096;
 
 /// Which namespaces are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum WatchScope {
     /// Every one.
     All,
     /// These.
@@ -63,7 +63,7 @@ pub(super) struct ClusterCache {
     pub(super) client: Client,
     pub(super) clock: Clock,
     state: RwLock<State>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<ClusterChange>,
     /// Rises whenever a watch comes into order or falls out of it.
     progress: watch::Sender<u64>,
     /// How often time ran backwards: each watch starts anew when it rises.
@@ -73,10 +73,10 @@ pub(super) struct ClusterCache {
 impl Cluster {
     /// Starts one watch for each kind (and each namespace); they end with `stop`.
     #[must_use]
-    pub fn start(client: Client, scope: &Scope, clock: Clock, stop: &CancellationToken) -> Self {
-        let namespaces: Vec<Option<Text>> = match scope {
-            Scope::All => vec![None],
-            Scope::Namespaces(names) => {
+    pub fn start(client: Client, scope: &WatchScope, clock: Clock, stop: &CancellationToken) -> Self {
+        let namespaces: Vec<Option<SharedText>> = match scope {
+            WatchScope::All => vec![None],
+            WatchScope::Namespaces(names) => {
                 let names: HashSet<&str> = names.iter().map(String::as_str).collect();
                 names.into_iter().map(|name| Some(name.into())).collect()
             }
@@ -103,7 +103,7 @@ impl Cluster {
         Self { shared: Arc::new(shared) }
     }
 
-    fn watch(&self, kind: Kind, namespace: Option<Text>, stop: CancellationToken) {
+    fn watch(&self, kind: Kind, namespace: Option<SharedText>, stop: CancellationToken) {
         let feed = Feed::new(kind, self.shared.clock.now());
         let index = self.shared.write(|state| {
             state.feeds.push(feed);
@@ -195,7 +195,7 @@ impl Cluster {
 
     /// Every change from now on. Who falls behind is told so, and must look at everything.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
+    pub fn changes(&self) -> broadcast::Receiver<ClusterChange> {
         self.shared.changes.subscribe()
     }
 

@@ -28,7 +28,7 @@ pub use self::{
     pod::{Phase, PodRecord},
     resource::ResourceRecord,
     service::{ServiceRecord, SliceRecord},
-    text::Text,
+    text::SharedText,
 };
 
 /// The kinds that we watch.
@@ -102,9 +102,9 @@ impl Kind {
 }
 
 /// What every object has.
-pub trait Record: DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
+pub trait CachedObject: DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
     /// Where it is.
-    fn namespace(&self) -> &Text;
+    fn namespace(&self) -> &SharedText;
     /// Its name there.
     fn name(&self) -> &Arc<str>;
     /// Its identity: a namesake made later has another.
@@ -131,12 +131,12 @@ pub trait Record: DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
 /// What is alike in every record: each method gives the field of its name.
 macro_rules! record {
     ($($record:ident),+ $(,)?) => {$(
-        impl Record for $record {
+        impl CachedObject for $record {
             record!(@methods);
         }
     )+};
     (@methods) => {
-        fn namespace(&self) -> &Text {
+        fn namespace(&self) -> &SharedText {
             &self.namespace
         }
         fn name(&self) -> &Arc<str> {
@@ -156,7 +156,7 @@ macro_rules! record {
 
 record!(AutoscalerRecord, ResourceRecord, ServiceRecord, SliceRecord, WorkloadRecord);
 
-impl Record for PodRecord {
+impl CachedObject for PodRecord {
     const ACCEPT: &str = "application/vnd.kubernetes.protobuf, application/json";
 
     record!(@methods);
@@ -186,7 +186,7 @@ pub(super) fn refusal(form: &str, code: u16, body: &[u8]) -> Status {
 
 /// A page of a collection.
 #[derive(Deserialize)]
-#[serde(bound = "R: Record")]
+#[serde(bound = "R: CachedObject")]
 pub struct Page<R> {
     pub(super) metadata: PageMeta,
     #[serde(default)]

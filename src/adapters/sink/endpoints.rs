@@ -32,7 +32,6 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(500);
 const RETRY_AT_MOST: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
-
 /// What the file should say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Projection {

@@ -13,8 +13,8 @@ use crate::{
     adapters::store::{RecordKey, Store},
     alarms::Alarms,
     config::EndpointsConfig,
-    decide::roster::Roster,
     decide::alarm_reason::AlarmReason,
+    decide::roster::Roster,
 };
 
 /// What a stop waits for the last write and its command.
@@ -95,8 +95,10 @@ impl ProjectorTask {
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
-                self.alarms
-                    .raise(AlarmReason::RosterUnusable, format!("{error}{source}; the endpoints file stays as it is"));
+                self.alarms.raise(
+                    AlarmReason::RosterUnusable,
+                    format!("{error}{source}; the endpoints file stays as it is"),
+                );
             }
         }
     }

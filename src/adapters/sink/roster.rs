@@ -22,7 +22,7 @@ use crate::{
             ledger::{self, ActionOutcome},
         },
         policy::Policy,
-        roster::{FleetRules, Roster, Row, silence::Silence},
+        roster::{FleetRules, Roster, Row, silence::SilenceTracker},
         time::Timestamp,
     },
 };
@@ -61,7 +61,7 @@ pub struct RosterSink {
     ensemble: EnsembleSource,
     committed: Option<Roster>,
     draft: Roster,
-    silence: Silence,
+    silence: SilenceTracker,
 }
 
 impl RosterSink {
@@ -84,7 +84,7 @@ impl RosterSink {
             Some(roster) => roster.clone(),
             None => found(&settings, now).await?,
         };
-        let silence = Silence::default();
+        let silence = SilenceTracker::default();
         Ok(Self { settings, store, term, ensemble, committed, draft, silence })
     }
 

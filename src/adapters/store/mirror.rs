@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 use super::{RecordKey, layout::SINGLES};
 
-type Feed = watch::Sender<Option<Bytes>>;
+type RecordFeed = watch::Sender<Option<Bytes>>;
 
 /// The followed records.
 pub(super) struct Mirror {
-    feeds: Mutex<HashMap<RecordKey, Feed>>,
+    feeds: Mutex<HashMap<RecordKey, RecordFeed>>,
 }
 
 impl Mirror {
@@ -51,7 +51,7 @@ impl Mirror {
         feeds.keys().copied().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, Feed>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, RecordFeed>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -42,7 +42,7 @@ pub enum ClientError {
     Zmtp(#[from] ZmtpError),
     /// The peer sent something that is no event.
     #[error("the peer sent something that is no ZeroRPC event: {0}")]
-    Event(#[from] EventError),
+    ZeroRpcEvent(#[from] EventError),
     /// HTTP went wrong.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
@@ -72,7 +72,7 @@ impl ClientError {
             Self::Deadline => "deadline",
             Self::Silent => "silent",
             Self::Closed => "closed",
-            Self::Zmtp(_) | Self::Event(_) | Self::Http(_) | Self::Answer(_) => "protocol",
+            Self::Zmtp(_) | Self::ZeroRpcEvent(_) | Self::Http(_) | Self::Answer(_) => "protocol",
             Self::Refused(_) => "refused",
             Self::Remote { .. } => "remote",
         }
@@ -83,11 +83,11 @@ impl ClientError {
 /// how many is bounded, and a call waits for its turn within its own deadline.
 #[derive(Debug)]
 pub struct Connection {
-    dialect: Dialect,
+    dialect: DialectClient,
 }
 
 #[derive(Debug)]
-enum Dialect {
+enum DialectClient {
     ZeroRpc(rpc::Rpc),
     Http(http::Http),
 }
@@ -112,8 +112,8 @@ impl Connection {
         let connect = async {
             let stream = dial::dial(target, from).await?;
             Ok(match target.dialect {
-                config::Dialect::ZeroRpc => Dialect::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
-                config::Dialect::Http => Dialect::Http(http::Http::start(stream, target).await?),
+                config::Dialect::ZeroRpc => DialectClient::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
+                config::Dialect::Http => DialectClient::Http(http::Http::start(stream, target).await?),
             })
         };
         within(deadline, connect).await.map(|dialect| Self { dialect })
@@ -121,19 +121,19 @@ impl Connection {
 
     /// Sends a keepalive (raw JSON) and waits for its answer.
     pub async fn ping(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        self.call(Call::Ping, raw, deadline).await.map(drop)
+        self.call(ClientCall::Ping, raw, deadline).await.map(drop)
     }
 
     /// Passes a client's keepalive on to the leader; [`ClientError::Refused`] is the leader's answer.
     pub async fn forward(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        self.call(Call::Forward, raw, deadline).await.map(drop)
+        self.call(ClientCall::Forward, raw, deadline).await.map(drop)
     }
 
     /// Has an agent run a command (raw JSON); `None` is the original's "no answer".
     ///
     /// Both ends send heartbeats meanwhile; a peer that began to and stops is given up before the deadline.
     pub async fn invoke(&self, raw: &str, deadline: Duration) -> Result<Option<String>, ClientError> {
-        match self.call(Call::Invoke, raw, deadline).await? {
+        match self.call(ClientCall::Invoke, raw, deadline).await? {
             CallOutcome::Nothing => Ok(None),
             CallOutcome::Text(text) => Ok(Some(text)),
             CallOutcome::Other => Err(ClientError::Answer("invoke returned neither a text nor None")),
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Asks an agent for a challenge (JSON text).
     pub async fn challenge(&self, deadline: Duration) -> Result<String, ClientError> {
-        match self.call(Call::Challenge, "", deadline).await? {
+        match self.call(ClientCall::Challenge, "", deadline).await? {
             CallOutcome::Text(text) => Ok(text),
             CallOutcome::Nothing | CallOutcome::Other => Err(ClientError::Answer("the challenge is no text")),
         }
@@ -152,15 +152,20 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.dialect {
-            Dialect::ZeroRpc(rpc) => rpc.is_closed(),
-            Dialect::Http(http) => http.is_closed(),
+            DialectClient::ZeroRpc(rpc) => rpc.is_closed(),
+            DialectClient::Http(http) => http.is_closed(),
         }
     }
 
-    async fn call(&self, call: Call, raw: &str, deadline: Duration) -> Result<CallOutcome, ClientError> {
+    async fn call(
+        &self,
+        call: ClientCall,
+        raw: &str,
+        deadline: Duration,
+    ) -> Result<CallOutcome, ClientError> {
         match &self.dialect {
-            Dialect::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
-            Dialect::Http(http) => within(deadline, http.call(call, raw)).await,
+            DialectClient::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
+            DialectClient::Http(http) => within(deadline, http.call(call, raw)).await,
         }
     }
 }
@@ -174,7 +179,7 @@ async fn within<T>(
 
 /// What may be called.
 #[derive(Clone, Copy, Debug)]
-enum Call {
+enum ClientCall {
     Ping,
     Forward,
     Invoke,

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use super::{Handler, Limits, Metrics, Refusal, limits::ByteLimiter, zerorpc::EventError, zmtp::ZmtpError};
+use super::{
+    Handler, Limits, Refusal, WireMetrics, limits::ByteLimiter, zerorpc::EventError, zmtp::ZmtpError,
+};
 
 /// What ended a connection.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub(super) enum ConnectionEnd {
     #[error(transparent)]
     Zmtp(#[from] ZmtpError),
     #[error(transparent)]
-    Event(#[from] EventError),
+    ZeroRpcEvent(#[from] EventError),
     #[error("the peer broke HTTP")]
     Http,
 }
@@ -47,7 +49,7 @@ impl ConnectionEnd {
             Self::NoMemory => "no_memory",
             Self::Io(_) => "io",
             Self::Zmtp(error) => error.category(),
-            Self::Event(_) => "event",
+            Self::ZeroRpcEvent(_) => "event",
             Self::Http => "http",
         }
     }
@@ -57,7 +59,7 @@ impl ConnectionEnd {
 pub(super) struct ServerState {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) limits: Limits,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: WireMetrics,
     pub(super) hold: ByteLimiter,
     pub(super) draining: AtomicBool,
     seed: u64,
@@ -65,7 +67,7 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: Metrics) -> Self {
+    pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: WireMetrics) -> Self {
         Self {
             handler,
             hold: ByteLimiter::new(limits.held),

@@ -56,7 +56,7 @@ struct KindLabel {
 
 /// The wire's metrics; clones share the counters.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct WireMetrics {
     /// Connections that are open.
     pub(super) connections: Gauge,
     requests: [[Counter; Method::ALL.len()]; 2],
@@ -64,7 +64,7 @@ pub struct Metrics {
     closed: Family<KindLabel, Counter>,
 }
 
-impl Metrics {
+impl WireMetrics {
     /// Makes and registers them; the registry adds the prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let requests = Family::<RequestLabels, Counter>::default();

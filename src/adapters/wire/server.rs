@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Handler, Limits, Metrics,
+    Handler, Limits, WireMetrics,
     connection::{ConnectionEnd, ServerState},
     http,
     limits::{ConnectionLimiter, ConnectionPermit, LimitReached},
@@ -40,17 +40,17 @@ pub struct BindError {
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
-    metrics: Metrics,
+    metrics: WireMetrics,
 }
 
 impl Server {
     /// Binds the port that the configuration names, with its limits.
-    pub fn bind(listen: &Listen, metrics: Metrics) -> Result<Self, BindError> {
+    pub fn bind(listen: &Listen, metrics: WireMetrics) -> Result<Self, BindError> {
         Self::bind_with(listen.address, Limits::of(listen), metrics)
     }
 
     /// Binds a port with the given limits.
-    pub fn bind_with(address: SocketAddr, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
+    pub fn bind_with(address: SocketAddr, limits: Limits, metrics: WireMetrics) -> Result<Self, BindError> {
         let listener = listen_on(address).map_err(|source| BindError { address, source })?;
         Ok(Self { listener, limits, metrics })
     }

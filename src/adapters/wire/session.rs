@@ -26,7 +26,7 @@ use super::{
     connection::{ConnectionEnd, ServerState},
     limits::ByteShare,
     metrics::{Method, Spoken},
-    zerorpc::{self, Event, MessageIds},
+    zerorpc::{self, MessageIds, ZeroRpcEvent},
     zmtp::{self, LocalSide, Received},
 };
 
@@ -296,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn message(&mut self, envelope: &[u8], payload: &[u8]) -> Result<(), ConnectionEnd> {
-        let event = Event::parse(payload)?;
+        let event = ZeroRpcEvent::parse(payload)?;
         if event.response_to.is_some() {
             // A heartbeat of a caller, or something about a call that is over.
             return Ok(());
@@ -306,11 +306,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match event.name {
             b"ping" => {
                 count(Method::ping);
-                self.keepalive(caller, &event, Keepalive::Own);
+                self.keepalive(caller, &event, KeepaliveForm::Own);
             }
             b"kubervisor_forward" => {
                 count(Method::forward);
-                self.keepalive(caller, &event, Keepalive::Forwarded);
+                self.keepalive(caller, &event, KeepaliveForm::Forwarded);
             }
             b"invoke" => {
                 count(Method::invoke);
@@ -345,11 +345,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.calls.get_or_insert_with(|| Box::new(Calls::new(every))).add(caller, held, work);
     }
 
-    fn keepalive(&mut self, caller: Caller<'_>, event: &Event<'_>, kind: Keepalive) {
+    fn keepalive(&mut self, caller: Caller<'_>, event: &ZeroRpcEvent<'_>, kind: KeepaliveForm) {
         let Some(raw) = event.sole_text() else { return self.wrong_arguments(caller, event, kind) };
         let answer = match kind {
-            Keepalive::Own => self.shared.handler.ping(self.peer, raw),
-            Keepalive::Forwarded => self.shared.handler.forwarded(self.peer, raw),
+            KeepaliveForm::Own => self.shared.handler.ping(self.peer, raw),
+            KeepaliveForm::Forwarded => self.shared.handler.forwarded(self.peer, raw),
         };
         match answer {
             Answer::Now(result) => {
@@ -364,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// A keepalive that is no text is as malformed as any other; a call with a wrong count is an error.
-    fn wrong_arguments(&mut self, caller: Caller<'_>, event: &Event<'_>, kind: Keepalive) {
+    fn wrong_arguments(&mut self, caller: Caller<'_>, event: &ZeroRpcEvent<'_>, kind: KeepaliveForm) {
         let reply = if event.arguments(1).is_some() {
             kind.reply(Err(malformed("the argument must be a string")), &self.shared)
         } else {
@@ -373,9 +373,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.answer(caller, &reply);
     }
 
-    fn invoke(&mut self, caller: Caller<'_>, event: &Event<'_>) {
+    fn invoke(&mut self, caller: Caller<'_>, event: &ZeroRpcEvent<'_>) {
         let Some(raw) = event.sole_text() else {
-            return self.wrong_arguments(caller, event, Keepalive::Own);
+            return self.wrong_arguments(caller, event, KeepaliveForm::Own);
         };
         let mut held = self.shared.hold.open();
         if !held.set(raw.len()) {
@@ -423,12 +423,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 #[derive(Clone, Copy)]
-enum Keepalive {
+enum KeepaliveForm {
     Own,
     Forwarded,
 }
 
-impl Keepalive {
+impl KeepaliveForm {
     /// The original's clients get None whatever happens; a master that forwards wants to know.
     fn reply(self, result: Result<(), Refusal>, shared: &ServerState) -> CallReply {
         match (result, self) {

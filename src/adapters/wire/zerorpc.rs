@@ -29,7 +29,7 @@ pub enum EventError {
 
 /// An event, as slices of the buffer it arrived in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
+pub struct ZeroRpcEvent<'a> {
     /// Its own id, raw msgpack.
     pub id: &'a [u8],
     /// The id of the request it belongs to, raw msgpack; `None` opens a call.
@@ -40,7 +40,7 @@ pub struct Event<'a> {
     pub args: &'a [u8],
 }
 
-impl<'a> Event<'a> {
+impl<'a> ZeroRpcEvent<'a> {
     /// Reads a payload.
     pub fn parse(payload: &'a [u8]) -> Result<Self, EventError> {
         let mut cursor = Cursor::new(payload);
@@ -206,7 +206,7 @@ mod tests {
         ] {
             let header = vec![("v".into(), 3.into()), ("message_id".into(), id.clone())];
             let bytes = event(header, name, Value::Array(vec![raw]));
-            let event = Event::parse(&bytes).unwrap();
+            let event = ZeroRpcEvent::parse(&bytes).unwrap();
             assert_eq!(event.name, b"ping");
             assert_eq!(event.sole_text(), Some(&b"{}"[..]));
             assert_eq!(event.id, b"\xc4\x040123", "the id keeps its msgpack type");
@@ -217,20 +217,20 @@ mod tests {
     #[test]
     fn what_is_no_event_is_refused_with_a_reason() {
         let id = || vec![("message_id".into(), Value::from("x"))];
-        assert_eq!(Event::parse(b""), Err(EventError::Msgpack(MsgpackError::Truncated)));
-        assert_eq!(Event::parse(&encoded(&Value::Array(vec![]))), Err(EventError::Shape));
+        assert_eq!(ZeroRpcEvent::parse(b""), Err(EventError::Msgpack(MsgpackError::Truncated)));
+        assert_eq!(ZeroRpcEvent::parse(&encoded(&Value::Array(vec![]))), Err(EventError::Shape));
         let no_id = event(vec![], "a".into(), Value::Array(vec![]));
-        assert_eq!(Event::parse(&no_id), Err(EventError::MessageId));
+        assert_eq!(ZeroRpcEvent::parse(&no_id), Err(EventError::MessageId));
         let long = vec![("message_id".into(), Value::from("x".repeat(MAX_ID)))];
         let long = event(long, "a".into(), Value::Array(vec![]));
-        assert_eq!(Event::parse(&long), Err(EventError::MessageId));
+        assert_eq!(ZeroRpcEvent::parse(&long), Err(EventError::MessageId));
         let mut trailing = event(id(), "a".into(), Value::Array(vec![]));
         trailing.push(0);
-        assert_eq!(Event::parse(&trailing), Err(EventError::Trailing));
+        assert_eq!(ZeroRpcEvent::parse(&trailing), Err(EventError::Trailing));
         let mut bomb = event(id(), "a".into(), Value::Nil);
         bomb.pop();
         bomb.extend(vec![0x91; 100_000]);
-        assert_eq!(Event::parse(&bomb), Err(EventError::Msgpack(MsgpackError::TooDeep)));
+        assert_eq!(ZeroRpcEvent::parse(&bomb), Err(EventError::Msgpack(MsgpackError::TooDeep)));
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
         let (id, count) = ids.make();
         let mut out = Vec::new();
         write_event(&mut out, &id, Some(b"\xc4\x02ab"), "OK", write_nil_result);
-        let read = Event::parse(&out).unwrap();
+        let read = ZeroRpcEvent::parse(&out).unwrap();
         assert_eq!(read.response_to, Some(&b"\xc4\x02ab"[..]));
         assert_eq!(read.args, b"\x91\xc0");
         assert_eq!(ids.count_of(read.id), Some(count));
@@ -257,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_are_an_event_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Event::parse(&bytes).map(|event| event.sole_text());
+            let _ = ZeroRpcEvent::parse(&bytes).map(|event| event.sole_text());
         }
     }
 }

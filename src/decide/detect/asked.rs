@@ -6,7 +6,7 @@
 
 use super::{
     Detector, Observation, Outlier, OutlierSource, Rule, Status, Windows, deviation, discrete,
-    listed::{self, NamedPod, Scope},
+    listed::{self, FleetScope, NamedPod},
     outlier,
     series::{ByPod, Vector},
 };
@@ -67,7 +67,7 @@ pub fn judge(
     now: Timestamp,
     observations: &[Observation],
     answer: &QueryAnswer,
-    scope: &Scope,
+    scope: &FleetScope,
     windows: &mut Windows,
 ) -> JudgedAnswer {
     let pods: Vec<&Observation> =
@@ -131,8 +131,8 @@ mod tests {
         })
     }
 
-    fn scope() -> Scope {
-        Scope { namespace: "default".into(), by_uid: false }
+    fn scope() -> FleetScope {
+        FleetScope { namespace: "default".into(), by_uid: false }
     }
 
     fn names(rules: &[&Rule]) -> Vec<String> {

@@ -21,7 +21,7 @@ pub struct NamedPod {
 
 /// Whose pods are judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
+pub struct FleetScope {
     /// The fleet's namespace.
     pub namespace: String,
     /// The fleet's UIDs are Kubernetes', so that a service can name them: another process of the same
@@ -31,7 +31,7 @@ pub struct Scope {
 
 /// Judges the pods in their order; the second number counts names that belong to none of them.
 #[must_use]
-pub fn judge(scope: &Scope, named: &[NamedPod], pods: &[&Observation]) -> (Vec<Judgement>, usize) {
+pub fn judge(scope: &FleetScope, named: &[NamedPod], pods: &[&Observation]) -> (Vec<Judgement>, usize) {
     let mut bad = vec![false; pods.len()];
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
     for (place, pod) in pods.iter().enumerate() {
@@ -52,7 +52,7 @@ pub fn judge(scope: &Scope, named: &[NamedPod], pods: &[&Observation]) -> (Vec<J
 }
 
 impl NamedPod {
-    fn names(&self, scope: &Scope, pod: &Observation) -> bool {
+    fn names(&self, scope: &FleetScope, pod: &Observation) -> bool {
         let same_uid =
             !scope.by_uid || self.uid.as_deref().is_none_or(|uid| uid.is_empty() || uid == pod.uid.as_str());
         self.namespace == scope.namespace && self.name == pod.id && same_uid
@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn verdicts(by_uid: bool, list: &[NamedPod]) -> (Vec<bool>, usize) {
-        let scope = Scope { namespace: "shop".into(), by_uid };
+        let scope = FleetScope { namespace: "shop".into(), by_uid };
         let (judgements, strangers) = judge(&scope, list, &[&pod("a"), &pod("b")]);
         let bad = |judgement: &Judgement| match judgement {
             Judgement::Bad { .. } => true,

@@ -7,7 +7,7 @@ use super::{
     Ensemble, KeepaliveEffect, Rejection, Settings,
     fingerprint::Fingerprint,
     pod_table::{PodLiveness, TableIndex, TrackedPod},
-    snapshot::Text,
+    snapshot::PodText,
 };
 use crate::decide::{
     keepalive::{Keepalive, KeepaliveError, MAX_SIZE},
@@ -101,7 +101,7 @@ impl Ensemble {
         }
         let id_hash = self.prints.of_name(beat.id());
         let seq = self.sequence.next();
-        let text = Text::Own(self.fitting(beat, seq, None)?.into());
+        let text = PodText::Own(self.fitting(beat, seq, None)?.into());
         if !unborn {
             self.sequence.take();
             self.retire(id_hash, beat);
@@ -158,7 +158,7 @@ impl Ensemble {
         let pod = self.table.pod_mut(at);
         pod.liveness = liveness;
         if !same_text {
-            pod.text = Text::Own(text.into());
+            pod.text = PodText::Own(text.into());
         }
         self.revision += u64::from(was_visible || pod.is_visible());
         self.pending.push(beat.key());

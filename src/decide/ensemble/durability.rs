@@ -19,7 +19,7 @@ pub struct Ticket(u64);
 
 /// Records that must be written together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct RecordChanges {
     /// Give it back with [`Ensemble::confirm`](super::Ensemble::confirm) or [`Ensemble::fail`](super::Ensemble::fail).
     pub ticket: Ticket,
     /// Pods to write, in their stored form.

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::Member;
+use super::snapshot::SnapshotPod;
 use crate::decide::{key::Key, time::Moment};
 
 /// How many expired pods are remembered.
@@ -36,7 +36,7 @@ pub enum Status {
 #[derive(Clone, Debug)]
 pub struct Known<'a> {
     /// Its last keepalive.
-    pub member: Member<'a>,
+    pub member: SnapshotPod<'a>,
     /// How it is.
     pub status: Status,
     /// Since its last keepalive, or, if this leader has heard none, since it took over.
@@ -63,7 +63,7 @@ impl<'a> Unread<'a> {
     #[must_use]
     pub fn read(self) -> Option<Known<'a>> {
         let Self { text, status, age, heard } = self;
-        Some(Known { member: Member::read(text)?, status, age, heard })
+        Some(Known { member: SnapshotPod::read(text)?, status, age, heard })
     }
 }
 

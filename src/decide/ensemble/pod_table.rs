@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     fingerprint::{Fingerprint, IdentityHasher},
-    snapshot::Text,
+    snapshot::PodText,
 };
 use crate::decide::{key::Key, time::Moment};
 
@@ -49,7 +49,7 @@ pub(super) struct TrackedPod {
     pub(super) print: Fingerprint,
     pub(super) id_hash: u64,
     /// Its canonical bytes.
-    pub(super) text: Text,
+    pub(super) text: PodText,
     /// Nonces that newer ones have replaced, oldest first.
     pub(super) replaced: Box<[String]>,
 }

@@ -74,14 +74,14 @@ impl Snapshot {
     }
 
     /// The pods, in order, each read from its bytes as it is asked for.
-    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        self.spans.iter().filter_map(|span| Member::read(&self.pods[range(*span)]))
+    pub fn members(&self) -> impl Iterator<Item = SnapshotPod<'_>> {
+        self.spans.iter().filter_map(|span| SnapshotPod::read(&self.pods[range(*span)]))
     }
 }
 
 /// One pod, read from its canonical bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Member<'a> {
+pub struct SnapshotPod<'a> {
     /// Its key.
     pub key: Key,
     /// Its name.
@@ -105,7 +105,7 @@ pub struct Member<'a> {
     pub payload: &'a RawValue,
 }
 
-impl<'a> Member<'a> {
+impl<'a> SnapshotPod<'a> {
     /// Reads one pod as it stands in `PODS`.
     #[must_use]
     pub fn read(text: &'a [u8]) -> Option<Self> {
@@ -115,12 +115,12 @@ impl<'a> Member<'a> {
 
 /// The canonical bytes of one pod: its own, or a part of the newest snapshot.
 #[derive(Debug)]
-pub(super) enum Text {
+pub(super) enum PodText {
     Own(Box<[u8]>),
     Shared(u32, u32),
 }
 
-impl Text {
+impl PodText {
     pub(super) fn bytes<'a>(&'a self, pods: &'a Pods) -> &'a [u8] {
         match self {
             Self::Own(bytes) => bytes,
@@ -154,7 +154,7 @@ impl Join {
         Self { pods, spans: Vec::with_capacity(count) }
     }
 
-    pub(super) fn push(&mut self, text: &[u8]) -> Text {
+    pub(super) fn push(&mut self, text: &[u8]) -> PodText {
         if !self.spans.is_empty() {
             self.pods.push(b',');
         }
@@ -163,7 +163,7 @@ impl Join {
         self.pods.extend_from_slice(text);
         let end = offset(&self.pods);
         self.spans.push((start, end));
-        Text::Shared(start, end)
+        PodText::Shared(start, end)
     }
 
     pub(super) fn finish(mut self, revision: u64) -> Snapshot {

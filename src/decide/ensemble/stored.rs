@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::decide::{
-    canonical::Node,
+    canonical::JsonNode,
     keepalive::{Keepalive, KeepaliveError},
 };
 
@@ -48,7 +48,7 @@ struct Schema {
 }
 
 #[derive(Deserialize)]
-struct Record<'a> {
+struct StoredRecord<'a> {
     seq: u64,
     #[serde(default)]
     down: bool,
@@ -68,7 +68,7 @@ impl StoredPod {
         if schema > SCHEMA {
             return Err(StoredPodError::UnknownSchema { found: schema });
         }
-        let record: Record<'_> = serde_json::from_slice(stored).map_err(StoredPodError::ReadJson)?;
+        let record: StoredRecord<'_> = serde_json::from_slice(stored).map_err(StoredPodError::ReadJson)?;
         let pod = Keepalive::parse(record.pod.get().as_bytes()).map_err(StoredPodError::ReadPod)?;
         Ok(Self {
             seq: record.seq,
@@ -86,9 +86,9 @@ pub(super) fn encode(seq: u64, down: bool, replaced: &[String], text: &[u8]) -> 
         stored.extend_from_slice(b"\"down\":true,");
     }
     if !replaced.is_empty() {
-        let nonces = replaced.iter().map(|nonce| Node::Text(nonce.into())).collect();
+        let nonces = replaced.iter().map(|nonce| JsonNode::Text(nonce.into())).collect();
         stored.extend_from_slice(b"\"replaced\":");
-        Node::List(nonces).write(&mut stored);
+        JsonNode::List(nonces).write(&mut stored);
         stored.push(b',');
     }
     stored.extend_from_slice(b"\"pod\":");

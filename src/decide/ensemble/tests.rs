@@ -3,8 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{
-    BATCH_RECORDS, Changes, Ensemble, EnsembleRestoreError, KeepaliveEffect, Rejection, Settings, Status,
-    StoredPod,
+    BATCH_RECORDS, Ensemble, EnsembleRestoreError, KeepaliveEffect, RecordChanges, Rejection, Settings,
+    Status, StoredPod,
 };
 use crate::decide::{digest::Digest, key::Key, sequence::Sequence, time::Moment};
 
@@ -40,7 +40,7 @@ fn down(host: u8, nonce: &str) -> Vec<u8> {
     beat(host, &format!("web-{host}"), nonce, r#","down":true"#)
 }
 
-fn store(ensemble: &mut Ensemble) -> Vec<Changes> {
+fn store(ensemble: &mut Ensemble) -> Vec<RecordChanges> {
     std::iter::from_fn(|| {
         let changes = ensemble.take_changes()?;
         ensemble.confirm(changes.ticket);

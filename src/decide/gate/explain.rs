@@ -237,13 +237,21 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
             candidate.slot.is_none() && !candidate.pod.terminating && so(candidate.pod.traffic)
         })
     };
-    raise(AlarmReason::ForeignNo, free_of(|t| matches!(t, Traffic::No | Traffic::Pause)), "withheld, but not by us");
+    raise(
+        AlarmReason::ForeignNo,
+        free_of(|t| matches!(t, Traffic::No | Traffic::Pause)),
+        "withheld, but not by us",
+    );
     raise(
         AlarmReason::OddSwitch,
         free_of(|t| t == Traffic::Other),
         "with a traffic switch that is neither yes, no nor pause",
     );
-    raise(AlarmReason::Unclaimed, planning.claims.clone(), "not claimed yet; nothing is withheld until they are");
+    raise(
+        AlarmReason::Unclaimed,
+        planning.claims.clone(),
+        "not claimed yet; nothing is withheld until they are",
+    );
     let silent = planning.places(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
         AlarmReason::UnknownListed,

@@ -246,11 +246,11 @@ impl Ledger {
     /// When it is not a ledger of `uid` that this version can read: withhold nothing then.
     pub fn decode(bytes: &[u8], uid: &str) -> Result<Self, LedgerError> {
         #[derive(Deserialize)]
-        struct Layout {
+        struct LedgerLayout {
             schema: u64,
         }
         let failed = |source| LedgerError::DecodeLedger { source };
-        let layout: Layout = serde_json::from_slice(bytes).map_err(failed)?;
+        let layout: LedgerLayout = serde_json::from_slice(bytes).map_err(failed)?;
         if layout.schema != u64::from(SCHEMA) {
             return Err(LedgerError::UnknownSchema { found: layout.schema });
         }

@@ -13,7 +13,7 @@ use crate::decide::{fleet::Presence, key::Key, time::Timestamp};
 
 /// What this process has noticed of pods falling silent. Not stored: it rests on our own clock.
 #[derive(Clone, Debug, Default)]
-pub struct Silence {
+pub struct SilenceTracker {
     /// Who is silent, and since when we know.
     noticed: BTreeMap<Key, Timestamp>,
     /// When the others were heard, in order.
@@ -25,7 +25,7 @@ pub struct Silence {
     enough: usize,
 }
 
-impl Silence {
+impl SilenceTracker {
     /// Takes note of who is silent in `roster` and who was heard when. `floor` pods must serve: as many must be heard,
     /// and half of the roster at least.
     pub fn notice(&mut self, now: Timestamp, ttl: Duration, floor: u32, roster: &Roster, rows: &[Row]) {

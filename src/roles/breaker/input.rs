@@ -24,7 +24,7 @@ use crate::{
 
 /// The input of one run.
 #[derive(Debug, Default)]
-pub(super) struct CallbackInput {
+pub(super) struct BreakerInput {
     pub(super) pods: Vec<InputPod>,
     pub(super) state: BreakerState,
 }
@@ -62,7 +62,7 @@ struct InputRow<'a> {
     payload: Option<&'a RawValue>,
 }
 
-impl CallbackInput {
+impl BreakerInput {
     /// Reads the variables, the files that they name, and stdin when neither has the pods.
     pub(super) fn read() -> Result<Self, Exit> {
         let pods = variable("PODS")?.map_or_else(from_stdin, Ok)?;
@@ -180,7 +180,7 @@ mod tests {
             {"id": "a", "key": "1", "age": 2.5, "status": "live", "traffic": "no", "breaker": "b"},
             {"id": "z", "key": "2", "age": 99.0, "status": "expired", "traffic": "yes"},
         ]);
-        let input = CallbackInput::of(&pods.to_string(), &fleet.to_string(), "").unwrap();
+        let input = BreakerInput::of(&pods.to_string(), &fleet.to_string(), "").unwrap();
         let [a, z] = &input.pods[..] else { panic!("{input:?}") };
         assert_eq!((a.observation.uid.as_str(), a.observation.withheld), ("1/a/00", true));
         assert_eq!(a.observation.age, Duration::from_millis(2500));
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn one_pods_invalid_values_affect_its_own_row_only() {
         let pods = r#"[{"id": 7, "key": null, "payload": 1e999}, {"id": "b", "key": "1", "nonce": {}, "payload": 2}]"#;
-        let input = CallbackInput::of(pods, "[]", "").unwrap();
+        let input = BreakerInput::of(pods, "[]", "").unwrap();
         assert_eq!(input.pods[0].observation.id, "7");
         assert_eq!(*input.pods[0].observation.payload, json!("unreadable"));
         assert_eq!(*input.pods[1].observation.payload, json!(2));
@@ -199,12 +199,12 @@ mod tests {
 
     #[test]
     fn pods_that_are_no_list_are_refused_and_a_foreign_state_is_ignored() {
-        assert!(CallbackInput::of("{}", "[]", "").is_err());
-        assert!(CallbackInput::of("[]", "{}", "").is_err());
+        assert!(BreakerInput::of("{}", "[]", "").is_err());
+        assert!(BreakerInput::of("[]", "{}", "").is_err());
         for state in ["7", "[]x", r#"{"windows": 3}"#] {
-            assert_eq!(CallbackInput::of("[]", "[]", state).unwrap().state, BreakerState::default());
+            assert_eq!(BreakerInput::of("[]", "[]", state).unwrap().state, BreakerState::default());
         }
-        let restored = CallbackInput::of(
+        let restored = BreakerInput::of(
             "[]",
             "[]",
             r#"{"windows":{"b":{"due":5,"bad":{"u":3}}},"panic":1,"traffic":[]}"#,

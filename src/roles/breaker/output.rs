@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::input::{BreakerState, CallbackInput, InputPod};
+use super::input::{BreakerInput, BreakerState, InputPod};
 use crate::{
     api::Manifest,
     decide::{
@@ -47,7 +47,7 @@ pub(super) struct VerdictOut {
 }
 
 /// The worst judgement of one pod.
-struct Finding<'a> {
+struct BadPod<'a> {
     breaker: &'a Breaker,
     severity: f64,
     evidence: &'a Evidence,
@@ -56,7 +56,7 @@ struct Finding<'a> {
 /// The judgements of all breakers.
 #[derive(Default)]
 struct Findings<'a> {
-    worst: HashMap<&'a Uid, Finding<'a>>,
+    worst: HashMap<&'a Uid, BadPod<'a>>,
     /// Pods with a judgement.
     judged: HashSet<&'a Uid>,
     /// Breakers whose judgements cover too few of the serving pods.
@@ -65,8 +65,8 @@ struct Findings<'a> {
 
 impl CallbackOutput {
     /// Judges the pods.
-    pub(super) fn new(manifest: &Manifest, now: Timestamp, input: CallbackInput) -> Self {
-        let CallbackInput { pods, mut state } = input;
+    pub(super) fn new(manifest: &Manifest, now: Timestamp, input: BreakerInput) -> Self {
+        let BreakerInput { pods, mut state } = input;
         let observations: Vec<Observation> = pods.iter().map(|pod| pod.observation.clone()).collect();
         let due = state.windows.any_due(now, &manifest.rules);
         let evaluation =
@@ -103,7 +103,7 @@ fn findings<'a>(policy: &'a Policy, sources: &'a [Source], pods: &[InputPod]) ->
             }
             findings.judged.insert(uid);
             let Some((severity, evidence)) = bad else { continue };
-            let finding = Finding { breaker, severity, evidence };
+            let finding = BadPod { breaker, severity, evidence };
             let worse = findings.worst.get(uid).is_none_or(|old| severity > old.severity);
             if worse {
                 findings.worst.insert(uid, finding);
@@ -157,7 +157,7 @@ fn verdict_for(policy: &Policy, panic: bool, findings: &Findings<'_>, pod: &Inpu
     if panic {
         return admit("panic: most of the fleet looks bad, so the cause is not in the pods");
     }
-    if let Some(Finding { breaker, severity, evidence }) = findings.worst.get(&pod.observation.uid) {
+    if let Some(BadPod { breaker, severity, evidence }) = findings.worst.get(&pod.observation.uid) {
         let breaker = Some(breaker.name.clone());
         return Some(verdict_out(pod, Call::Withhold, evidence.to_string(), *severity, breaker));
     }

@@ -25,7 +25,7 @@ use crate::{
         detect::{
             self, BreakerSelection, Observation, Rule, Windows,
             asked::{JudgedAnswer, QueryAnswer},
-            listed::Scope,
+            listed::FleetScope,
         },
         time::{Moment, Timestamp},
         verdict::Source,
@@ -49,7 +49,7 @@ pub trait BreakerHost: Send + Sync + 'static {
     }
 
     /// The pods that a custom service may name.
-    fn scope(&self) -> Scope;
+    fn scope(&self) -> FleetScope;
 
     /// Hands a breaker's newest verdicts to the gate.
     fn publish(&self, source: Source);

@@ -15,7 +15,7 @@ use crate::{
     decide::{
         detect::{
             Observation,
-            listed::Scope,
+            listed::FleetScope,
             members::{self, ListedPod},
         },
         fleet::Traffic,
@@ -69,8 +69,8 @@ impl BreakerHost for Host {
         self.0.deps.live.as_ref().is_some_and(|live| live.members().is_some())
     }
 
-    fn scope(&self) -> Scope {
-        Scope { namespace: self.0.settings.namespace.clone(), by_uid: true }
+    fn scope(&self) -> FleetScope {
+        FleetScope { namespace: self.0.settings.namespace.clone(), by_uid: true }
     }
 
     fn publish(&self, source: Source) {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conditions::{NOT_LEAVING, Reported};
 use crate::{
     adapters::kubernetes::events::{Event, EventKind, ObjectRef},
+    decide::alarm_reason::AlarmReason,
     decide::{
         fleet::Uid,
         gate::{
@@ -21,7 +22,6 @@ use crate::{
         },
         time::Timestamp,
     },
-    decide::alarm_reason::AlarmReason,
 };
 
 /// Up to this many pods with one decision each get an Event on the resource; more share one.

@@ -3,8 +3,8 @@
 use crate::adapters::kubernetes::objects::ResourceRecord;
 
 /// Namespace and name.
-pub(super) type Key = (String, String);
+pub(super) type ResourceKey = (String, String);
 
-pub(super) fn of(resource: &ResourceRecord) -> Key {
+pub(super) fn of(resource: &ResourceRecord) -> ResourceKey {
     (resource.namespace.to_string(), resource.name.to_string())
 }

@@ -6,11 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::deps::Deps;
-use crate::{
-    admin::Views,
-    roles::gate::snapshot::GateSnapshot,
-    decide::alarm_reason::AlarmReason,
-};
+use crate::{admin::Views, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateSnapshot};
 
 /// Returns the newest snapshot of one worker.
 pub(super) type SnapshotFn = dyn Fn() -> Arc<GateSnapshot> + Send;

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     conditions::ResourceProblem,
     deps::Deps,
-    key::{self, Key},
+    key::{self, ResourceKey},
     overlap,
     pages::{SnapshotFn, StatusSnapshots},
     worker::Worker,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     adapters::{
         kubernetes::{
-            cluster::{Change, Cluster},
+            cluster::{Cluster, ClusterChange},
             objects::{Kind, PodRecord, ResourceRecord},
             secrets::KubernetesSecrets,
         },
@@ -47,7 +47,7 @@ const ORPHAN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Registry {
     deps: Arc<Deps>,
     snapshots: Arc<StatusSnapshots>,
-    workers: BTreeMap<Key, Worker>,
+    workers: BTreeMap<ResourceKey, Worker>,
     askers: BTreeMap<String, Arc<Asker>>,
     /// When the release of pods without a resource is tried again.
     orphan_retry: Option<Instant>,
@@ -61,7 +61,7 @@ struct Work {
     /// Resources, or the overlap of their fleets, may have changed.
     reconcile: bool,
     wake_all: bool,
-    wake: BTreeSet<Key>,
+    wake: BTreeSet<ResourceKey>,
 }
 
 impl Registry {
@@ -122,7 +122,7 @@ impl Registry {
     }
 
     /// Adds what one change requires to `work`.
-    fn sort(&self, change: &Change, work: &mut Work) {
+    fn sort(&self, change: &ClusterChange, work: &mut Work) {
         let workers = self.workers.iter().filter(|((namespace, _), _)| **namespace == *change.namespace);
         match change.kind {
             Kind::KubervisorServices => {
@@ -161,7 +161,7 @@ impl Registry {
     }
 
     /// The worker lacks this resource, its generation or its deletion. Status writes change none of these.
-    fn is_outdated(&self, key: &Key) -> bool {
+    fn is_outdated(&self, key: &ResourceKey) -> bool {
         match (self.workers.get(key), self.deps.cluster.resource(&key.0, &key.1)) {
             (Some(worker), Some(resource)) => {
                 *worker.state.settings.uid != *resource.uid
@@ -173,7 +173,7 @@ impl Registry {
         }
     }
 
-    fn selects(&self, worker: &Worker, change: &Change) -> bool {
+    fn selects(&self, worker: &Worker, change: &ClusterChange) -> bool {
         let policy = worker.state.policy.borrow().clone();
         let selector = fleet_selector(&self.deps.cluster, &worker.state.settings, &policy);
         selector.is_some_and(|selector| pods(change).any(|pod| selector.matches(pod)))
@@ -198,7 +198,7 @@ impl Registry {
             self.list_check = Some(Instant::now() + LIST_CHECK_INTERVAL);
             return;
         }
-        let resources: BTreeMap<Key, Arc<ResourceRecord>> = self
+        let resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> = self
             .deps
             .cluster
             .resources()
@@ -224,13 +224,13 @@ impl Registry {
         self.snapshots.replace(latest.collect());
     }
 
-    async fn stop_orphaned_workers(&mut self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
+    async fn stop_orphaned_workers(&mut self, resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>) {
         let same = |worker: &Worker, resource: &ResourceRecord| *worker.state.settings.uid == *resource.uid;
         let orphaned = self
             .workers
             .iter()
             .filter(|(key, worker)| resources.get(*key).is_none_or(|resource| !same(worker, resource)));
-        let orphaned: Vec<Key> = orphaned.map(|(key, _)| key.clone()).collect();
+        let orphaned: Vec<ResourceKey> = orphaned.map(|(key, _)| key.clone()).collect();
         for key in orphaned {
             if let Some(worker) = self.workers.remove(&key) {
                 worker.end().await;
@@ -240,7 +240,7 @@ impl Registry {
     }
 
     /// Makes the younger of two overlapping resources release its pods.
-    fn resolve_overlaps(&self, resources: &BTreeMap<Key, Arc<ResourceRecord>>) {
+    fn resolve_overlaps(&self, resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>) {
         let overlapping = overlap::overlapping(
             &self.deps.cluster,
             self.workers.iter().filter_map(|(key, worker)| {
@@ -297,7 +297,7 @@ impl Registry {
 
     /// Gives back the traffic of pods marked with a resource that does not exist (only `of`, if given). Failures are tried
     /// again after [`ORPHAN_RETRY_INTERVAL`].
-    async fn release_orphans(&mut self, of: Option<&Key>) {
+    async fn release_orphans(&mut self, of: Option<&ResourceKey>) {
         if self.deps.dry_run {
             return;
         }
@@ -342,12 +342,12 @@ async fn reached(at: Option<Instant>) {
 }
 
 /// The pod before and after the change.
-fn pods(change: &Change) -> impl Iterator<Item = &PodRecord> {
+fn pods(change: &ClusterChange) -> impl Iterator<Item = &PodRecord> {
     [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod)
 }
 
 /// A quorum read; `None` when it failed.
-async fn exists(cluster: &Cluster, (namespace, name): &Key) -> Option<bool> {
+async fn exists(cluster: &Cluster, (namespace, name): &ResourceKey) -> Option<bool> {
     cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
 }
 

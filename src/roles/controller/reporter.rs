@@ -24,6 +24,7 @@ use crate::{
         },
     },
     api::{API_VERSION, KIND},
+    decide::alarm_reason::AlarmReason,
     decide::{
         gate::{
             Plan,
@@ -34,7 +35,6 @@ use crate::{
         time::Timestamp,
     },
     roles::gate::{reconciler::Reporter, snapshot::GateSnapshot},
-    decide::alarm_reason::AlarmReason,
 };
 
 /// How long `TemplateUnlabelled` stays after the last pod that came without the traffic label.
@@ -129,7 +129,11 @@ fn still_in_endpoints(snapshot: &GateSnapshot) -> Option<String> {
 }
 
 fn ledger_state(snapshot: &GateSnapshot) -> LedgerState {
-    let full = snapshot.plan.iter().flat_map(|plan| &plan.alarms).any(|alarm| alarm.reason == AlarmReason::LedgerFull);
+    let full = snapshot
+        .plan
+        .iter()
+        .flat_map(|plan| &plan.alarms)
+        .any(|alarm| alarm.reason == AlarmReason::LedgerFull);
     match &snapshot.hindrance {
         Some(Hindrance::LedgerNotStored) => LedgerState::NotStored,
         Some(Hindrance::LedgerUnreadable(why)) => LedgerState::Unreadable(why.clone()),

@@ -26,6 +26,7 @@ use crate::{
     adapters::sink::{Observed, Reservation, SinkError, TrafficSink},
     alarms::Alarms,
     clock::Clock,
+    decide::alarm_reason::AlarmReason,
     decide::{
         fleet::{Fleet, Uid},
         gate::{
@@ -37,7 +38,6 @@ use crate::{
         time::Timestamp,
         verdict::{self, Named, Source, SourceKind, TrafficVerdict, Verdicts},
     },
-    decide::alarm_reason::AlarmReason,
 };
 
 /// The breaker name of a callback's verdicts.
@@ -357,7 +357,11 @@ impl GateReconciler {
 
     /// Clears the fleet's alarms: this process no longer decides.
     pub fn stop_leading(&self) {
-        for &reason in ALARMS.iter().chain(&[AlarmReason::GateFrozen, AlarmReason::StatusForbidden, AlarmReason::SilentListed]) {
+        for &reason in ALARMS.iter().chain(&[
+            AlarmReason::GateFrozen,
+            AlarmReason::StatusForbidden,
+            AlarmReason::SilentListed,
+        ]) {
             self.deps.alarms.clear(reason);
         }
         self.snapshot.send_modify(|shared| {

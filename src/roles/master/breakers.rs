@@ -13,8 +13,9 @@ use super::{commit::commit, context::Shared};
 use crate::{
     adapters::store::{Batch, RecordKey, Term},
     clock::Clock,
+    decide::alarm_reason::AlarmReason,
     decide::{
-        detect::{Observation, listed::Scope},
+        detect::{Observation, listed::FleetScope},
         verdict::Source,
     },
     roles::{
@@ -24,9 +25,7 @@ use crate::{
         },
         gate::RosterGate,
     },
-    decide::alarm_reason::AlarmReason,
 };
-
 
 /// Evaluates until `stop`, or until leadership is lost.
 pub(crate) async fn run_breakers(
@@ -66,8 +65,8 @@ impl BreakerHost for MasterHost {
         self.shared.gate.observations(&self.shared.reader)
     }
 
-    fn scope(&self) -> Scope {
-        Scope { namespace: self.shared.gate.namespace().to_owned(), by_uid: false }
+    fn scope(&self) -> FleetScope {
+        FleetScope { namespace: self.shared.gate.namespace().to_owned(), by_uid: false }
     }
 
     fn publish(&self, source: Source) {

@@ -14,12 +14,12 @@ use crate::{
         callback::{CallbackAnswer, CallbackInput, CallbackOutcome},
         store::{Batch, RecordKey, StoreError, Term},
     },
+    decide::alarm_reason::AlarmReason,
     decide::{
         damper::{Cause, RunOutcome, Schedule, Start},
         digest::Digest,
         ensemble::Snapshot,
     },
-    decide::alarm_reason::AlarmReason,
 };
 
 type RunningCallback = Pin<Box<dyn Future<Output = CallbackOutcome> + Send>>;

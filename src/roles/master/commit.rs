@@ -55,7 +55,9 @@ pub(super) async fn commit(
             Err(error @ (StoreError::LeadershipLost { .. } | StoreError::TooLarge { .. })) => {
                 return Err(error);
             }
-            Err(error) => shared.alarms.raise(AlarmReason::StoreWrite, format!("changes wait in memory: {error}")),
+            Err(error) => {
+                shared.alarms.raise(AlarmReason::StoreWrite, format!("changes wait in memory: {error}"))
+            }
         }
         if !pause(&mut delays, stop).await {
             return Err(StoreError::LeadershipLost { ours: term });

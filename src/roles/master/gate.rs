@@ -19,6 +19,7 @@ use crate::{
     alarms::Alarms,
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
+    decide::alarm_reason::AlarmReason,
     decide::{
         detect::Observation,
         ensemble::Status,
@@ -40,7 +41,6 @@ use crate::{
         },
     },
     runtime::Runtime,
-    decide::alarm_reason::AlarmReason,
 };
 
 /// How often the policy file is checked for changes.

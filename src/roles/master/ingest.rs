@@ -24,12 +24,12 @@ use crate::{
     adapters::wire::{Answer, Refusal, RefusalKind},
     alarms::Alarms,
     clock::Clock,
+    decide::alarm_reason::AlarmReason,
     decide::{
         ensemble::{Ensemble, KeepaliveEffect, Rejection},
         keepalive::Keepalive,
         time::Moment,
     },
-    decide::alarm_reason::AlarmReason,
 };
 
 /// What happens to a keepalive.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     adapters::store::{Batch, RecordKey, StoreError, Term},
-    decide::ensemble::{Changes, Ensemble},
     decide::alarm_reason::AlarmReason,
+    decide::ensemble::{Ensemble, RecordChanges},
 };
 
 /// Runs until `stop`, or until leadership is lost.
@@ -51,12 +51,12 @@ async fn persist_last_changes(shared: &Shared, term: Term) {
     }
 }
 
-fn take_changes(shared: &Shared) -> Option<Changes> {
+fn take_changes(shared: &Shared) -> Option<RecordChanges> {
     shared.ingest.with_ensemble(|ensemble, _| ensemble.take_changes()).flatten()
 }
 
 /// `false` when the term is over.
-async fn persist(shared: &Shared, term: Term, changes: Changes, stop: &CancellationToken) -> bool {
+async fn persist(shared: &Shared, term: Term, changes: RecordChanges, stop: &CancellationToken) -> bool {
     let ticket = changes.ticket;
     let written = commit(shared, term, batch(changes), stop).await;
     let confirmed = written.is_ok();
@@ -77,7 +77,7 @@ async fn persist(shared: &Shared, term: Term, changes: Changes, stop: &Cancellat
     }
 }
 
-fn batch(changes: Changes) -> Batch {
+fn batch(changes: RecordChanges) -> Batch {
     let mut batch = Batch::default();
     batch.put.push((RecordKey::Sequence, Bytes::from(changes.sequence.encode())));
     batch.put.extend(changes.put.into_iter().map(|(key, record)| (RecordKey::Pod(key), Bytes::from(record))));

@@ -22,7 +22,7 @@ use crate::decide::{
 
 /// One pod: its record, and what changes with time.
 pub(super) struct PodRow {
-    pub(super) record: Arc<PodRecord>,
+    pub(super) record: Arc<EnsembleRecord>,
     pub(super) status: Status,
     /// Since its last keepalive.
     pub(super) age: Duration,
@@ -30,7 +30,7 @@ pub(super) struct PodRow {
 
 /// A pod's canonical text, parsed.
 #[derive(Debug, Deserialize)]
-pub(super) struct PodRecord {
+pub(super) struct EnsembleRecord {
     pub(super) key: Key,
     pub(super) id: String,
     pub(super) app: String,
@@ -48,7 +48,7 @@ pub(super) struct PodRecord {
     text: Box<[u8]>,
 }
 
-impl PodRecord {
+impl EnsembleRecord {
     fn read(text: Box<[u8]>) -> Option<Self> {
         let record: Self = serde_json::from_slice(&text).ok()?;
         Some(Self { text, ..record })
@@ -78,7 +78,7 @@ impl PodRecord {
 /// Reads the ensemble of one master, and keeps the records of the last read.
 pub(crate) struct EnsembleReader {
     ingest: Arc<Ingest>,
-    last: Mutex<Vec<Arc<PodRecord>>>,
+    last: Mutex<Vec<Arc<EnsembleRecord>>>,
 }
 
 impl EnsembleReader {
@@ -91,14 +91,14 @@ impl EnsembleReader {
     pub(super) fn rows(&self) -> Option<Vec<PodRow>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = self.ingest.with_ensemble(|ensemble, now| {
-            let mut cursor = Cursor { records: &last, at: 0 };
+            let mut cursor = ReadCursor { records: &last, at: 0 };
             let copy = |Unread { text, status, age, .. }: Unread<'_>| {
                 (cursor.find(text).ok_or_else(|| Box::<[u8]>::from(text)), status, age)
             };
             ensemble.records(now).map(copy).collect::<Vec<_>>()
         });
         let parse = |(record, status, age): (Result<_, Box<[u8]>>, _, _)| {
-            let record = record.or_else(|text| PodRecord::read(text).map(Arc::new).ok_or(())).ok()?;
+            let record = record.or_else(|text| EnsembleRecord::read(text).map(Arc::new).ok_or(())).ok()?;
             Some(PodRow { record, status, age })
         };
         let rows: Option<Vec<_>> = copied.map(|copied| copied.into_iter().filter_map(parse).collect());
@@ -113,14 +113,14 @@ impl EnsembleReader {
 }
 
 /// Finds texts among the records of the last read, which mostly have the same order.
-struct Cursor<'a> {
-    records: &'a [Arc<PodRecord>],
+struct ReadCursor<'a> {
+    records: &'a [Arc<EnsembleRecord>],
     at: usize,
 }
 
-impl Cursor<'_> {
+impl ReadCursor<'_> {
     /// Compares with the next record, the one after it (a pod has left) and the one before it (a pod has come).
-    fn find(&mut self, text: &[u8]) -> Option<Arc<PodRecord>> {
+    fn find(&mut self, text: &[u8]) -> Option<Arc<EnsembleRecord>> {
         let near = [self.at, self.at + 1, self.at.wrapping_sub(1)];
         let same = |at: &usize| self.records.get(*at).is_some_and(|record| *record.text == *text);
         let found = near.into_iter().find(same);
@@ -133,8 +133,8 @@ impl Cursor<'_> {
 mod tests {
     use super::*;
 
-    fn record(id: &str) -> Arc<PodRecord> {
-        Arc::new(PodRecord::read(text(id).into_bytes().into()).unwrap())
+    fn record(id: &str) -> Arc<EnsembleRecord> {
+        Arc::new(EnsembleRecord::read(text(id).into_bytes().into()).unwrap())
     }
 
     fn text(id: &str) -> String {
@@ -149,13 +149,13 @@ mod tests {
         assert_eq!((record.id.as_str(), record.seq, record.namespace()), ("a", 3, Some("shop")));
         assert_eq!(record.payload_text(), r#"{"n":[1]}"#);
         assert_eq!(record.payload().pointer("/n/0"), Some(&Value::from(1)));
-        assert!(PodRecord::read(Box::from(*b"{")).is_none());
+        assert!(EnsembleRecord::read(Box::from(*b"{")).is_none());
     }
 
     /// Which of `now` are found among `before`.
     fn found<'a>(before: &[&str], now: &[&'a str]) -> Vec<&'a str> {
         let records: Vec<_> = before.iter().map(|id| record(id)).collect();
-        let mut cursor = Cursor { records: &records, at: 0 };
+        let mut cursor = ReadCursor { records: &records, at: 0 };
         now.iter().copied().filter(|id| cursor.find(text(id).as_bytes()).is_some()).collect()
     }
 

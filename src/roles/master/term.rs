@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     adapters::store::{RecordKey, Records, Term},
+    decide::alarm_reason::AlarmReason,
     decide::{
         ensemble::{Ensemble, EnsembleRestoreError},
         sequence::{Sequence, SequenceError},
     },
-    decide::alarm_reason::AlarmReason,
 };
 
 /// Leads until `stop`, or until the store shows that another term has begun.
@@ -74,9 +74,9 @@ async fn load_and_restore(
                 shared.alarms.clear(AlarmReason::StoreUnreadable);
                 return Some(restored);
             }
-            Err(error) => {
-                shared.alarms.raise(AlarmReason::StoreUnreadable, format!("term {} cannot begin: {error:#}", term.0))
-            }
+            Err(error) => shared
+                .alarms
+                .raise(AlarmReason::StoreUnreadable, format!("term {} cannot begin: {error:#}", term.0)),
         }
         if !pause(&mut delays, stop).await {
             return None;

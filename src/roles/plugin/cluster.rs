@@ -82,13 +82,13 @@ impl fmt::Display for ListScope<'_> {
 }
 
 /// A connection, and the namespace of its context.
-pub(super) struct Cluster {
+pub(super) struct ClusterClient {
     client: Client,
     server: String,
     namespace: String,
 }
 
-impl Cluster {
+impl ClusterClient {
     /// With the kubeconfig `file`, else as kubectl finds one; in a pod with its service account.
     pub(super) async fn connect(
         file: Option<PathBuf>,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    cluster::{Cluster, ClusterError, ListScope, missing},
+    cluster::{ClusterClient, ClusterError, ListScope, missing},
     fields,
 };
 use crate::{api::keys, decide::time::Timestamp, roles::output::list};
@@ -61,7 +61,7 @@ struct ShownEvent {
 
 /// Reads the pod, the namespace's KubervisorServices and the pod's events.
 pub(super) async fn explain(
-    cluster: &Cluster,
+    cluster: &ClusterClient,
     namespace: &str,
     name: &str,
 ) -> Result<PodExplanation, ClusterError> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    super::objects::{Kind, OwnerRef, PodRecord, Text, WorkloadRecord},
+    super::objects::{Kind, OwnerRef, PodRecord, SharedText, WorkloadRecord},
     state::State,
 };
 
@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerKey {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Which one.
     pub owner: OwnerRef,
 }

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 use super::{
     super::objects::{
-        AutoscalerRecord, Kind, Page, PodRecord, Record, ResourceRecord, Selector, Text, WorkloadRecord,
-        refusal,
+        AutoscalerRecord, CachedObject, Kind, Page, PodRecord, ResourceRecord, Selector, SharedText,
+        WorkloadRecord, refusal,
     },
     super::rights,
     Cluster, ClusterCache, OwnerKey,
@@ -191,7 +191,7 @@ impl Cluster {
 
     /// What to ask for: an owner of a kind that we do not know speaks through its ReplicaSets. What is not
     /// in the cache is reported as unknown anyway.
-    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, Text, Arc<WorkloadRecord>)> {
+    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, SharedText, Arc<WorkloadRecord>)> {
         let state = self.shared.read();
         let mut asked = Vec::new();
         for OwnerKey { namespace, owner } in owners {
@@ -214,7 +214,7 @@ impl Cluster {
 
 impl ClusterCache {
     /// The collection as it is stored now, page by page, and which moment that is.
-    pub(in super::super) async fn list<R: Record>(
+    pub(in super::super) async fn list<R: CachedObject>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
@@ -233,7 +233,7 @@ impl ClusterCache {
     }
 
     /// One page; it must not be of a time before the request.
-    pub(in super::super) async fn page<R: Record>(
+    pub(in super::super) async fn page<R: CachedObject>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
@@ -252,7 +252,12 @@ impl ClusterCache {
     }
 
     /// One object; `None` if there is none.
-    async fn get<R: Record>(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<R>, ListError> {
+    async fn get<R: CachedObject>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<R>, ListError> {
         let request = Request::new(kind.path(Some(namespace))).get(name, &GetParams::default());
         let one = async |client: &Client, request| client.request(request).await;
         match self.ask("get", kind, request, one).await {
@@ -282,7 +287,7 @@ impl ClusterCache {
 }
 
 /// A page in whichever of its forms comes.
-async fn page_of<R: Record>(
+async fn page_of<R: CachedObject>(
     client: &Client,
     mut request: hyper::Request<Vec<u8>>,
 ) -> Result<Page<R>, kube::Error> {

@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     super::objects::{
-        AutoscalerRecord, Kind, PodRecord, Record, ResourceRecord, Selector, ServiceRecord, SliceRecord,
-        Text, WorkloadRecord,
+        AutoscalerRecord, CachedObject, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SharedText,
+        SliceRecord, WorkloadRecord,
     },
     feed::Feed,
     table::{Put, Table},
@@ -38,11 +38,11 @@ pub struct Mark {
 
 /// Something has changed.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct ClusterChange {
     /// Of which kind.
     pub kind: Kind,
     /// Where.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// The object's name; for an EndpointSlice its Service's.
     pub name: Arc<str>,
     /// How we know.
@@ -63,18 +63,18 @@ pub(in super::super) struct State {
     pub(super) stateful_sets: Table<WorkloadRecord>,
     pub(super) autoscalers: Table<AutoscalerRecord>,
     pub(super) resources: Table<ResourceRecord>,
-    pub(super) by_uid: HashMap<Uid, (Text, Arc<str>)>,
-    pub(super) departures: HashMap<Text, u64>,
+    pub(super) by_uid: HashMap<Uid, (SharedText, Arc<str>)>,
+    pub(super) departures: HashMap<SharedText, u64>,
     /// The highest resourceVersion seen of each kind.
     highest: HashMap<Kind, u64>,
     pub(super) feeds: Vec<Feed>,
     pub(super) rewinds: u64,
     /// Changes that nobody was told of yet.
-    pub(super) news: Vec<Change>,
+    pub(super) news: Vec<ClusterChange>,
 }
 
 /// A record with a table of its own.
-pub(in super::super) trait Stored: Record {
+pub(in super::super) trait Stored: CachedObject {
     fn table(state: &mut State, kind: Kind) -> &mut Table<Self>;
 
     /// What else follows when `before` becomes `after`.
@@ -87,7 +87,7 @@ pub(in super::super) trait Stored: Record {
     ) {
         let Some(either) = after.or(before) else { return };
         let (namespace, name) = (either.namespace().clone(), either.routed_by());
-        state.news.push(Change { kind, namespace, name, origin: by, before: None, after: None });
+        state.news.push(ClusterChange { kind, namespace, name, origin: by, before: None, after: None });
     }
 
     /// The name that a change of it goes by.
@@ -200,7 +200,7 @@ impl Stored for PodRecord {
         {
             *state.departures.entry(namespace.clone()).or_default() += 1;
         }
-        state.news.push(Change { kind, namespace, name, origin: by, before, after });
+        state.news.push(ClusterChange { kind, namespace, name, origin: by, before, after });
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::super::objects::{Record, Selector, Text};
+use super::super::objects::{CachedObject, Selector, SharedText};
 
 /// How many deleted objects are remembered. An answer is late by seconds, not by so many deletions.
 const REMEMBERED: usize = 8192;
@@ -24,7 +24,7 @@ pub(super) enum Put<R> {
 }
 
 pub(in super::super) struct Table<R> {
-    rows: BTreeMap<Text, HashMap<Arc<str>, Arc<R>>>,
+    rows: BTreeMap<SharedText, HashMap<Arc<str>, Arc<R>>>,
     gone: Gone,
 }
 
@@ -34,7 +34,7 @@ impl<R> Default for Table<R> {
     }
 }
 
-impl<R: Record> Table<R> {
+impl<R: CachedObject> Table<R> {
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<R>> {
         self.rows.get(namespace)?.get(name)
     }
@@ -125,7 +125,7 @@ impl Gone {
         self.uids.insert(uid.into(), until);
     }
 
-    fn refuses<R: Record>(&self, record: &R) -> bool {
+    fn refuses<R: CachedObject>(&self, record: &R) -> bool {
         match self.uids.get(record.uid()) {
             None => false,
             Some(Until::Ever) => true,

@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    super::objects::{Kind, PodRecord, Record, Selector},
+    super::objects::{CachedObject, Kind, PodRecord, Selector},
     Feed, Origin, State,
 };
 use crate::decide::time::Moment;

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::objects::{Kind, Text},
+    super::objects::{Kind, SharedText},
     ClusterCache, ListError, Mark, SILENCE, Stored, WatchFailure,
 };
 
@@ -37,7 +37,7 @@ const LIFE: u32 = 270;
 pub(super) struct WatchTask {
     pub(super) shared: Arc<ClusterCache>,
     pub(super) kind: Kind,
-    pub(super) namespace: Option<Text>,
+    pub(super) namespace: Option<SharedText>,
     /// Of its feed.
     pub(super) index: usize,
     pub(super) stop: CancellationToken,

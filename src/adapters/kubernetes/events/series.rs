@@ -15,7 +15,7 @@ use crate::decide::time::{Moment, Timestamp};
 pub(super) const GAP: Duration = Duration::from_secs(10 * 60);
 /// A series' count is told no more often.
 pub(super) const PACE: Duration = Duration::from_secs(30);
-/// Series that are remembered; the oldest is forgotten for a new one.
+/// EventSeries that are remembered; the oldest is forgotten for a new one.
 const MOST: usize = 4096;
 
 /// What two Events of one series have in common.
@@ -63,7 +63,7 @@ pub(super) enum SeriesEntry {
     SeriesUpdate(SeriesUpdate),
 }
 
-struct Series {
+struct EventSeries {
     namespace: String,
     name: String,
     count: i32,
@@ -76,7 +76,7 @@ struct Series {
 /// Every series that may go on.
 #[derive(Default)]
 pub(super) struct SeriesTable {
-    series: BTreeMap<SeriesKey, Series>,
+    series: BTreeMap<SeriesKey, EventSeries>,
     /// In order of their creation.
     order: VecDeque<SeriesKey>,
 }
@@ -113,7 +113,7 @@ impl SeriesTable {
         }
         self.order.push_back(identity.clone());
         let series =
-            Series { namespace, name, count: 1, last: wall, heard_at: now, told_at: now, untold: false };
+            EventSeries { namespace, name, count: 1, last: wall, heard_at: now, told_at: now, untold: false };
         self.series.insert(identity, series);
     }
 
@@ -131,7 +131,7 @@ impl SeriesTable {
 
     /// The counts that are to be told by now.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<SeriesUpdate> {
-        let due = |series: &Series| series.untold && now.since(series.told_at) >= PACE;
+        let due = |series: &EventSeries| series.untold && now.since(series.told_at) >= PACE;
         let due = self.series.iter_mut().filter(|(_, series)| due(series));
         due.map(|(identity, series)| series.tell(identity, now)).collect()
     }
@@ -143,7 +143,7 @@ impl SeriesTable {
     }
 }
 
-impl Series {
+impl EventSeries {
     fn tell(&mut self, identity: &SeriesKey, now: Moment) -> SeriesUpdate {
         (self.told_at, self.untold) = (now, false);
         SeriesUpdate {

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::{PodRecord, Text};
+use super::{PodRecord, SharedText};
 use crate::api::keys;
 
 /// An object's labels, in order of their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Box<[(Text, Text)]>);
+pub struct Labels(Box<[(SharedText, SharedText)]>);
 
 impl Labels {
     /// The value of one label.
@@ -27,7 +27,8 @@ impl Labels {
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(labels: I) -> Self {
-        let labels: BTreeMap<Text, Text> = labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let labels: BTreeMap<SharedText, SharedText> =
+            labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         Self(labels.into_iter().collect())
     }
 }
@@ -45,7 +46,7 @@ impl<'de> Deserialize<'de> for Labels {
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut labels = Vec::new();
-                while let Some(label) = map.next_entry::<Text, Text>()? {
+                while let Some(label) = map.next_entry::<SharedText, SharedText>()? {
                     labels.push(label);
                 }
                 labels.sort_unstable();
@@ -60,7 +61,7 @@ impl<'de> Deserialize<'de> for Labels {
 /// Labels that a pod must carry, all of them. With nothing in it, it selects nothing, as a Service's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Selector(BTreeMap<Text, Text>);
+pub struct Selector(BTreeMap<SharedText, SharedText>);
 
 impl Selector {
     /// Of these labels.

@@ -7,20 +7,20 @@ use serde::{
     de::{self, IgnoredAny},
 };
 
-use super::{Labels, Text};
+use super::{Labels, SharedText};
 use crate::{api::keys, decide::time::Timestamp};
 
 /// Who an object belongs to: the one owner that replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerRef {
     /// Its group and version, such as `apps/v1`.
-    pub api_version: Text,
+    pub api_version: SharedText,
     /// Its kind, such as `ReplicaSet`.
-    pub kind: Text,
+    pub kind: SharedText,
     /// Its name, in the namespace of what it owns.
-    pub name: Text,
+    pub name: SharedText,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
 }
 
 impl OwnerRef {
@@ -42,9 +42,9 @@ impl OwnerRef {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Meta {
     #[serde(default)]
-    pub(super) namespace: Text,
+    pub(super) namespace: SharedText,
     pub(super) name: Arc<str>,
-    pub(super) uid: Text,
+    pub(super) uid: SharedText,
     #[serde(deserialize_with = "version")]
     pub(super) resource_version: u64,
     #[serde(default)]
@@ -74,10 +74,10 @@ impl Meta {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reference {
-    pub(super) api_version: Text,
-    pub(super) kind: Text,
-    pub(super) name: Text,
-    pub(super) uid: Text,
+    pub(super) api_version: SharedText,
+    pub(super) kind: SharedText,
+    pub(super) name: SharedText,
+    pub(super) uid: SharedText,
     #[serde(default)]
     pub(super) controller: Option<bool>,
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{OwnerRef, Text, meta::Meta};
+use super::{OwnerRef, SharedText, meta::Meta};
 
 /// A Deployment, ReplicaSet or StatefulSet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "WorkloadWire")]
 pub struct WorkloadRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
     /// Its resourceVersion.
     pub version: u64,
     /// How many pods it wants.
@@ -29,21 +29,21 @@ pub struct WorkloadRecord {
 #[serde(from = "AutoscalerWire")]
 pub struct AutoscalerRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
     /// Its resourceVersion.
     pub version: u64,
     /// It never scales below this.
     pub min_replicas: u32,
     /// Group and version of what it scales.
-    pub target_api_version: Text,
+    pub target_api_version: SharedText,
     /// Kind of what it scales.
-    pub target_kind: Text,
+    pub target_kind: SharedText,
     /// Name of what it scales.
-    pub target_name: Text,
+    pub target_name: SharedText,
 }
 
 impl AutoscalerRecord {
@@ -102,9 +102,9 @@ struct AutoscalerSpec {
 #[serde(rename_all = "camelCase")]
 struct ScaleTarget {
     #[serde(default)]
-    api_version: Text,
-    kind: Text,
-    name: Text,
+    api_version: SharedText,
+    kind: SharedText,
+    name: SharedText,
 }
 
 impl From<AutoscalerWire> for AutoscalerRecord {

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Labels, OwnerRef, Text, meta::Meta};
+use super::{Labels, OwnerRef, SharedText, meta::Meta};
 use crate::{
     api::keys,
     decide::{
@@ -35,7 +35,7 @@ pub enum Phase {
 #[serde(from = "PodWire")]
 pub struct PodRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.

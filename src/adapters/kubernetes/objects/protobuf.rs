@@ -9,7 +9,7 @@ use kube::core::Status;
 use prost::Message;
 
 use super::{
-    Labels, Page, PodRecord, Text,
+    Labels, Page, PodRecord, SharedText,
     meta::{Annotations, Meta, Reference},
     pod::{ConditionWire, Ip, PodSpecWire, PodStatusWire as PodStatus, PodWire},
 };
@@ -224,7 +224,7 @@ impl TryFrom<ObjectMeta> for Meta {
 
 impl From<OwnerMessage> for Reference {
     fn from(owner: OwnerMessage) -> Self {
-        let text = |text: String| Text::from(text.as_str());
+        let text = |text: String| SharedText::from(text.as_str());
         Self {
             api_version: text(owner.api_version),
             kind: text(owner.kind),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, de::Error as _};
 use serde_json::Value;
 
-use super::{Text, meta::Meta};
+use super::{SharedText, meta::Meta};
 use crate::decide::time::Timestamp;
 
 /// A KubervisorService.
@@ -13,11 +13,11 @@ use crate::decide::time::Timestamp;
 #[serde(try_from = "Value")]
 pub struct ResourceRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
     /// Its resourceVersion.
     pub version: u64,
     /// Rises with every change of its spec.

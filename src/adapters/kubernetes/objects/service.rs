@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Selector, Text, meta::Meta};
+use super::{Selector, SharedText, meta::Meta};
 use crate::decide::fleet::Uid;
 
 /// The label that names a slice's Service.
@@ -15,11 +15,11 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 #[serde(from = "ServiceWire")]
 pub struct ServiceRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
     /// Its resourceVersion.
     pub version: u64,
     /// Which pods it sends traffic to; `None` without a selector.
@@ -33,15 +33,15 @@ pub struct ServiceRecord {
 #[serde(from = "SliceWire")]
 pub struct SliceRecord {
     /// Where it is.
-    pub namespace: Text,
+    pub namespace: SharedText,
     /// Its name there.
     pub name: Arc<str>,
     /// Its identity.
-    pub uid: Text,
+    pub uid: SharedText,
     /// Its resourceVersion.
     pub version: u64,
     /// The Service that it belongs to; empty for none.
-    pub service: Text,
+    pub service: SharedText,
     /// The pods that it shows ready.
     pub ready: Box<[Uid]>,
 }

@@ -22,7 +22,6 @@ pub const RUNS_APART: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
-
 /// The task that runs the command; dropping it kills a run.
 pub struct AfterWrite {
     trigger: Arc<Notify>,

@@ -22,7 +22,7 @@ pub(super) enum WriterRequest {
     Load(WriterReply<Records>),
     /// Write durably; answered after the transaction is on disk.
     Commit(Writes, WriterReply<()>),
-    /// Feed the mirror with this record's value.
+    /// RecordFeed the mirror with this record's value.
     Follow(RecordKey),
 }
 

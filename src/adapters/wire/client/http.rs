@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, sync::Mutex};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Call, CallOutcome, ClientError, reported};
+use super::{CallOutcome, ClientCall, ClientError, reported};
 use crate::config::MasterTarget;
 
 /// Bytes of an answer.
@@ -50,12 +50,12 @@ impl Http {
         self.driver.is_finished()
     }
 
-    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<CallOutcome, ClientError> {
+    pub(super) async fn call(&self, call: ClientCall, raw: &str) -> Result<CallOutcome, ClientError> {
         let (method, path) = match call {
-            Call::Ping => (Method::PUT, "/ping"),
-            Call::Forward => (Method::PUT, "/forward"),
-            Call::Invoke => (Method::PUT, "/script"),
-            Call::Challenge => (Method::POST, "/challenge"),
+            ClientCall::Ping => (Method::PUT, "/ping"),
+            ClientCall::Forward => (Method::PUT, "/forward"),
+            ClientCall::Invoke => (Method::PUT, "/script"),
+            ClientCall::Challenge => (Method::POST, "/challenge"),
         };
         let mut request = Request::new(Full::new(Bytes::copy_from_slice(raw.as_bytes())));
         *request.method_mut() = method;

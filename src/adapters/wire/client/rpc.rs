@@ -16,10 +16,10 @@ use tokio::{
 use super::{
     super::{
         msgpack::Cursor,
-        zerorpc::{self, Event, MessageIds},
+        zerorpc::{self, MessageIds, ZeroRpcEvent},
         zmtp::{self, LocalSide, Received},
     },
-    Call, CallOutcome, ClientError, reported,
+    CallOutcome, ClientCall, ClientError, reported,
 };
 
 /// Calls in flight on one connection; more wait for their turn.
@@ -64,12 +64,12 @@ impl Rpc {
         self.requests.is_closed()
     }
 
-    pub(super) async fn call(&self, call: Call, raw: &str) -> Result<CallOutcome, ClientError> {
+    pub(super) async fn call(&self, call: ClientCall, raw: &str) -> Result<CallOutcome, ClientError> {
         let (method, raw) = match call {
-            Call::Ping => ("ping", Some(raw)),
-            Call::Forward => ("kubervisor_forward", Some(raw)),
-            Call::Invoke => ("invoke", Some(raw)),
-            Call::Challenge => ("kubervisor_challenge", None),
+            ClientCall::Ping => ("ping", Some(raw)),
+            ClientCall::Forward => ("kubervisor_forward", Some(raw)),
+            ClientCall::Invoke => ("invoke", Some(raw)),
+            ClientCall::Challenge => ("kubervisor_challenge", None),
         };
         let _turn = self.turns.acquire().await.map_err(|_| ClientError::Closed)?;
         let (answer, answered) = oneshot::channel();
@@ -210,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.out.extend_from_slice(&pong);
                 }
                 Received::Message { payload, .. } => {
-                    let event = Event::parse(payload)?;
+                    let event = ZeroRpcEvent::parse(payload)?;
                     if let Some(count) = event.response_to.and_then(|id| self.ids.count_of(id)) {
                         answer(&mut self.open, count, &event);
                     }
@@ -223,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 /// Hands an event to the call that it belongs to, if that is still open.
-fn answer(open: &mut HashMap<u64, OpenCall>, count: u64, event: &Event<'_>) {
+fn answer(open: &mut HashMap<u64, OpenCall>, count: u64, event: &ZeroRpcEvent<'_>) {
     let result = match event.name {
         b"_zpc_hb" => {
             if let Some(call) = open.get_mut(&count) {
@@ -241,7 +241,7 @@ fn answer(open: &mut HashMap<u64, OpenCall>, count: u64, event: &Event<'_>) {
     }
 }
 
-fn result(event: &Event<'_>) -> Result<CallOutcome, ClientError> {
+fn result(event: &ZeroRpcEvent<'_>) -> Result<CallOutcome, ClientError> {
     let cursor = event.arguments(1).ok_or(ClientError::Answer("OK without exactly one result"))?;
     Ok(match cursor.clone().text() {
         Ok(text) => CallOutcome::Text(String::from_utf8_lossy(text).into_owned()),
@@ -250,7 +250,7 @@ fn result(event: &Event<'_>) -> Result<CallOutcome, ClientError> {
     })
 }
 
-fn error(event: &Event<'_>) -> ClientError {
+fn error(event: &ZeroRpcEvent<'_>) -> ClientError {
     let read =
         |cursor: &mut Cursor<'_>| cursor.text().ok().map(|text| String::from_utf8_lossy(text).into_owned());
     let Some(mut cursor) = event.arguments(3) else {

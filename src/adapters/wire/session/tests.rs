@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::adapters::wire::{Handler, Limits, Metrics};
+use crate::adapters::wire::{Handler, Limits, WireMetrics};
 
 /// Takes twenty seconds for a command.
 struct Slow;
@@ -42,7 +42,7 @@ impl Handler for Slow {
 }
 
 fn shared() -> Arc<ServerState> {
-    let metrics = Metrics::register(&mut Registry::default());
+    let metrics = WireMetrics::register(&mut Registry::default());
     Arc::new(ServerState::new(Arc::new(Slow), Limits::default(), metrics))
 }
 
@@ -78,7 +78,7 @@ async fn next_name(socket: &mut DuplexStream) -> String {
     let count = socket.read(&mut bytes).await.unwrap();
     let received = zmtp::next(&bytes[..count], 4096).unwrap();
     let Some((Received::Message { payload, .. }, _)) = received else { panic!("{received:?}") };
-    String::from_utf8(Event::parse(payload).unwrap().name.to_vec()).unwrap()
+    String::from_utf8(ZeroRpcEvent::parse(payload).unwrap().name.to_vec()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

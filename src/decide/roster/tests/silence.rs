@@ -1,4 +1,4 @@
-//! Silence: one dead pod, a cut network, half of a fleet, and any mixture of them.
+//! SilenceTracker: one dead pod, a cut network, half of a fleet, and any mixture of them.
 
 use std::time::Duration;
 

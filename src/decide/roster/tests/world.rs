@@ -11,7 +11,7 @@ use crate::decide::{
     gate::{self, Plan, budget::Budget},
     key::Key,
     policy::Policy,
-    roster::{FleetRules, Roster, Row, RowState, silence::Silence},
+    roster::{FleetRules, Roster, Row, RowState, silence::SilenceTracker},
     time::Timestamp,
     verdict::{Call, Opinion, Source, SourceKind, Verdicts},
 };
@@ -54,7 +54,7 @@ pub(super) struct World {
     pub(super) withheld: BTreeSet<u8>,
     pub(super) plan: Option<Plan>,
     pub(super) lists: Vec<BTreeSet<SocketAddrV4>>,
-    silence: Silence,
+    silence: SilenceTracker,
     evaluation: u64,
     connected: bool,
 }
@@ -74,7 +74,7 @@ impl World {
             withheld: BTreeSet::new(),
             plan: None,
             lists: Vec::new(),
-            silence: Silence::default(),
+            silence: SilenceTracker::default(),
             evaluation: 0,
             connected: true,
         };
@@ -135,7 +135,7 @@ impl World {
     /// Another process of the master, with what the store holds; `lost`: nothing but the file.
     pub(super) fn restart_master(&mut self, lost: bool) {
         self.started = self.now;
-        self.silence = Silence::default();
+        self.silence = SilenceTracker::default();
         self.roster = if lost {
             Roster::adopt("default/web", Epoch(8), &self.roster.addresses(), self.now)
         } else {

@@ -67,8 +67,8 @@ impl BreakerHost for RecordingHost {
         self.receives
     }
 
-    fn scope(&self) -> Scope {
-        Scope { namespace: "shop".into(), by_uid: true }
+    fn scope(&self) -> FleetScope {
+        FleetScope { namespace: "shop".into(), by_uid: true }
     }
 
     fn publish(&self, source: Source) {

@@ -6,20 +6,20 @@
 use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
 use crate::{
     api::keys::TRAFFIC,
+    decide::alarm_reason::AlarmReason,
     decide::gate::{Plan, explain::FleetAlarm},
     roles::gate::snapshot::{GateMode, GateSnapshot},
-    decide::alarm_reason::AlarmReason,
 };
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryState {
+pub(super) enum ConditionStatus {
     True,
     False,
     Unknown,
 }
 
-impl EntryState {
+impl ConditionStatus {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -33,12 +33,12 @@ impl EntryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) kind: &'static str,
-    pub(super) state: EntryState,
+    pub(super) state: ConditionStatus,
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-type Found = (EntryState, &'static str, String);
+type Found = (ConditionStatus, &'static str, String);
 
 /// All that apply, always in the same order.
 pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
@@ -66,7 +66,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("Forbidden", forbidden(facts)),
     ];
     let sometimes = sometimes.into_iter().filter_map(|(kind, found)| {
-        found.map(|(reason, message)| (kind, (EntryState::True, reason, message)))
+        found.map(|(reason, message)| (kind, (ConditionStatus::True, reason, message)))
     });
     let all = always.into_iter().chain(sometimes);
     all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
@@ -88,16 +88,16 @@ fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
 }
 
 fn not_yet() -> Found {
-    (EntryState::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
+    (ConditionStatus::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
 }
 
 /// Spec valid, Service there, every pod claimed and labelled.
 fn ready(facts: &Facts<'_>) -> Found {
     if let Some((reason, message)) = obstacle(facts) {
-        return (EntryState::False, reason, message);
+        return (ConditionStatus::False, reason, message);
     }
     if let Some(unclaimed) = alarm(facts, AlarmReason::Unclaimed) {
-        return (EntryState::False, "PodsUnclaimed", unclaimed.message.clone());
+        return (ConditionStatus::False, "PodsUnclaimed", unclaimed.message.clone());
     }
     let Some((snapshot, _)) = plan(facts) else { return not_yet() };
     let advice = match facts.service {
@@ -107,7 +107,7 @@ fn ready(facts: &Facts<'_>) -> Found {
         _ => String::new(),
     };
     (
-        EntryState::True,
+        ConditionStatus::True,
         "AllPodsClaimed",
         format!("{} pods are claimed and labelled{advice}", snapshot.pods.len()),
     )
@@ -151,19 +151,19 @@ fn gating(facts: &Facts<'_>) -> Found {
     let name = facts.service_name;
     match facts.service {
         ServiceState::Gated if facts.paused => (
-            EntryState::True,
+            ConditionStatus::True,
             "Paused",
             format!(
                 "spec.paused freezes every pod as it is; the selector of Service {name} has the key {TRAFFIC}"
             ),
         ),
         ServiceState::Gated => (
-            EntryState::True,
+            ConditionStatus::True,
             "SelectorHasKey",
             format!("the selector of Service {name} has the key {TRAFFIC}"),
         ),
         ServiceState::Ungated => (
-            EntryState::False,
+            ConditionStatus::False,
             "SelectorLacksKey",
             format!(
                 "the selector of Service {name} lacks the key {TRAFFIC}: the fleet is only watched; \
@@ -172,7 +172,7 @@ fn gating(facts: &Facts<'_>) -> Found {
         ),
         ServiceState::Missing | ServiceState::Refused { .. } => {
             let (reason, message) = service_obstacle(facts).unwrap_or_default();
-            (EntryState::False, reason, message)
+            (ConditionStatus::False, reason, message)
         }
     }
 }
@@ -184,14 +184,14 @@ fn floor_reached(facts: &Facts<'_>) -> Found {
             "{}: pods are given back as far as any are withheld; look for what else takes pods away",
             below.message
         );
-        return (EntryState::True, "BelowFloor", message);
+        return (ConditionStatus::True, "BelowFloor", message);
     }
     if let Some(reached) = alarm(facts, AlarmReason::FloorReached) {
         let message = format!("{}; repair the pods, or lower the minPodsAvailable settings", reached.message);
-        return (EntryState::True, "FloorHolds", message);
+        return (ConditionStatus::True, "FloorHolds", message);
     }
     (
-        EntryState::False,
+        ConditionStatus::False,
         "AboveFloor",
         format!("the floor is {} pods, and no bad pod is kept by it", snapshot.floor.budget.floor),
     )
@@ -202,31 +202,31 @@ fn data_available(facts: &Facts<'_>) -> Found {
         let some: Vec<_> =
             facts.failures.iter().take(5).map(|(breaker, why)| format!("{breaker}: {why}")).collect();
         let message = format!("{}; see onNoData for what its pods do meanwhile", some.join("; "));
-        return (EntryState::False, "DetectorFailed", message);
+        return (ConditionStatus::False, "DetectorFailed", message);
     }
     if let Some(blind) = alarm(facts, AlarmReason::NoData) {
         let message = format!("{}; check the query and minCoveragePercent", blind.message);
-        return (EntryState::False, "TooFewVerdicts", message);
+        return (ConditionStatus::False, "TooFewVerdicts", message);
     }
     if plan(facts).is_none() {
         return not_yet();
     }
-    (EntryState::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
+    (ConditionStatus::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
 }
 
 fn dry_run(facts: &Facts<'_>) -> Found {
     if facts.dry_run {
         let message = "everything is decided and reported, no pod is changed; take spec.dryRun (or the flag) out to begin";
-        return (EntryState::True, "DryRun", message.to_owned());
+        return (ConditionStatus::True, "DryRun", message.to_owned());
     }
     if facts.snapshot.is_some_and(|snapshot| snapshot.rehearsal.is_some()) {
         return (
-            EntryState::False,
+            ConditionStatus::False,
             "SomeBreakersRehearse",
             "only breakers with dryRun rehearse; the others act".to_owned(),
         );
     }
-    (EntryState::False, "Acting", "decisions are carried out".to_owned())
+    (ConditionStatus::False, "Acting", "decisions are carried out".to_owned())
 }
 
 fn panic(facts: &Facts<'_>) -> Found {
@@ -235,14 +235,14 @@ fn panic(facts: &Facts<'_>) -> Found {
         let message = alarm(facts, AlarmReason::Panic).map(|alarm| alarm.message.clone());
         let message =
             message.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
-        return (EntryState::True, "MostOfTheFleetIsBad", message);
+        return (ConditionStatus::True, "MostOfTheFleetIsBad", message);
     }
     match facts.panic_threshold {
         Some(percent) => {
-            (EntryState::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
+            (ConditionStatus::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
         }
         None => (
-            EntryState::False,
+            ConditionStatus::False,
             "NoThreshold",
             "spec.panicThreshold is not set: a signal that is wrong for all pods cuts down to the floor; set it to 50, say"
                 .to_owned(),
@@ -252,28 +252,28 @@ fn panic(facts: &Facts<'_>) -> Found {
 
 fn init_failed(facts: &Facts<'_>) -> Found {
     match &facts.problem {
-        Some(ResourceProblem::InvalidSpec(why)) => (EntryState::True, "InvalidSpec", invalid(why)),
-        _ => (EntryState::False, "SpecValid", "the spec keeps every rule".to_owned()),
+        Some(ResourceProblem::InvalidSpec(why)) => (ConditionStatus::True, "InvalidSpec", invalid(why)),
+        _ => (ConditionStatus::False, "SpecValid", "the spec keeps every rule".to_owned()),
     }
 }
 
 fn service_not_available(facts: &Facts<'_>) -> Found {
     match service_obstacle(facts) {
-        Some((reason, message)) => (EntryState::True, reason, message),
-        None => (EntryState::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
+        Some((reason, message)) => (ConditionStatus::True, reason, message),
+        None => (ConditionStatus::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
     }
 }
 
 fn failed(facts: &Facts<'_>) -> Found {
     if let Some(ResourceProblem::Failed(why)) = &facts.problem {
-        return (EntryState::True, "Failed", why.clone());
+        return (ConditionStatus::True, "Failed", why.clone());
     }
     let found = forbidden(facts)
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())));
     match found {
-        Some((reason, message)) => (EntryState::True, reason, message),
-        None => (EntryState::False, "Working", "nothing keeps the controller from its work".to_owned()),
+        Some((reason, message)) => (ConditionStatus::True, reason, message),
+        None => (ConditionStatus::False, "Working", "nothing keeps the controller from its work".to_owned()),
     }
 }
 

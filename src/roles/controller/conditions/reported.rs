@@ -5,22 +5,22 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::findings::EntryState;
+use super::findings::ConditionStatus;
 use crate::decide::time::Timestamp;
 
 /// The state of withheld pods that stay in ready endpoints; the other states have the name of a plan's alarm.
 pub const NOT_LEAVING: &str = "not_leaving_endpoints";
 
 /// Each lasting state with its condition: type, status and reason (empty: any).
-pub(super) const LASTING: [(&str, &str, EntryState, &str); 8] = [
-    (AlarmReason::FloorReached.as_str(), "FloorReached", EntryState::True, "FloorHolds"),
-    (AlarmReason::BelowFloor.as_str(), "FloorReached", EntryState::True, "BelowFloor"),
-    (AlarmReason::Panic.as_str(), "Panic", EntryState::True, ""),
-    (AlarmReason::NoData.as_str(), "DataAvailable", EntryState::False, ""),
-    (AlarmReason::ForeignNo.as_str(), "ForeignNo", EntryState::True, "WithheldByOthers"),
-    (AlarmReason::OddSwitch.as_str(), "ForeignNo", EntryState::True, "OddSwitch"),
-    (AlarmReason::LedgerFull.as_str(), "LedgerFull", EntryState::True, ""),
-    (NOT_LEAVING, "NotLeavingEndpoints", EntryState::True, ""),
+pub(super) const LASTING: [(&str, &str, ConditionStatus, &str); 8] = [
+    (AlarmReason::FloorReached.as_str(), "FloorReached", ConditionStatus::True, "FloorHolds"),
+    (AlarmReason::BelowFloor.as_str(), "FloorReached", ConditionStatus::True, "BelowFloor"),
+    (AlarmReason::Panic.as_str(), "Panic", ConditionStatus::True, ""),
+    (AlarmReason::NoData.as_str(), "DataAvailable", ConditionStatus::False, ""),
+    (AlarmReason::ForeignNo.as_str(), "ForeignNo", ConditionStatus::True, "WithheldByOthers"),
+    (AlarmReason::OddSwitch.as_str(), "ForeignNo", ConditionStatus::True, "OddSwitch"),
+    (AlarmReason::LedgerFull.as_str(), "LedgerFull", ConditionStatus::True, ""),
+    (NOT_LEAVING, "NotLeavingEndpoints", ConditionStatus::True, ""),
 ];
 
 /// What an earlier process has reported.
@@ -36,7 +36,7 @@ pub struct Reported {
 #[must_use]
 pub fn reported(status: &Value) -> Reported {
     let conditions = status.get("conditions").and_then(Value::as_array);
-    let holds = |kind: &str, state: EntryState, reason: &str| {
+    let holds = |kind: &str, state: ConditionStatus, reason: &str| {
         conditions.into_iter().flatten().any(|condition| {
             let is = |member: &str, text: &str| condition.get(member).and_then(Value::as_str) == Some(text);
             is("type", kind) && is("status", state.as_str()) && (reason.is_empty() || is("reason", reason))

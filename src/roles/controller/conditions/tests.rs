@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{reported::LASTING, *};
 use crate::{
+    decide::alarm_reason::AlarmReason,
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Uid},
         gate::{
@@ -16,7 +17,6 @@ use crate::{
         verdict::Verdicts,
     },
     roles::gate::snapshot::{GateMode, PodSnapshot},
-    decide::alarm_reason::AlarmReason,
 };
 
 const ALWAYS: [&str; 10] = [

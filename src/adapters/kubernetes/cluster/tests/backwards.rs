@@ -1,7 +1,7 @@
 //! Time runs backwards: what was seen is worth nothing.
 
 use super::{
-    super::{Cluster, Feed, State, Text},
+    super::{Cluster, Feed, SharedText, State},
     Kind, pod, web,
 };
 use crate::{clock::Clock, decide::time::Moment};
@@ -60,5 +60,5 @@ async fn reads_are_in_order_of_the_uids_and_by_uid() {
     assert_eq!(cluster.pod(&"u-b".into()).unwrap().name, "b".into());
     assert!(cluster.pods("elsewhere", &web()).is_empty() && cluster.pod(&"u-z".into()).is_none());
     assert_eq!(cluster.named_pods().len(), 0);
-    assert_eq!(Text::from("shop"), pods[0].namespace);
+    assert_eq!(SharedText::from("shop"), pods[0].namespace);
 }
