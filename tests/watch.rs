@@ -39,7 +39,7 @@ async fn client(plane: &Plane, user: User) -> Client {
     connect::client(Some(&plane.kubeconfig(user)), None).await.unwrap()
 }
 
-async fn start(plane: &Plane, user: User, scope: &Scope) -> Watched {
+async fn start(plane: &Plane, user: User, scope: &WatchScope) -> Watched {
     let (client, stop) = (client(plane, user).await, CancellationToken::new());
     let cluster = Cluster::start(client, scope, Clock::start(), &stop);
     Watched { cluster, _end: stop.drop_guard() }

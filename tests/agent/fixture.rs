@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use kubervisor::adapters::wire::{Answer, Handler, Limits, Metrics, Refusal, RefusalKind, Server};
+use kubervisor::adapters::wire::{Answer, Handler, Limits, Refusal, RefusalKind, Server, WireMetrics};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -140,7 +140,8 @@ impl Master {
 
     pub(crate) fn at(address: SocketAddr, rule: ReactionRule) -> Self {
         let limits = Limits { drain: Duration::from_millis(10), ..Limits::default() };
-        let server = Server::bind_with(address, limits, Metrics::register(&mut Registry::default())).unwrap();
+        let server =
+            Server::bind_with(address, limits, WireMetrics::register(&mut Registry::default())).unwrap();
         let address = server.local_addr().unwrap();
         let ear = Arc::new(RecordingMaster { heard: Mutex::default(), count: watch::Sender::new(0), rule });
         let shutdown = CancellationToken::new();

@@ -6,6 +6,7 @@ use axum::http::{Request, header::CONTENT_TYPE};
 use kube::Client;
 use kubervisor::{
     decide::{
+        alarm_reason::AlarmReason,
         fleet::{Epoch, Fence, Fleet, PodView, Traffic},
         gate::{self, explain::FleetAlarm, ledger::Ledger},
         policy::Policy,
@@ -101,7 +102,7 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
         BTreeMap::from([("app".to_owned(), "web".to_owned())]),
     );
     let mut ill_view = view.clone();
-    let alarms = ["ledger_full", "odd_switch", "below_floor"];
+    let alarms = [AlarmReason::LedgerFull, AlarmReason::OddSwitch, AlarmReason::BelowFloor];
     let alarms = alarms.map(|reason| FleetAlarm { reason, message: "web-1".repeat(2000) });
     ill_view.plan.as_mut().unwrap().alarms.extend(alarms);
     let ill = Facts {

@@ -9,7 +9,7 @@ use std::{
 
 use kubervisor::decide::{
     digest::Digest,
-    ensemble::{Changes, Ensemble, KeepaliveEffect, Settings, Status, StoredPod},
+    ensemble::{Ensemble, KeepaliveEffect, RecordChanges, Settings, Status, StoredPod},
     key::Key,
     sequence::Sequence,
     time::Moment,
@@ -166,7 +166,7 @@ impl Bookkeeper {
         self.heard.get(&key).copied().unwrap_or_default().max(self.grace) + TTL
     }
 
-    fn write(&mut self, changes: &Changes) {
+    fn write(&mut self, changes: &RecordChanges) {
         assert!(changes.sequence >= self.sequence, "the stored sequence went back");
         self.sequence = changes.sequence;
         self.stored.extend(changes.put.iter().cloned());

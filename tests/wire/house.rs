@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use kubervisor::adapters::wire::{Answer, Handler, Limits, Metrics, Refusal, RefusalKind, Server};
+use kubervisor::adapters::wire::{Answer, Handler, Limits, Refusal, RefusalKind, Server, WireMetrics};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -111,7 +111,7 @@ impl House {
 
     pub(crate) fn with(limits: Limits) -> Self {
         let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
+        let metrics = WireMetrics::register(&mut registry);
         let server = Server::bind_with("127.0.0.1:0".parse().unwrap(), limits, metrics).unwrap();
         let address = server.local_addr().unwrap();
         let (handler, shutdown) = (Arc::new(Recorder::default()), CancellationToken::new());

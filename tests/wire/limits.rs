@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kubervisor::{
-    adapters::wire::{BindError, Limits, Metrics, Server, client::Connection},
+    adapters::wire::{BindError, Limits, Server, WireMetrics, client::Connection},
     config::{Dialect, Listen, MasterTarget},
 };
 use prometheus_client::registry::Registry;
@@ -21,7 +21,8 @@ async fn a_taken_port_is_a_clear_error() {
         trusted: Vec::new(),
         idle: CAP,
     };
-    let error: BindError = Server::bind(&listen, Metrics::register(&mut Registry::default())).unwrap_err();
+    let error: BindError =
+        Server::bind(&listen, WireMetrics::register(&mut Registry::default())).unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&house.address.to_string()) && text.contains("KONTROL_PORT"), "{text}");
 }

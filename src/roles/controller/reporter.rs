@@ -47,11 +47,11 @@ pub(super) struct FleetReporter {
     policy: watch::Receiver<Arc<Policy>>,
     health: Arc<Mutex<ResourceHealth>>,
     started: Timestamp,
-    reported: Mutex<Reported>,
+    reported: Mutex<ReporterState>,
 }
 
 #[derive(Default)]
-struct Reported {
+struct ReporterState {
     rules: Option<EventRules>,
     /// The last reconcile that had to label a pod.
     unlabelled: Option<Timestamp>,

@@ -5,12 +5,12 @@ use std::{env, ffi::OsString, fs, io, net::Ipv4Addr};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct SnapshotPod {
+struct CallbackPod {
     id: String,
     ip: Ipv4Addr,
 }
 
-pub(super) struct CallbackSnapshot(Vec<SnapshotPod>);
+pub(super) struct CallbackSnapshot(Vec<CallbackPod>);
 
 /// Why an id could not be looked up.
 #[derive(Debug, thiserror::Error)]
