@@ -1,8 +1,8 @@
-//! The pure core: what is true of the fleet, what is wrong with whom, and what may be done about it.
+//! The I/O-free core: the pods of the ensemble and the fleet, the detectors, and the gate's plan.
 //!
-//! Nothing in here reads a clock, a socket, a file or a random number. Time comes in as a
-//! [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp); what should happen later goes out
-//! as the next wake-up. So production, the simulation, the model and a dry run are one function.
+//! No clock, socket, file or random number is read here (except the hash key of `ensemble::fingerprint`).
+//! Time is a parameter: a [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp). Later work is returned
+//! as the next wake-up. Production, the simulation, the model and a dry run therefore run the same code.
 
 pub mod alarm_reason;
 pub mod canonical;

@@ -1,5 +1,4 @@
-//! The policy room from outside: manifests good and bad, the breaker as a real process, detectors on
-//! labelled traces, the reload of a changed file.
+//! Manifests, valid and invalid; `kubervisor breaker` as a process; detectors on labelled traces; reload of the file.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

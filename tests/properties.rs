@@ -1,4 +1,4 @@
-//! Properties of the pure core: they hold for every input and every order of events, not for an example.
+//! Properties of the core, for generated inputs and orders of events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

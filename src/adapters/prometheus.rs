@@ -15,7 +15,7 @@ use super::{
 use crate::decide::{
     detect::{
         Auth, Query,
-        series::{Series, Vector},
+        series::{Vector, VectorElement},
     },
     time::Timestamp,
 };
@@ -177,8 +177,9 @@ fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<V
     }
     let found = match answer.data {
         Data::Vector(elements) => {
-            let series = elements.into_iter().map(|element| element.into_series(pod, key, asked)).collect();
-            return Ok(Vector { asked, series });
+            let elements =
+                elements.into_iter().map(|element| element.into_element(pod, key, asked)).collect();
+            return Ok(Vector { asked, elements });
         }
         Data::Matrix(_) => "matrix",
         Data::Scalar(_) => "scalar",
@@ -188,7 +189,7 @@ fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<V
 }
 
 impl Element {
-    fn into_series(mut self, pod: &str, key: Option<&str>, asked: Timestamp) -> Series {
+    fn into_element(mut self, pod: &str, key: Option<&str>, asked: Timestamp) -> VectorElement {
         let (at, value) = match &self.value {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -201,7 +202,7 @@ impl Element {
         };
         // The two may be one label.
         let key = key.and_then(|key| self.metric.get(key).cloned());
-        Series { pod: self.metric.remove(pod), key, value, at }
+        VectorElement { pod: self.metric.remove(pod), key, value, at }
     }
 }
 
@@ -225,18 +226,18 @@ mod tests {
             {"metric":{},"value":[2,"-Inf"]},
             {"metric":{"pod":"c"},"value":[2,"+Inf"]},
             {"metric":{"pod":"d"},"histogram":[2,{"count":"3","sum":"4"}]}]},"infos":["fine"]}"#;
-        let Vector { series, .. } = parse(text).unwrap();
-        let first = Series {
+        let Vector { elements, .. } = parse(text).unwrap();
+        let first = VectorElement {
             pod: Some("a".into()),
             key: Some("200".into()),
             value: 0.25,
             at: Timestamp::from_unix_millis(1500),
         };
-        assert_eq!(series[0], first);
-        assert!(series[1].value.is_nan() && series[1].key.is_none());
-        assert_eq!((series[2].pod.as_deref(), series[2].value), (None, f64::NEG_INFINITY));
-        assert_eq!(series[3].value, f64::INFINITY);
-        assert!(series[4].value.is_nan(), "a histogram is no number");
+        assert_eq!(elements[0], first);
+        assert!(elements[1].value.is_nan() && elements[1].key.is_none());
+        assert_eq!((elements[2].pod.as_deref(), elements[2].value), (None, f64::NEG_INFINITY));
+        assert_eq!(elements[3].value, f64::INFINITY);
+        assert!(elements[4].value.is_nan(), "a histogram is no number");
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
         let data = |kind: &str, result: &str| {
             format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#)
         };
-        assert!(parse(&data("vector", "[]")).unwrap().series.is_empty());
+        assert!(parse(&data("vector", "[]")).unwrap().elements.is_empty());
         assert_eq!(category(&data("matrix", "[]")), "not_a_vector");
         assert_eq!(category(&data("scalar", r#"[1,"1"]"#)), "not_a_vector");
         assert_eq!(category(&data("string", r#"[1,"x"]"#)), "not_a_vector");

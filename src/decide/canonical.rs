@@ -1,16 +1,15 @@
-//! Canonical JSON: the one spelling of a value, so that equal pods have equal bytes and digests are reproducible.
+//! Canonical JSON: one byte sequence per value, so that equal pods have equal bytes and reproducible digests.
 //!
-//! Members sorted by code point, nothing between tokens (`,` and `:` alone), everything outside
-//! printable ASCII escaped as `\uXXXX` (surrogate pairs above U+FFFF). Of a repeated member the last
-//! one counts. That is `json.dumps(value, sort_keys=True, separators=(",", ":"))` of Python 3, with
-//! one difference: numbers keep their source text, because rewriting `1.10` or a 30-digit integer
-//! would change what the pod said.
+//! Members are sorted by code point, without white space; all outside printable ASCII is escaped as `\uXXXX`
+//! (surrogate pairs above U+FFFF). Of repeated members the last counts. This equals Python 3's
+//! `json.dumps(value, sort_keys=True, separators=(",", ":"))`, except that numbers keep their source text: rewriting
+//! `1.10` or a 30-digit integer could change the value.
 //!
-//! serde_json checks the grammar; what is left to do here is a walk over text known to be JSON.
+//! serde_json validates the grammar; the walk here relies on that.
 
 use std::borrow::Cow;
 
-/// The deepest nesting that is read; the outermost array or object is level 1.
+/// The most levels of nesting; the outermost array or object is level 1.
 pub const MAX_DEPTH: usize = 32;
 
 /// Why a text has no canonical form.
@@ -23,35 +22,35 @@ pub enum CanonicalError {
     /// Not JSON.
     #[error("this is not valid JSON")]
     ParseJson(#[source] serde_json::Error),
-    /// Arrays and objects inside each other beyond [`MAX_DEPTH`].
+    /// Nested beyond [`MAX_DEPTH`].
     #[error("the JSON is nested deeper than {MAX_DEPTH} levels")]
     NestTooDeep,
-    /// A string that no reader could hold: half of a surrogate pair.
+    /// A string with an unpaired surrogate.
     #[error("a string of the JSON holds half of a surrogate pair")]
     DecodeString(#[source] serde_json::Error),
-    /// A number that most readers would refuse or turn into infinity.
+    /// A number beyond the range of a double, which most readers refuse or read as infinity.
     #[error("the number {text} is out of the range of a double")]
     NumberOutOfRange {
-        /// Its source text, shortened.
+        /// Its source text, cut to 32 characters.
         text: String,
     },
 }
 
-/// A JSON value that still knows how its numbers were written.
+/// A JSON value whose numbers keep their source text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonNode<'a> {
-    /// `null`, `true`, `false` or a number, as written.
+    /// Source text of `null`, `true`, `false` or a number.
     Scalar(&'a str),
     /// A string, unescaped.
     Text(Cow<'a, str>),
     /// An array.
     List(Vec<JsonNode<'a>>),
-    /// An object: sorted by name, each name once.
+    /// An object, sorted by name, with unique names.
     Object(Vec<(Cow<'a, str>, JsonNode<'a>)>),
 }
 
 impl<'a> JsonNode<'a> {
-    /// Reads one JSON text.
+    /// Parses one JSON text.
     ///
     /// # Errors
     /// See [`CanonicalError`].
@@ -83,7 +82,7 @@ impl<'a> JsonNode<'a> {
     }
 }
 
-/// Appends an object; `members` come sorted by name.
+/// Appends an object; `members` must be sorted by name.
 pub fn write_object<'n, 'a: 'n>(
     members: impl Iterator<Item = (&'n str, &'n JsonNode<'a>)>,
     out: &mut Vec<u8>,
@@ -136,7 +135,7 @@ fn write_unit(unit: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Walks text that serde_json has accepted, so that only depth, surrogates and ranges can still be wrong.
+/// Walks text that serde_json has accepted; only depth, surrogates and number ranges can be invalid.
 struct Walker<'a> {
     text: &'a str,
     at: usize,
@@ -188,7 +187,7 @@ impl<'a> Walker<'a> {
         Ok(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
     }
 
-    /// The string at hand with its quotes.
+    /// The string at the current position, with its quotes.
     fn take_string(&mut self) -> &'a str {
         let start = self.at;
         let mut escaped = false;
@@ -216,7 +215,7 @@ impl<'a> Walker<'a> {
         Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() })
     }
 
-    /// The next byte that is not white space; a stand-in at the end, where valid JSON never asks.
+    /// The next byte that is not white space; `}` at the end, which ends every loop.
     fn peek(&mut self) -> u8 {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -230,7 +229,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Sorts by name and keeps the last of each.
+/// Sorts by name and keeps the last member of each name.
 fn last_of_each<'a>(mut members: Vec<(Cow<'a, str>, JsonNode<'a>)>) -> Vec<(Cow<'a, str>, JsonNode<'a>)> {
     members.reverse();
     members.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_sorted_and_nothing_stands_between_tokens() {
+    fn members_are_sorted_without_white_space() {
         assert_eq!(
             canonical_text(" { \"b\" : [ 1 , { } , [ ] ] ,\n\t\"a\" : null } "),
             r#"{"a":null,"b":[1,{},[]]}"#

@@ -1,42 +1,41 @@
-//! When the callback runs: after changes have settled, after starts, when it asked to, and again when it failed.
+//! The callback's schedule: runs after changes have settled, after a start, on request (`again`), and after a failure.
 //!
-//! A change waits for `damper`, each further one moves it, and ten times the damper is the longest
-//! that steady churn can hold it back. A change that arrives while the callback runs is due after
-//! the run: nothing is ever cleared that the run did not see.
+//! A change waits for one damper, each further change restarts the wait, up to ten dampers after the first. A change
+//! during a run is due after it: only changes from before a run's start are cleared.
 
 use std::time::Duration;
 
 use crate::decide::time::Moment;
 
-/// Steady churn holds a run back for at most this many dampers.
+/// The longest delay of a run by continual changes, in dampers.
 pub const MAX_DAMPERS: u32 = 10;
 
-/// The shortest and the longest time that a callback may ask for with `again`.
+/// Bounds of a callback's `again`.
 pub const AGAIN_LIMITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
 
-/// A failed run is tried again after this, or after its last `again` if that was shorter.
+/// First wait after a failed run, or the last `again` if that is shorter.
 pub const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How often the wait after failures is doubled beyond [`RETRY_AFTER`], at most: 60 s become 5 minutes.
-const RETRY_STRETCH: u32 = 5;
+/// Upper bound of the doubled wait after failures, in first waits: 60 s grow to 5 minutes.
+const RETRY_FACTOR: u32 = 5;
 
-/// Why this process leads now.
+/// The kind of a leadership's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Nobody led before: the run waits for the damper, so that pods can report.
+    /// No leader before: the first run waits for the damper, so that pods can report.
     Fresh,
-    /// Another master led: run at once.
+    /// Another master led before: the first run is due at once.
     FailOver,
 }
 
-/// Why a run is due; the earliest reason counts.
+/// The cause of a run: the one that is due first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A start or a fail-over.
     Start,
-    /// PendingChanges that have settled.
+    /// Settled changes.
     Change,
-    /// The callback asked for it.
+    /// The callback's `again`.
     Again,
     /// The last run failed.
     Retry,
@@ -55,29 +54,29 @@ impl Cause {
     }
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunOutcome {
-    /// Its result counts.
+    /// Whether it succeeded.
     pub ok: bool,
-    /// It wants to run again after this; clamped to [`AGAIN_LIMITS`].
+    /// Requested time to the next run; clamped to [`AGAIN_LIMITS`].
     pub again: Option<Duration>,
 }
 
-/// PendingChanges since the last run began.
+/// First and last change since the last run's start.
 #[derive(Clone, Copy, Debug)]
-struct PendingChanges {
+struct ChangeWindow {
     first: Moment,
     last: Moment,
 }
 
-/// Decides when the callback runs. Driven by its caller: what happened goes in, the next wake-up comes out.
-#[derive(Clone, Debug)]
+/// The callback's schedule; its caller reports events and waits for [`next_wakeup`](Self::next_wakeup).
+#[derive(Clone, Debug, Default)]
 pub struct Schedule {
     damper: Duration,
     running: bool,
     start: Option<Moment>,
-    changes: Option<PendingChanges>,
+    changes: Option<ChangeWindow>,
     again: Option<Moment>,
     retry: Option<Moment>,
     last_again: Option<Duration>,
@@ -85,22 +84,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Nothing is due until something happens.
+    /// A schedule with nothing due.
     #[must_use]
     pub fn new(damper: Duration) -> Self {
-        Self {
-            damper,
-            running: false,
-            start: None,
-            changes: None,
-            again: None,
-            retry: None,
-            last_again: None,
-            failures: 0,
-        }
+        Self { damper, ..Self::default() }
     }
 
-    /// This process leads from now on: what an earlier lead left is forgotten, and one run is due.
+    /// Leadership began: resets the schedule and makes one run due.
     pub fn started(&mut self, now: Moment, start: Start) {
         let wait = match start {
             Start::Fresh => self.damper,
@@ -109,41 +99,41 @@ impl Schedule {
         *self = Self { start: Some(now + wait), ..Self::new(self.damper) };
     }
 
-    /// This process leads no more: nothing is due.
+    /// Leadership ended: nothing is due.
     pub fn stopped(&mut self) {
         *self = Self::new(self.damper);
     }
 
     /// The snapshot changed.
     pub fn changed(&mut self, now: Moment) {
-        let changes = self.changes.get_or_insert(PendingChanges { first: now, last: now });
+        let changes = self.changes.get_or_insert(ChangeWindow { first: now, last: now });
         changes.last = changes.last.max(now);
     }
 
-    /// Why a run is due, if one is; never while one is running.
+    /// The cause of a due run; `None` while one is running.
     #[must_use]
     pub fn due(&self, now: Moment) -> Option<Cause> {
         self.earliest().filter(|(at, _)| *at <= now).map(|(_, cause)| cause)
     }
 
-    /// When [`due`](Self::due) will say so if nothing else happens.
+    /// When a run will be due if no event precedes it.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
         self.earliest().map(|(at, _)| at)
     }
 
-    /// A run begins: it sees everything up to now.
+    /// A run begins; it covers all changes up to now.
     pub fn begin(&mut self) {
         self.running = true;
         (self.start, self.changes, self.again, self.retry) = (None, None, None, None);
     }
 
-    /// The changes came to nothing (the digest is that of the last run): they are forgotten without a run.
+    /// Clears the changes without a run, because the digest equals the last run's.
     pub fn skip(&mut self) {
         self.changes = None;
     }
 
-    /// The run has ended.
+    /// A run ended.
     pub fn finished(&mut self, now: Moment, outcome: RunOutcome) {
         self.running = false;
         if !outcome.ok {
@@ -172,22 +162,15 @@ impl Schedule {
         .min_by_key(|(at, _)| *at)
     }
 
-    fn settled(&self, changes: PendingChanges) -> Moment {
+    fn settled(&self, changes: ChangeWindow) -> Moment {
         (changes.last + self.damper).min(changes.first + self.damper.saturating_mul(MAX_DAMPERS))
     }
 
     fn retry_delay(&self) -> Duration {
         let base = self.last_again.map_or(RETRY_AFTER, |again| again.min(RETRY_AFTER));
-        let longest = RETRY_AFTER.max(base.saturating_mul(RETRY_STRETCH));
+        let longest = RETRY_AFTER.max(base.saturating_mul(RETRY_FACTOR));
         base.saturating_mul(1 << self.failures.min(16)).min(longest)
     }
-}
-
-/// The `again` of a callback's output, in seconds; `None` for what is no duration (negative, not a number).
-#[must_use]
-pub fn again_from_seconds(seconds: f64) -> Option<Duration> {
-    let (_, longest) = AGAIN_LIMITS;
-    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(longest))
 }
 
 #[cfg(test)]
@@ -203,7 +186,7 @@ mod tests {
     }
 
     fn again(seconds: f64) -> RunOutcome {
-        RunOutcome { ok: true, again: again_from_seconds(seconds) }
+        RunOutcome { ok: true, again: Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)) }
     }
 
     #[test]
@@ -275,11 +258,10 @@ mod tests {
         schedule.changed(at(50));
         assert_eq!(schedule.next_wakeup(), Some(at(60)));
         assert_eq!(wakeup_after(&mut schedule, again(3.0)), Duration::from_secs(3));
-        assert_eq!((again_from_seconds(-1.0), again_from_seconds(f64::NAN)), (None, None));
     }
 
     #[test]
-    fn a_failed_run_is_tried_again_ever_more_slowly() {
+    fn a_failed_run_is_retried_with_doubled_waits() {
         let mut schedule = Schedule::new(DAMPER);
         let delays = |schedule: &mut Schedule, runs: usize| {
             let delay = |_| {
@@ -297,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_came_to_nothing_are_forgotten_and_nothing_else_is() {
+    fn skip_clears_the_changes_and_nothing_else() {
         let mut schedule = Schedule::new(DAMPER);
         schedule.begin();
         schedule.finished(at(0), again(30.0));

@@ -1,10 +1,8 @@
-//! What is wrong with whom: detectors as pure functions over one look at the fleet.
+//! Detectors: pure functions from the pods' observations at one moment to one [`Judgement`] per pod.
 //!
-//! A detector is given what is known of every pod at one moment and answers with one typed
-//! judgement for each: bad, good, no data, stale or error. Only windows (m bad looks of n) outlive a
-//! look; they are a small value that the caller keeps, so that a stateless callback, the master and
-//! the tests run the same code. Between two evaluations of a breaker a look judges anew but moves no
-//! window: a callback that runs for another reason must not make a fault look older than it is.
+//! Only [`Windows`] (m bad of the last n evaluations) persist between evaluations; the caller keeps them, so that a
+//! stateless callback, the master, the controller and the tests run the same code. A run between two due evaluations
+//! judges again without moving a window: other causes of a run must not make a fault look older than it is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,49 +12,49 @@ use serde_json::Value;
 use super::{
     fleet::Uid,
     time::Timestamp,
-    verdict::{Opinion, Source, SourceKind},
+    verdict::{Judgement, Opinion, Source, SourceKind},
 };
 
-pub mod asked;
 pub mod deviation;
 pub mod discrete;
 pub mod listed;
 pub mod members;
 pub mod outlier;
 pub mod payload;
+pub mod queried;
 pub mod series;
 pub mod windows;
 
 use windows::BreakerWindows;
 pub use windows::Windows;
 
-pub use super::ensemble::Status;
+pub use super::ensemble::LifeStatus;
 
-/// A breaker's detector and how often it looks; the rest of a breaker is the gate's.
+/// A breaker's detector and its period; the breaker's other fields are in the gate's policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// The breaker's name.
+    /// The breaker's name, unique in the policy.
     pub breaker: String,
-    /// How often it looks.
+    /// `evaluationPeriod`.
     pub every: Duration,
-    /// What it looks for.
+    /// What is bad.
     pub detector: Detector,
 }
 
-/// What a breaker looks for.
+/// A breaker's detector.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detector {
-    /// A pod that stopped sending keepalives.
-    Silence(Silence),
+    /// No keepalive for too long.
+    Silence(SilenceRule),
     /// A payload value out of bounds.
     Payload(PayloadRule),
-    /// A number far from that of the peers.
+    /// A number far from the peers' median.
     Outlier(Outlier),
-    /// Too many events with a bad value, by PromQL.
+    /// A too large share of events with a bad value, by PromQL.
     Discrete(Discrete),
     /// A value far from the fleet's mean, by PromQL.
     Deviation(Deviation),
-    /// A service that answers with the pods that are out of bounds.
+    /// An HTTP service that lists the bad pods.
     Custom(Custom),
 }
 
@@ -73,9 +71,9 @@ impl Detector {
         }
     }
 
-    /// Needs nothing but keepalives.
+    /// Whether keepalives are its only input.
     #[must_use]
-    pub fn sees_keepalives_only(&self) -> bool {
+    pub fn uses_keepalives_only(&self) -> bool {
         match self {
             Self::Silence(_) | Self::Payload(_) => true,
             Self::Outlier(outlier) => matches!(outlier.source, OutlierSource::Pointer(_)),
@@ -86,76 +84,87 @@ impl Detector {
 
 /// `keepalive.silentAfter`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Silence {
-    /// Older than this is bad.
+pub struct SilenceRule {
+    /// A pod whose last keepalive is older is bad.
     pub after: Duration,
 }
 
 /// `keepalive.pointer`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PayloadRule {
-    /// RFC 6901, into the payload.
+    /// JSON pointer (RFC 6901) into the payload.
     pub pointer: String,
-    /// What is good there.
+    /// The good values.
     pub good: Good,
 }
 
-/// What is good.
+/// The good values at a pointer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Good {
-    /// A number, both ends included; at least one end is set and `min <= max`.
+    /// A number in [min, max]; at least one bound is set, and `min <= max`.
     Within {
-        /// The smallest.
+        /// The lower bound, included.
         min: Option<f64>,
-        /// The largest.
+        /// The upper bound, included.
         max: Option<f64>,
     },
-    /// One of these; never empty.
+    /// One of these values; never empty.
     OneOf(Vec<Value>),
 }
 
 /// `outlier`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlier {
-    /// Where the numbers come from.
+    /// The source of each pod's number.
     pub source: OutlierSource,
-    /// How many MADs from the median are too far. The MAD is scaled by 1.4826, so that one MAD of
-    /// normal noise is one standard deviation.
+    /// The largest good distance from the median, in MADs. The MAD (median distance from the median) is scaled by
+    /// 1.4826, so that one MAD of normal noise is one standard deviation.
     pub threshold: f64,
-    /// Fewer values: no verdict.
+    /// With fewer values there is no verdict.
     pub min_peers: u32,
-    /// A smaller distance from the median is never too far.
+    /// A distance from the median up to this is good, in units of the value.
     pub min_deviation: f64,
-    /// Nor is one below this share of the median's size.
+    /// A distance up to this share of the median's absolute value is good.
     pub min_relative_deviation: f64,
-    /// Which side is bad.
+    /// The bad side of the median.
     pub direction: Direction,
-    /// How many looks of how many must be bad.
+    /// The evaluations that must be bad.
     pub consecutive: Consecutive,
 }
 
-/// Where an outlier's numbers come from.
+/// The source of an outlier's numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutlierSource {
-    /// RFC 6901, into the payload.
+    /// JSON pointer (RFC 6901) into the payload.
     Pointer(String),
-    /// Prometheus.
+    /// A query to Prometheus.
     Query(Query),
 }
 
-/// Which side of the fleet is bad.
+/// The bad side of a reference value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
-    /// Above.
+    /// Above it.
     High,
-    /// Below.
+    /// Below it.
     Low,
-    /// Either.
+    /// Both sides.
     Both,
 }
 
-/// m of n looks; `1 <= bad <= of <= 64`.
+impl Direction {
+    /// How far `value` is from `reference` on a bad side; not above 0 on a good one.
+    fn distance(self, value: f64, reference: f64) -> f64 {
+        match self {
+            Self::High => value - reference,
+            Self::Low => reference - value,
+            Self::Both => (value - reference).abs(),
+        }
+    }
+}
+
+/// m of the last n evaluations; `1 <= bad <= of <= 64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Consecutive {
     /// n.
@@ -164,24 +173,24 @@ pub struct Consecutive {
     pub bad: u32,
 }
 
-/// A question to Prometheus.
+/// An instant query to Prometheus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     /// host:port, with or without `http://` or `https://`.
     pub service: String,
-    /// An instant query.
+    /// The PromQL expression.
     pub promql: String,
-    /// The label that holds the pod's name.
+    /// The label with the pod's name.
     pub pod_name_key: String,
-    /// An older sample is stale.
+    /// Older samples are stale.
     pub max_sample_age: Duration,
-    /// For the whole request.
+    /// Limit of the whole request.
     pub timeout: Duration,
-    /// How to log in.
+    /// Credentials, if the server wants any.
     pub auth: Option<Auth>,
 }
 
-/// A key of a Secret in the resource's namespace.
+/// Credentials, from a key of a Secret in the resource's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// A bearer token.
@@ -190,100 +199,100 @@ pub enum Auth {
     Basic(SecretKey),
 }
 
-/// Which Secret, and which of its keys.
+/// A key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretKey {
-    /// The Secret.
+    /// The Secret's name.
     pub name: String,
-    /// The key.
+    /// The key in its data.
     pub key: String,
 }
 
 /// `discreteValueOutOfList`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Discrete {
-    /// The question.
+    /// Counts or rates of events, by pod and value.
     pub query: Query,
-    /// The label that holds the value.
+    /// The label with the value.
     pub key: String,
-    /// Which values are bad.
+    /// The good or the bad values.
     pub values: Values,
-    /// Percent of bad events that is still good.
+    /// The largest good share of bad events, in percent.
     pub tolerance: u32,
-    /// Fewer events: no verdict.
+    /// With fewer events there is no verdict.
     pub min_activity: u32,
 }
 
-/// The list of a discrete detector; never empty.
+/// The values of a discrete detector; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// All others are bad.
+    /// All other values are bad.
     Good(Vec<String>),
-    /// All others are good.
+    /// All other values are good.
     Bad(Vec<String>),
 }
 
 /// `continuousValueDeviation`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deviation {
-    /// The question: each pod's value over the fleet's mean.
+    /// Gives each pod's value divided by the fleet's mean.
     pub query: Query,
-    /// Percent.
+    /// The largest good deviation from the mean, in percent.
     pub max_percent: f64,
-    /// Which side is bad.
+    /// The bad side of the mean.
     pub direction: Direction,
 }
 
 /// `customService`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custom {
-    /// host[:port][/path].
+    /// `host[:port][/path]`.
     pub service: String,
-    /// For the whole request.
+    /// Limit of the whole request.
     pub timeout: Duration,
 }
 
-/// What is known of one pod at one look.
+/// One pod's state at one evaluation, the input of all detectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// Its identity: another process is another pod.
+    /// Identity: another process is another pod.
     pub uid: Uid,
-    /// Its name, as verdicts and people call it.
+    /// The pod's name, as in verdicts and messages.
     pub id: String,
-    /// The time since its last keepalive.
+    /// Time since its last keepalive.
     pub age: Duration,
-    /// Whether it is there.
-    pub status: Status,
-    /// It sends keepalives, or has: otherwise age and payload tell nothing, and nobody judges it by them.
+    /// By its keepalives; pods that are `Down` are not judged.
+    pub status: LifeStatus,
+    /// Whether a keepalive of it is known; without one, `age` and `payload` are meaningless and detectors of keepalives
+    /// return [`Judgement::NoData`].
     pub heard: bool,
-    /// It gets no traffic at the moment: what it reports says little about those that do.
+    /// Whether it has no traffic now; its values then count as a peer's only if too few others are left.
     pub withheld: bool,
-    /// What it reported last.
+    /// The last reported payload.
     pub payload: Arc<Value>,
 }
 
-/// Which breakers speak.
+/// The breakers to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerSelection {
-    /// Those whose evaluation is due: the others' last word stands.
+    /// Those that are due; the last verdict of the others stays.
     Due,
-    /// All: those that are not due judge anew and move no window.
+    /// All; those that are not due move no window.
     All,
 }
 
-/// What came out of one look.
+/// The result of [`evaluate`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// One for each breaker that spoke, in the order of the rules.
+    /// One for each evaluated breaker, in the order of the rules.
     pub sources: Vec<Source>,
-    /// When the next breaker is due.
+    /// The next due time.
     pub next_wakeup: Option<Timestamp>,
 }
 
-/// Looks at the fleet with every rule that sees keepalives.
+/// Evaluates every rule whose only input is keepalives; [`queried`] has the others.
 ///
-/// Rules with other sources are not asked here but in [`asked`]. A breaker never asked before is due at once. A clock
-/// that jumped back cannot silence a breaker for longer than one period.
+/// A new breaker is due at once. A clock set back delays an evaluation by at most one period.
 #[must_use]
 pub fn evaluate(
     rules: &[Rule],
@@ -295,7 +304,7 @@ pub fn evaluate(
     let mut sources = Vec::new();
     let mut next_wakeup: Option<Timestamp> = None;
     windows.retain_breakers(|breaker| rules.iter().any(|rule| rule.breaker == breaker));
-    for rule in rules.iter().filter(|rule| rule.detector.sees_keepalives_only()) {
+    for rule in rules.iter().filter(|rule| rule.detector.uses_keepalives_only()) {
         let breaker = windows.of(&rule.breaker);
         let due = breaker.is_due(now, rule.every);
         if due {
@@ -303,8 +312,7 @@ pub fn evaluate(
         }
         next_wakeup = next_wakeup.min(breaker.due()).or(breaker.due());
         if due || ask == BreakerSelection::All {
-            let opinions = judge(rule, observations, breaker, due);
-            sources.push(Source::new(&rule.breaker, SourceKind::Breaker, now, opinions));
+            sources.push(judge(rule, now, observations, breaker, due));
         }
     }
     Evaluation { sources, next_wakeup }
@@ -312,25 +320,34 @@ pub fn evaluate(
 
 fn judge(
     rule: &Rule,
+    now: Timestamp,
     observations: &[Observation],
     windows: &mut BreakerWindows,
     due: bool,
-) -> Vec<(Uid, Opinion)> {
-    let there: Vec<&Observation> =
-        observations.iter().filter(|observation| observation.status != Status::Down).collect();
+) -> Source {
+    let pods = judged_pods(observations);
     let judgements = match &rule.detector {
-        Detector::Silence(silence) => there.iter().map(|pod| payload::silence(silence, pod)).collect(),
-        Detector::Payload(bounds) => there.iter().map(|pod| payload::bounds(bounds, pod)).collect(),
-        Detector::Outlier(outlier) => match &outlier.source {
-            OutlierSource::Pointer(pointer) => {
-                let judged = outlier::judge(outlier, &payload::samples(pointer, &there));
-                windows.hold(outlier.consecutive, &there, judged, due)
-            }
-            // Those are judged in `asked`, once they are answered.
-            OutlierSource::Query(_) => Vec::new(),
-        },
-        Detector::Discrete(_) | Detector::Deviation(_) | Detector::Custom(_) => Vec::new(),
+        Detector::Silence(silence) => pods.iter().map(|pod| payload::silence(silence, pod)).collect(),
+        Detector::Payload(bounds) => pods.iter().map(|pod| payload::bounds(bounds, pod)).collect(),
+        Detector::Outlier(outlier @ Outlier { source: OutlierSource::Pointer(pointer), .. }) => {
+            let compared = outlier::judge(outlier, &payload::samples(pointer, &pods));
+            windows.judge(outlier.consecutive, &pods, compared, due)
+        }
+        // Judged in `queried`, with their answers.
+        Detector::Outlier(_) | Detector::Discrete(_) | Detector::Deviation(_) | Detector::Custom(_) => {
+            Vec::new()
+        }
     };
+    source(rule, now, &pods, judgements)
+}
+
+/// The pods that are judged: all that did not announce their end.
+fn judged_pods(observations: &[Observation]) -> Vec<&Observation> {
+    observations.iter().filter(|pod| pod.status != LifeStatus::Down).collect()
+}
+
+fn source(rule: &Rule, now: Timestamp, pods: &[&Observation], judgements: Vec<Judgement>) -> Source {
     let opinions = judgements.into_iter().map(Opinion::Judged);
-    there.iter().map(|pod| pod.uid.clone()).zip(opinions).collect()
+    let opinions = pods.iter().map(|pod| pod.uid.clone()).zip(opinions).collect();
+    Source::new(&rule.breaker, SourceKind::Breaker, now, opinions)
 }

@@ -1,13 +1,13 @@
-//! The digest: MD5 over the exact bytes of `PODS`, as callbacks have always checked it.
+//! The digest: MD5 of the exact bytes of `PODS`, for compatibility with Kontrol's callbacks.
 //!
-//! It tells states apart; it protects nothing, so MD5's weakness does not matter here.
+//! It only distinguishes states and has no security function, so that MD5's weakness does not matter.
 
 use std::fmt;
 
 use md5::{Digest as _, Md5};
 use serde::{Serialize, Serializer};
 
-/// 16 bytes, written as 16 hex pairs with colons between: `ab:cd:...`.
+/// 16 bytes, displayed as hex pairs with colons: `ab:cd:...`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 16]);
 

@@ -1,13 +1,11 @@
-//! The ensemble: who is alive, in which order, as the keepalives tell it.
+//! The ensemble: the pods that send keepalives to this leader, ordered by sequence number.
 //!
-//! Three things shape it. The same bytes as last time are by far the most frequent input, so they
-//! only move a deadline: no parsing, no allocation, nothing written. A pod that is new stands in a
-//! snapshot only after its sequence number is durable, so that no leader ever gives it a second
-//! one. And silence is judged only while this process can act: frozen, nothing expires, and after
-//! that everybody gets a full TTL.
+//! - A repeated keepalive (same bytes as the last) only moves a deadline: no parsing, no allocation, no write.
+//! - A new pod enters a snapshot only after its sequence number is stored, so that no two leaders assign one number.
+//! - While frozen, no pod expires; after a thaw, each has a full TTL.
 //!
-//! A pod is (key, id, nonce). The key is its address; a nonce names one process, and a newer one
-//! replaces it for good. `down` is the last word of its nonce.
+//! A pod is (key, id, nonce). The key encodes its IPv4 address; a nonce identifies one process, and a newer nonce
+//! replaces an older one for good. After a keepalive with `down: true`, no other keepalive of that nonce is taken.
 
 mod admission;
 mod durability;
@@ -24,16 +22,16 @@ use std::{net::Ipv4Addr, sync::Arc};
 use self::{
     durability::Pending,
     fingerprint::{Fingerprint, Fingerprints},
-    known_pods::{DepartedPod, ExpiredPods},
+    known_pods::{ExpiredPod, ExpiredPods},
     pod_table::{PodLiveness, PodTable, TableIndex, TrackedPod},
-    snapshot::{Join, PodText},
+    snapshot::{PodText, SnapshotBuilder},
 };
 pub use self::{
     durability::{BATCH_BYTES, BATCH_RECORDS, RecordChanges, Ticket},
-    known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, Known, Status, Unread},
+    known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, KnownPod, LifeStatus},
     rejection::{EnsembleRestoreError, KeepaliveEffect, Rejection},
     settings::Settings,
-    snapshot::{Pods, Snapshot, SnapshotPod},
+    snapshot::{CanonicalPod, Pods, Snapshot},
     stored::{SCHEMA, StoredPod, StoredPodError},
 };
 use crate::decide::{
@@ -43,50 +41,39 @@ use crate::decide::{
     time::Moment,
 };
 
-/// How many pods there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PodCounts {
-    /// Those that snapshots show.
-    pub live: usize,
-    /// Those that said `down` and are remembered.
-    pub down: usize,
-    /// Those whose seq is not stored yet.
-    pub joining: usize,
-}
-
-/// The pods of one prefix, on their leader.
+/// The pods of one store prefix, kept by its leader.
 ///
-/// Time never runs backwards in here: a moment before the latest one counts as the latest.
+/// Time is monotonic: a moment before the latest one seen counts as the latest.
 #[derive(Debug)]
 pub struct Ensemble {
     settings: Settings,
     prints: Fingerprints,
     table: PodTable,
-    departed: ExpiredPods,
+    expired: ExpiredPods,
     pending: Pending,
     sequence: Sequence,
     latest: Arc<Snapshot>,
     revision: u64,
     clock: Moment,
-    /// Nobody's TTL began before this.
+    /// No TTL starts before this moment.
     grace: Moment,
     frozen: bool,
-    /// Bytes of all canonical texts together.
+    /// Sum of all canonical texts, in bytes.
     bytes: usize,
 }
 
 impl Ensemble {
-    /// An empty ensemble, for a store that holds none.
+    /// An empty ensemble, for a store without one.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             prints: Fingerprints::new(),
             table: PodTable::new(),
-            departed: ExpiredPods::default(),
+            expired: ExpiredPods::default(),
             pending: Pending::default(),
             sequence: Sequence::default(),
-            latest: Arc::new(Join::with_room_for(0, 0).finish(0)),
+            latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0)),
             revision: 0,
             clock: Moment::ORIGIN,
             grace: Moment::ORIGIN,
@@ -95,10 +82,10 @@ impl Ensemble {
         }
     }
 
-    /// The ensemble as the last leader stored it; each pod gets one full TTL from `now`.
+    /// The ensemble as the last leader stored it; each pod has one full TTL from `now`.
     ///
     /// # Errors
-    /// [`EnsembleRestoreError`] names the record that cannot be read: then this version must not lead.
+    /// [`EnsembleRestoreError`] names the unreadable record; a process that gets it must not lead.
     pub fn restore<T: AsRef<[u8]>>(
         settings: Settings,
         now: Moment,
@@ -116,7 +103,7 @@ impl Ensemble {
     }
 
     fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), EnsembleRestoreError> {
-        let Some(member) = SnapshotPod::read(&stored.text).filter(|member| member.key == key) else {
+        let Some(member) = CanonicalPod::read(&stored.text).filter(|member| member.key == key) else {
             return Err(EnsembleRestoreError::WrongKey { key });
         };
         let pod = TrackedPod {
@@ -137,10 +124,10 @@ impl Ensemble {
         Ok(())
     }
 
-    /// A keepalive arrived. `sender` is the only address that it may speak for; `None`: any.
+    /// Takes one keepalive. `sender` is the only address that it may claim; `None` allows any.
     ///
     /// # Errors
-    /// [`Rejection`]: nothing has changed.
+    /// [`Rejection`]; the ensemble is unchanged, except that a rejection as `IdMoved` refreshes the retired pod's TTL.
     pub fn observe(
         &mut self,
         now: Moment,
@@ -162,7 +149,7 @@ impl Ensemble {
         self.admit(now, &beat, print)
     }
 
-    /// Takes out every pod whose TTL is over, and returns the keys of those that were live.
+    /// Removes every pod whose TTL is over and returns the keys of those that were live.
     pub fn expire(&mut self, now: Moment) -> Vec<Key> {
         let now = self.tick(now);
         let mut expired = Vec::new();
@@ -176,23 +163,23 @@ impl Ensemble {
                 self.remember(now, &pod);
             }
         }
-        let memory = self.settings.ttl.saturating_mul(DEPARTED_TTLS);
-        self.departed.prune(Moment::after_origin(now.since(Moment::after_origin(memory))));
+        let retention = self.settings.ttl.saturating_mul(DEPARTED_TTLS);
+        self.expired.prune(Moment::after_origin(now.since(Moment::after_origin(retention))));
         expired
     }
 
-    /// When the next pod expires if nothing is heard of it.
+    /// The earliest deadline; `None` while frozen or empty.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
         self.table.oldest().filter(|_| !self.frozen).map(|at| self.deadline(at))
     }
 
-    /// From now on nothing expires: there is no leader, or no store.
+    /// Stops expiry, for example while there is no leader or no store.
     pub fn freeze(&mut self) {
         self.frozen = true;
     }
 
-    /// The end of a freeze: everybody gets a full TTL.
+    /// Ends a freeze: each pod has a full TTL from `now`. Without a freeze, no effect.
     pub fn thaw(&mut self, now: Moment) {
         if self.frozen {
             self.frozen = false;
@@ -200,32 +187,21 @@ impl Ensemble {
         }
     }
 
-    /// Whether nothing expires.
+    /// Whether expiry is stopped.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.frozen
     }
 
-    /// Counts the changes to what a snapshot shows: compare it before and after, and tell the damper.
+    /// Increases with each change to the snapshot; the caller compares it to start the damper.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// How many pods there are, by how they stand; walks over all of them.
-    #[must_use]
-    pub fn pod_counts(&self) -> PodCounts {
-        let count = |wanted: fn(&TrackedPod) -> bool| self.table.pods().filter(|pod| wanted(pod)).count();
-        PodCounts {
-            live: count(TrackedPod::is_visible),
-            down: count(|pod| pod.liveness == PodLiveness::Down),
-            joining: count(|pod| pod.liveness == PodLiveness::Live && !pod.durable),
-        }
-    }
-
-    /// The next batch for the store, unless one is on its way or nothing changed.
+    /// The next batch for the store; `None` while one is in flight or nothing changed.
     pub fn take_changes(&mut self) -> Option<RecordChanges> {
-        if self.pending.is_idle() {
+        if self.pending.is_blocked() {
             return None;
         }
         let (mut put, mut delete, mut seqs, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
@@ -247,7 +223,7 @@ impl Ensemble {
         Some(RecordChanges { ticket, put, delete, sequence: self.sequence })
     }
 
-    /// The batch is stored: new pods in it may be seen from now on.
+    /// The batch is stored: its new pods enter the next snapshot.
     pub fn confirm(&mut self, ticket: Ticket) {
         let Some(batch) = self.pending.arrive(ticket) else { return };
         for (key, seq) in batch.put {
@@ -260,19 +236,19 @@ impl Ensemble {
         }
     }
 
-    /// The batch is not stored, or nobody knows: it will be offered again.
+    /// The batch is not stored, or its result is unknown: its records return to the queue.
     pub fn fail(&mut self, ticket: Ticket) {
         if let Some(batch) = self.pending.arrive(ticket) {
             self.pending.put_back(batch);
         }
     }
 
-    /// What the store is not known to hold, as keepalives that say it again: for whoever leads next.
+    /// Pods whose latest state is not confirmed by the store, as keepalives to forward to the next leader.
     ///
-    /// Of live pods only those that are heard; a goodbye is one however long ago it was.
+    /// Live pods only while not silent; pods that sent `down` always.
     pub fn unconfirmed(&mut self, now: Moment) -> Vec<(Key, Vec<u8>)> {
         let now = self.tick(now);
-        let say = |key| {
+        let keepalive = |key| {
             let at = self.table.by_key(key)?;
             let pod = self.table.pod(at);
             let mut raw = pod.text.bytes(self.latest.pods()).to_vec();
@@ -286,44 +262,40 @@ impl Ensemble {
             }
             Some((key, raw))
         };
-        self.pending.keys().filter_map(say).collect()
+        self.pending.keys().filter_map(keepalive).collect()
     }
 
-    /// The visible pods, ordered by seq; the same one again as long as the revision is the same.
+    /// The visible pods, ordered by seq; the same `Arc` while the revision is unchanged.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         if self.latest.revision() != self.revision {
-            self.latest = Arc::new(self.join());
+            self.latest = Arc::new(self.build_snapshot());
         }
         Arc::clone(&self.latest)
     }
 
-    /// Every pod whose seq is stored, live and down, then those that expired of late.
-    pub fn roster(&self, now: Moment) -> impl Iterator<Item = Known<'_>> {
-        self.records(now).filter_map(Unread::read)
-    }
-
-    /// The roster unread: for those who keep others from the ensemble meanwhile, and copy now and read later.
-    pub fn records(&self, now: Moment) -> impl Iterator<Item = Unread<'_>> {
+    /// Every pod whose seq is stored, live and down, then those that expired within [`DEPARTED_TTLS`] TTLs.
+    ///
+    /// The texts are not parsed: the caller copies them under the ensemble's lock and parses them after.
+    pub fn known_pods(&self, now: Moment) -> impl Iterator<Item = KnownPod<'_>> {
         let now = now.max(self.clock);
         let known = self.table.pods().filter(|pod| pod.durable && pod.liveness.is_known());
         let known = known.map(move |pod| {
-            let status = if pod.liveness == PodLiveness::Live { Status::Live } else { Status::Down };
+            let status = if pod.liveness == PodLiveness::Live { LifeStatus::Live } else { LifeStatus::Down };
             let text = pod.text.bytes(self.latest.pods());
-            Unread { text, status, age: now.since(pod.last_seen), heard: pod.heard }
+            KnownPod { text, status, age: now.since(pod.last_seen), heard: pod.heard }
         });
-        let departed = self.departed.iter().filter(|gone| self.table.by_name(gone.id_hash).is_none());
-        known.chain(departed.map(move |gone| Unread {
-            text: &gone.text,
-            status: Status::Expired,
-            age: now.since(gone.last_seen),
-            heard: gone.heard,
+        let expired = self.expired.iter().filter(|pod| self.table.by_name(pod.id_hash).is_none());
+        known.chain(expired.map(move |pod| KnownPod {
+            text: &pod.text,
+            status: LifeStatus::Expired,
+            age: now.since(pod.last_seen),
+            heard: pod.heard,
         }))
     }
 }
 
-/// What the public part is made of.
 impl Ensemble {
-    /// Removes a pod from everything but the memory of the departed.
+    /// Removes a pod from all but the expired pods.
     fn take_out(&mut self, at: TableIndex) -> TrackedPod {
         let pod = self.table.remove(at);
         self.bytes -= pod.text.len();
@@ -340,7 +312,7 @@ impl Ensemble {
         }
         let text = pod.text.bytes(self.latest.pods()).into();
         let TrackedPod { last_seen, heard, id_hash, .. } = *pod;
-        self.departed.remember(pod.key, DepartedPod { at: now, last_seen, heard, id_hash, text });
+        self.expired.insert(pod.key, ExpiredPod { at: now, last_seen, heard, id_hash, text });
     }
 
     fn tick(&mut self, now: Moment) -> Moment {
@@ -352,8 +324,8 @@ impl Ensemble {
         self.table.pod(at).last_seen.max(self.grace) + self.settings.ttl
     }
 
-    fn member<'s>(&'s self, pod: &'s TrackedPod) -> Option<SnapshotPod<'s>> {
-        SnapshotPod::read(pod.text.bytes(self.latest.pods()))
+    fn member<'s>(&'s self, pod: &'s TrackedPod) -> Option<CanonicalPod<'s>> {
+        CanonicalPod::read(pod.text.bytes(self.latest.pods()))
     }
 
     fn encode(&self, pod: &TrackedPod) -> Vec<u8> {
@@ -361,22 +333,22 @@ impl Ensemble {
         stored::encode(pod.seq, pod.liveness == PodLiveness::Down, &pod.replaced, text)
     }
 
-    /// Joins the visible pods, and lets their texts point into the join.
-    fn join(&mut self) -> Snapshot {
+    /// Builds a snapshot of the visible pods; their texts then are spans of it.
+    fn build_snapshot(&mut self) -> Snapshot {
         let old = Arc::clone(&self.latest);
         let mut visible: Vec<_> = self.table.pods_mut().filter(|pod| pod.is_visible()).collect();
         visible.sort_unstable_by_key(|pod| pod.seq);
         let bytes = visible.iter().map(|pod| pod.text.len()).sum();
-        let mut join = Join::with_room_for(visible.len(), bytes);
+        let mut builder = SnapshotBuilder::with_room_for(visible.len(), bytes);
         for pod in visible {
-            pod.text = join.push(pod.text.bytes(old.pods()));
+            pod.text = builder.push(pod.text.bytes(old.pods()));
         }
         for pod in self.table.pods_mut().filter(|pod| !pod.is_visible()) {
             if let PodText::Shared(..) = pod.text {
                 pod.text = PodText::Own(pod.text.bytes(old.pods()).into());
             }
         }
-        join.finish(self.revision)
+        builder.finish(self.revision)
     }
 }
 

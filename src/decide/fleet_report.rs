@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{detect::Status, fleet::Traffic, key::Key, time::Timestamp};
+use super::{detect::LifeStatus, fleet::Traffic, key::Key, time::Timestamp};
 
 /// One pod: a row of the JSON array in `$FLEET_FILE`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct FleetRow {
     /// Seconds since its last keepalive.
     pub age: f64,
     /// Whether it is there.
-    pub status: Status,
+    pub status: LifeStatus,
     /// What its traffic switch says.
     pub traffic: Traffic,
     /// The breaker or callback that withheld it.

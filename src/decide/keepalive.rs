@@ -1,8 +1,7 @@
-//! Keepalives: what a pod says of itself, checked before anything is done with it.
+//! Keepalives: parsing, validation and the canonical form.
 //!
-//! Strict where others rely on it (address, key, identity), open everywhere else: any JSON is a
-//! valid payload, and members that nobody here knows are kept and passed on. The canonical form
-//! of a keepalive is the pod as callbacks see it in `PODS`.
+//! Address, key, identity and labels are validated strictly; any JSON is a valid payload, and unknown members are
+//! kept. The canonical form of a keepalive is the pod's element in `PODS`.
 
 use std::{
     borrow::Cow,
@@ -14,13 +13,13 @@ use crate::decide::{
     key::Key,
 };
 
-/// The largest keepalive that is read, and the largest canonical form of one, in bytes.
+/// The largest keepalive, as sent and in canonical form, in bytes.
 pub const MAX_SIZE: usize = 1 << 20;
 
 /// The longest `app`, `id`, `role` and `nonce`, in bytes: a Kubernetes name has at most 253.
 pub const MAX_NAME: usize = 256;
 
-/// Why a keepalive is refused.
+/// Why a keepalive is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeepaliveError {
@@ -30,30 +29,30 @@ pub enum KeepaliveError {
         /// Its size.
         size: usize,
     },
-    /// Not JSON, or JSON that cannot be passed on.
+    /// Not JSON, or without a canonical form.
     #[error("the keepalive cannot be read: {0}")]
     ReadJson(#[from] CanonicalError),
-    /// JSON, but no object.
+    /// JSON, but not an object.
     #[error("the keepalive is JSON, but no object: send {{\"app\": ..., \"id\": ..., \"ip\": ..., ...}}")]
     NotAnObject,
-    /// A member that must be there is not.
+    /// A required member is missing or `null`.
     #[error("the keepalive has no member `{member}`; app, id, ip, key and role are needed")]
     Missing {
-        /// Which.
+        /// Its name.
         member: &'static str,
     },
     /// A member has the wrong type.
     #[error("the member `{member}` must be {expected}")]
     WrongType {
-        /// Which.
+        /// Its name.
         member: &'static str,
-        /// What it should be.
+        /// The valid type.
         expected: &'static str,
     },
     /// A name beyond [`MAX_NAME`] bytes.
     #[error("the member `{member}` has {size} bytes; at most {MAX_NAME} are taken")]
     NameTooLong {
-        /// Which.
+        /// Its name.
         member: &'static str,
         /// Its size.
         size: usize,
@@ -66,20 +65,20 @@ pub enum KeepaliveError {
         /// The address.
         ip: IpAddr,
     },
-    /// No address at all.
+    /// Not an IP address.
     #[error("`ip` is {ip:?}, which is no IPv4 address in dotted decimal")]
     NotAnAddress {
-        /// What was sent, shortened.
+        /// The value sent, cut to 48 characters.
         ip: String,
     },
-    /// The key does not spell the address.
+    /// The key is not that of the address.
     #[error("`key` is {key:?}, but the key of {ip} is {expected}")]
     WrongKey {
-        /// What was sent, shortened.
+        /// The value sent, cut to 48 characters.
         key: String,
-        /// The address it came with.
+        /// The address in the keepalive.
         ip: Ipv4Addr,
-        /// Its key.
+        /// The address's key.
         expected: Key,
     },
 }
@@ -100,12 +99,10 @@ impl KeepaliveError {
     }
 }
 
-/// A keepalive that was checked; it borrows from the bytes that arrived.
+/// A valid keepalive; borrows from the received bytes.
 #[derive(Clone, Debug)]
 pub struct Keepalive<'a> {
-    app: Cow<'a, str>,
     id: Cow<'a, str>,
-    role: Cow<'a, str>,
     nonce: Option<Cow<'a, str>>,
     key: Key,
     down: bool,
@@ -114,7 +111,7 @@ pub struct Keepalive<'a> {
 }
 
 impl<'a> Keepalive<'a> {
-    /// Reads and checks one keepalive.
+    /// Parses and validates one keepalive.
     ///
     /// # Errors
     /// See [`KeepaliveError`].
@@ -130,66 +127,43 @@ impl<'a> Keepalive<'a> {
         if let Err(at) = members.binary_search_by(|(name, _)| (**name).cmp("payload")) {
             members.insert(at, (Cow::Borrowed("payload"), JsonNode::Text(Cow::Borrowed(""))));
         }
-        Ok(Self {
-            app: name(&members, "app")?,
-            id: name(&members, "id")?,
-            role: name(&members, "role")?,
-            nonce: optional_name(&members, "nonce")?,
-            key: checked_key(&members)?,
-            down,
-            members,
-        })
+        name(&members, "app")?;
+        let id = name(&members, "id")?;
+        name(&members, "role")?;
+        Ok(Self { id, nonce: optional_name(&members, "nonce")?, key: checked_key(&members)?, down, members })
     }
 
-    /// The label `app`.
-    #[must_use]
-    pub fn app(&self) -> &str {
-        &self.app
-    }
-
-    /// The pod's name.
+    /// By default the pod's name.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The label `role`.
-    #[must_use]
-    pub fn role(&self) -> &str {
-        &self.role
-    }
-
-    /// Drawn by the process at its start; `None` from a client that sends none.
+    /// Random per process; `None` from clients that send none.
     #[must_use]
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
     }
 
-    /// The pod's key, which spells its address.
+    /// The pod's address in base 62.
     #[must_use]
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// The pod's address.
-    #[must_use]
-    pub fn ip(&self) -> Ipv4Addr {
-        self.key.address()
-    }
-
-    /// Whether this is the last one before a graceful stop.
+    /// Whether it has `down: true`, the last keepalive before a graceful stop.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down
     }
 
-    /// The pod as it stands in `PODS`: canonical JSON with our `seq`, without `down`.
+    /// The pod's element in `PODS`: canonical JSON with `seq`, without `down`.
     #[must_use]
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
         let seq = seq.to_string();
         let seq = JsonNode::Scalar(&seq);
-        let (before, after) =
-            self.members.split_at(self.members.partition_point(|(name, _)| &**name < "seq"));
+        let at = self.members.partition_point(|(name, _)| &**name < "seq");
+        let (before, after) = self.members.split_at(at);
         let mut out = Vec::with_capacity(256);
         let members = before.iter().map(borrowed).chain([("seq", &seq)]).chain(after.iter().map(borrowed));
         canonical::write_object(members, &mut out);
@@ -197,26 +171,26 @@ impl<'a> Keepalive<'a> {
     }
 }
 
-/// What an agent is, in every keepalive it sends.
+/// The identity that an agent sends in each keepalive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// The label `app`.
     pub app: String,
-    /// The pod's name.
+    /// By default the pod's name.
     pub id: String,
-    /// The pod's address; the key is made from it.
+    /// The pod's address, from which the key is computed.
     pub ip: Ipv4Addr,
     /// The label `role`.
     pub role: String,
-    /// 8 random bytes as hex, drawn once per process.
+    /// 8 random bytes as hex, one value per process.
     pub nonce: String,
 }
 
 impl Sender {
-    /// A keepalive with `payload` (JSON text) as this pod sends it; `down` marks the last one.
+    /// Composes a keepalive with `payload` (JSON text); `down` marks the last one.
     ///
     /// # Errors
-    /// What a master would refuse: see [`KeepaliveError`].
+    /// [`KeepaliveError`], as a master would return it.
     pub fn compose(&self, payload: &[u8], down: bool) -> Result<Vec<u8>, KeepaliveError> {
         let text = |text: String| JsonNode::Text(Cow::Owned(text));
         let mut members = vec![
@@ -312,15 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_stands_in_pods_with_our_seq_its_own_members_and_no_down() {
+    fn the_canonical_form_has_our_seq_all_members_and_no_down() {
         let raw = with("down", "true");
         let keepalive = Keepalive::parse(raw.as_bytes()).unwrap();
         assert!(keepalive.is_down());
-        assert_eq!(keepalive.ip(), Ipv4Addr::new(10, 0, 0, 1));
-        assert_eq!(
-            (keepalive.app(), keepalive.id(), keepalive.role(), keepalive.nonce()),
-            ("web", "web-1", "front", Some("00ff"))
-        );
+        assert_eq!(keepalive.key().address(), Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!((keepalive.id(), keepalive.nonce()), ("web-1", Some("00ff")));
         assert_eq!(
             String::from_utf8(keepalive.canonical(7)).unwrap(),
             r#"{"app":"web","id":"web-1","ip":"10.0.0.1","key":"blXcB","nonce":"00ff","payload":{"a":[null],"b":1.50},"role":"front","seq":7,"zone":"\u00e9"}"#

@@ -1,6 +1,4 @@
-//! The key of a pod: its IPv4 address as a big-endian number in base 62.
-//!
-//! Unique because addresses are, and short enough to read aloud.
+//! The key of a pod: its IPv4 address as a big-endian number in base 62, 1 to 6 characters.
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -8,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 const ALPHABET: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/// A pod's key; orders and compares as the address does.
+/// A pod's key; ordered like the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(u32);
 
-/// Why a text is no key.
+/// A text that is not a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no key: expected 1 to 6 characters of 0-9a-zA-Z that spell an IPv4 address in base 62")]
 pub struct KeyError {
@@ -27,7 +25,7 @@ impl Key {
         Self(address.to_bits())
     }
 
-    /// The address that this key spells.
+    /// The key's address.
     #[must_use]
     pub fn address(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.0)

@@ -1,59 +1,59 @@
-//! Sequence numbers: each key that was not known gets the next one, and none is ever given twice.
+//! Sequence numbers: one per new pod, never assigned twice.
 //!
-//! The number to give next is stored in the same transaction as the pod that got the last one; a
-//! pod is shown to nobody before that. So a number that was lost with a crash was never seen.
+//! The next number is stored in the same transaction as the pod with the last one, and a pod is visible only after
+//! that. A number lost in a crash was therefore never visible.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a stored sequence cannot be read.
+/// A stored sequence that is not a number.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored sequence {text:?} is no number: the record `seq` was written by something else")]
 pub struct SequenceError {
     text: String,
 }
 
-/// The number that the next unknown pod gets; from 0.
+/// The number of the next new pod, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(u64);
 
 impl Sequence {
-    /// The sequence that gives `next`.
+    /// A sequence whose next number is `next`.
     #[must_use]
     pub const fn starting_at(next: u64) -> Self {
         Self(next)
     }
 
-    /// The number that [`take`](Self::take) will give.
+    /// The next number, without taking it.
     #[must_use]
     pub const fn next(self) -> u64 {
         self.0
     }
 
-    /// Gives a number that was never given before.
+    /// Takes the next number.
     pub fn take(&mut self) -> u64 {
         let given = self.0;
         self.0 = self.0.saturating_add(1);
         given
     }
 
-    /// Makes sure that `given`, found on a pod, is never given again.
+    /// Advances beyond `given`, the number of an existing pod.
     pub fn skip_past(&mut self, given: u64) {
         self.0 = self.0.max(given.saturating_add(1));
     }
 
-    /// As it is stored: decimal digits.
+    /// The stored form: decimal digits.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
         self.to_string().into_bytes()
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes the stored form.
     ///
     /// # Errors
-    /// [`SequenceError`] for anything else.
+    /// [`SequenceError`] if it is not a `u64`.
     pub fn decode(stored: &[u8]) -> Result<Self, SequenceError> {
         let text = String::from_utf8_lossy(stored);
         text.parse().map(Self).map_err(|_| SequenceError { text: text.chars().take(32).collect() })
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_start_at_zero_and_are_given_once() {
+    fn numbers_start_at_zero_and_are_assigned_once() {
         let mut sequence = Sequence::default();
         assert_eq!([sequence.take(), sequence.take()], [0, 1]);
         sequence.skip_past(7);

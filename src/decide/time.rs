@@ -1,17 +1,17 @@
-//! The two kinds of time that the core is given; it never asks for either.
+//! The core's two kinds of time, both parameters: [`Moment`] (monotonic) and [`Timestamp`] (wall clock).
 
 use std::{fmt, ops, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// A point on the caller's own monotonic clock: the time since an origin that only the caller knows.
+/// A point on the caller's monotonic clock, as the time since an origin of the caller's choice.
 ///
-/// Never stored, never sent: it means nothing to another process.
+/// Meaningless to other processes, so it is neither stored nor sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The caller's origin.
+    /// The origin.
     pub const ORIGIN: Self = Self(Duration::ZERO);
 
     /// The moment `elapsed` after the origin.
@@ -26,7 +26,7 @@ impl Moment {
         self.0
     }
 
-    /// The time from `earlier` to here; zero when `earlier` is later (a clock that went backwards).
+    /// Time from `earlier` to `self`; zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -43,7 +43,7 @@ impl ops::Add<Duration> for Moment {
 
 /// A point on the wall clock, in milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Stored where a person or another process must read it (`breakAt`); safety never rests on it.
+/// For values that people or other processes read (`breakAt`); no safety property depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
@@ -61,7 +61,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The time from `earlier` to here; zero when `earlier` is later.
+    /// Time from `earlier` to `self`; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -97,7 +97,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The Gregorian date of a day, counted from 1970-01-01. Years begin in March here, so that the leap day is the last.
+/// The Gregorian date of a day since 1970-01-01. Years begin in March internally, so that the leap day is the last.
 fn civil(day: i64) -> (i64, i64, i64) {
     const DAYS_IN_400_YEARS: i64 = 146_097;
     let since_year_0 = day + 719_468;
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_reads_as_rfc_3339() {
+    fn a_timestamp_is_displayed_as_rfc_3339() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (-1, "1969-12-31T23:59:59.999Z"),

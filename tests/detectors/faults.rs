@@ -11,7 +11,7 @@ use std::{
 
 use kubervisor::{
     clock::Clock,
-    decide::detect::{Custom, Detector, asked::QueryAnswer, listed::NamedPod},
+    decide::detect::{Custom, Detector, listed::NamedPod, queried::QueryAnswer},
 };
 use serde_json::{Value, json};
 use tokio::{

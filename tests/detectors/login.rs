@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use kubervisor::{
     adapters::secrets::{SecretError, Secrets},
     clock::Clock,
-    decide::detect::{Auth, Detector, Deviation, Direction, Query, SecretKey, asked::QueryAnswer},
+    decide::detect::{Auth, Detector, Deviation, Direction, Query, SecretKey, queried::QueryAnswer},
     roles::breaker::{Asker, AskerMetrics},
 };
 use prometheus_client::registry::Registry;
@@ -74,8 +74,8 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     })
     .await;
     let QueryAnswer::Vector(vector) = vector else { panic!("{vector:?}") };
-    assert_eq!((vector.series[0].pod.as_deref(), vector.series[0].value), (Some("a"), 7.0));
-    assert!(vector.series[0].at.unix_millis() > 1_600_000_000_000);
+    assert_eq!((vector.elements[0].pod.as_deref(), vector.elements[0].value), (Some("a"), 7.0));
+    assert!(vector.elements[0].at.unix_millis() > 1_600_000_000_000);
 
     assert_eq!(ask("vector(1)", None).await, Err("log_in"));
     assert_eq!(ask("vector(1)", Some(Auth::Basic(secret("ali:wrong")))).await, Err("log_in"));
@@ -89,7 +89,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     assert_eq!(ask("\"text\"", ali()).await, Err("not_a_vector"));
     assert_eq!(ask("vector(1)[5m:1m]", ali()).await, Err("not_a_vector"));
     let odd = ask("vector(NaN)", ali()).await.unwrap();
-    assert!(matches!(odd, QueryAnswer::Vector(vector) if vector.series[0].value.is_nan()));
+    assert!(matches!(odd, QueryAnswer::Vector(vector) if vector.elements[0].value.is_nan()));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Each file in `bad/` has the messages that it must cause beside it; each in `good/` must load.
+//! Each manifest in `bad/` has its expected messages in a `.txt` beside it; each in `good/` must load.
 
 use std::{
     fs,
@@ -34,20 +34,20 @@ fn good(name: &str) -> Manifest {
 }
 
 #[test]
-fn every_bad_manifest_is_answered_with_line_field_and_what_to_write_instead() {
+fn every_bad_manifest_is_rejected_with_line_field_and_correction() {
     let files = manifests_in("bad");
     assert!(files.len() >= 16, "{}", files.len());
     for path in files {
         let problems = api::load_all(&path, ANY).expect_err(&path.display().to_string());
         let name = path.file_name().unwrap().to_str().unwrap();
-        let said = problems.to_string().replace(&problems.file, name);
+        let messages = problems.to_string().replace(&problems.file, name);
         let expected = fs::read_to_string(path.with_extension("txt")).unwrap();
-        assert_eq!(said.trim_end(), expected.trim_end(), "{name}");
+        assert_eq!(messages.trim_end(), expected.trim_end(), "{name}");
     }
 }
 
 #[test]
-fn the_check_command_tells_good_from_bad_by_exit_code_and_names_every_file() {
+fn the_check_command_exits_by_validity_and_names_every_file() {
     let check = |files: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_kubervisor"))
             .arg("check")
@@ -82,7 +82,7 @@ fn the_check_command_tells_good_from_bad_by_exit_code_and_names_every_file() {
 }
 
 #[test]
-fn what_is_left_out_has_the_documented_defaults() {
+fn omitted_fields_have_the_documented_defaults() {
     let Manifest { policy, rules, .. } = good("smallest.yaml");
     assert_eq!((policy.name.as_str(), policy.service.as_str()), ("web", "web"));
     assert_eq!(policy.panic_threshold, Some(50), "a detector over keepalives");
@@ -133,7 +133,7 @@ fn every_field_reaches_the_policy_and_activators_inherit_field_by_field() {
 }
 
 #[test]
-fn what_is_below_twice_the_median_is_spared_only_where_more_is_bad_and_nobody_wrote_otherwise() {
+fn min_relative_deviation_defaults_to_one_with_direction_high_and_else_to_zero() {
     let share = |fields: Value| {
         let mut outlier = json!({"pointer": "/x"});
         outlier.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -154,7 +154,7 @@ fn what_is_below_twice_the_median_is_spared_only_where_more_is_bad_and_nobody_wr
 }
 
 #[test]
-fn what_clients_of_2018_send_means_unset() {
+fn empty_values_of_clients_of_2018_are_unset() {
     let Manifest { policy, rules, .. } = good("client-of-2018.json");
     assert_eq!(policy.panic_threshold, None, "none for the original's detectors");
     assert_eq!(policy.breakers[1].activator, policy.default_activator);
@@ -168,9 +168,9 @@ fn what_clients_of_2018_send_means_unset() {
 fn a_detector_that_this_process_lacks_is_refused_by_name() {
     let context = Context { detectors: Detectors::Keepalives, timing: None };
     let problems = api::load(&folder("good").join("everything.yaml"), context).unwrap_err();
-    let blamed: Vec<_> = problems.list.iter().map(|problem| problem.field.as_str()).collect();
+    let fields: Vec<_> = problems.list.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(
-        blamed,
+        fields,
         [
             "spec.breakers[3].outlier",
             "spec.breakers[4].discreteValueOutOfList",

@@ -1,4 +1,4 @@
-//! The policy file is read again when it changes; a new one with a mistake changes nothing.
+//! The policy file is reloaded when it changes; an invalid version is rejected.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -22,7 +22,7 @@ fn write(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_changed_file_is_taken_and_an_unchanged_one_is_not_read_as_new() {
+fn a_changed_file_is_loaded_and_an_unchanged_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("policy.yaml");
     write(&path, &policy(10));
@@ -44,16 +44,16 @@ fn a_bad_or_missing_new_file_is_refused_once_and_the_old_policy_stays() {
     let old = file.current();
     write(&path, &policy(10).replace("silentAfter", "sillyAfter"));
     assert!(file.reload().unwrap_err().to_string().contains("instead write silentAfter"));
-    assert!(!file.reload().unwrap(), "said once");
+    assert!(!file.reload().unwrap(), "reported once");
     fs::remove_file(&path).unwrap();
     assert!(file.reload().unwrap_err().to_string().contains("cannot be read"));
     assert_eq!(file.current(), old);
     write(&path, &policy(20));
-    assert!(file.reload().unwrap(), "and a good one is taken again");
+    assert!(file.reload().unwrap(), "a valid one is accepted again");
 }
 
 #[test]
-fn the_symlink_swap_of_a_config_map_is_seen() {
+fn the_symlink_swap_of_a_config_map_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for (version, seconds) in [("v1", 10), ("v2", 20)] {

@@ -1,23 +1,23 @@
-//! The outlier detector on small labelled traces: who is ill from when on is known, so every verdict can
-//! be called right or wrong. What a manifest leaves out is left out here.
+//! The outlier detector, with a manifest's defaults, on small labelled traces: which pods are bad from which evaluation
+//! on is known, so that every verdict is right or wrong.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kubervisor::{
     api::{self, Context, Detectors},
     decide::{
-        detect::{BreakerSelection, Observation, Rule, Status, Windows, evaluate},
+        detect::{BreakerSelection, LifeStatus, Observation, Rule, Windows, evaluate},
         time::Timestamp,
     },
 };
 use serde_json::{Value, json};
 
 const PODS: usize = 20;
-const LOOKS: usize = 60;
-/// From this look on something is wrong.
+const EVALUATIONS: usize = 60;
+/// The first evaluation with a fault.
 const ONSET: usize = 20;
 
-/// Noise that is the same in every run: xorshift, and the sum of twelve uniform numbers for a normal one.
+/// Reproducible noise: xorshift, and the sum of twelve uniform numbers for a normal one.
 struct Noise(u64);
 
 impl Noise {
@@ -45,7 +45,7 @@ fn rule(fields: &Value) -> Rule {
     api::parse("trace", &resource.to_string(), context).unwrap().remove(0).rules.remove(0)
 }
 
-/// Which pods are judged bad at each look, when pod `n` reports `payload(look, n)`.
+/// The bad pods of each evaluation, when pod `n` reports `payload(look, n)`.
 fn play(payload: impl Fn(usize, usize, &mut Noise) -> Value, seed: u64) -> Vec<BTreeSet<usize>> {
     play_by(&rule(&json!({})), payload, seed)
 }
@@ -61,7 +61,7 @@ fn play_by(
             uid: format!("{n:02}").into(),
             id: format!("web-{n}"),
             age: Duration::ZERO,
-            status: Status::Live,
+            status: LifeStatus::Live,
             heard: true,
             withheld: false,
             payload: Arc::new(payload(look, n, &mut noise)),
@@ -74,7 +74,7 @@ fn play_by(
         let bad = opinions.opinions().iter().enumerate().filter(|(_, (_, opinion))| opinion.objects());
         bad.map(|(n, _)| n).collect()
     };
-    (0..LOOKS).map(look).collect()
+    (0..EVALUATIONS).map(look).collect()
 }
 
 fn latency(value: f64) -> Value {
@@ -87,21 +87,25 @@ fn seeds() -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn a_step_in_three_pods_is_found_within_three_looks_and_nobody_else_is_blamed() {
-    let ill = BTreeSet::from([2, 7, 11]);
+fn a_step_in_three_pods_is_found_within_three_evaluations_and_no_other_pod_is_bad() {
+    let bad_pods = BTreeSet::from([2, 7, 11]);
     for seed in seeds() {
         let step = |look, n, noise: &mut Noise| {
             let normal = 100.0 + 5.0 * noise.normal();
-            latency(if look >= ONSET && ill.contains(&n) { 2.5 * normal } else { normal })
+            latency(if look >= ONSET && bad_pods.contains(&n) { 2.5 * normal } else { normal })
         };
         let played = play(step, seed);
         assert!(played[..ONSET + 2].iter().all(BTreeSet::is_empty), "seed {seed}: too early");
-        assert!(played[ONSET + 2..].iter().all(|bad| *bad == ill), "seed {seed}: {:?}", &played[ONSET..]);
+        assert!(
+            played[ONSET + 2..].iter().all(|bad| *bad == bad_pods),
+            "seed {seed}: {:?}",
+            &played[ONSET..]
+        );
     }
 }
 
 #[test]
-fn a_fault_that_all_share_blames_nobody() {
+fn a_common_fault_makes_no_pod_bad() {
     for seed in seeds() {
         let shared = |look, _, noise: &mut Noise| {
             let factor = if look >= ONSET { 8.0 } else { 1.0 };
@@ -117,16 +121,16 @@ fn a_fault_that_all_share_blames_nobody() {
 }
 
 #[test]
-fn who_is_by_nature_a_third_slower_is_left_alone_whatever_all_of_them_suffer_from() {
+fn a_pod_that_is_always_a_third_slower_is_good_during_a_common_fault_too() {
     let by_spread = rule(&json!({"minRelativeDeviation": 0}));
     for seed in seeds() {
         let uneven = |look, n, noise: &mut Noise| {
-            let (factor, nature) = (if look >= ONSET { 4.0 } else { 1.0 }, if n == 3 { 1.35 } else { 1.0 });
-            latency(factor * nature * (100.0 + 5.0 * noise.normal()))
+            let (factor, slowness) = (if look >= ONSET { 4.0 } else { 1.0 }, if n == 3 { 1.35 } else { 1.0 });
+            latency(factor * slowness * (100.0 + 5.0 * noise.normal()))
         };
         assert!(play(uneven, seed).iter().all(BTreeSet::is_empty), "seed {seed}");
-        let blamed = play_by(&by_spread, uneven, seed).iter().filter(|bad| bad.contains(&3)).count();
-        assert!(blamed > LOOKS / 2, "seed {seed}: it is far in MADs, at {blamed} looks");
+        let found = play_by(&by_spread, uneven, seed).iter().filter(|bad| bad.contains(&3)).count();
+        assert!(found > EVALUATIONS / 2, "seed {seed}: it is far in MADs, at {found} evaluations");
     }
 }
 
@@ -151,7 +155,7 @@ fn a_ratio_that_falls_by_a_fifth_stands_out_where_less_is_bad() {
 }
 
 #[test]
-fn missing_and_odd_values_blame_nobody_and_hide_nobody() {
+fn missing_and_invalid_values_make_no_pod_bad_and_hide_none() {
     for seed in seeds() {
         let holes = |look, n, noise: &mut Noise| {
             let (value, hole) = (100.0 + 5.0 * noise.normal(), noise.uniform());
@@ -165,14 +169,14 @@ fn missing_and_odd_values_blame_nobody_and_hide_nobody() {
         let played = play(holes, seed);
         assert!(played[..ONSET].iter().all(BTreeSet::is_empty), "seed {seed}");
         assert!(played.iter().all(|bad| bad.is_subset(&BTreeSet::from([4]))), "seed {seed}");
-        // A look without a value has no verdict; all looks with one have.
+        // An evaluation without a value has no verdict; all others have one.
         let seen = played[ONSET + 6..].iter().filter(|bad| bad.contains(&4)).count();
-        assert!(seen * 100 >= (LOOKS - ONSET - 6) * 60, "seed {seed}: seen {seen} times");
+        assert!(seen * 100 >= (EVALUATIONS - ONSET - 6) * 60, "seed {seed}: seen {seen} times");
     }
 }
 
 #[test]
-fn a_spike_now_and_then_is_no_illness() {
+fn occasional_spikes_are_good() {
     for seed in seeds() {
         let spikes = |look: usize, n, noise: &mut Noise| {
             let normal = 100.0 + 5.0 * noise.normal();
@@ -183,14 +187,14 @@ fn a_spike_now_and_then_is_no_illness() {
 }
 
 #[test]
-fn who_recovers_is_good_again_after_three_looks() {
+fn a_recovered_pod_is_good_again_after_three_evaluations() {
     let recovers = |look, n, noise: &mut Noise| {
         let normal = 100.0 + 5.0 * noise.normal();
         latency(if n == 3 && (ONSET..ONSET + 10).contains(&look) { 2.5 * normal } else { normal })
     };
     for seed in seeds() {
         let played = play(recovers, seed);
-        let bad: Vec<_> = (0..LOOKS).filter(|look| played[*look].contains(&3)).collect();
+        let bad: Vec<_> = (0..EVALUATIONS).filter(|look| played[*look].contains(&3)).collect();
         assert_eq!(bad, (ONSET + 2..ONSET + 12).collect::<Vec<_>>(), "seed {seed}");
     }
 }

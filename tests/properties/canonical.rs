@@ -1,4 +1,4 @@
-//! The canonical form: one spelling, same value, and the spelling that Python gives.
+//! The canonical form: same value, idempotent, and equal to Python's output.
 
 use std::{
     io::Write,
@@ -34,21 +34,21 @@ proptest! {
         let raw = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
         let once = canonical(&raw).unwrap();
         prop_assert!(once.iter().all(|byte| (b' '..=b'~').contains(byte)));
-        // Read from `raw`, because serde_json may read the last digit of a double differently than it was.
+        // Parsed from `raw`, because serde_json may round the last digit of a double.
         let value: Value = serde_json::from_slice(&raw).unwrap();
         prop_assert_eq!(serde_json::from_slice::<Value>(&once).unwrap(), value);
         prop_assert_eq!(canonical(&once).unwrap(), once);
     }
 
     #[test]
-    fn no_bytes_make_it_panic_and_what_it_takes_serde_json_takes_too(raw in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn no_bytes_make_it_panic_and_serde_json_accepts_all_that_it_accepts(raw in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(text) = canonical(&raw) {
             prop_assert_eq!(serde_json::from_slice::<Value>(&raw).unwrap(), serde_json::from_slice::<Value>(&text).unwrap());
         }
     }
 
     #[test]
-    fn text_made_of_json_pieces_is_taken_exactly_when_serde_json_takes_it(
+    fn text_of_json_pieces_is_accepted_exactly_when_serde_json_accepts_it(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u00e9\\ud83d\\ude00\"", "\"\\ud800\"", "\"\\\\\"", " ", "1", "-0.0", "1e5", "null",
         ]), 0..12),
@@ -58,7 +58,7 @@ proptest! {
     }
 }
 
-/// What Python makes of `raw`.
+/// Python's canonical form of `raw`.
 fn python(raw: &str) -> String {
     let program = "import json, sys; sys.stdout.write(json.dumps(json.loads(sys.stdin.buffer.read()), sort_keys=True, separators=(',', ':')))";
     let mut child = Command::new("python3")
@@ -74,7 +74,7 @@ fn python(raw: &str) -> String {
 }
 
 #[test]
-fn python_spells_every_value_the_same_way() {
+fn python_gives_the_same_bytes_for_every_value() {
     let pods = [
         r#" {"b": [1, 2.5, -3e-07, {"y": null, "x": [true, false]}], "a": "" } "#,
         r#"{"é": "ü\u0000\u001f\u007f\u0080", "e": "\/\b\f\n\r\t\"\\", "\ud83d\ude00": "😀 \ue000 \uffff"}"#,

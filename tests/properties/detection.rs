@@ -1,5 +1,5 @@
-//! What the detectors find on a slice of the labelled traces, and that no common cause of all of them cuts anybody;
-//! `make bench` has the figures.
+//! Detection on a part of the labelled traces: outliers are found, and a common cause withholds no pod. `make bench`
+//! measures all traces.
 
 use crate::{
     traces::{Kind, TRACES, Trace},
@@ -10,7 +10,7 @@ const OUTLIERS: [Candidate; 3] =
     [Candidate::OutlierByQuery, Candidate::OutlierByPointer, Candidate::OutlierByRatio];
 
 #[test]
-fn an_outlier_is_found_soon_and_others_are_left_alone() {
+fn an_outlier_is_found_soon_and_no_other_pod_is_bad() {
     for candidate in OUTLIERS {
         let mut score = Score::default();
         (0..14).for_each(|number| score.add(Score::of(candidate, &Trace::new(number))));
@@ -20,7 +20,7 @@ fn an_outlier_is_found_soon_and_others_are_left_alone() {
 }
 
 #[test]
-fn a_cause_that_all_share_cuts_nobody_even_without_a_panic_threshold() {
+fn a_common_cause_withholds_no_pod_even_without_a_panic_threshold() {
     for trace in (0..TRACES).map(Trace::new).filter(|trace| trace.kind == Kind::CommonCause) {
         for candidate in OUTLIERS {
             let cuts = cuts(candidate, &trace, None);

@@ -1,5 +1,5 @@
-//! An ensemble through any order of keepalives, silence, lost writes, freezes and fail-overs, watched by a
-//! bookkeeper that knows only what was sent, what was stored and what was shown.
+//! The ensemble under any order of keepalives, silence, lost writes, freezes and fail-overs, checked against an oracle
+//! that records only what was sent, stored and shown.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,7 @@ use std::{
 
 use kubervisor::decide::{
     digest::Digest,
-    ensemble::{Ensemble, KeepaliveEffect, RecordChanges, Settings, Status, StoredPod},
+    ensemble::{CanonicalPod, Ensemble, KeepaliveEffect, LifeStatus, RecordChanges, Settings, StoredPod},
     key::Key,
     sequence::Sequence,
     time::Moment,
@@ -28,23 +28,23 @@ enum Event {
         payload: u8,
         down: bool,
     },
-    /// Time goes on.
+    /// Time passes.
     Wait {
         millis: u64,
     },
-    /// One call with a clock that lags.
+    /// One `expire` with a moment in the past.
     Lag {
         millis: u64,
     },
     Freeze,
     Thaw,
-    /// A batch is written.
+    /// A batch is written and confirmed.
     Store,
-    /// A batch is lost, or written without anybody hearing of it.
+    /// A batch fails: it was lost, or written without a confirmation.
     Lose {
         written: bool,
     },
-    /// The leader dies; the next one reads the store.
+    /// The next leader restores from the store.
     FailOver,
 }
 
@@ -52,7 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
     let beat = (0..4_u8, 0..4_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.15));
     let beat =
         beat.prop_map(|(host, id, nonce, payload, down)| Event::Beat { host, id, nonce, payload, down });
-    // Most pods keep their own name and say the same again.
+    // Most keepalives repeat the pod's last one.
     let usual = (0..4_u8).prop_map(|host| Event::Beat { host, id: host, nonce: 1, payload: 0, down: false });
     prop_oneof![
         6 => beat,
@@ -78,25 +78,25 @@ fn raw(host: u8, id: u8, nonce: u8, payload: u8, down: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-struct Bookkeeper {
+struct Oracle {
     ensemble: Ensemble,
     now: Moment,
-    /// The earliest moment at which a key's TTL may have begun.
-    heard: HashMap<Key, Moment>,
+    /// The last accepted keepalive of each key.
+    last_seen: HashMap<Key, Moment>,
     grace: Moment,
     stored: BTreeMap<Key, Vec<u8>>,
     sequence: Sequence,
-    /// Whom each seq has ever stood for.
+    /// The key and id to which each seq was assigned.
     owners: HashMap<u64, (Key, String)>,
     shown: (u64, Vec<u8>),
 }
 
-impl Bookkeeper {
+impl Oracle {
     fn new() -> Self {
         Self {
             ensemble: Ensemble::new(settings()),
             now: Moment::ORIGIN,
-            heard: HashMap::new(),
+            last_seen: HashMap::new(),
             grace: Moment::ORIGIN,
             stored: BTreeMap::new(),
             sequence: Sequence::default(),
@@ -105,10 +105,10 @@ impl Bookkeeper {
         }
     }
 
-    fn happen(&mut self, event: &Event) {
+    fn apply(&mut self, event: &Event) {
         match *event {
             Event::Beat { host, id, nonce, payload, down } => {
-                self.hear(Key::of(Ipv4Addr::new(10, 0, 0, host)), &raw(host, id, nonce, payload, down));
+                self.observe(Key::of(Ipv4Addr::new(10, 0, 0, host)), &raw(host, id, nonce, payload, down));
             }
             Event::Wait { millis } => self.now = self.now + Duration::from_millis(millis),
             Event::Lag { millis } => {
@@ -141,14 +141,14 @@ impl Bookkeeper {
         self.expire(self.now);
     }
 
-    fn hear(&mut self, key: Key, raw: &[u8]) {
+    fn observe(&mut self, key: Key, raw: &[u8]) {
         let before = self.ensemble.revision();
-        let heard = self.ensemble.observe(self.now, raw, None);
-        if heard.is_ok() {
-            self.heard.insert(key, self.now);
+        let effect = self.ensemble.observe(self.now, raw, None);
+        if effect.is_ok() {
+            self.last_seen.insert(key, self.now);
         }
-        if matches!(heard, Ok(KeepaliveEffect::Heartbeat) | Err(_)) {
-            assert_eq!(self.ensemble.revision(), before, "nothing new, and yet a change");
+        if matches!(effect, Ok(KeepaliveEffect::Heartbeat) | Err(_)) {
+            assert_eq!(self.ensemble.revision(), before, "a revision without a change");
         }
     }
 
@@ -163,7 +163,7 @@ impl Bookkeeper {
     }
 
     fn deadline(&self, key: Key) -> Moment {
-        self.heard.get(&key).copied().unwrap_or_default().max(self.grace) + TTL
+        self.last_seen.get(&key).copied().unwrap_or_default().max(self.grace) + TTL
     }
 
     fn write(&mut self, changes: &RecordChanges) {
@@ -188,20 +188,27 @@ impl Bookkeeper {
         assert!(self.ensemble.take_changes().is_none(), "reading alone writes nothing");
     }
 
-    /// Once the store answers again, it holds exactly what is known, and nobody waits any longer.
+    /// After all writes, the store holds exactly the known pods.
     fn settle(&mut self) {
         while let Some(changes) = self.ensemble.take_changes() {
             self.write(&changes);
             self.ensemble.confirm(changes.ticket);
         }
-        assert_eq!(self.ensemble.pod_counts().joining, 0, "a pod waits for a write that never comes");
         let stored = self.stored.values().map(|record| StoredPod::decode(record).unwrap());
         let mut stored: Vec<_> = stored.map(|pod| (pod.seq, pod.down)).collect();
         stored.sort_unstable();
-        let known = self.ensemble.roster(self.now).filter(|known| known.status != Status::Expired);
-        let mut known: Vec<_> = known.map(|known| (known.member.seq, known.status == Status::Down)).collect();
-        known.sort_unstable();
+        let known = self.known_seqs().into_iter().filter(|(_, status)| *status != LifeStatus::Expired);
+        let known: Vec<_> = known.map(|(seq, status)| (seq, status == LifeStatus::Down)).collect();
         assert_eq!(stored, known);
+    }
+
+    /// (seq, status) of the known pods, by seq.
+    fn known_seqs(&self) -> Vec<(u64, LifeStatus)> {
+        let known = self.ensemble.known_pods(self.now);
+        let mut seqs: Vec<_> =
+            known.map(|pod| (CanonicalPod::read(pod.text).unwrap().seq, pod.status)).collect();
+        seqs.sort_unstable_by_key(|(seq, _)| *seq);
+        seqs
     }
 
     fn check(&mut self) {
@@ -219,18 +226,16 @@ impl Bookkeeper {
             assert_eq!(
                 self.owners.entry(member.seq).or_insert_with(|| owner.clone()),
                 &owner,
-                "a seq given twice"
+                "a seq assigned twice"
             );
             assert!(member.seq < self.sequence.next(), "seq {} is not durable", member.seq);
-            assert!(self.ensemble.is_frozen() || self.deadline(member.key) > self.now, "a dead pod stays");
+            assert!(
+                self.ensemble.is_frozen() || self.deadline(member.key) > self.now,
+                "an expired pod is visible"
+            );
         }
-        let mut live: Vec<_> = self
-            .ensemble
-            .roster(self.now)
-            .filter(|known| known.status == Status::Live)
-            .map(|known| known.member.seq)
-            .collect();
-        live.sort_unstable();
+        let live = self.known_seqs().into_iter().filter(|(_, status)| *status == LifeStatus::Live);
+        let live: Vec<_> = live.map(|(seq, _)| seq).collect();
         assert_eq!(live, snapshot.members().map(|member| member.seq).collect::<Vec<_>>());
         self.shown = (revision, bytes);
     }
@@ -244,30 +249,30 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_of_events_keeps_the_promises(events in prop::collection::vec((event(), any::<bool>()), 0..120)) {
-        let mut bookkeeper = Bookkeeper::new();
-        for (event, look) in &events {
-            bookkeeper.happen(event);
-            // Snapshots move bytes around inside: the order must not depend on who looks when.
-            if *look {
-                bookkeeper.check();
+    fn any_order_of_events_keeps_the_invariants(events in prop::collection::vec((event(), any::<bool>()), 0..120)) {
+        let mut oracle = Oracle::new();
+        for (event, check) in &events {
+            oracle.apply(event);
+            // A snapshot moves the pods' bytes: results must not depend on when one is taken.
+            if *check {
+                oracle.check();
             }
         }
-        bookkeeper.settle();
-        bookkeeper.check();
+        oracle.settle();
+        oracle.check();
     }
 
     #[test]
-    fn who_looks_in_between_changes_nothing(events in prop::collection::vec((event(), any::<bool>()), 0..80)) {
-        let (mut watched, mut alone) = (Bookkeeper::new(), Bookkeeper::new());
-        for (event, look) in &events {
-            watched.happen(event);
-            alone.happen(event);
-            if *look {
-                watched.check();
+    fn snapshots_in_between_change_nothing(events in prop::collection::vec((event(), any::<bool>()), 0..80)) {
+        let (mut checked, mut unchecked) = (Oracle::new(), Oracle::new());
+        for (event, check) in &events {
+            checked.apply(event);
+            unchecked.apply(event);
+            if *check {
+                checked.check();
             }
         }
-        let (watched, alone) = (watched.ensemble.snapshot(), alone.ensemble.snapshot());
-        prop_assert_eq!(watched.pods(), alone.pods());
+        let (checked, unchecked) = (checked.ensemble.snapshot(), unchecked.ensemble.snapshot());
+        prop_assert_eq!(checked.pods(), unchecked.pods());
     }
 }

@@ -1,7 +1,7 @@
-//! The promise of the gate, under every order of reads, writes, late and repeated messages, crashes and outside hands.
+//! The gate's safety property, under any order of reads, writes, late and repeated messages, crashes and edits by people.
 //!
-//! Two controllers work on the same fleet. Each reads the ledger and lists the pods, later plans on what it read and stores
-//! its ledger by compare-and-swap; each patch then travels on its own: it may land late, twice, or never.
+//! Two controllers work on the same fleet. Each reads the ledger and lists the pods, later plans on that, and stores its
+//! ledger by compare-and-swap; each patch then travels separately: late, twice, or never.
 
 use std::time::Duration;
 
@@ -18,22 +18,21 @@ use proptest::prelude::*;
 
 use crate::world::{EPOCH, Sink, World, ratio};
 
-/// One thing that happens.
 #[derive(Clone, Debug)]
 enum Event {
     /// A controller reads the ledger, then lists the pods.
     Read(usize),
-    /// It plans on what it read, and stores and sends if nobody stored meanwhile.
+    /// It plans on what it read, and stores and sends unless the ledger changed.
     Act(usize),
     /// A patch arrives; it may arrive again.
     Arrive(prop::sample::Index),
-    /// It never does.
+    /// A patch is lost.
     Lose(prop::sample::Index),
-    /// Everything that travels arrives.
+    /// All patches under way arrive.
     ArriveAll,
     /// Seconds pass.
     Wait(u64),
-    /// The breaker runs; a bit per pod says who is bad.
+    /// The breaker runs; bit n is set for a bad pod n.
     Judge(u16),
     /// A pod changes readiness.
     Ready(prop::sample::Index, bool),
@@ -59,7 +58,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A patch under way, and what was true of the list that it rests on.
+/// A patch under way, with the floor and the losses at the time of its list.
 #[derive(Clone)]
 struct Message {
     action: Action,
@@ -67,23 +66,23 @@ struct Message {
     floor: u32,
 }
 
-struct Play {
+struct Simulation {
     world: World,
     read: [Option<(Ledger, Fleet, u32)>; 2],
     network: Vec<Message>,
-    /// Pods that left service without us, ever.
+    /// Pods that left service by other causes, in all.
     lost: u32,
     born: u32,
     trace: Vec<String>,
 }
 
-impl Play {
+impl Simulation {
     fn new(policy: Policy, pods: u32) -> Self {
         let world = World::new(Sink::Labels, policy, pods);
         Self { world, read: [None, None], network: Vec::new(), lost: 0, born: 0, trace: Vec::new() }
     }
 
-    fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
+    fn apply(&mut self, event: &Event) -> Result<(), TestCaseError> {
         self.trace.push(format!("{event:?}"));
         match event {
             Event::Read(who) => {
@@ -114,7 +113,7 @@ impl Play {
         let Some((ledger, fleet, lost_before)) = self.read[who].take() else { return };
         let plan = gate::plan(self.world.now, &self.world.policy, &fleet, &ledger, &self.world.verdicts);
         if ledger.serial != self.world.ledger.serial {
-            return; // somebody stored meanwhile: this plan is never carried out
+            return; // the ledger changed since the read: the plan is dropped
         }
         self.world.store(&plan);
         let floor = plan.budget.floor;
@@ -123,12 +122,11 @@ impl Play {
             .extend(messages.filter(|message| !matches!(message.action.verb, Verb::Release | Verb::Forget)));
     }
 
-    /// The one thing that must never happen: a cut of ours that leaves less than the floor, unless pods were lost
-    /// without us since the list.
+    /// Asserts that no cut leaves fewer serving pods than the floor, except by pods lost to other causes since the list.
     fn arrive(&mut self, message: &Message) -> Result<(), TestCaseError> {
         let before = self.world.truly_serving();
         let mut late = message.action.clone();
-        late.guard.until = None; // sent in time, but it may travel for as long as it likes
+        late.guard.until = None; // sent in time; its travel time is unbounded
         self.trace.push(format!("  {:?} {} arrives", late.verb, late.name));
         self.world.carry(&late);
         let after = self.world.truly_serving();
@@ -183,7 +181,7 @@ impl Play {
         which.get(&uids).clone()
     }
 
-    /// From now on nothing goes wrong: every pod is ready and good, people keep their hands off.
+    /// Ends all faults: every pod is ready and good, and no person edits.
     fn calm(&mut self) {
         self.network.clear();
         for pod in self.world.pods.values_mut() {
@@ -227,27 +225,27 @@ proptest! {
         pods in 1..9_u32,
         events in prop::collection::vec(event(), 1..120),
     ) {
-        let mut play = Play::new(policy, pods);
+        let mut simulation = Simulation::new(policy, pods);
         for event in &events {
-            play.happen(event)?;
+            simulation.apply(event)?;
         }
     }
 
     #[test]
-    fn when_everything_is_good_again_nobody_stays_withheld_whatever_happened(
+    fn after_the_last_fault_no_pod_stays_withheld(
         policy in policy(),
         pods in 1..9_u32,
         events in prop::collection::vec(event(), 1..60),
     ) {
-        let mut play = Play::new(policy, pods);
+        let mut simulation = Simulation::new(policy, pods);
         for event in &events {
-            play.happen(event)?;
+            simulation.apply(event)?;
         }
-        play.calm();
-        // what a person took out stays out: it has no breakAt of ours
-        let dark = play.world.pods.values().filter(|pod| pod.traffic != Traffic::Yes && pod.break_at.is_some());
-        prop_assert_eq!(dark.count(), 0, "{:?}\n{:#?}", play.trace, play.world.ledger);
-        prop_assert!(play.world.ledger.entries.is_empty(), "{:?}\n{:#?}", play.trace, play.world.ledger);
+        simulation.calm();
+        // pods that a person withheld have no breakAt and stay withheld
+        let dark = simulation.world.pods.values().filter(|pod| pod.traffic != Traffic::Yes && pod.break_at.is_some());
+        prop_assert_eq!(dark.count(), 0, "{:?}\n{:#?}", simulation.trace, simulation.world.ledger);
+        prop_assert!(simulation.world.ledger.entries.is_empty(), "{:?}\n{:#?}", simulation.trace, simulation.world.ledger);
     }
 
     #[test]
@@ -257,16 +255,16 @@ proptest! {
         rounds in prop::collection::vec((any::<u16>(), 0..15_u64), 1..6),
         labels in any::<bool>(),
     ) {
-        let mut play = Play::new(policy, pods);
-        play.world.sink = if labels { Sink::Labels } else { Sink::File };
+        let mut simulation = Simulation::new(policy, pods);
+        simulation.world.sink = if labels { Sink::Labels } else { Sink::File };
         for (bits, seconds) in rounds {
-            play.world.now = play.world.now + Duration::from_secs(seconds);
-            play.judge(bits);
-            play.world.settle();
-            let again = play.world.plan();
+            simulation.world.now = simulation.world.now + Duration::from_secs(seconds);
+            simulation.judge(bits);
+            simulation.world.settle();
+            let again = simulation.world.plan();
             prop_assert_eq!(&again.next, &None);
             prop_assert!(again.actions.is_empty(), "{:?}", again.actions);
-            prop_assert!(play.world.serving() >= play.world.floor().min(pods));
+            prop_assert!(simulation.world.serving() >= simulation.world.floor().min(pods));
         }
     }
 
@@ -276,15 +274,15 @@ proptest! {
         pods in 1..40_u32,
         rounds in prop::collection::vec((any::<u16>(), 0..15_u64), 1..6),
     ) {
-        let mut play = Play::new(policy, pods);
-        play.world.sink = Sink::File;
+        let mut simulation = Simulation::new(policy, pods);
+        simulation.world.sink = Sink::File;
         for (bits, seconds) in rounds {
-            play.world.now = play.world.now + Duration::from_secs(seconds);
-            play.judge(bits);
-            let before = play.world.truly_serving();
-            play.world.step();
-            let after = play.world.truly_serving();
-            prop_assert!(after >= before || after >= play.world.floor(), "{before} -> {after}");
+            simulation.world.now = simulation.world.now + Duration::from_secs(seconds);
+            simulation.judge(bits);
+            let before = simulation.world.truly_serving();
+            simulation.world.step();
+            let after = simulation.world.truly_serving();
+            prop_assert!(after >= before || after >= simulation.world.floor(), "{before} -> {after}");
         }
     }
 }

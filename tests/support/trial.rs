@@ -1,7 +1,7 @@
 //! Every detector before the traces, through the functions that production calls, and what its verdicts are worth.
 //!
 //! A rule comes out of a manifest, so it has the manifest's defaults. A question is judged as an answer of
-//! Prometheus (`asked::judge`), a pointer as the payloads of keepalives (`detect::evaluate`); no pod is withheld, so a
+//! Prometheus (`queried::judge`), a pointer as the payloads of keepalives (`detect::evaluate`); no pod is withheld, so a
 //! verdict changes nothing about the next.
 //!
 //! What is counted are pods at looks. Bad by label and by verdict is a hit; bad by label only a miss; bad by verdict
@@ -20,10 +20,10 @@ use kubervisor::{
     api::{self, Context, Detectors, Manifest},
     decide::{
         detect::{
-            self, BreakerSelection, Observation, Status, Windows,
-            asked::{self, QueryAnswer},
+            self, BreakerSelection, LifeStatus, Observation, Windows,
             listed::FleetScope,
-            series::{Series, Vector},
+            queried::{self, QueryAnswer},
+            series::{Vector, VectorElement},
         },
         gate::action::Verb,
         policy::Policy,
@@ -139,7 +139,7 @@ impl<'a> Trial<'a> {
             id: format!("p{number}"),
             age: Duration::ZERO,
             heard: true,
-            status: Status::Live,
+            status: LifeStatus::Live,
             withheld: false,
             payload: Arc::default(),
         };
@@ -160,11 +160,12 @@ impl<'a> Trial<'a> {
             let rule = self.manifest.rules.first().unwrap();
             let answer = if answered { self.answer(samples, now) } else { QueryAnswer::Nothing };
             let scope = FleetScope { namespace: "default".into(), by_uid: true };
-            let judged = asked::judge(rule, now, &self.pods, &answer, &scope, &mut self.windows);
+            let judged = queried::judge(rule, now, &self.pods, &answer, &scope, &mut self.windows);
             return Some(judged.source);
         }
         for (pod, sample) in self.pods.iter_mut().zip(samples) {
-            pod.status = if sample.delivery == Delivery::Old { Status::Expired } else { Status::Live };
+            pod.status =
+                if sample.delivery == Delivery::Old { LifeStatus::Expired } else { LifeStatus::Live };
             pod.payload = Arc::new(payload(sample, answered));
         }
         let rules = &self.manifest.rules;
@@ -176,7 +177,7 @@ impl<'a> Trial<'a> {
         let mut all: Vec<f64> = samples.iter().map(|sample| sample.latency).collect();
         all.sort_unstable_by(f64::total_cmp);
         let median = all[all.len() / 2];
-        let mut series = Vec::new();
+        let mut elements = Vec::new();
         for (pod, sample) in self.pods.iter().zip(samples) {
             let mut add = |key: Option<&str>, value: f64| {
                 let (value, age, times) = match sample.delivery {
@@ -187,8 +188,8 @@ impl<'a> Trial<'a> {
                     Delivery::NoNumber => (f64::NAN, 0, 1),
                 };
                 let at = Timestamp::from_unix_millis(now.unix_millis() - age);
-                let one = Series { pod: Some(pod.id.clone()), key: key.map(Into::into), value, at };
-                series.extend(std::iter::repeat_n(one, times));
+                let one = VectorElement { pod: Some(pod.id.clone()), key: key.map(Into::into), value, at };
+                elements.extend(std::iter::repeat_n(one, times));
             };
             match self.candidate {
                 Candidate::Discrete => {
@@ -200,7 +201,7 @@ impl<'a> Trial<'a> {
                 _ => add(None, sample.latency),
             }
         }
-        QueryAnswer::Vector(Vector { asked: now, series })
+        QueryAnswer::Vector(Vector { asked: now, elements })
     }
 }
 

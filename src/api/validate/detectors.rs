@@ -13,7 +13,7 @@ use super::{
 };
 use crate::decide::detect::{
     Auth, Consecutive, Custom, Detector, Deviation, Direction, Discrete, Good, Outlier, OutlierSource,
-    PayloadRule, Query, SecretKey, Silence, Values,
+    PayloadRule, Query, SecretKey, SilenceRule, Values,
 };
 
 /// Most values in a list.
@@ -58,7 +58,7 @@ pub(super) fn resolve(
         }
         _ => None,
     }?;
-    if context.detectors == Detectors::Keepalives && !detector.sees_keepalives_only() {
+    if context.detectors == Detectors::Keepalives && !detector.uses_keepalives_only() {
         let field = detector.field();
         report.add(
             &format!("{path}.{field}"),
@@ -191,7 +191,7 @@ fn keepalive(
             let mut take = Take { report, path };
             let after = take.seconds("silentAfter", Some(seconds), 1.0, (0.0, 86_400.0));
             silence_fits(&mut take, after, timing);
-            Some(Detector::Silence(Silence { after }))
+            Some(Detector::Silence(SilenceRule { after }))
         }
         (Some(_), _) => {
             report.add(

@@ -1,13 +1,13 @@
-//! Too far from the fleet's mean: the query already divides each pod's value by it, so 1 is usual.
+//! Deviation from the fleet's mean. The query divides each pod's value by the mean, so that 1 is the mean.
 
 use super::{
-    Deviation, Direction, Observation,
+    Deviation, Observation,
     payload::{Sample, beyond},
     series::{ByPod, Vector},
 };
 use crate::decide::verdict::{Evidence, Judgement};
 
-/// Judges the pods in their order; the second number counts elements that belong to none of them.
+/// One judgement per pod, in their order, and the number of elements that match none.
 #[must_use]
 pub fn judge(rule: &Deviation, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
     let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
@@ -15,19 +15,14 @@ pub fn judge(rule: &Deviation, vector: &Vector, pods: &[&Observation]) -> (Vec<J
         Sample::Missing => Judgement::NoData,
         Sample::Old => Judgement::Stale,
         Sample::Number { value, .. } if value >= 0.0 => measure(rule, value),
-        // Something below nothing is no share of a mean.
+        // A negative number is no share of a mean.
         Sample::Number { .. } | Sample::NotANumber => Judgement::Error,
     };
     (pods.iter().map(one).collect(), strangers)
 }
 
 fn measure(rule: &Deviation, value: f64) -> Judgement {
-    let (above, below) = ((value - 1.0) * 100.0, (1.0 - value) * 100.0);
-    let percent = match rule.direction {
-        Direction::High => above,
-        Direction::Low => below,
-        Direction::Both => above.max(below),
-    };
+    let percent = rule.direction.distance(value, 1.0) * 100.0;
     if percent <= rule.max_percent {
         return Judgement::Good;
     }
@@ -48,7 +43,10 @@ fn measure(rule: &Deviation, value: f64) -> Judgement {
 mod tests {
     use super::*;
     use crate::decide::{
-        detect::series::tests::{pod, query, vector},
+        detect::{
+            Direction,
+            series::tests::{pod, query, vector},
+        },
         time::Timestamp,
     };
 
@@ -76,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn direction_says_which_side_is_bad() {
+    fn direction_selects_the_bad_side() {
         let values = [1.0, 3.0, 0.1];
         assert_eq!(verdicts(&Deviation { direction: Direction::High, ..rule() }, &values), ".B.");
         assert_eq!(verdicts(&Deviation { direction: Direction::Low, ..rule() }, &values), "..B");
@@ -90,7 +88,7 @@ mod tests {
     #[test]
     fn a_pod_without_a_sample_with_two_or_with_an_old_one_has_no_verdict() {
         let mut vector = vector(&[("two", "", 9.0), ("two", "", 9.0), ("old", "", 9.0), ("ghost", "", 9.0)]);
-        vector.series[2].at = Timestamp::from_unix_millis(0);
+        vector.elements[2].at = Timestamp::from_unix_millis(0);
         let pods = [&pod("none"), &pod("two"), &pod("old")];
         let (judgements, strangers) = judge(&rule(), &vector, &pods);
         assert_eq!(judgements, [Judgement::NoData, Judgement::Error, Judgement::Stale]);
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_in_the_evidence_and_farther_is_worse() {
+    fn the_numbers_are_in_the_evidence_and_severity_grows_with_distance() {
         let bad = |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")]).0.remove(0) {
             Judgement::Bad { severity, evidence } => (severity, evidence),
             other => panic!("{other:?}"),

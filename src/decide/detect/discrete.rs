@@ -1,17 +1,16 @@
-//! Too many events with a bad value: the share of bad ones among all, pod by pod.
+//! The share of events with a bad value, per pod.
 //!
-//! The numbers of a query are rates as often as counts, so they are added as they are: cut to whole
-//! numbers, half an error a second would be none.
+//! A query gives rates or counts; they are summed unrounded, because 0.5 errors per second must not become 0.
 
 use std::collections::HashSet;
 
 use super::{
     Discrete, Observation, Values,
-    series::{ByPod, Series, Vector},
+    series::{ByPod, Vector, VectorElement},
 };
 use crate::decide::verdict::{Evidence, Judgement};
 
-/// Judges the pods in their order; the second number counts elements that belong to none of them.
+/// One judgement per pod, in their order, and the number of elements that match none.
 #[must_use]
 pub fn judge(rule: &Discrete, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
     let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
@@ -19,15 +18,15 @@ pub fn judge(rule: &Discrete, vector: &Vector, pods: &[&Observation]) -> (Vec<Ju
 }
 
 fn one(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Judgement {
-    let series = by_pod.of(pod);
-    if series.is_empty() {
+    let elements = by_pod.of(pod);
+    if elements.is_empty() {
         return Judgement::NoData;
     }
     let mut keys = HashSet::new();
-    if series.iter().any(|one| !rule.can_tell(one) || !keys.insert(one.key.as_deref().unwrap_or_default())) {
+    if elements.iter().any(|one| !rule.has_key(one) || !keys.insert(one.key.as_deref().unwrap_or_default())) {
         return Judgement::Error;
     }
-    let fresh: Vec<&Series> = series.iter().copied().filter(|one| !by_pod.is_stale(one)).collect();
+    let fresh: Vec<&VectorElement> = elements.iter().copied().filter(|one| !by_pod.is_stale(one)).collect();
     if fresh.is_empty() {
         return Judgement::Stale;
     }
@@ -43,7 +42,7 @@ fn one(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Judgement {
     settle(rule, sum(true), sum(false))
 }
 
-/// Without any event there is no share, however little activity is asked for.
+/// No events give no verdict, even with `minActivity: 0`.
 fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
     let all = bad + good;
     if !all.is_finite() {
@@ -76,11 +75,11 @@ impl Discrete {
         }
     }
 
-    /// An element without the key says nothing of its value: a query that forgot to keep the label
-    /// would make every pod bad. Unless the list names the empty text.
-    fn can_tell(&self, series: &Series) -> bool {
+    /// Whether the element has the key label. A query that drops the label must not make every pod bad; only a list
+    /// with the empty text accepts its absence.
+    fn has_key(&self, element: &VectorElement) -> bool {
         let (Values::Good(list) | Values::Bad(list)) = &self.values;
-        series.key.as_deref().is_some_and(|key| !key.is_empty()) || list.iter().any(String::is_empty)
+        element.key.as_deref().is_some_and(|key| !key.is_empty()) || list.iter().any(String::is_empty)
     }
 }
 
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_activity_gives_no_verdict_and_none_at_all_never_does() {
+    fn too_little_activity_gives_no_verdict_and_no_events_never_do() {
         assert_eq!(of_a(&rule(), &[("500", 1.9)]), Judgement::NoData);
         assert!(is_bad(&of_a(&rule(), &[("500", 2.0)])));
         let any = Discrete { min_activity: 0, ..rule() };
@@ -167,7 +166,7 @@ mod tests {
     #[test]
     fn an_element_without_the_key_is_no_bad_value() {
         let mut vector = vector(&[("a", "500", 9.0)]);
-        vector.series[0].key = None;
+        vector.elements[0].key = None;
         assert_eq!(judge(&rule(), &vector, &[&pod("a")]).0, [Judgement::Error]);
         let listed = Discrete { values: Values::Bad(vec![String::new()]), ..rule() };
         assert!(is_bad(&judge(&listed, &vector, &[&pod("a")]).0[0]), "where the list names it, it is");
@@ -176,14 +175,14 @@ mod tests {
     #[test]
     fn a_pod_with_old_samples_only_is_stale() {
         let mut vector = vector(&[("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 9.0)]);
-        vector.series[0].at = Timestamp::from_unix_millis(0);
-        vector.series[1].at = Timestamp::from_unix_millis(0);
+        vector.elements[0].at = Timestamp::from_unix_millis(0);
+        vector.elements[1].at = Timestamp::from_unix_millis(0);
         let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
         assert_eq!(judgements, [Judgement::Stale, Judgement::Good]);
     }
 
     #[test]
-    fn a_tolerance_of_a_hundred_or_more_never_finds_anybody() {
+    fn a_tolerance_of_a_hundred_or_more_finds_no_pod_bad() {
         for tolerance in [100, 5000] {
             assert_eq!(of_a(&Discrete { tolerance, ..rule() }, &[("500", 9.0)]), Judgement::Good);
         }

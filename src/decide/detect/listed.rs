@@ -1,65 +1,62 @@
-//! A service of the user's that names the pods which are out of bounds.
+//! Pods listed as bad by a custom HTTP service.
 //!
-//! Only namespace, name and UID of what it names are looked at, and only for pods of this fleet: a
-//! service that also knows other fleets, or that is wrong about one, harms nobody there.
+//! Only namespace, name and UID are compared, and only with pods of this fleet: entries for other fleets have no
+//! effect but a count.
 
 use std::collections::HashMap;
 
 use super::Observation;
 use crate::decide::verdict::{Evidence, Judgement};
 
-/// One pod as a service names it.
+/// One pod in the service's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedPod {
-    /// Where it is; empty is nowhere.
+    /// Its namespace; empty matches no pod.
     pub namespace: String,
-    /// Its name.
+    /// Its pod name.
     pub name: String,
-    /// Which pod of that name, where it says so.
+    /// Its UID, if the service gives one.
     pub uid: Option<String>,
 }
 
-/// Whose pods are judged.
+/// The fleet that is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetScope {
     /// The fleet's namespace.
     pub namespace: String,
-    /// The fleet's UIDs are Kubernetes', so that a service can name them: another process of the same
-    /// name is another pod. Without it the name decides.
+    /// Whether the fleet's UIDs are those of Kubernetes, which a service can give; if not, the name alone decides.
     pub by_uid: bool,
 }
 
-/// Judges the pods in their order; the second number counts names that belong to none of them.
+/// One judgement per pod, in their order, and the number of entries that match none.
 #[must_use]
 pub fn judge(scope: &FleetScope, named: &[NamedPod], pods: &[&Observation]) -> (Vec<Judgement>, usize) {
-    let mut bad = vec![false; pods.len()];
-    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (place, pod) in pods.iter().enumerate() {
-        places.entry(pod.id.as_str()).or_default().push(place);
-    }
-    let mut strangers = 0;
+    let mut by_name: HashMap<&str, Vec<(&NamedPod, bool)>> = HashMap::new();
     for one in named {
-        let mut known = false;
-        for place in places.get(one.name.as_str()).into_iter().flatten().copied() {
-            let (Some(pod), Some(bad)) = (pods.get(place), bad.get_mut(place)) else { continue };
-            if one.names(scope, pod) {
-                (*bad, known) = (true, true);
-            }
-        }
-        strangers += usize::from(!known);
+        by_name.entry(&one.name).or_default().push((one, false));
     }
-    (bad.into_iter().map(settle).collect(), strangers)
+    let mut judge_pod = |pod: &&Observation| {
+        let mut bad = false;
+        for (one, matched) in by_name.get_mut(pod.id.as_str()).into_iter().flatten() {
+            let matches = one.matches(scope, pod);
+            *matched |= matches;
+            bad |= matches;
+        }
+        judgement(bad)
+    };
+    let judgements = pods.iter().map(&mut judge_pod).collect();
+    (judgements, by_name.into_values().flatten().filter(|(_, matched)| !matched).count())
 }
 
 impl NamedPod {
-    fn names(&self, scope: &FleetScope, pod: &Observation) -> bool {
+    fn matches(&self, scope: &FleetScope, pod: &Observation) -> bool {
         let same_uid =
             !scope.by_uid || self.uid.as_deref().is_none_or(|uid| uid.is_empty() || uid == pod.uid.as_str());
         self.namespace == scope.namespace && self.name == pod.id && same_uid
     }
 }
 
-fn settle(bad: bool) -> Judgement {
+fn judgement(bad: bool) -> Judgement {
     if !bad {
         return Judgement::Good;
     }
@@ -92,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_named_is_bad_and_all_others_are_good() {
+    fn listed_pods_are_bad_and_all_others_are_good() {
         assert_eq!(verdicts(false, &[named("shop", "b", None)]), (vec![false, true], 0));
         assert_eq!(verdicts(false, &[]), (vec![false, false], 0));
     }
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uid_is_held_against_the_pods_where_it_can_be() {
+    fn a_uid_is_compared_where_the_fleet_has_uids_of_kubernetes() {
         let list = [named("shop", "a", Some("uid-a")), named("shop", "b", Some("an earlier b"))];
         assert_eq!(verdicts(true, &list), (vec![true, false], 1));
         assert_eq!(verdicts(false, &list), (vec![true, true], 0));

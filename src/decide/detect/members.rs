@@ -1,39 +1,39 @@
-//! Whose keepalive is it: the members of an ensemble, joined to the pods that somebody else lists.
+//! Matches the ensemble's members to the pods that another source lists.
 //!
-//! In a fleet on Kubernetes the API server says which pods there are, and keepalives only what they say of
-//! themselves. Joined wrongly, one pod's silence would cut another, so what is not certain is left out:
-//! an address counts unless it may be somebody else's, a name only in a namespace, and what was said before
-//! the pod existed was said by another one (addresses and a `StatefulSet`'s names come again).
+//! In a fleet on Kubernetes the API server lists the pods; a keepalive only claims an id and an address. A wrong match
+//! would let one pod's silence cut another, so only unambiguous ones count: an address that no other pod may use, a name
+//! together with a namespace, and no keepalive from before the pod's creation (addresses and a `StatefulSet`'s names
+//! are reused).
 //!
-//! A pod without a member is unknown, not silent: it may have no agent at all. One that was heard and is
-//! forgotten by the ensemble meanwhile *is* silent; the [`ReportHistory`] remembers that.
+//! A pod without a member is unknown, not silent: it may have no agent. A pod that has reported and whose member the
+//! ensemble no longer retains *is* silent; the [`ReportHistory`] records that it reported.
 
 use std::{borrow::Cow, collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{Observation, Status};
-use crate::decide::{ensemble::Unread, fleet::Uid, time::Moment};
+use super::{LifeStatus, Observation};
+use crate::decide::{ensemble::KnownPod, fleet::Uid, time::Moment};
 
 /// One member of the ensemble.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemberRow {
-    /// What it calls itself; by default its pod's name.
+    /// Its claimed id; by default its pod's name.
     pub id: String,
-    /// Its pod's namespace, where it says so: our agents do not, other clients may.
+    /// Its claimed namespace: our agents send none, other clients may.
     pub namespace: Option<String>,
-    /// Its address.
+    /// Its IPv4 address.
     pub address: Ipv4Addr,
-    /// Since its last keepalive.
+    /// Time since its last keepalive.
     pub age: Duration,
-    /// How it is.
-    pub status: Status,
-    /// Its payload, as JSON text: read only when somebody looks.
+    /// By its keepalives.
+    pub status: LifeStatus,
+    /// JSON text, parsed only when it is matched.
     pub payload: Box<str>,
 }
 
-/// What of a keepalive tells whose it is. Members that nobody here defines may be of any type.
+/// The identifying members of a keepalive. `namespace` is not ours, so it may have any type.
 #[derive(Deserialize)]
 struct KeepaliveClaims<'a> {
     #[serde(borrow)]
@@ -46,39 +46,39 @@ struct KeepaliveClaims<'a> {
 }
 
 impl MemberRow {
-    /// Reads a record of the ensemble.
+    /// Parses a record of the ensemble.
     #[must_use]
-    pub fn read(record: &Unread<'_>) -> Option<Self> {
-        let said: KeepaliveClaims<'_> = serde_json::from_slice(record.text).ok()?;
+    pub fn read(record: &KnownPod<'_>) -> Option<Self> {
+        let claims: KeepaliveClaims<'_> = serde_json::from_slice(record.text).ok()?;
         Some(Self {
-            id: said.id.into_owned(),
-            namespace: said.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
-            address: said.ip,
+            id: claims.id.into_owned(),
+            namespace: claims.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            address: claims.ip,
             age: record.age,
             status: record.status,
-            payload: said.payload.get().into(),
+            payload: claims.payload.get().into(),
         })
     }
 }
 
-/// One pod of the fleet, as whoever keeps the list knows it.
+/// One pod of the fleet, as listed by its source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListedPod {
-    /// Its identity.
+    /// Identity, for example of Kubernetes.
     pub uid: Uid,
-    /// Its name.
+    /// The pod's name.
     pub name: String,
-    /// Its address, once it has one.
+    /// Its IPv4 address, once assigned.
     pub address: Option<Ipv4Addr>,
-    /// The address is its node's (`hostNetwork`): others speak from it too.
+    /// Whether the address is its node's (`hostNetwork`), so that other pods may use it.
     pub shares_address: bool,
-    /// For how long it has existed.
+    /// Time since its creation.
     pub age: Duration,
-    /// It gets no traffic at the moment.
+    /// Whether it has no traffic now.
     pub withheld: bool,
 }
 
-/// All members at one moment, found by address and by name. Made once for any number of fleets.
+/// All members at one moment, indexed by address and by id; shared by all fleets.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     rows: Vec<MemberRow>,
@@ -86,23 +86,23 @@ pub struct Members {
     by_name: HashMap<String, Vec<usize>>,
 }
 
-/// A fleet as detectors see it.
+/// The result of [`Members::join`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Joined {
-    /// One for each pod, in their order.
+    /// One per pod, in their order.
     pub observations: Vec<Observation>,
-    /// Members that belong to none of the pods.
+    /// Members that match none of the pods.
     pub strangers: usize,
 }
 
-/// Which pods of one fleet have reported, and when last: silence outlasts the ensemble's memory.
+/// The last report of each pod of one fleet; outlasts the ensemble's retention of expired pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportHistory {
     last: HashMap<Uid, Moment>,
 }
 
 impl Members {
-    /// Sorts them.
+    /// Builds the indices.
     #[must_use]
     pub fn new(rows: Vec<MemberRow>) -> Self {
         let mut members = Self { rows, ..Self::default() };
@@ -113,19 +113,19 @@ impl Members {
         members
     }
 
-    /// How many.
+    /// The number of members.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The pods of one fleet, all in `namespace`, each with what its member says.
+    /// Observations of one fleet's pods, all in `namespace`, each with its member's data; updates `report_history`.
     #[must_use]
     pub fn join(
         &self,
@@ -134,32 +134,32 @@ impl Members {
         now: Moment,
         report_history: &mut ReportHistory,
     ) -> Joined {
-        let mut crowds: HashMap<Ipv4Addr, usize> = HashMap::new();
+        let mut pods_per_address: HashMap<Ipv4Addr, usize> = HashMap::new();
         for address in pods.iter().filter_map(|pod| pod.address) {
-            *crowds.entry(address).or_default() += 1;
+            *pods_per_address.entry(address).or_default() += 1;
         }
         let (mut last, mut observations) = (HashMap::new(), Vec::with_capacity(pods.len()));
         let mut found = 0;
         for pod in pods {
-            let alone = pod.address.is_none_or(|address| crowds.get(&address) == Some(&1));
+            let alone = pod.address.is_none_or(|address| pods_per_address.get(&address) == Some(&1));
             let member = self.of(namespace, pod, alone && !pod.shares_address);
             found += usize::from(member.is_some());
             let silence = match member {
-                // Its last word: what comes after it is no silence.
-                Some(member) if member.status == Status::Down => None,
+                // After `down`, no keepalive is expected.
+                Some(member) if member.status == LifeStatus::Down => None,
                 Some(member) => Some(member.age),
                 None => report_history.last.get(&pod.uid).map(|last| now.since(*last)),
             };
-            let member = member.filter(|member| member.status != Status::Down);
+            let member = member.filter(|member| member.status != LifeStatus::Down);
             observations.push(observe(pod, member, silence));
-            let heard = |silence| Moment::after_origin(now.since_origin().saturating_sub(silence));
-            last.extend(silence.map(|silence| (pod.uid.clone(), heard(silence))));
+            let reported = |silence| Moment::after_origin(now.since_origin().saturating_sub(silence));
+            last.extend(silence.map(|silence| (pod.uid.clone(), reported(silence))));
         }
         report_history.last = last;
         Joined { observations, strangers: self.rows.len() - found }
     }
 
-    /// The member that is the pod: the surest, and of several as sure the one heard last.
+    /// The pod's member: the match of the highest certainty, then of the youngest keepalive.
     fn of(&self, namespace: &str, pod: &ListedPod, has_own_address: bool) -> Option<&MemberRow> {
         let at = pod.address.and_then(|address| self.by_address.get(&address));
         let named = self.by_name.get(&pod.name);
@@ -171,13 +171,13 @@ impl Members {
     }
 }
 
-/// The pods of a fleet where no keepalives arrive, or not now: that is nobody's silence.
+/// Observations of a fleet without keepalives, or while none are received; no pod counts as silent.
 #[must_use]
-pub fn unheard(pods: &[ListedPod]) -> Vec<Observation> {
+pub fn without_keepalives(pods: &[ListedPod]) -> Vec<Observation> {
     pods.iter().map(|pod| observe(pod, None, None)).collect()
 }
 
-/// How sure it is that the member is the pod; less is surer.
+/// Certainty of a match; the least is the most certain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Certainty {
     AddressAndName,
@@ -191,7 +191,7 @@ fn certainty(
     has_own_address: bool,
     member: &MemberRow,
 ) -> Option<Certainty> {
-    let elsewhere = member.namespace.as_deref().is_some_and(|said| said != namespace);
+    let elsewhere = member.namespace.as_deref().is_some_and(|claimed| claimed != namespace);
     if elsewhere || member.age > pod.age {
         return None;
     }
@@ -206,12 +206,12 @@ fn certainty(
 fn observe(pod: &ListedPod, member: Option<&MemberRow>, silence: Option<Duration>) -> Observation {
     let status = match (member, silence) {
         (Some(member), _) => member.status,
-        // Forgotten by now.
-        (None, Some(_)) => Status::Expired,
-        // The pod is there: others may judge it.
-        (None, None) => Status::Live,
+        // No longer retained by the ensemble.
+        (None, Some(_)) => LifeStatus::Expired,
+        // Listed: detectors with other inputs may judge it.
+        (None, None) => LifeStatus::Live,
     };
-    // A number beyond all bounds makes a rule about it end in an error and not in "no data".
+    // An unreadable payload (such as a number out of range) is an error for a rule, not "no data".
     let read = |member: &MemberRow| {
         serde_json::from_str(&member.payload).unwrap_or_else(|_| Value::from("unreadable"))
     };
@@ -231,7 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::decide::detect::{Good, PayloadRule, Silence, payload};
+    use crate::decide::detect::{Good, PayloadRule, SilenceRule, payload};
     use crate::decide::verdict::Judgement;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -253,12 +253,12 @@ mod tests {
             namespace: None,
             address: Ipv4Addr::new(10, 0, 0, number),
             age: SECOND * u32::from(number),
-            status: Status::Live,
+            status: LifeStatus::Live,
             payload: json!({ "number": number }).to_string().into(),
         }
     }
 
-    /// What is seen of these pods, by the number in the member's payload, and the strangers.
+    /// The number in each pod's matched payload, and the count of unmatched members.
     fn numbers(members: Vec<MemberRow>, pods: &[ListedPod]) -> (Vec<Option<u64>>, usize) {
         let now = Moment::after_origin(SECOND * 5000);
         let Joined { observations, strangers } =
@@ -286,7 +286,7 @@ mod tests {
             uid: "uid-7".into(),
             id: "web-7".into(),
             age: SECOND * 7,
-            status: Status::Live,
+            status: LifeStatus::Live,
             heard: true,
             withheld: true,
             payload: Arc::new(json!({"number": 7})),
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(numbers(vec![renamed.clone()], std::slice::from_ref(&on_its_node)), (vec![None], 1));
         let ended = ListedPod { address: pod(1).address, ..pod(2) };
         assert_eq!(numbers(vec![renamed], &[pod(1), ended]), (vec![None, None], 1));
-        // The name tells them apart.
+        // The name is unambiguous.
         assert_eq!(numbers(vec![member(1)], &[on_its_node, pod(2)]), (vec![Some(1), None], 0));
     }
 
@@ -323,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_the_pod_existed_was_said_by_another() {
+    fn a_keepalive_from_before_the_pods_creation_is_another_pods() {
         let reborn = ListedPod { age: SECOND * 6, ..pod(7) };
         assert_eq!(numbers(vec![member(7)], &[reborn]), (vec![None], 1));
         assert_eq!(numbers(vec![member(7)], &[ListedPod { age: SECOND * 7, ..pod(7) }]), (vec![Some(7)], 0));
     }
 
     #[test]
-    fn of_several_members_the_surest_counts_and_then_the_one_heard_last() {
+    fn of_several_members_the_most_certain_counts_and_then_the_youngest_keepalive() {
         let by_name = MemberRow {
             id: "web-9".into(),
             namespace: Some("shop".into()),
@@ -338,48 +338,48 @@ mod tests {
             ..member(1)
         };
         assert_eq!(numbers(vec![by_name, member(9)], &[pod(9)]), (vec![Some(9)], 1));
-        let earlier = MemberRow { status: Status::Expired, age: SECOND * 90, ..member(2) };
+        let earlier = MemberRow { status: LifeStatus::Expired, age: SECOND * 90, ..member(2) };
         let latest = MemberRow { payload: json!({"number": 22}).to_string().into(), ..member(2) };
         assert_eq!(numbers(vec![earlier.clone(), latest.clone()], &[pod(2)]), (vec![Some(22)], 1));
         assert_eq!(numbers(vec![latest, earlier], &[pod(2)]), (vec![Some(22)], 1));
     }
 
-    /// Silence, and a payload rule that takes nothing for good.
+    /// By silence, and by a payload rule with `null` and 1 as good values.
     fn judgements(observation: &Observation) -> [Judgement; 2] {
         let rule = PayloadRule { pointer: "/number".into(), good: Good::OneOf(vec![json!(1), json!(null)]) };
-        let silence = Silence { after: SECOND * 10 };
+        let silence = SilenceRule { after: SECOND * 10 };
         [payload::silence(&silence, observation), payload::bounds(&rule, observation)]
     }
 
     #[test]
-    fn a_pod_that_never_reported_or_said_goodbye_has_no_data_and_is_there_for_others() {
-        let leaving = MemberRow { status: Status::Down, age: SECOND * 90, ..member(1) };
+    fn a_pod_that_never_reported_or_sent_down_has_no_data_and_is_live_for_other_detectors() {
+        let leaving = MemberRow { status: LifeStatus::Down, age: SECOND * 90, ..member(1) };
         let (now, mut report_history) = (Moment::after_origin(SECOND * 5000), ReportHistory::default());
         let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut report_history);
         for observation in &joined.observations {
             assert_eq!(judgements(observation), [Judgement::NoData, Judgement::NoData]);
-            assert_eq!(observation.status, Status::Live);
+            assert_eq!(observation.status, LifeStatus::Live);
         }
         assert_eq!(joined.strangers, 0);
-        assert_eq!(joined.observations, unheard(&[pod(1), pod(2)]), "as where nobody listens");
+        assert_eq!(joined.observations, without_keepalives(&[pod(1), pod(2)]), "as without keepalives");
     }
 
     #[test]
-    fn silence_outlasts_the_ensembles_memory_until_the_pod_is_gone() {
+    fn silence_outlasts_the_ensembles_retention_until_the_pod_is_gone() {
         let mut report_history = ReportHistory::default();
         let at = |seconds| Moment::after_origin(SECOND * seconds);
-        let mut look = |members: Vec<MemberRow>, pods: &[ListedPod], seconds| {
+        let mut join = |members: Vec<MemberRow>, pods: &[ListedPod], seconds| {
             Members::new(members).join("shop", pods, at(seconds), &mut report_history).observations
         };
-        assert_eq!(judgements(&look(vec![member(1)], &[pod(1)], 100)[0])[0], Judgement::Good);
-        let forgotten = look(vec![], &[pod(1)], 900);
-        assert_eq!((forgotten[0].age, forgotten[0].status), (SECOND * 801, Status::Expired));
+        assert_eq!(judgements(&join(vec![member(1)], &[pod(1)], 100)[0])[0], Judgement::Good);
+        let forgotten = join(vec![], &[pod(1)], 900);
+        assert_eq!((forgotten[0].age, forgotten[0].status), (SECOND * 801, LifeStatus::Expired));
         let [silent, payload] = judgements(&forgotten[0]);
         assert!(matches!(silent, Judgement::Bad { .. }), "{silent:?}");
         assert_eq!(payload, Judgement::Stale);
         let replaced = ListedPod { uid: "another".into(), age: SECOND, ..pod(1) };
-        assert!(!look(vec![], &[replaced], 901)[0].heard);
-        assert!(!look(vec![], &[pod(1)], 902)[0].heard, "nothing is kept of pods that are gone");
+        assert!(!join(vec![], &[replaced], 901)[0].heard);
+        assert!(!join(vec![], &[pod(1)], 902)[0].heard, "nothing is kept of pods that are gone");
     }
 
     #[test]
@@ -389,12 +389,13 @@ mod tests {
                 json!({"app": "a", "id": "web-1", "ip": "10.0.0.1", "key": "blXcB", "namespace": namespace,
                 "payload": {"number": 1}, "role": "r", "seq": 3})
                 .to_string();
-            let record = Unread { text: text.as_bytes(), status: Status::Live, age: SECOND, heard: true };
+            let record =
+                KnownPod { text: text.as_bytes(), status: LifeStatus::Live, age: SECOND, heard: true };
             MemberRow::read(&record).unwrap()
         };
         assert_eq!(read(json!({"odd": 1})), member(1));
         assert_eq!(read(json!("shop")).namespace.as_deref(), Some("shop"));
-        let broken = Unread { text: b"{", status: Status::Live, age: SECOND, heard: true };
+        let broken = KnownPod { text: b"{", status: LifeStatus::Live, age: SECOND, heard: true };
         assert_eq!(MemberRow::read(&broken), None);
     }
 }

@@ -1,12 +1,11 @@
-//! Who is unlike the others: distance from the fleet's median, measured in its own spread.
+//! Outliers: distance from the fleet's median, in units of the fleet's spread.
 //!
-//! Median and MAD (the median distance from the median) do not move for a few bad pods, and they do
-//! move with the fleet: when all pods get slower together nobody stands out, so a fault of a shared
-//! dependency withholds nobody. Only pods in traffic set the standard, as long as enough are left:
-//! what a withheld pod reports says little about those that work.
+//! Median and MAD (median distance from the median) are stable under a few bad pods and move with the fleet: when all
+//! pods get slower together none stands out, so that a fault of a shared dependency withholds no pod. Pods without
+//! traffic are no peers while enough others are left, because their values say little about pods under load.
 //!
-//! Far in spreads is not far in what users feel: where all are very even, a pod that is by nature a little slower
-//! is many MADs away. So a distance counts only from a share of the median on, which moves with the fleet as well.
+//! In a very even fleet a harmless difference is many MADs. `minRelativeDeviation` therefore requires a share of the
+//! median as well, which also moves with the fleet.
 
 use super::{
     Direction, Outlier,
@@ -14,51 +13,51 @@ use super::{
 };
 use crate::decide::verdict::{Evidence, Judgement};
 
-/// Makes the MAD of normal noise its standard deviation.
+/// Scales the MAD of normal noise to its standard deviation.
 const SCALE: f64 = 1.4826;
 
-/// One pod against its peers, once.
+/// One pod's comparison with its peers, at one evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PeerComparison {
-    /// It has a number, and so have enough others.
+    /// The pod and enough peers have a value.
     Measured {
-        /// Too far from the median, on a side that is bad.
+        /// Whether the value is beyond the limit on a bad side.
         beyond: bool,
-        /// 0..1; 0 when it is not too far.
+        /// In [0, 1); 0 when not beyond.
         severity: f64,
-        /// In numbers.
+        /// Value, threshold and median.
         evidence: Evidence,
     },
-    /// It cannot be judged.
+    /// No comparison; the judgement that results.
     Unjudged(Judgement),
 }
 
-/// What is usual in the fleet.
+/// The fleet's median and limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct PeerBaseline {
     median: f64,
-    /// The distance from the median that is too far.
+    /// The largest good distance from the median.
     limit: f64,
 }
 
-/// Compares each pod with the fleet; the answers are in the order of the samples.
+/// Compares each sample with the fleet, in their order.
 #[must_use]
 pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
-    let standard = standard(rule, samples);
-    let look = |sample: &Sample| match (*sample, standard) {
-        (Sample::Number { value, .. }, Some(standard)) => measure(rule, standard, value),
+    let baseline = baseline(rule, samples);
+    let compare = |sample: &Sample| match (*sample, baseline) {
+        (Sample::Number { value, .. }, Some(baseline)) => measure(rule, baseline, value),
         (Sample::Number { .. }, None) | (Sample::Missing, _) => PeerComparison::Unjudged(Judgement::NoData),
         (Sample::Old, _) => PeerComparison::Unjudged(Judgement::Stale),
         (Sample::NotANumber, _) => PeerComparison::Unjudged(Judgement::Error),
     };
-    samples.iter().map(look).collect()
+    samples.iter().map(compare).collect()
 }
 
-/// `None`: too few numbers, or no spread to measure with.
-fn standard(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
-    let numbers = |of_all: bool| -> Vec<f64> {
+/// `None` without enough values, or without a spread or `minDeviation` to measure by.
+fn baseline(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
+    let numbers = |with_withheld: bool| -> Vec<f64> {
         let number = |sample: &Sample| match *sample {
-            Sample::Number { value, withheld } if of_all || !withheld => Some(value),
+            Sample::Number { value, withheld } if with_withheld || !withheld => Some(value),
             _ => None,
         };
         samples.iter().filter_map(number).collect()
@@ -69,24 +68,20 @@ fn standard(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
     let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
     let absolute = (rule.threshold * SCALE * self::median(&mut distances)?).max(rule.min_deviation);
     let limit = absolute.max(rule.min_relative_deviation * median.abs());
-    // More than half are equal and nobody said which distance matters: any speck of dust would stand out. A share of
-    // the median only ever spares, so it does not say it.
+    // An absolute limit of 0 (more than half are equal, no `minDeviation`) would make any difference an outlier. A share
+    // of the median only widens the limit, so it does not help here.
     (absolute > 0.0 && limit.is_finite()).then_some(PeerBaseline { median, limit })
 }
 
 fn measure(rule: &Outlier, PeerBaseline { median, limit }: PeerBaseline, value: f64) -> PeerComparison {
-    let (above, below) = (value - median > limit, median - value > limit);
-    let is_beyond = match rule.direction {
-        Direction::High => above,
-        Direction::Low => below,
-        Direction::Both => above || below,
-    };
+    let distance = rule.direction.distance(value, median);
+    let is_beyond = distance > limit;
     let side = match rule.direction {
         Direction::High => limit,
         Direction::Low => -limit,
         Direction::Both => limit.copysign(value - median),
     };
-    let severity = if is_beyond { beyond((value - median).abs(), limit) } else { 0.0 };
+    let severity = if is_beyond { beyond(distance, limit) } else { 0.0 };
     let evidence = Evidence {
         rule: "outlier".into(),
         value: Some(value),
@@ -115,7 +110,7 @@ mod tests {
     use super::*;
     use crate::decide::detect::{Consecutive, OutlierSource};
 
-    /// The spread alone decides.
+    /// Without minimum deviations.
     fn rule() -> Outlier {
         Outlier {
             source: OutlierSource::Pointer("/x".into()),
@@ -152,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_far_above_its_peers_stands_out_with_the_numbers_to_prove_it() {
+    fn the_pod_far_above_its_peers_is_beyond_with_the_numbers_in_the_evidence() {
         let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
         assert_eq!(verdicts(&rule(), &samples), ".....B");
         // Median 10.25, distances 0.25 0.75 1.25 0.25 0.75 19.75: MAD 0.75, limit 3.5 x 1.4826 x 0.75.
@@ -165,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn direction_says_which_side_is_bad() {
+    fn direction_selects_the_bad_side() {
         let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0, -5.0]);
         assert_eq!(verdicts(&rule(), &samples), ".....B.");
         assert_eq!(verdicts(&Outlier { direction: Direction::Low, ..rule() }, &samples), "......B");
@@ -230,7 +225,7 @@ mod tests {
         let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
         let limit = |min_deviation, min_relative_deviation| {
             let rule = Outlier { min_deviation, min_relative_deviation, ..rule() };
-            standard(&rule, &samples).unwrap().limit
+            baseline(&rule, &samples).unwrap().limit
         };
         assert!((limit(1.0, 0.1) - 3.891_825).abs() < 1e-9, "the spread");
         assert_eq!(limit(4.0, 0.1), 4.0);
@@ -238,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn withheld_pods_do_not_set_the_standard_while_enough_others_do() {
+    fn withheld_pods_are_no_peers_while_enough_others_are() {
         let idle = |value| Sample::Number { value, withheld: true };
         let mut samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5]);
         samples.extend([idle(0.0); 6]);
@@ -250,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_the_edge_of_what_a_number_can_be_give_no_verdict_rather_than_nonsense() {
+    fn values_at_the_limits_of_f64_are_never_bad() {
         let samples = numbers(&[f64::MAX, f64::MIN, 0.0, 1.0, f64::MAX]);
         assert!(!verdicts(&rule(), &samples).contains('B'));
         let huge = Outlier { min_relative_deviation: f64::MAX, ..rule() };

@@ -1,36 +1,35 @@
-//! What a keepalive tells by itself: that it came, and what its payload says.
+//! Detectors of keepalives: the age of the last one, and values in its payload.
 
 use serde_json::Value;
 
-use super::{Good, Observation, PayloadRule, Silence, Status};
+use super::{Good, LifeStatus, Observation, PayloadRule, SilenceRule};
 use crate::decide::verdict::{Evidence, Judgement};
 
-/// What a pod contributes to a comparison with its peers.
+/// A pod's value for a comparison with its peers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sample {
     /// A finite number.
     Number {
-        /// It.
+        /// Finite.
         value: f64,
-        /// The pod gets no traffic at the moment.
+        /// Whether the pod has no traffic now.
         withheld: bool,
     },
-    /// Nothing there.
+    /// No value.
     Missing,
-    /// The pod has been silent for longer than its TTL.
+    /// Too old: beyond the TTL or `maxSampleAge`.
     Old,
-    /// Something that is no number.
+    /// A value that is no finite number, or more than one.
     NotANumber,
 }
 
-/// Judges by the age of the last keepalive; one that expired is bad whatever its age, and one that never
-/// sent any is unknown.
+/// Judges by the age of the last keepalive. An expired pod is bad at any age; one without any keepalive has no data.
 #[must_use]
-pub fn silence(rule: &Silence, pod: &Observation) -> Judgement {
+pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
     if !pod.heard {
         return Judgement::NoData;
     }
-    if pod.age <= rule.after && pod.status != Status::Expired {
+    if pod.age <= rule.after && pod.status != LifeStatus::Expired {
         return Judgement::Good;
     }
     let (age, after) = (pod.age.as_secs_f64(), rule.after.as_secs_f64());
@@ -51,7 +50,7 @@ pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
     if !pod.heard {
         return Judgement::NoData;
     }
-    if pod.status == Status::Expired {
+    if pod.status == LifeStatus::Expired {
         return Judgement::Stale;
     }
     let value = match pod.payload.pointer(&rule.pointer) {
@@ -68,12 +67,12 @@ pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
     }
 }
 
-/// The number of each pod at the pointer, in the order of `pods`.
+/// Each pod's number at the pointer, in their order.
 #[must_use]
 pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
     let sample = |pod: &&Observation| match pod.payload.pointer(pointer) {
         _ if !pod.heard => Sample::Missing,
-        _ if pod.status == Status::Expired => Sample::Old,
+        _ if pod.status == LifeStatus::Expired => Sample::Old,
         None | Some(Value::Null) => Sample::Missing,
         Some(Value::String(text)) if text.is_empty() && pointer.is_empty() => Sample::Missing,
         Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
@@ -84,7 +83,7 @@ pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
     pods.iter().map(sample).collect()
 }
 
-/// How far `value` is beyond `limit`, as a share: 0 at the limit, towards 1 far away.
+/// Severity of `value` beyond `limit`: 0 at the limit, towards 1 with distance.
 #[must_use]
 pub fn beyond(value: f64, limit: f64) -> f64 {
     let far = (value - limit).abs();
@@ -92,7 +91,7 @@ pub fn beyond(value: f64, limit: f64) -> f64 {
     if share.is_finite() { share } else { 0.0 }
 }
 
-/// Nothing at the pointer is no data, unless `null` is one of the good values.
+/// No value at the pointer is no data, unless `null` is a good value.
 fn absent(rule: &PayloadRule) -> Judgement {
     match &rule.good {
         Good::OneOf(good) if good.contains(&Value::Null) => Judgement::Good,
@@ -105,11 +104,11 @@ fn within(rule: &PayloadRule, number: f64, min: Option<f64>, max: Option<f64>) -
         .filter(|min| number < *min)
         .map(|min| ("min", min))
         .or(max.filter(|max| number > *max).map(|max| ("max", max)));
-    let Some((end, limit)) = crossed else { return Judgement::Good };
+    let Some((bound, limit)) = crossed else { return Judgement::Good };
     Judgement::Bad {
         severity: beyond(number, limit),
         evidence: Evidence {
-            rule: format!("keepalive.{end} of {:?}", rule.pointer),
+            rule: format!("keepalive.{bound} of {:?}", rule.pointer),
             value: Some(number),
             threshold: Some(limit),
             ..Evidence::default()
@@ -135,7 +134,7 @@ fn one_of(rule: &PayloadRule, value: &Value, good: &[Value]) -> Judgement {
     }
 }
 
-/// Equal as people read them: 1 and 1.0 are the same number.
+/// Equality of JSON values; numbers compare by value, so that 1 equals 1.0.
 fn same(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,
@@ -143,7 +142,7 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The value as JSON, cut to a length that fits a reason.
+/// The value as JSON, cut to 64 characters.
 fn brief(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() <= 64 { text } else { text.chars().take(61).chain("...".chars()).collect() }
@@ -162,7 +161,7 @@ mod tests {
             uid: "u".into(),
             id: "web-1".into(),
             age: Duration::from_secs(1),
-            status: Status::Live,
+            status: LifeStatus::Live,
             heard: true,
             withheld: false,
             payload: Arc::new(payload),
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_silent_only_beyond_the_limit() {
-        let rule = Silence { after: Duration::from_secs(10) };
+        let rule = SilenceRule { after: Duration::from_secs(10) };
         let mut observed = pod(json!(""));
         observed.age = Duration::from_secs(10);
         assert_eq!(silence(&rule, &observed), Judgement::Good);
@@ -190,14 +189,14 @@ mod tests {
         let (slight, found) = evidence(silence(&rule, &observed));
         assert_eq!((found.value, found.threshold), (Some(10.001), Some(10.0)));
         observed.age = Duration::from_secs(60);
-        assert!(evidence(silence(&rule, &observed)).0 > slight, "longer silence is worse");
+        assert!(evidence(silence(&rule, &observed)).0 > slight, "severity grows with silence");
     }
 
     #[test]
     fn an_expired_pod_is_silent_whatever_its_age_and_its_payload_is_stale() {
         let mut observed = pod(json!({"errors": 1.0}));
-        observed.status = Status::Expired;
-        evidence(silence(&Silence { after: Duration::from_secs(10) }, &observed));
+        observed.status = LifeStatus::Expired;
+        evidence(silence(&SilenceRule { after: Duration::from_secs(10) }, &observed));
         let within = rule("/errors", Good::Within { min: None, max: Some(0.1) });
         assert_eq!(bounds(&within, &observed), Judgement::Stale);
         assert_eq!(samples("/errors", &[&observed]), [Sample::Old]);
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_compares_as_people_read_and_names_what_it_found() {
+    fn one_of_compares_numbers_by_value_and_the_note_has_what_was_found() {
         let states = rule("/state", Good::OneOf(vec![json!("up"), json!(1)]));
         assert_eq!(bounds(&states, &pod(json!({"state": "up"}))), Judgement::Good);
         assert_eq!(bounds(&states, &pod(json!({"state": 1.0}))), Judgement::Good);

@@ -1,8 +1,7 @@
-//! What a query to Prometheus gives, sorted by pod.
+//! The elements of a Prometheus query's answer, grouped by pod.
 //!
-//! A number counts only if it is beyond doubt whose it is and how old it is. A guess would cut a
-//! healthy pod: so a pod that two series claim has no number at all, and a series that names no pod of
-//! this fleet is left out and counted.
+//! A value is used only if its pod and its age are unambiguous, because a wrong match would withhold a healthy pod: a
+//! pod with two elements has no value, and an element that matches no pod of this fleet is only counted.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,63 +10,63 @@ use crate::decide::time::Timestamp;
 
 /// One element of an instant vector.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
-    /// The pod's name, where the label is there.
+pub struct VectorElement {
+    /// The label with the pod's name, if present.
     pub pod: Option<String>,
-    /// The label that a discrete detector counts by, where it is there.
+    /// The label by which a discrete detector counts, if present.
     pub key: Option<String>,
-    /// The number, whatever it is; NaN for an element that is none.
+    /// The sample's value, possibly not finite; NaN for an element without a number.
     pub value: f64,
-    /// When it was so.
+    /// The sample's time.
     pub at: Timestamp,
 }
 
-/// An instant vector, and when it was asked for.
+/// An instant vector and the time of its query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vector {
-    /// Just before the question went out.
+    /// Just before the request was sent.
     pub asked: Timestamp,
-    /// Its elements.
-    pub series: Vec<Series>,
+    /// In any order.
+    pub elements: Vec<VectorElement>,
 }
 
-/// The elements of a vector by the name of their pod.
+/// The elements of a vector by pod name.
 pub(super) struct ByPod<'a> {
-    pods: HashMap<&'a str, Vec<&'a Series>>,
+    by_name: HashMap<&'a str, Vec<&'a VectorElement>>,
     asked: Timestamp,
     limit: Duration,
 }
 
 impl<'a> ByPod<'a> {
-    /// Those that belong to `pods`; the others are only counted.
+    /// The elements that match `pods`, and the number of those that do not.
     pub(super) fn new(
         vector: &'a Vector,
         pods: &[&'a Observation],
         max_sample_age: Duration,
     ) -> (Self, usize) {
-        let mut sorted: HashMap<&str, Vec<&Series>> =
+        let mut by_name: HashMap<&str, Vec<&VectorElement>> =
             pods.iter().map(|pod| (pod.id.as_str(), Vec::new())).collect();
         let mut strangers = 0;
-        for series in &vector.series {
-            match series.pod.as_deref().and_then(|pod| sorted.get_mut(pod)) {
-                Some(own) => own.push(series),
+        for element in &vector.elements {
+            match element.pod.as_deref().and_then(|pod| by_name.get_mut(pod)) {
+                Some(own) => own.push(element),
                 None => strangers += 1,
             }
         }
-        (Self { pods: sorted, asked: vector.asked, limit: max_sample_age }, strangers)
+        (Self { by_name, asked: vector.asked, limit: max_sample_age }, strangers)
     }
 
-    /// All of a pod's elements, in no order.
-    pub(super) fn of(&self, pod: &Observation) -> &[&'a Series] {
-        self.pods.get(pod.id.as_str()).map_or(&[], Vec::as_slice)
+    /// A pod's elements, in no order.
+    pub(super) fn of(&self, pod: &Observation) -> &[&'a VectorElement] {
+        self.by_name.get(pod.id.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// Older than what counts. Measured from the question, so that a slow answer makes nothing stale.
-    pub(super) fn is_stale(&self, series: &Series) -> bool {
-        self.asked.since(series.at) > self.limit
+    /// Whether the sample is older than the limit at the time of the query, so that a slow answer makes none stale.
+    pub(super) fn is_stale(&self, element: &VectorElement) -> bool {
+        self.asked.since(element.at) > self.limit
     }
 
-    /// The one number of a pod.
+    /// A pod's single value.
     pub(super) fn sample(&self, pod: &Observation) -> Sample {
         match self.of(pod) {
             [] => Sample::Missing,
@@ -83,14 +82,14 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::decide::detect::{Query, Status};
+    use crate::decide::detect::{LifeStatus, Query};
 
     pub(in crate::decide::detect) fn pod(id: &str) -> Observation {
         Observation {
             uid: format!("uid-{id}").as_str().into(),
             id: id.into(),
             age: Duration::ZERO,
-            status: Status::Live,
+            status: LifeStatus::Live,
             heard: true,
             withheld: false,
             payload: Arc::default(),
@@ -108,16 +107,16 @@ pub(super) mod tests {
         }
     }
 
-    /// Elements of a vector that was asked for at second 1000 and answered with its newest samples.
+    /// A vector of (pod, key, value), queried at second 1000, with samples of that second.
     pub(in crate::decide::detect) fn vector(elements: &[(&str, &str, f64)]) -> Vector {
         let at = Timestamp::from_unix_millis(1_000_000);
-        let series = |&(pod, key, value): &(&str, &str, f64)| Series {
+        let element = |&(pod, key, value): &(&str, &str, f64)| VectorElement {
             pod: Some(pod.into()),
             key: Some(key.into()),
             value,
             at,
         };
-        Vector { asked: at, series: elements.iter().map(series).collect() }
+        Vector { asked: at, elements: elements.iter().map(element).collect() }
     }
 
     fn samples(vector: &Vector, pods: &[Observation]) -> (Vec<Sample>, usize) {
@@ -129,7 +128,7 @@ pub(super) mod tests {
     #[test]
     fn each_pod_gets_its_own_number_and_strangers_are_counted() {
         let mut vector = vector(&[("b", "", 0.25), ("a", "", -7.0), ("stranger", "", 1.0)]);
-        vector.series.push(Series { pod: None, ..vector.series[0].clone() });
+        vector.elements.push(VectorElement { pod: None, ..vector.elements[0].clone() });
         let number = |value| Sample::Number { value, withheld: false };
         let (found, strangers) = samples(&vector, &[pod("a"), pod("b"), pod("c")]);
         assert_eq!(found, [number(-7.0), number(0.25), Sample::Missing]);
@@ -137,7 +136,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_pod_that_two_series_claim_has_no_number_even_if_they_agree_or_one_is_none() {
+    fn a_pod_with_two_elements_has_no_value_even_if_they_are_equal_or_one_is_nan() {
         let vector = vector(&[("a", "", 1.0), ("a", "", 1.0), ("b", "", 1.0), ("b", "", f64::NAN)]);
         assert_eq!(samples(&vector, &[pod("a"), pod("b")]).0, [Sample::NotANumber; 2]);
     }
@@ -151,9 +150,9 @@ pub(super) mod tests {
     #[test]
     fn a_sample_is_stale_beyond_the_age_limit_only() {
         let mut vector = vector(&[("a", "", 1.0), ("b", "", 1.0), ("c", "", 1.0)]);
-        vector.series[0].at = Timestamp::from_unix_millis(1_000_000 - 60_000);
-        vector.series[1].at = Timestamp::from_unix_millis(1_000_000 - 60_001);
-        vector.series[2].at = Timestamp::from_unix_millis(1_000_000 + 5_000);
+        vector.elements[0].at = Timestamp::from_unix_millis(1_000_000 - 60_000);
+        vector.elements[1].at = Timestamp::from_unix_millis(1_000_000 - 60_001);
+        vector.elements[2].at = Timestamp::from_unix_millis(1_000_000 + 5_000);
         let (found, _) = samples(&vector, &[pod("a"), pod("b"), pod("c")]);
         let number = Sample::Number { value: 1.0, withheld: false };
         assert_eq!(found, [number, Sample::Old, number], "ahead of our clock is not old");

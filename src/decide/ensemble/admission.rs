@@ -1,7 +1,7 @@
-//! What a keepalive that is not a plain repetition does to the ensemble.
+//! Admission of a keepalive that differs from the pod's last one.
 //!
-//! The table in [`Ensemble::admit`] is the whole policy: how the pod on that key stands, and what
-//! the keepalive is to it. Everything below carries out one of its lines.
+//! The `match` in [`Ensemble::admit`] is the whole policy: liveness of the pod on the key, by relation of the
+//! keepalive to that pod. Each function below implements one arm.
 
 use super::{
     Ensemble, KeepaliveEffect, Rejection, Settings,
@@ -15,19 +15,19 @@ use crate::decide::{
     time::Moment,
 };
 
-/// So many replaced nonces are remembered for each pod.
+/// The most replaced nonces that are retained per pod.
 const REPLACED_LIMIT: usize = 4;
 
-/// What a keepalive is to the pod that holds its key.
+/// Relation of a keepalive to the pod that holds its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Relation {
-    /// Another pod's.
+    /// Another pod: the ids differ.
     Stranger,
-    /// The same process's.
+    /// The same process: id and nonce are equal.
     Same,
-    /// The same pod's after a restart.
+    /// The same pod with a new nonce.
     Restarted,
-    /// One of the same pod before a restart that is known already.
+    /// The same pod with a nonce that a newer one has replaced.
     Stale,
 }
 
@@ -50,7 +50,7 @@ impl Ensemble {
             (PodLiveness::Down, Relation::Same) if beat.is_down() => Ok(KeepaliveEffect::Heartbeat),
             (PodLiveness::Down, Relation::Same) if beat.nonce().is_some() => Err(said_down(beat)),
             (PodLiveness::Live | PodLiveness::Down, _) => self.update(at, now, beat, print, relation),
-            (PodLiveness::Unborn, Relation::Same) => Err(said_down(beat)),
+            (PodLiveness::DownOnly, Relation::Same) => Err(said_down(beat)),
             (PodLiveness::Retired, Relation::Same | Relation::Stale) => match self.elsewhere(at) {
                 Some(key) => {
                     self.table.refresh(at, now);
@@ -58,7 +58,7 @@ impl Ensemble {
                 }
                 None => self.replace(at, now, beat, print),
             },
-            (PodLiveness::Retired | PodLiveness::Unborn, _) => self.replace(at, now, beat, print),
+            (PodLiveness::Retired | PodLiveness::DownOnly, _) => self.replace(at, now, beat, print),
         }
     }
 
@@ -75,7 +75,7 @@ impl Ensemble {
         }
     }
 
-    /// The pod that held the key is gone; the newcomer starts afresh.
+    /// Removes the pod that holds the key and admits the keepalive as a new pod.
     fn replace(
         &mut self,
         at: TableIndex,
@@ -88,29 +88,29 @@ impl Ensemble {
         self.join_in(now, beat, print)
     }
 
-    /// A pod on a key that was free.
+    /// Admits a pod on a free key.
     fn join_in(
         &mut self,
         now: Moment,
         beat: &Keepalive<'_>,
         print: Fingerprint,
     ) -> Result<KeepaliveEffect, Rejection> {
-        let unborn = beat.is_down();
-        if unborn && beat.nonce().is_none() {
+        let down = beat.is_down();
+        if down && beat.nonce().is_none() {
             return Ok(KeepaliveEffect::Left);
         }
         let id_hash = self.prints.of_name(beat.id());
         let seq = self.sequence.next();
         let text = PodText::Own(self.fitting(beat, seq, None)?.into());
-        if !unborn {
+        if !down {
             self.sequence.take();
             self.retire(id_hash, beat);
-            self.departed.forget(beat.key());
+            self.expired.remove(beat.key());
             self.pending.push(beat.key());
         }
         let pod = TrackedPod {
             key: beat.key(),
-            liveness: if unborn { PodLiveness::Unborn } else { PodLiveness::Live },
+            liveness: if down { PodLiveness::DownOnly } else { PodLiveness::Live },
             durable: false,
             heard: true,
             seq,
@@ -122,14 +122,14 @@ impl Ensemble {
         };
         self.bytes += pod.text.len();
         let at = self.table.insert(pod);
-        if unborn {
+        if down {
             return Ok(KeepaliveEffect::Left);
         }
         self.table.recognize(at, print);
         Ok(KeepaliveEffect::Joined)
     }
 
-    /// The pod that holds the key said something new, or the same in other words.
+    /// Updates the pod that holds the key: other content, or the same content in other bytes.
     fn update(
         &mut self,
         at: TableIndex,
@@ -169,7 +169,7 @@ impl Ensemble {
         })
     }
 
-    /// The known pod of this name, on another key, is replaced by the newcomer.
+    /// Retires the known pod with this id on another key.
     fn retire(&mut self, id_hash: u64, beat: &Keepalive<'_>) {
         let Some(at) = self.table.by_name(id_hash) else { return };
         let pod = self.table.pod(at);
@@ -191,12 +191,12 @@ impl Ensemble {
         *replaced = replaced.iter().skip(kept).cloned().chain([nonce]).collect();
     }
 
-    /// Whether the pod has missed two pings, with half a ping's patience.
+    /// Whether the last keepalive is older than 2.5 ping intervals: two missed pings and half an interval of slack.
     pub(super) fn is_silent(&self, at: TableIndex, now: Moment) -> bool {
         now.since(self.table.pod(at).last_seen.max(self.grace)) > self.settings.ping_every.mul_f64(2.5)
     }
 
-    /// The other key on which the retired pod's name is known now.
+    /// The key of the live pod that now has the retired pod's id.
     fn elsewhere(&self, at: TableIndex) -> Option<Key> {
         let retired = self.table.pod(at);
         let holder = self.table.pod(self.table.by_name(retired.id_hash)?);
@@ -208,7 +208,7 @@ impl Ensemble {
         Rejection::KeyTaken { key: beat.key(), holder, newcomer: beat.id().to_owned() }
     }
 
-    /// The canonical bytes of a keepalive, if they fit; `freed` is the size of the text that they replace.
+    /// The canonical bytes of a keepalive, if within the bounds; `freed` is the size of the text that they replace.
     fn fitting(&self, beat: &Keepalive<'_>, seq: u64, freed: Option<usize>) -> Result<Vec<u8>, Rejection> {
         let text = beat.canonical(seq);
         if text.len() > MAX_SIZE {

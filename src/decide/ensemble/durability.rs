@@ -1,36 +1,36 @@
-//! What must reach the store: only changes, in batches, one batch at a time.
+//! RecordChanges for the store, in batches, with at most one batch in flight.
 //!
-//! A pod's new seq is confirmed before it stands in any snapshot. Whatever a failed batch held
-//! goes back to the front of the queue, in its newest form. Plain heartbeats never come here.
+//! A new pod enters a snapshot only after its batch is confirmed. The keys of a failed batch return to the front of
+//! the queue and are encoded again. Heartbeats are not written.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::decide::{key::Key, sequence::Sequence};
 
-/// The most records in one batch: etcd takes 128 operations in a transaction.
+/// The most records in one batch: etcd allows 128 operations in a transaction.
 pub const BATCH_RECORDS: usize = 100;
 
-/// A batch is closed when it holds this many bytes: etcd takes requests of 1.5 MiB.
+/// A batch is closed at this size in bytes: etcd allows requests of 1.5 MiB.
 pub const BATCH_BYTES: usize = 256 << 10;
 
-/// Names one batch that is on its way.
+/// Identifies one batch in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
-/// Records that must be written together.
+/// Records that must be written in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordChanges {
-    /// Give it back with [`Ensemble::confirm`](super::Ensemble::confirm) or [`Ensemble::fail`](super::Ensemble::fail).
+    /// For [`Ensemble::confirm`](super::Ensemble::confirm) or [`Ensemble::fail`](super::Ensemble::fail).
     pub ticket: Ticket,
     /// Pods to write, in their stored form.
     pub put: Vec<(Key, Vec<u8>)>,
-    /// Pods to remove; one that is not there is fine.
+    /// Pods to remove; absent ones are no error.
     pub delete: Vec<Key>,
     /// The sequence to store in the same transaction.
     pub sequence: Sequence,
 }
 
-/// A batch on its way: which pods, and the seq that each had.
+/// A batch in flight: its pods, each with the seq that is written.
 #[derive(Debug)]
 pub(super) struct InFlight {
     ticket: Ticket,
@@ -55,13 +55,14 @@ impl Pending {
         }
     }
 
-    /// Whatever is not known to be stored, on its way or not.
+    /// The keys of unconfirmed puts: in flight, then queued.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
-        let on_its_way = self.in_flight.iter().flat_map(|batch| batch.put.iter().map(|(key, _)| *key));
-        on_its_way.chain(self.queue.iter().copied())
+        let in_flight = self.in_flight.iter().flat_map(|batch| batch.put.iter().map(|(key, _)| *key));
+        in_flight.chain(self.queue.iter().copied())
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether no batch can start: one is in flight, or the queue is empty.
+    pub(super) fn is_blocked(&self) -> bool {
         self.in_flight.is_some() || self.queue.is_empty()
     }
 
@@ -78,12 +79,12 @@ impl Pending {
         ticket
     }
 
-    /// The batch of `ticket`, if it is the one on its way.
+    /// Takes the batch of `ticket`, if it is the one in flight.
     pub(super) fn arrive(&mut self, ticket: Ticket) -> Option<InFlight> {
         self.in_flight.take_if(|batch| batch.ticket == ticket)
     }
 
-    /// Its records go to the front of the queue again.
+    /// Returns the batch's keys to the front of the queue.
     pub(super) fn put_back(&mut self, batch: InFlight) {
         let keys = batch.put.into_iter().map(|(key, _)| key).chain(batch.delete);
         for key in keys.collect::<Vec<_>>().into_iter().rev() {

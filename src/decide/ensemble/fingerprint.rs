@@ -1,25 +1,23 @@
-//! Fingerprints: how a repeated keepalive is recognized without keeping its bytes.
+//! Fingerprints: a repeated keepalive is recognised without keeping its bytes (about 200 bytes a pod).
 //!
-//! 128 bits of SipHash-1-3, the keyed hash of std's own maps, under a key drawn at the start. Who
-//! does not know the key cannot find two keepalives with the same fingerprint by anything better
-//! than chance, and chance needs 2^64 of them. Keeping the bytes instead would cost 200 bytes a
-//! pod, and the most that a collision could do is keep a pod alive with its last payload. The
-//! key decides nothing else: no result of the core depends on it.
+//! 128 bits of SipHash-1-3 under a random key of this process. Without the key, a collision can only be found by
+//! chance, after about 2^64 keepalives; its only effect would be a pod kept alive with its last payload. No other
+//! result of the core depends on the key.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-/// 128 bits that stand for the bytes of one keepalive.
+/// The 128-bit keyed hash of one keepalive's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
 
-/// One number, and not the bytes of an array: [`IdentityHasher`] takes nothing else.
+/// Hashes as one `u64`, the only input that [`IdentityHasher`] takes.
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0[0]);
     }
 }
 
-/// The key of this process's fingerprints.
+/// The random hash key of this process.
 #[derive(Clone, Debug)]
 pub(super) struct Fingerprints(RandomState);
 
@@ -28,7 +26,7 @@ impl Fingerprints {
         Self(RandomState::new())
     }
 
-    /// Two halves from one keyed hash: the first byte tells them apart, so they are independent.
+    /// Two hashes under one key; the prefix byte makes them independent.
     pub(super) fn of(&self, raw: &[u8]) -> Fingerprint {
         let half = |side: u8| {
             let mut hasher = self.0.build_hasher();
@@ -39,13 +37,13 @@ impl Fingerprints {
         Fingerprint([half(0), half(1)])
     }
 
-    /// 64 bits that stand for a name; who uses them compares the names too.
+    /// The 64-bit hash of an id; callers compare the ids as well.
     pub(super) fn of_name(&self, name: &str) -> u64 {
         self.0.hash_one(name)
     }
 }
 
-/// A fingerprint is random already: its map takes the first half as it is.
+/// Returns the first half of a fingerprint unchanged, because it is a hash already.
 #[derive(Clone, Default)]
 pub(super) struct IdentityHasher(u64);
 

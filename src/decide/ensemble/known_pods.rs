@@ -1,8 +1,8 @@
-//! The roster: every pod that is known and how long it was silent, the departed ones included.
+//! Known pods: live, down and expired ones, with the age of the last keepalive.
 //!
-//! Snapshots show who is there; a breaker that judges silence must also see who is not. So pods
-//! that expired are remembered for ten TTLs, the newest [`DEPARTED_LIMIT`] of them. Their memory
-//! does not survive a fail-over: the next leader starts with who was alive.
+//! A detector of silence needs pods that are no longer in the snapshot. Expired pods are therefore retained for
+//! [`DEPARTED_TTLS`] TTLs, the newest [`DEPARTED_LIMIT`] of them. They are not stored: after a fail-over the list
+//! starts empty.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,64 +11,41 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::SnapshotPod;
 use crate::decide::{key::Key, time::Moment};
 
-/// How many expired pods are remembered.
+/// The most expired pods that are retained.
 pub const DEPARTED_LIMIT: usize = 16_384;
 
-/// Expired pods are remembered for this many TTLs.
+/// Retention of an expired pod, in TTLs.
 pub const DEPARTED_TTLS: u32 = 10;
 
-/// What is known of a pod's life.
+/// A pod's state by its keepalives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// It sends keepalives.
+pub enum LifeStatus {
+    /// Its last keepalive is younger than the TTL.
     Live,
-    /// It said so itself.
+    /// Its last keepalive had `down: true`.
     Down,
-    /// Its keepalives ceased.
+    /// No keepalive for a TTL.
     Expired,
 }
 
-/// One pod of the roster.
-#[derive(Clone, Debug)]
-pub struct Known<'a> {
-    /// Its last keepalive.
-    pub member: SnapshotPod<'a>,
-    /// How it is.
-    pub status: Status,
-    /// Since its last keepalive, or, if this leader has heard none, since it took over.
-    pub age: Duration,
-    /// Whether this leader has heard a keepalive of it.
-    pub heard: bool,
-}
-
-/// One pod of the roster whose last keepalive nobody has read yet.
+/// One known pod, unparsed.
 #[derive(Clone, Copy, Debug)]
-pub struct Unread<'a> {
-    /// Its canonical bytes.
+pub struct KnownPod<'a> {
+    /// Its canonical JSON, as in `PODS`.
     pub text: &'a [u8],
-    /// As in [`Known`].
-    pub status: Status,
-    /// As in [`Known`].
+    /// By its last keepalive.
+    pub status: LifeStatus,
+    /// Since its last keepalive or, if this leader has received none, since the take-over.
     pub age: Duration,
-    /// As in [`Known`].
+    /// Whether this leader has received a keepalive of it.
     pub heard: bool,
-}
-
-impl<'a> Unread<'a> {
-    /// Reads it.
-    #[must_use]
-    pub fn read(self) -> Option<Known<'a>> {
-        let Self { text, status, age, heard } = self;
-        Some(Known { member: SnapshotPod::read(text)?, status, age, heard })
-    }
 }
 
 #[derive(Debug)]
-pub(super) struct DepartedPod {
+pub(super) struct ExpiredPod {
     pub(super) at: Moment,
     pub(super) last_seen: Moment,
     pub(super) heard: bool,
@@ -76,42 +53,41 @@ pub(super) struct DepartedPod {
     pub(super) text: Box<[u8]>,
 }
 
-/// Pods that expired a while ago.
+/// The expired pods, in the order of their expiry; `order` may hold superseded entries.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredPods {
     order: VecDeque<(Moment, Key)>,
-    by_key: HashMap<Key, DepartedPod>,
+    by_key: HashMap<Key, ExpiredPod>,
 }
 
 impl ExpiredPods {
-    pub(super) fn remember(&mut self, key: Key, departed: DepartedPod) {
-        self.order.push_back((departed.at, key));
-        self.by_key.insert(key, departed);
+    pub(super) fn insert(&mut self, key: Key, pod: ExpiredPod) {
+        self.order.push_back((pod.at, key));
+        self.by_key.insert(key, pod);
         while self.order.len() > DEPARTED_LIMIT {
             self.drop_oldest();
         }
     }
 
-    pub(super) fn forget(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: Key) {
         self.by_key.remove(&key);
     }
 
-    /// Forgets who expired before `since`.
+    /// Drops the pods that expired before `since`.
     pub(super) fn prune(&mut self, since: Moment) {
         while self.order.front().is_some_and(|(at, _)| *at < since) {
             self.drop_oldest();
         }
     }
 
-    /// In the order of their expiry.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &DepartedPod> {
-        let current = |(at, key): &(Moment, Key)| self.by_key.get(key).filter(|gone| gone.at == *at);
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ExpiredPod> {
+        let current = |(at, key): &(Moment, Key)| self.by_key.get(key).filter(|pod| pod.at == *at);
         self.order.iter().filter_map(current)
     }
 
     fn drop_oldest(&mut self) {
         if let Some((at, key)) = self.order.pop_front()
-            && self.by_key.get(&key).is_some_and(|gone| gone.at == at)
+            && self.by_key.get(&key).is_some_and(|pod| pod.at == at)
         {
             self.by_key.remove(&key);
         }

@@ -1,8 +1,8 @@
-//! The table: every pod in one dense table, found by key, by name, by fingerprint and by age.
+//! All tracked pods in one dense table, indexed by key, id, fingerprint and time of the last keepalive.
 //!
-//! All pods have the same TTL and time never runs backwards here, so the order of the last
-//! keepalives is the order of the deadlines: a list threaded through the table gives the next
-//! deadline and takes a refresh in constant time, without allocating.
+//! All pods have the same TTL and time is monotonic here, so that the order of the last keepalives is the order of the
+//! deadlines: a doubly linked list through the table gives the next deadline, and a refresh takes constant time
+//! without allocation.
 
 use std::{
     collections::HashMap,
@@ -15,21 +15,21 @@ use super::{
 };
 use crate::decide::{key::Key, time::Moment};
 
-/// How a pod stands.
+/// A pod's place in its life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PodLiveness {
-    /// It sends keepalives.
+    /// Sends keepalives.
     Live,
-    /// It said `down`, and keeps its seq for one TTL.
+    /// Sent `down`; keeps its seq for one TTL.
     Down,
-    /// Its id is now on another key: remembered so that the two do not push each other out in turn.
+    /// Another key has its id now; kept for a TTL so that the two do not replace each other in turn.
     Retired,
-    /// It said `down` before anything else was heard of it: remembered because `down` is final.
-    Unborn,
+    /// Its first keepalive had `down`; kept for a TTL because `down` is final.
+    DownOnly,
 }
 
 impl PodLiveness {
-    /// Whether it counts as a pod of the ensemble; the others are only remembered.
+    /// Whether it is a pod of the ensemble; the other states only bar a nonce.
     pub(super) fn is_known(self) -> bool {
         matches!(self, Self::Live | Self::Down)
     }
@@ -40,28 +40,27 @@ impl PodLiveness {
 pub(super) struct TrackedPod {
     pub(super) key: Key,
     pub(super) liveness: PodLiveness,
-    /// Its seq is stored.
+    /// Whether its seq is stored.
     pub(super) durable: bool,
-    /// This process has heard a keepalive of it, and did not only read of it.
+    /// Whether this process has received a keepalive of it; false after a restore.
     pub(super) heard: bool,
     pub(super) seq: u64,
     pub(super) last_seen: Moment,
     pub(super) print: Fingerprint,
     pub(super) id_hash: u64,
-    /// Its canonical bytes.
     pub(super) text: PodText,
     /// Nonces that newer ones have replaced, oldest first.
     pub(super) replaced: Box<[String]>,
 }
 
 impl TrackedPod {
-    /// Whether it stands in snapshots.
+    /// Whether snapshots contain it.
     pub(super) fn is_visible(&self) -> bool {
         self.liveness == PodLiveness::Live && self.durable
     }
 }
 
-/// Where a pod is in the table; valid until the next removal.
+/// A pod's index in the table; valid until the next removal.
 pub(super) type TableIndex = u32;
 
 const NOWHERE: TableIndex = TableIndex::MAX;
@@ -73,7 +72,6 @@ struct TableSlot {
     newer: TableIndex,
 }
 
-/// The table and its indices.
 #[derive(Debug)]
 pub(super) struct PodTable {
     slots: Vec<TableSlot>,
@@ -120,22 +118,22 @@ impl PodTable {
         self.by_key.get(&key).copied()
     }
 
-    /// The known pod whose name has this hash.
+    /// The known pod whose id has this hash.
     pub(super) fn by_name(&self, id_hash: u64) -> Option<TableIndex> {
         self.by_name.get(&id_hash).copied()
     }
 
-    /// The live pod that sent exactly this last.
+    /// The live pod whose last keepalive has this fingerprint.
     pub(super) fn by_print(&self, print: Fingerprint) -> Option<TableIndex> {
         self.by_print.get(&print).copied()
     }
 
-    /// The pod that was silent for longest.
+    /// The pod with the oldest last keepalive.
     pub(super) fn oldest(&self) -> Option<TableIndex> {
         (self.oldest != NOWHERE).then_some(self.oldest)
     }
 
-    /// Adds a pod as the newest; its key must not be there.
+    /// Adds a pod as the newest; its key must be free.
     pub(super) fn insert(&mut self, pod: TrackedPod) -> TableIndex {
         let at = TableIndex::try_from(self.slots.len()).unwrap_or(NOWHERE);
         self.by_key.insert(pod.key, at);
@@ -147,7 +145,7 @@ impl PodTable {
         at
     }
 
-    /// Removes a pod; the last one of the table takes its place.
+    /// Removes a pod; the last one of the table moves to its index.
     pub(super) fn remove(&mut self, at: TableIndex) -> TrackedPod {
         self.unlink(at);
         self.forget_name(at);
@@ -160,7 +158,7 @@ impl PodTable {
         removed
     }
 
-    /// A keepalive of this pod arrived.
+    /// Records a keepalive of this pod.
     pub(super) fn refresh(&mut self, at: TableIndex, now: Moment) {
         let pod = self.pod_mut(at);
         pod.last_seen = now;
@@ -171,14 +169,14 @@ impl PodTable {
         }
     }
 
-    /// From now on these bytes are recognized as this pod's heartbeat.
+    /// Makes `print` the pod's heartbeat.
     pub(super) fn recognize(&mut self, at: TableIndex, print: Fingerprint) {
         self.forget_print(at);
         self.pod_mut(at).print = print;
         self.by_print.insert(print, at);
     }
 
-    /// No bytes are recognized as this pod's heartbeat any more.
+    /// Removes the pod's fingerprint from the index.
     pub(super) fn forget_print(&mut self, at: TableIndex) {
         let print = self.pod(at).print;
         if self.by_print(print) == Some(at) {
@@ -186,7 +184,7 @@ impl PodTable {
         }
     }
 
-    /// The pod's name does not lead to it any more.
+    /// Removes the pod's id from the index.
     pub(super) fn forget_name(&mut self, at: TableIndex) {
         let id_hash = self.pod(at).id_hash;
         if self.by_name(id_hash) == Some(at) {
@@ -207,7 +205,7 @@ impl PodTable {
         *self.older_of(newer) = older;
     }
 
-    /// The slot at `from` now lies at `to`.
+    /// Corrects links and indices after the pod at `from` moved to `to`.
     fn moved(&mut self, from: TableIndex, to: TableIndex) {
         let TableSlot { older, newer, .. } = self.slots[to as usize];
         *self.newer_of(older) = to;
@@ -218,7 +216,7 @@ impl PodTable {
         self.by_print.entry(print).and_modify(|at| *at = if *at == from { to } else { *at });
     }
 
-    /// The link that leads to the next newer one after `at`: at the old end, the head of the list.
+    /// The link to the next newer pod after `at`; the head of the list for `NOWHERE`.
     fn newer_of(&mut self, at: TableIndex) -> &mut TableIndex {
         if at == NOWHERE { &mut self.oldest } else { &mut self.slots[at as usize].newer }
     }

@@ -1,22 +1,22 @@
-//! What a keepalive did, and why one did nothing.
+//! The effect of a keepalive, or the reason why it is rejected.
 
 use std::net::Ipv4Addr;
 
 use super::stored::StoredPodError;
 use crate::decide::{keepalive::KeepaliveError, key::Key};
 
-/// What a keepalive did.
+/// The effect of a keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeepaliveEffect {
-    /// It said nothing new; its pod lives on.
+    /// No new content; the pod's deadline moved.
     Heartbeat,
-    /// A pod that was not known: it is seen as soon as its seq is stored.
+    /// A new pod; it becomes visible when its seq is stored.
     Joined,
-    /// A known pod with another payload, or restarted.
+    /// A known pod with other content or another nonce.
     Changed,
-    /// A pod that had said `down` is back, with the seq that it had.
+    /// A pod that had sent `down` is live again, with its former seq.
     Returned,
-    /// A pod said `down`.
+    /// A keepalive with `down: true`.
     Left,
 }
 
@@ -34,44 +34,44 @@ impl KeepaliveEffect {
     }
 }
 
-/// Why a keepalive was not taken.
+/// Why a keepalive is rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// It cannot be read.
+    /// Not a valid keepalive.
     #[error(transparent)]
     Malformed(#[from] KeepaliveError),
-    /// It speaks for another address than its sender's.
+    /// It claims another address than its sender's.
     #[error(
         "a keepalive for {claimed} came from {sender}: add the sender to KUBERVISOR_KEEPALIVE_TRUSTED if it may speak for others"
     )]
     ForgedAddress {
-        /// The address in it.
+        /// The address in the keepalive.
         claimed: Ipv4Addr,
-        /// Where it came from.
+        /// The peer's address.
         sender: Ipv4Addr,
     },
-    /// Another pod holds the key and is alive: two pods claim one address.
+    /// Another live pod holds the key: two pods claim one address.
     #[error("{newcomer:?} claims key {key} ({}), which {holder:?} holds and keeps alive", key.address())]
     KeyTaken {
         /// The key.
         key: Key,
-        /// Who holds it.
+        /// The id of its pod.
         holder: String,
-        /// Who claims it.
+        /// The id in the keepalive.
         newcomer: String,
     },
-    /// A pod with this id appeared on another key since and is alive: two pods claim one id.
+    /// A live pod on a newer key has this id: two pods claim one id.
     #[error("{id:?} has moved from {} to {}: two pods with one id?", from.address(), to.address())]
     IdMoved {
         /// The id.
         id: String,
-        /// Where this keepalive comes from.
+        /// The keepalive's key.
         from: Key,
-        /// Where the id is now.
+        /// The live pod's key.
         to: Key,
     },
-    /// From a process that a newer one of the same pod has replaced; dropped.
+    /// From a process that a newer one of the same pod has replaced.
     #[error("{id:?} ({}) has been restarted since: this is from its former process", key.address())]
     Stale {
         /// The key.
@@ -79,7 +79,7 @@ pub enum Rejection {
         /// The pod.
         id: String,
     },
-    /// From a process that has said `down`, which is final; dropped.
+    /// From a process that has sent `down`, which is final.
     #[error("{id:?} ({}) has said down, which is final until it is restarted", key.address())]
     SaidDown {
         /// The key.
@@ -87,12 +87,12 @@ pub enum Rejection {
         /// The pod.
         id: String,
     },
-    /// The ensemble is as large as its settings allow.
+    /// Beyond [`Settings::max_pods`](super::Settings::max_pods) or [`Settings::max_bytes`](super::Settings::max_bytes).
     #[error("the ensemble is full with {pods} pods and {bytes} bytes")]
     Full {
-        /// How many pods it remembers.
+        /// The pods in the ensemble.
         pods: usize,
-        /// How large they are together.
+        /// The sum of their texts, in bytes.
         bytes: usize,
     },
 }
@@ -117,7 +117,7 @@ impl Rejection {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnsembleRestoreError {
-    /// A record that this version cannot read.
+    /// A record that cannot be decoded.
     #[error("the stored pod {key} cannot be read")]
     ReadPod {
         /// Its key.
@@ -125,7 +125,7 @@ pub enum EnsembleRestoreError {
         /// Why.
         source: StoredPodError,
     },
-    /// A record under a key that is not its pod's.
+    /// A record under another key than its pod's.
     #[error("the pod that is stored under {key} has another key")]
     WrongKey {
         /// The record's key.

@@ -1,24 +1,23 @@
-//! What bounds an ensemble: times, and how much of it there may be.
+//! The bounds of an ensemble: times, pods and bytes.
 
 use std::time::Duration;
 
-/// The settings of an ensemble.
+/// Times and bounds of an ensemble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// A pod expires this long after its last keepalive.
+    /// Time from a pod's last keepalive to its expiry.
     pub ttl: Duration,
-    /// How often pods are expected to ping. A newcomer on a live key is taken once its holder was
-    /// silent for two and a half of these: the half keeps agents of the original, which ping every
-    /// 0.75 TTL, from looking dead at our default of TTL/3.
+    /// Expected ping interval, by default TTL/3. Another pod takes a live key once its holder is silent for 2.5
+    /// intervals; the half keeps agents of the original (one ping per 0.75 TTL) above that.
     pub ping_every: Duration,
-    /// Newcomers beyond this many pods are refused.
+    /// New pods beyond this count are rejected.
     pub max_pods: usize,
-    /// Keepalives are refused when all pods together would have more bytes than this; below 2 GiB.
+    /// Keepalives that would bring the sum of all texts above this are rejected; in bytes, below 2 GiB.
     pub max_bytes: usize,
 }
 
 impl Settings {
-    /// Settings with bounds far above any fleet that one master serves: a quarter of a million pods, 256 MiB.
+    /// Settings with the default bounds: 262 144 pods, 256 MiB.
     #[must_use]
     pub fn new(ttl: Duration, ping_every: Duration) -> Self {
         Self { ttl, ping_every, max_pods: 1 << 18, max_bytes: 256 << 20 }

@@ -1,7 +1,7 @@
-//! Snapshots: the pods that callbacks see, as the exact bytes of `PODS`, shared and never changed.
+//! Snapshots: the visible pods as the exact bytes of `PODS`, immutable and shared.
 //!
-//! A snapshot is one join of the pods' cached bytes. The ensemble then keeps no bytes of its own
-//! for those pods: they point into the newest snapshot, so that a fleet is held once.
+//! A snapshot is the concatenation of the pods' canonical texts. The ensemble's pods then refer to spans of the newest
+//! snapshot, so that each text is in memory once.
 
 use std::{
     borrow::Cow,
@@ -43,7 +43,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The ensemble's revision that this shows.
+    /// The ensemble's revision at the time of the snapshot.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
@@ -55,39 +55,39 @@ impl Snapshot {
         &self.pods
     }
 
-    /// MD5 of exactly these bytes; computed when first asked for, so ask where nobody waits.
+    /// MD5 of these bytes; computed at the first call (O(bytes)), so call it outside locks.
     #[must_use]
     pub fn digest(&self) -> Digest {
         *self.digest.get_or_init(|| Digest::of(&self.pods))
     }
 
-    /// How many pods.
+    /// The number of pods.
     #[must_use]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no pods.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// The pods, in order, each read from its bytes as it is asked for.
-    pub fn members(&self) -> impl Iterator<Item = SnapshotPod<'_>> {
-        self.spans.iter().filter_map(|span| SnapshotPod::read(&self.pods[range(*span)]))
+    /// The pods in order of seq, each parsed when the iterator reaches it.
+    pub fn members(&self) -> impl Iterator<Item = CanonicalPod<'_>> {
+        self.spans.iter().filter_map(|span| CanonicalPod::read(&self.pods[range(*span)]))
     }
 }
 
-/// One pod, read from its canonical bytes.
+/// One pod, parsed from its canonical JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SnapshotPod<'a> {
-    /// Its key.
+pub struct CanonicalPod<'a> {
+    /// Its address in base 62.
     pub key: Key,
-    /// Its name.
+    /// By default the pod's name.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
-    /// Its address.
+    /// Its IPv4 address.
     pub ip: Ipv4Addr,
     /// The label `app`.
     #[serde(borrow)]
@@ -95,25 +95,25 @@ pub struct SnapshotPod<'a> {
     /// The label `role`.
     #[serde(borrow)]
     pub role: Cow<'a, str>,
-    /// Its process's nonce, if it sends one.
+    /// Identifies its process; clients of the original may send none.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Cow<'a, str>>,
     /// Its sequence number.
     pub seq: u64,
-    /// Its payload, as canonical JSON text.
+    /// Canonical JSON text.
     #[serde(borrow)]
     pub payload: &'a RawValue,
 }
 
-impl<'a> SnapshotPod<'a> {
-    /// Reads one pod as it stands in `PODS`.
+impl<'a> CanonicalPod<'a> {
+    /// Parses one element of `PODS`.
     #[must_use]
     pub fn read(text: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
 }
 
-/// The canonical bytes of one pod: its own, or a part of the newest snapshot.
+/// The canonical bytes of one pod: owned, or a span of the newest snapshot.
 #[derive(Debug)]
 pub(super) enum PodText {
     Own(Box<[u8]>),
@@ -140,14 +140,14 @@ fn range((start, end): (u32, u32)) -> Range<usize> {
     start as usize..end as usize
 }
 
-/// Joins texts, in the order given, and says where each one went.
-pub(super) struct Join {
+/// Concatenates texts in the order given and returns the span of each.
+pub(super) struct SnapshotBuilder {
     pods: Vec<u8>,
     spans: Vec<(u32, u32)>,
 }
 
-impl Join {
-    /// Room for `count` texts of `bytes` together; the caller keeps that below 4 GiB.
+impl SnapshotBuilder {
+    /// Capacity for `count` texts with a sum of `bytes`, which the caller keeps below 4 GiB.
     pub(super) fn with_room_for(count: usize, bytes: usize) -> Self {
         let mut pods = Vec::with_capacity(bytes + count.max(1) + 1);
         pods.push(b'[');

@@ -1,4 +1,4 @@
-//! A pod as the store keeps it: what the next leader must know to go on as if nothing had happened.
+//! The stored form of a pod: all that the next leader needs to continue with it.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,37 +8,37 @@ use crate::decide::{
     keepalive::{Keepalive, KeepaliveError},
 };
 
-/// The layout that this version writes, and the newest that it reads.
+/// The schema number that this version writes, and the highest that it reads.
 pub const SCHEMA: u32 = 1;
 
 /// Why a stored pod cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoredPodError {
-    /// No record of ours.
+    /// Not JSON, or not a record of this program.
     #[error("the stored pod is not readable JSON")]
     ReadJson(#[source] serde_json::Error),
     /// Written by a newer version.
     #[error("the stored pod has schema {found}; this version reads up to {SCHEMA}: run the newer version")]
     UnknownSchema {
-        /// Its schema number.
+        /// The record's schema number.
         found: u32,
     },
-    /// The pod in it is none.
+    /// The record's pod is not a valid keepalive.
     #[error("the stored pod is not valid")]
     ReadPod(#[source] KeepaliveError),
 }
 
-/// A pod as it is stored.
+/// A decoded record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPod {
-    /// Its sequence number.
+    /// Assigned at the pod's first keepalive.
     pub seq: u64,
-    /// It said `down`.
+    /// Whether its last keepalive had `down: true`.
     pub down: bool,
     /// Nonces that newer ones have replaced, oldest first.
     pub replaced: Vec<String>,
-    /// Its canonical JSON, as it stands in `PODS`.
+    /// Its canonical JSON, as in `PODS`.
     pub text: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ struct StoredRecord<'a> {
 }
 
 impl StoredPod {
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes a record.
     ///
     /// # Errors
     /// See [`StoredPodError`].
@@ -79,7 +79,7 @@ impl StoredPod {
     }
 }
 
-/// The stored form of a pod: JSON with a schema number around its canonical text.
+/// Encodes a record: JSON with a schema number around the pod's canonical text.
 pub(super) fn encode(seq: u64, down: bool, replaced: &[String], text: &[u8]) -> Vec<u8> {
     let mut stored = format!("{{\"schema\":{SCHEMA},\"seq\":{seq},").into_bytes();
     if down {

@@ -1,10 +1,10 @@
-//! Examples of an ensemble's life, one behaviour each; `tests/properties/ensemble.rs` tries every order.
+//! One behaviour of the ensemble per test; `tests/properties/ensemble.rs` checks every order of events.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{
-    BATCH_RECORDS, Ensemble, EnsembleRestoreError, KeepaliveEffect, RecordChanges, Rejection, Settings,
-    Status, StoredPod,
+    BATCH_RECORDS, CanonicalPod, Ensemble, EnsembleRestoreError, KeepaliveEffect, LifeStatus, RecordChanges,
+    Rejection, Settings, StoredPod,
 };
 use crate::decide::{digest::Digest, key::Key, sequence::Sequence, time::Moment};
 
@@ -31,7 +31,7 @@ fn beat(host: u8, id: &str, nonce: &str, more: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The usual pod on 10.0.0.`host`.
+/// A keepalive of `web-<host>`, nonce `n1`.
 fn pod(host: u8) -> Vec<u8> {
     beat(host, &format!("web-{host}"), "n1", "")
 }
@@ -126,7 +126,7 @@ fn a_new_pod_is_seen_only_after_its_seq_is_stored() {
     let first = ensemble.take_changes().unwrap();
     assert!(ensemble.take_changes().is_none(), "one batch at a time");
     assert_eq!((first.put.len(), first.sequence), (1, Sequence::starting_at(1)));
-    assert!(shown(&mut ensemble).is_empty() && ensemble.roster(at(0)).count() == 0);
+    assert!(shown(&mut ensemble).is_empty() && ensemble.known_pods(at(0)).count() == 0);
     ensemble.fail(first.ticket);
     let again = ensemble.take_changes().unwrap();
     assert_eq!(again.put, first.put);
@@ -198,7 +198,7 @@ fn down_is_out_at_once_is_final_for_its_nonce_and_the_next_one_has_the_old_seq()
 fn down_is_forgotten_after_its_ttl() {
     let mut ensemble = pair();
     see(&mut ensemble, 1, &down(1, "n1")).unwrap();
-    assert_eq!(ensemble.expire(at(TTL + 1)), [key(2)], "it is gone already, and does not expire");
+    assert_eq!(ensemble.expire(at(TTL + 1)), [key(2)], "a pod that sent down is not reported as expired");
     assert_eq!(see(&mut ensemble, TTL + 1, &pod(1)).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 2)]));
 }
@@ -207,7 +207,7 @@ fn down_is_forgotten_after_its_ttl() {
 fn a_client_without_a_nonce_is_back_with_any_later_ping() {
     let mut ensemble = Ensemble::new(settings());
     let (ping, last) = (beat(1, "a", NO_NONCE, ""), beat(1, "a", NO_NONCE, r#","down":true"#));
-    assert_eq!(see(&mut ensemble, 0, &last).unwrap(), KeepaliveEffect::Left, "of somebody unknown");
+    assert_eq!(see(&mut ensemble, 0, &last).unwrap(), KeepaliveEffect::Left, "of an unknown pod");
     assert_eq!(see(&mut ensemble, 0, &ping).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(see(&mut ensemble, 1, &last).unwrap(), KeepaliveEffect::Left);
     assert!(shown(&mut ensemble).is_empty());
@@ -216,7 +216,7 @@ fn a_client_without_a_nonce_is_back_with_any_later_ping() {
 }
 
 #[test]
-fn a_ping_that_its_own_down_overtook_brings_nobody_back() {
+fn a_ping_that_its_own_down_overtook_is_rejected() {
     let mut ensemble = Ensemble::new(settings());
     assert_eq!(see(&mut ensemble, 0, &down(1, "n1")).unwrap(), KeepaliveEffect::Left);
     assert!(matches!(see(&mut ensemble, 0, &pod(1)), Err(Rejection::SaidDown { .. })));
@@ -248,7 +248,7 @@ fn a_newcomer_on_the_key_of_a_pod_that_said_down_is_taken_at_once() {
 }
 
 #[test]
-fn the_same_id_on_a_new_key_retires_the_older_entry_and_they_do_not_take_turns() {
+fn the_same_id_on_a_new_key_retires_the_older_entry_for_good() {
     let mut ensemble = pair();
     let moved = beat(7, "web-1", "n2", "");
     assert_eq!(see(&mut ensemble, 1, &moved).unwrap(), KeepaliveEffect::Joined);
@@ -261,7 +261,11 @@ fn the_same_id_on_a_new_key_retires_the_older_entry_and_they_do_not_take_turns()
         ensemble.expire(at(second));
     }
     assert_eq!(ensemble.expire(at(199 + TTL)), [key(7)]);
-    assert_eq!(see(&mut ensemble, 300, &pod(1)).unwrap(), KeepaliveEffect::Joined, "its rival is gone");
+    assert_eq!(
+        see(&mut ensemble, 300, &pod(1)).unwrap(),
+        KeepaliveEffect::Joined,
+        "the other pod with its id has expired"
+    );
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 3)]));
 }
 
@@ -313,7 +317,7 @@ fn a_full_ensemble_refuses_newcomers_and_growth_and_nothing_else() {
 }
 
 #[test]
-fn frozen_nothing_expires_and_after_that_everybody_has_a_full_ttl() {
+fn frozen_nothing_expires_and_a_thaw_gives_each_pod_a_full_ttl() {
     let mut ensemble = pair();
     ensemble.freeze();
     assert_eq!(ensemble.next_wakeup(), None);
@@ -329,7 +333,7 @@ fn frozen_nothing_expires_and_after_that_everybody_has_a_full_ttl() {
 }
 
 #[test]
-fn a_clock_that_goes_backwards_neither_expires_nor_revives_anybody() {
+fn a_clock_that_goes_backwards_neither_expires_nor_revives_a_pod() {
     let mut ensemble = pair();
     see(&mut ensemble, 20, &pod(1)).unwrap();
     see(&mut ensemble, 5, &pod(2)).unwrap();
@@ -351,7 +355,7 @@ fn the_next_leader_goes_on_with_what_was_stored() {
     let before = ensemble.snapshot();
     let mut next = Ensemble::restore(settings(), at(500), stored.clone(), Sequence::starting_at(3)).unwrap();
     assert_eq!(next.snapshot().pods(), before.pods());
-    assert!(next.roster(at(510)).all(|known| !known.heard && known.age == Duration::from_secs(10)));
+    assert!(next.known_pods(at(510)).all(|known| !known.heard && known.age == Duration::from_secs(10)));
     assert_eq!(next.next_wakeup(), Some(at(500 + TTL)));
     assert!(next.take_changes().is_none());
     assert!(
@@ -403,28 +407,33 @@ fn batches_are_bounded_and_in_order_of_change() {
 }
 
 #[test]
-fn the_roster_knows_who_is_silent_down_and_gone() {
+fn known_pods_are_live_down_or_expired_and_pruned_after_ten_ttls() {
     let mut ensemble = pair();
     see(&mut ensemble, 0, &pod(3)).unwrap();
     see(&mut ensemble, 5, &down(3, "n1")).unwrap();
     see(&mut ensemble, 20, &pod(1)).unwrap();
     ensemble.expire(at(TTL));
-    let roster = |ensemble: &Ensemble, seconds| -> Vec<(String, Status, u64)> {
-        let known = ensemble.roster(at(seconds));
-        known.map(|known| (known.member.id.to_string(), known.status, known.age.as_secs())).collect()
+    let known_pods = |ensemble: &Ensemble, seconds| -> Vec<(String, LifeStatus, u64)> {
+        let id = |text| CanonicalPod::read(text).unwrap().id.into_owned();
+        let known = ensemble.known_pods(at(seconds));
+        known.map(|pod| (id(pod.text), pod.status, pod.age.as_secs())).collect()
     };
     let is = |id: &str, status, age| (id.to_owned(), status, age);
     assert_eq!(
-        roster(&ensemble, 32),
-        [is("web-1", Status::Live, 12), is("web-3", Status::Down, 27), is("web-2", Status::Expired, 32)]
+        known_pods(&ensemble, 32),
+        [
+            is("web-1", LifeStatus::Live, 12),
+            is("web-3", LifeStatus::Down, 27),
+            is("web-2", LifeStatus::Expired, 32)
+        ]
     );
     see(&mut ensemble, 33, &beat(9, "web-2", "x", "")).unwrap();
     assert!(
-        roster(&ensemble, 33).iter().all(|(_, status, _)| *status != Status::Expired),
+        known_pods(&ensemble, 33).iter().all(|(_, status, _)| *status != LifeStatus::Expired),
         "it is back elsewhere"
     );
     ensemble.expire(at(1000));
-    assert_eq!(roster(&ensemble, 1000).len(), 2);
+    assert_eq!(known_pods(&ensemble, 1000).len(), 2);
     ensemble.expire(at(1001 + 10 * TTL));
-    assert_eq!(roster(&ensemble, 1001 + 10 * TTL), []);
+    assert_eq!(known_pods(&ensemble, 1001 + 10 * TTL), []);
 }

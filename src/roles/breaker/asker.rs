@@ -20,7 +20,7 @@ use crate::{
         secrets::Secrets,
     },
     clock::Clock,
-    decide::detect::{Detector, Outlier, OutlierSource, Query, asked::QueryAnswer},
+    decide::detect::{Detector, Outlier, OutlierSource, Query, queried::QueryAnswer},
 };
 
 /// Sends queries; any number may be under way.
@@ -98,7 +98,7 @@ impl Asker {
         let answer = self.within_time(detector).await;
         self.metrics.duration.observe(self.clock.now().since(begun).as_secs_f64());
         let outcome = match &answer {
-            Ok(QueryAnswer::Vector(vector)) if vector.series.is_empty() => "empty",
+            Ok(QueryAnswer::Vector(vector)) if vector.elements.is_empty() => "empty",
             Ok(_) => "ok",
             Err(error) => error.category(),
         };
@@ -107,7 +107,7 @@ impl Asker {
     }
 
     /// Counts parts of an answer that belong to no pod of the fleet.
-    pub fn met_strangers(&self, count: usize) {
+    pub fn count_strangers(&self, count: usize) {
         self.metrics.strangers.inc_by(count as u64);
     }
 

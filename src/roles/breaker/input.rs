@@ -15,7 +15,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     decide::{
-        detect::{Observation, Status, Windows},
+        detect::{LifeStatus, Observation, Windows},
         fleet::{Traffic, Uid},
         fleet_report::FleetRow,
     },
@@ -101,7 +101,7 @@ impl InputPod {
         let (status, traffic, breaker) = match known {
             Some(row) => (row.status, row.traffic, row.breaker),
             // Without $FLEET_FILE every pod in PODS is live.
-            None => (Status::Live, Traffic::Yes, None),
+            None => (LifeStatus::Live, Traffic::Yes, None),
         };
         let observation = Observation {
             uid,
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((a.observation.uid.as_str(), a.observation.withheld), ("1/a/00", true));
         assert_eq!(a.observation.age, Duration::from_millis(2500));
         assert_eq!(*a.observation.payload, json!({"x": 1}));
-        assert_eq!((z.observation.id.as_str(), z.observation.status), ("z", Status::Expired));
+        assert_eq!((z.observation.id.as_str(), z.observation.status), ("z", LifeStatus::Expired));
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn findings<'a>(policy: &'a Policy, sources: &'a [Source], pods: &[InputPod]) ->
     let mut findings = Findings::default();
     let serving: HashSet<&Uid> = pods
         .iter()
-        .filter(|pod| !pod.observation.withheld && pod.observation.status != detect::Status::Down)
+        .filter(|pod| !pod.observation.withheld && pod.observation.status != detect::LifeStatus::Down)
         .map(|pod| &pod.observation.uid)
         .collect();
     for (source, breaker) in sources.iter().filter_map(|source| Some((source, policy.breaker(&source.name)?)))

@@ -24,8 +24,8 @@ use crate::{
     decide::{
         detect::{
             self, BreakerSelection, Observation, Rule, Windows,
-            asked::{JudgedAnswer, QueryAnswer},
             listed::FleetScope,
+            queried::{JudgedAnswer, QueryAnswer},
         },
         time::{Moment, Timestamp},
         verdict::Source,
@@ -154,7 +154,7 @@ impl<H: BreakerHost> Runner<H> {
         let now = clock.wall();
         let receives = self.host.receives_keepalives();
         let rules = &self.manifest.rules;
-        let observations = if receives && rules.iter().any(|rule| rule.detector.sees_keepalives_only()) {
+        let observations = if receives && rules.iter().any(|rule| rule.detector.uses_keepalives_only()) {
             self.host.observations()
         } else {
             Vec::new()
@@ -165,7 +165,7 @@ impl<H: BreakerHost> Runner<H> {
             self.host.publish(source);
         }
         let queried = |breaker: &str| self.queried.contains(breaker);
-        let (due, next_query) = detect::asked::due(rules, now, &mut self.windows, queried);
+        let (due, next_query) = detect::queried::due(rules, now, &mut self.windows, queried);
         let due: Vec<Rule> = due.into_iter().cloned().collect();
         for rule in due {
             self.queried.insert(rule.breaker.clone());
@@ -198,8 +198,8 @@ impl<H: BreakerHost> Runner<H> {
         self.queried.remove(&rule.breaker);
         // A rule that the policy no longer has is not judged.
         let Some(current) = self.manifest.rules.iter().find(|current| *current == rule) else { return };
-        let judged = detect::asked::judge(current, now, &observations, usable, &scope, &mut self.windows);
-        self.host.asker().met_strangers(judged.strangers);
+        let judged = detect::queried::judge(current, now, &observations, usable, &scope, &mut self.windows);
+        self.host.asker().count_strangers(judged.strangers);
         match failure(answer, &judged, observations.len()) {
             Some(failure) => {
                 tracing::debug!(breaker = rule.breaker, "{failure}");
@@ -227,7 +227,7 @@ impl<H: BreakerHost> Runner<H> {
     fn restart_queries(&mut self) {
         self.queries = JoinSet::new();
         for breaker in std::mem::take(&mut self.queried) {
-            self.windows.of(&breaker).ask_again();
+            self.windows.of(&breaker).make_due();
         }
     }
 }
@@ -240,7 +240,7 @@ fn failure(answer: &Result<QueryAnswer, AskError>, judged: &JudgedAnswer, pods: 
             Some(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
         }
         Ok(QueryAnswer::Vector(vector))
-            if pods > 0 && !vector.series.is_empty() && judged.strangers == vector.series.len() =>
+            if pods > 0 && !vector.elements.is_empty() && judged.strangers == vector.elements.len() =>
         {
             Some("none of the series names a pod of this fleet: check podNamekey".to_owned())
         }

@@ -58,7 +58,7 @@ impl BreakerHost for Host {
             })
             .collect();
         let Some(members) = deps.live.as_ref().and_then(LiveEnsemble::members) else {
-            return members::unheard(&listed);
+            return members::without_keepalives(&listed);
         };
         let mut report_history = report_history.lock().unwrap_or_else(PoisonError::into_inner);
         members.join(&settings.namespace, &listed, deps.process.clock.now(), &mut report_history).observations

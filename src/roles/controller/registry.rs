@@ -363,7 +363,7 @@ fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
         read.as_ref().err().map(|problems| ResourceProblem::InvalidSpec(message(problems)));
     match read {
         Ok(manifest) => {
-            let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.sees_keepalives_only();
+            let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.uses_keepalives_only();
             state.health().without_keepalives =
                 manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
             state.policy.send_replace(Arc::new(manifest.policy.clone()));

@@ -22,7 +22,7 @@ use crate::{
     decide::alarm_reason::AlarmReason,
     decide::{
         detect::Observation,
-        ensemble::Status,
+        ensemble::LifeStatus,
         fleet::Traffic,
         fleet_report::FleetRow,
         gate::ledger::Ledger,
@@ -299,9 +299,9 @@ fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Ve
         },
         heard: now - age,
         state: match status {
-            Status::Live => RowState::Live,
-            Status::Expired => RowState::Silent,
-            Status::Down => RowState::Down,
+            LifeStatus::Live => RowState::Live,
+            LifeStatus::Expired => RowState::Silent,
+            LifeStatus::Down => RowState::Down,
         },
     };
     Some(reader.rows()?.into_iter().map(row).collect())

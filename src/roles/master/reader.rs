@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::ingest::Ingest;
 use crate::decide::{
-    ensemble::{Status, Unread},
+    ensemble::{KnownPod, LifeStatus},
     fleet::Uid,
     key::Key,
     roster,
@@ -23,7 +23,7 @@ use crate::decide::{
 /// One pod: its record, and what changes with time.
 pub(super) struct PodRow {
     pub(super) record: Arc<EnsembleRecord>,
-    pub(super) status: Status,
+    pub(super) status: LifeStatus,
     /// Since its last keepalive.
     pub(super) age: Duration,
 }
@@ -92,10 +92,10 @@ impl EnsembleReader {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = self.ingest.with_ensemble(|ensemble, now| {
             let mut cursor = ReadCursor { records: &last, at: 0 };
-            let copy = |Unread { text, status, age, .. }: Unread<'_>| {
+            let copy = |KnownPod { text, status, age, .. }: KnownPod<'_>| {
                 (cursor.find(text).ok_or_else(|| Box::<[u8]>::from(text)), status, age)
             };
-            ensemble.records(now).map(copy).collect::<Vec<_>>()
+            ensemble.known_pods(now).map(copy).collect::<Vec<_>>()
         });
         let parse = |(record, status, age): (Result<_, Box<[u8]>>, _, _)| {
             let record = record.or_else(|text| EnsembleRecord::read(text).map(Arc::new).ok_or(())).ok()?;

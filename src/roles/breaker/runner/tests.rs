@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     adapters::secrets::NoSecrets,
     api::{self, Context, Detectors},
-    decide::detect::Status,
+    decide::detect::LifeStatus,
     roles::breaker::AskerMetrics,
 };
 
@@ -55,7 +55,7 @@ impl BreakerHost for RecordingHost {
             uid: name.into(),
             id: name.into(),
             age: Duration::ZERO,
-            status: Status::Live,
+            status: LifeStatus::Live,
             heard: true,
             withheld: false,
             payload: Arc::new(number.into()),

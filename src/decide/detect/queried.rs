@@ -1,57 +1,56 @@
-//! The rules whose answers come from elsewhere and later: when to ask, and what an answer means.
+//! Detectors whose input is a query's answer: which rules are due, and the judgement of an answer.
 //!
-//! Asking takes time, so it is split in two: which rules are due now, and the judgement once the answer
-//! is there, over the pods as they are then. No answer is an answer too: nobody has a verdict, and the
-//! gate does what `onNoData` says.
+//! A query takes time, so there are two steps: [`due`] returns the rules to query now; [`judge`] takes the answer and
+//! the pods as they are at its arrival. Without an answer every pod is [`Judgement::Error`], and `onNoData` applies.
 
 use super::{
-    Detector, Observation, Outlier, OutlierSource, Rule, Status, Windows, deviation, discrete,
+    Detector, Observation, Outlier, OutlierSource, Rule, Windows, deviation, discrete, judged_pods,
     listed::{self, FleetScope, NamedPod},
     outlier,
     series::{ByPod, Vector},
+    source,
 };
 use crate::decide::{
     time::Timestamp,
-    verdict::{Judgement, Opinion, Source, SourceKind},
+    verdict::{Judgement, Source},
 };
 
-/// What was answered.
+/// The answer to one rule's query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum QueryAnswer {
-    /// Prometheus.
+    /// Prometheus' instant vector.
     Vector(Vector),
-    /// A service of the user's.
+    /// The pods that a custom service lists.
     Named(Vec<NamedPod>),
-    /// Nothing that could be used.
+    /// No usable answer.
     Nothing,
 }
 
-/// What came out of one answer.
+/// The result of [`judge`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgedAnswer {
-    /// What the breaker says now.
+    /// The breaker's judgements.
     pub source: Source,
-    /// Parts of the answer that belong to no pod of this fleet.
+    /// The answer's elements that match no pod of this fleet.
     pub strangers: usize,
 }
 
-/// The rules that are due, each with its next evaluation noted, and when the next of all is due.
+/// The due rules, whose next due times are set, and the earliest due time of all.
 ///
-/// `is_asked` tells for which breakers an answer is still awaited: those are not asked a second time,
-/// their look is left out.
+/// A breaker with a query in flight (`in_flight`) is not queried again: this evaluation is omitted.
 #[must_use]
 pub fn due<'a>(
     rules: &'a [Rule],
     now: Timestamp,
     windows: &mut Windows,
-    is_asked: impl Fn(&str) -> bool,
+    in_flight: impl Fn(&str) -> bool,
 ) -> (Vec<&'a Rule>, Option<Timestamp>) {
     let (mut due, mut next_wakeup) = (Vec::new(), None);
-    for rule in rules.iter().filter(|rule| !rule.detector.sees_keepalives_only()) {
+    for rule in rules.iter().filter(|rule| !rule.detector.uses_keepalives_only()) {
         let breaker = windows.of(&rule.breaker);
         if breaker.is_due(now, rule.every) {
             breaker.next_due(now, rule.every);
-            if !is_asked(&rule.breaker) {
+            if !in_flight(&rule.breaker) {
                 due.push(rule);
             }
         }
@@ -60,7 +59,7 @@ pub fn due<'a>(
     (due, next_wakeup)
 }
 
-/// What the answer says of the pods that are there.
+/// Judges the pods by the answer.
 #[must_use]
 pub fn judge(
     rule: &Rule,
@@ -70,8 +69,7 @@ pub fn judge(
     scope: &FleetScope,
     windows: &mut Windows,
 ) -> JudgedAnswer {
-    let pods: Vec<&Observation> =
-        observations.iter().filter(|observation| observation.status != Status::Down).collect();
+    let pods = judged_pods(observations);
     let (judgements, strangers) = match (&rule.detector, answer) {
         (Detector::Discrete(discrete), QueryAnswer::Vector(vector)) => {
             discrete::judge(discrete, vector, &pods)
@@ -85,16 +83,14 @@ pub fn judge(
         ) => {
             let (by_pod, strangers) = ByPod::new(vector, &pods, query.max_sample_age);
             let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
-            let looks = outlier::judge(outlier, &samples);
-            (windows.of(&rule.breaker).hold(outlier.consecutive, &pods, looks, true), strangers)
+            let compared = outlier::judge(outlier, &samples);
+            (windows.of(&rule.breaker).judge(outlier.consecutive, &pods, compared, true), strangers)
         }
         (Detector::Custom(_), QueryAnswer::Named(named)) => listed::judge(scope, named, &pods),
-        // No answer, or one to another question.
+        // No answer, or one of another kind.
         _ => (vec![Judgement::Error; pods.len()], 0),
     };
-    let opinions = judgements.into_iter().map(Opinion::Judged);
-    let opinions = pods.iter().map(|pod| pod.uid.clone()).zip(opinions).collect();
-    JudgedAnswer { source: Source::new(&rule.breaker, SourceKind::Breaker, now, opinions), strangers }
+    JudgedAnswer { source: source(rule, now, &pods, judgements), strangers }
 }
 
 #[cfg(test)]
@@ -102,9 +98,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::decide::detect::{
-        Consecutive, Custom, Direction,
-        series::tests::{pod, query, vector},
+    use crate::decide::{
+        detect::{
+            Consecutive, Custom, Direction, LifeStatus,
+            series::tests::{pod, query, vector},
+        },
+        verdict::Opinion,
     };
 
     fn at(seconds: i64) -> Timestamp {
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_breaker_is_asked_at_its_own_pace_and_never_twice_at_a_time() {
+    fn each_breaker_is_queried_at_its_own_period_and_never_twice_at_a_time() {
         let rules = [rule("fast", 1, custom()), rule("slow", 5, custom())];
         let mut windows = Windows::default();
         let (asked, next) = due(&rules, at(0), &mut windows, |_| false);
@@ -154,15 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_nobody_has_a_verdict() {
-        let pods = [pod("a"), Observation { status: Status::Down, ..pod("gone") }];
+    fn without_an_answer_no_pod_has_a_verdict() {
+        let pods = [pod("a"), Observation { status: LifeStatus::Down, ..pod("gone") }];
         let rule = rule("x", 1, custom());
         let judged = judge(&rule, at(0), &pods, &QueryAnswer::Nothing, &scope(), &mut Windows::default());
         assert_eq!(judged.source.opinions(), [("uid-a".into(), Opinion::Judged(Judgement::Error))]);
     }
 
     #[test]
-    fn an_answer_to_another_question_is_none() {
+    fn an_answer_of_another_kind_is_an_error() {
         let rule = rule("x", 1, custom());
         let answer = QueryAnswer::Vector(vector(&[("a", "", 1.0)]));
         let judged = judge(&rule, at(0), &[pod("a")], &answer, &scope(), &mut Windows::default());
@@ -170,19 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_by_query_needs_its_bad_looks_and_a_failed_question_moves_no_window() {
+    fn an_outlier_by_query_needs_its_bad_evaluations_and_a_failed_query_moves_no_window() {
         let rule = rule("far", 1, by_outlier());
         let pods = [pod("a"), pod("b"), pod("c"), pod("d")];
         let answer =
             QueryAnswer::Vector(vector(&[("a", "", 1.0), ("b", "", 1.1), ("c", "", 0.9), ("d", "", 9.0)]));
         let mut windows = Windows::default();
-        let mut look = |answer: &QueryAnswer| {
+        let mut evaluate = |answer: &QueryAnswer| {
             let judged = judge(&rule, at(0), &pods, answer, &scope(), &mut windows);
             judged.source.opinions().iter().filter(|(_, opinion)| opinion.objects()).count()
         };
-        assert_eq!(look(&answer), 0, "one bad look of two");
-        assert_eq!(look(&QueryAnswer::Nothing), 0);
-        assert_eq!(look(&answer), 1);
+        assert_eq!(evaluate(&answer), 0, "one bad evaluation of two");
+        assert_eq!(evaluate(&QueryAnswer::Nothing), 0);
+        assert_eq!(evaluate(&answer), 1);
     }
 
     #[test]
