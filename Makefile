@@ -1,5 +1,5 @@
-# The two doors: `make demo` runs the main job, `make test` runs everything that CI holds us to.
-# Every target installs what it lacks when it can (as root, by apt-get), or says what to install.
+# `make demo` runs the main job, `make test` runs everything that CI requires.
+# Every target installs missing programs where it can (as root, by apt-get), or names them.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,9 +15,9 @@ help: ## list the targets
 setup: ## install what building and testing need
 	@scripts/need build test
 
-demo: ## the main job on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--keep --report FILE")
+demo: ## the demo on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--keep --report FILE")
 	@scripts/need build
-	@cargo build --quiet
+	@cargo build --quiet --workspace
 	@target/debug/kubervisor demo $(DEMO_FLAGS)
 
 cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3)
@@ -25,7 +25,7 @@ cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3
 	@scripts/cluster >/dev/null
 	@exec target/cluster/cluster --nodes $(NODES)
 
-crd: ## make crds/kubervisorservices.yaml anew from the code
+crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@scripts/need build
 	@UPDATE=1 cargo test --quiet --test crd definition
 
@@ -38,11 +38,11 @@ test: ## everything: format, lints, licences, unit, property, wire, store and en
 check: ## the fast part: format, clippy, unit and property tests
 	@scripts/need build
 	@$(MAKE) --no-print-directory lint
-	@cargo test --quiet --lib --test architecture --test properties --test gate
+	@cargo test --quiet --workspace --lib --bins --test architecture --test properties --test gate
 
 lint:
-	@cargo fmt --check
-	@cargo clippy --quiet --all-targets -- -D warnings
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 
 deny:
 	@scripts/need deny
@@ -57,4 +57,4 @@ soak: ## long sweeps: fuzzing, properties, 50 000 pods, a control plane that fai
 	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
 
 doc: ## the API documentation, warnings denied
-	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps

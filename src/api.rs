@@ -1,8 +1,7 @@
-//! The `KubervisorService` manifest: its raw form, its checks, and the validated policy that the core works with.
+//! The `KubervisorService` manifest: its raw form, its checks, and the validated policy.
 //!
-//! A manifest is written by hand, so a mistake in it is answered with the file, the line, the field
-//! and what to write instead, all mistakes at once. What comes out holds no mistake: every default
-//! and every inheritance is resolved.
+//! A manifest is written by hand, so all its mistakes are reported at once, each with file, line, field and what to
+//! write instead. In the validated policy every default and every inheritance is resolved.
 
 pub mod crd;
 pub mod fields;
@@ -35,31 +34,31 @@ pub const FILE_LIMIT: usize = 1 << 20;
 pub struct Manifest {
     /// `metadata.namespace`, if it has one.
     pub namespace: Option<String>,
-    /// What the gate works with.
+    /// The gate's input.
     pub policy: Policy,
-    /// What the detectors work with: one rule for each breaker, in the same order.
+    /// The detectors' input: one rule for each breaker, in the same order.
     pub rules: Vec<Rule>,
     /// Where it starts in its file.
     pub line: u64,
 }
 
-/// What the process that loads a manifest can do with it.
+/// Abilities of the process that loads a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// Which detectors there are.
+    /// The detectors that it supports.
     pub detectors: Detectors,
     /// The ensemble's times, where there is one.
     pub timing: Option<Timing>,
 }
 
-/// Which detectors a process has.
+/// The detectors that a process supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detectors {
-    /// Every kind; for checks without a process behind them.
+    /// All; for offline checks.
     All,
-    /// Every kind, but nobody who keeps Secrets: `auth` is refused.
+    /// All, without access to Secrets: `auth` is refused.
     WithoutSecrets,
-    /// Only those that see keepalives: others are refused by name.
+    /// Those that read keepalives only; others are refused by name.
     Keepalives,
 }
 
@@ -105,11 +104,10 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Reads every `KubervisorService` of the text; documents of other kinds are only looked at for
-/// labels that are no texts.
+/// Reads every `KubervisorService` of the text; in documents of other kinds only labels that are no texts are reported.
 ///
 /// # Errors
-/// All that is wrong with it; also when it holds no `KubervisorService`.
+/// All mistakes; also when there is no `KubervisorService`.
 pub fn parse(file: &str, text: &str, context: Context) -> Result<Vec<Manifest>, Problems> {
     read::manifests(text, context).map_err(|mut list| {
         list.sort_by_key(|problem| problem.line);

@@ -97,7 +97,7 @@ impl Command {
             Self::Invoke(args) => roles::invoke::run(args).await,
             Self::Keygen(args) => roles::keygen::run(args).await,
             Self::Status(args) => roles::status::status(args).await,
-            Self::Demo(args) => roles::demo::run(args).await,
+            Self::Demo(_) => roles::demo::run(),
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,

@@ -22,7 +22,7 @@
 //! | [`decide`] | the pure core: ensemble, digest, damper, detectors, the gate |
 //! | [`api`] | the `KubervisorService` manifest: raw spec → validated policy |
 //! | [`adapters`] | stores, wire, processes, files: everything with a descriptor |
-//! | [`roles`] | master, agent, demo, command line: wiring that reads as named steps |
+//! | [`roles`] | master, agent, controller, command line: wiring that reads as named steps |
 //! | [`args`], [`telemetry`] | the command line; logs |
 //! | [`config`] | `KONTROL_*` and `KUBERVISOR_*` → validated configuration |
 //! | [`clock`], [`alarms`] | the two clocks; what a human must know |

@@ -1,4 +1,4 @@
-//! The definition in `crds/` is the one in the code, and says the same as the checks of manifests.
+//! The definition in `crds/` is generated from the code, and has the same bounds as the checks of manifests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `UPDATE=1 cargo test --test crd`, or `make crd`, writes the file anew.
+/// `UPDATE=1 cargo test --test crd`, or `make crd`, regenerates the file.
 #[test]
 fn the_definition_in_the_repository_is_the_one_in_the_code() {
     let path = root().join("crds/kubervisorservices.yaml");
@@ -23,7 +23,7 @@ fn the_definition_in_the_repository_is_the_one_in_the_code() {
         fs::write(&path, &made).unwrap();
     }
     let kept = fs::read_to_string(&path).unwrap();
-    assert!(kept == made, "{} is not what the code says: run make crd", path.display());
+    assert!(kept == made, "{} differs from the code: run make crd", path.display());
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn everything() -> Value {
     serde_saphyr::from_str(&text).unwrap()
 }
 
-/// Where the table's path leads to in the manifest: the first breaker that has it.
+/// The pointer of the table's path in the manifest, in the first breaker that has it.
 fn place(manifest: &mut Value, path: &str) -> Option<String> {
     let candidates: Vec<String> = match path.strip_prefix("spec.breakers[]") {
         Some(rest) => (0..7).map(|at| format!("/spec/breakers/{at}{}", rest.replace('.', "/"))).collect(),

@@ -1,10 +1,9 @@
-//! The CustomResourceDefinition, made from the table of fields, so that the API server refuses at once
-//! what the controller could only complain about later, and the two never differ.
+//! The CustomResourceDefinition, made from the table of fields, so that the API server refuses at admission what the
+//! controller would refuse later.
 //!
-//! No field is nullable: clients of 2018 send `null` for what they leave out, and the API server takes
-//! such a null away before it puts defaults in. `""` stands for "left out" as well, where a field may be
-//! left out. Only `spec.defaultActivator` has defaults in the schema: a default inside a breaker would
-//! hide what the breaker inherits.
+//! No field is nullable: clients of 2018 send `null` for a field that is left out, and the API server drops such a null
+//! before it applies defaults. `""` also means "left out" in an optional field. Only `spec.defaultActivator` has
+//! defaults in the schema: a default inside a breaker would take the place of the inherited value.
 
 mod rules;
 mod schema;
@@ -16,10 +15,10 @@ use super::{API_VERSION, KIND};
 
 /// The plural, which is also the first part of the definition's name.
 const PLURAL: &str = "kubervisorservices";
-/// Groups that end in `.k8s.io` are protected: the API server wants to know who agreed.
+/// Groups that end in `.k8s.io` are protected: the API server requires this annotation for them.
 const APPROVAL: &str = "unapproved, compatible with existing KubervisorService manifests";
 
-/// The definition as the API server takes it.
+/// The definition as a JSON object.
 #[must_use]
 pub fn definition() -> Value {
     let (group, version) = API_VERSION.split_once('/').unwrap_or((API_VERSION, ""));
@@ -53,7 +52,7 @@ pub fn definition() -> Value {
     })
 }
 
-/// What `kubectl get kvs` shows; the last of them only with `-o wide`.
+/// Columns of `kubectl get kvs`; those with priority 1 only with `-o wide`.
 fn columns() -> Value {
     let condition = |kind: &str, member: &str| format!(".status.conditions[?(@.type==\"{kind}\")].{member}");
     let column = |name: &str, kind: &str, path: String, wide: u8| json!({"name": name, "type": kind, "jsonPath": path, "priority": wide});
@@ -76,13 +75,15 @@ fn columns() -> Value {
     ])
 }
 
-/// The definition as the file in `crds/` has it.
+/// The definition as the YAML of the file in `crds/`.
 ///
 /// # Errors
-/// When it cannot be written as YAML, which would be a bug of ours.
+/// When it cannot be written as YAML, which is a bug.
 pub fn yaml() -> Result<String, serde_saphyr::ser_error::Error> {
     let text = serde_saphyr::to_string(&definition())?;
-    Ok(format!("# Made by `kubervisor crd` from src/api/fields.rs: edit there, then `make crd`.\n{text}"))
+    Ok(format!(
+        "# Made by `kubervisor crd` from src/api/fields/table.rs: edit there, then `make crd`.\n{text}"
+    ))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Every label, annotation and name that we write on objects of the cluster, each once.
+//! Labels, annotations and names that are written on objects of the cluster.
 //!
-//! The first ones are the original's: manifests, Services and dashboards of its users rely on them.
+//! The first ones are the original's: manifests, Services and dashboards of its users depend on them.
 
 /// Label of a pod, and key of a Service's selector: the traffic switch.
 pub const TRAFFIC: &str = "kubervisor/traffic";
@@ -14,11 +14,11 @@ pub const BREAK_AT: &str = "breaker/breakAt";
 pub const RETRY_COUNT: &str = "breaker/retryCount";
 /// Annotation: when it was last given its traffic back, RFC 3339.
 pub const ADMITTED_AT: &str = "breaker/admittedAt";
-/// Annotation: the mark that every guarded write tests and replaces, `<epoch>.<serial>`.
+/// Annotation: `<epoch>.<serial>`, tested and replaced by every fenced write.
 pub const FENCE: &str = "kubervisor/fence";
-/// Annotation of Kubernetes': which pods a scale-down takes first.
+/// Annotation of Kubernetes: a scale-down deletes pods of low cost first.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// The cost that we write: nobody else's number, so that we take back only our own.
+/// The cost of a withheld pod: a number that others do not write, so that only our own is removed again.
 pub const OUR_DELETION_COST: &str = "-2147483647";
-/// Finalizer: traffic is given back before the resource goes.
+/// Finalizer: withheld pods are admitted before the resource is deleted.
 pub const FINALIZER: &str = "kubervisor.k8s.io/give-traffic-back";

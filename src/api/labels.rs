@@ -1,6 +1,6 @@
-//! Texts that YAML takes for something else: the label `kubervisor/traffic: yes` is a boolean to the
-//! Kubernetes API server, which then refuses the whole object. Every document of a file is looked at,
-//! since the label stands in Services and pod templates.
+//! Texts that YAML reads as another type: the label `kubervisor/traffic: yes` is a boolean for the Kubernetes API
+//! server, which then refuses the object. Every document of a file is checked, because Services and pod templates have
+//! the label.
 
 use serde_json::Value;
 
@@ -9,17 +9,17 @@ use super::{
     report::{Report, describe},
 };
 
-/// Maps that hold texts only, wherever they stand.
+/// Members whose value is a map of texts, at any depth.
 const TEXT_MAPS: [&str; 4] = ["labels", "annotations", "matchLabels", "selector"];
 
-/// Blames every label, annotation and selector that is no text.
+/// Reports every label, annotation and selector that is no text.
 pub(super) fn check(document: &Document, report: &mut Report<'_>) {
     walk(&document.value, "", &mut |path, value, in_text_map| {
         if !in_text_map {
             return;
         }
         if let Some(word) = document.boolean_word(path) {
-            blame_word(path, word, report);
+            report_word(path, word, report);
         } else if matches!(value, Value::Bool(_) | Value::Number(_)) {
             let what = format!("is {}, and a label is a text", describe(value));
             report.add(path, what, format!("instead write \"{value}\" in quotes"));
@@ -27,20 +27,19 @@ pub(super) fn check(document: &Document, report: &mut Report<'_>) {
     });
 }
 
-/// Blames every plain `yes`, `no`, `on` and `off` in a document of ours: what it means depends on who
-/// reads it.
+/// Reports every unquoted `yes`, `no`, `on` and `off` in a document of ours: a boolean in YAML 1.1, a text in 1.2.
 pub(super) fn check_words(document: &Document, report: &mut Report<'_>) {
     walk(&document.value, "", &mut |path, _, _| {
         let Some(word) = document.boolean_word(path) else { return };
         if super::fields::find(path).is_some_and(|field| field.write == "true or false") {
             report.misfit(path, format!("is the unquoted word {word}"));
         } else {
-            blame_word(path, word, report);
+            report_word(path, word, report);
         }
     });
 }
 
-fn blame_word(path: &str, word: &str, report: &mut Report<'_>) {
+fn report_word(path: &str, word: &str, report: &mut Report<'_>) {
     report.add(
         path,
         format!("is the unquoted word {word}, which YAML takes for a boolean"),

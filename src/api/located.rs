@@ -1,8 +1,7 @@
-//! A YAML or JSON document as a value that remembers where each part of it stands.
+//! A YAML or JSON document as a value with the line of each field.
 //!
-//! serde tells of the first mistake only, and of its place only as a line of text. A policy is
-//! written by hand, so here the document is read once into a plain value beside a map from each
-//! field's path (`spec.breakers[0].name`) to its line; every later check names both.
+//! serde reports the first mistake only. A policy is written by hand, so the document is read once into a plain value
+//! and a map from each field's path (`spec.breakers[0].name`) to its line, which every later check reports.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,7 +15,7 @@ use serde_saphyr::Spanned;
 /// One document of a file.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What it says.
+    /// Its content.
     pub value: Value,
     /// The line of its first field.
     pub line: u64,
@@ -27,7 +26,7 @@ pub struct Document {
 #[derive(Clone, Debug)]
 struct Location {
     line: u64,
-    /// A plain word that older YAML readers, the Kubernetes API server's among them, take for a boolean.
+    /// An unquoted word that YAML 1.1 readers, such as the Kubernetes API server, take for a boolean.
     boolean_word: Option<Box<str>>,
 }
 
@@ -35,7 +34,7 @@ struct Location {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
-    /// The line, 1 when the reader could not tell.
+    /// The line; 1 when the parser gives none.
     pub line: u64,
     /// What is wrong.
     pub message: String,
@@ -63,8 +62,8 @@ impl Document {
         }
     }
 
-    /// The value at `path` as it was written, if it is a plain `yes`, `no`, `on` or `off`, in any case: a
-    /// boolean to some readers and a text to others.
+    /// The value at `path` as it was written, if it is an unquoted `yes`, `no`, `on` or `off` in any case: a boolean in
+    /// YAML 1.1, a text in 1.2.
     #[must_use]
     pub fn boolean_word(&self, path: &str) -> Option<&str> {
         self.places.get(path)?.boolean_word.as_deref()
@@ -89,7 +88,8 @@ pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
     Ok(nodes.into_iter().map(|node| document(text, node)).collect())
 }
 
-/// The first line of what the reader says, without the place, which is told apart, and without advice to programmers.
+/// The first line of the parser's message, without the place, which is a field of its own, and without advice for
+/// programmers.
 fn plain(error: &serde_saphyr::Error) -> String {
     let said = error.to_string();
     let line = said.lines().next().unwrap_or_default();
@@ -104,8 +104,8 @@ fn document(text: &str, node: Spanned<YamlNode>) -> Document {
     Document { value, line, places }
 }
 
-/// Turns the node into a plain value and notes the place of each part. The place of a member is
-/// that of its key: a block value starts on the line after.
+/// Turns the node into a plain value and records the place of each part. The place of a member is that of its key: a
+/// block value starts on the next line.
 fn place(
     text: &str,
     node: Spanned<YamlNode>,
@@ -161,7 +161,7 @@ fn is_boolean_word(written: &str) -> bool {
     ["yes", "no", "on", "off", "y", "n"].iter().any(|word| word.eq_ignore_ascii_case(written))
 }
 
-/// A node of the document; its own place is with whoever holds it.
+/// A node of the document; its place is in the `Spanned` around it.
 enum YamlNode {
     Leaf(Value),
     List(Vec<Spanned<YamlNode>>),

@@ -1,5 +1,5 @@
-//! From a file to raw manifests: which documents are ours, which of their fields are known and of the
-//! right type, and which labels are no texts.
+//! From a file to raw manifests: picks the documents of our kind, and reports unknown fields, wrong types and labels
+//! that are no texts.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -14,10 +14,10 @@ use super::{
     validate,
 };
 
-/// So many mistakes in one document are enough.
+/// Mistakes in one document after which reading stops.
 const MOST_MISTAKES: usize = 64;
 
-/// The file, up to a little more than is accepted.
+/// The file's first bytes: one more than the limit, so that a larger file is recognised.
 pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
@@ -55,7 +55,7 @@ fn whole(line: u64, what: String, write: &str) -> Vec<Problem> {
     vec![Problem { line, field: String::new(), what, write: write.to_owned() }]
 }
 
-/// Says it is, or looks as if it forgot to.
+/// Has our kind or group, or `spec.breakers`: a manifest whose kind is misspelt is reported, not skipped.
 fn is_ours(value: &Value) -> bool {
     let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
     text("kind") == KIND
@@ -68,8 +68,8 @@ fn manifest(document: &Document, context: Context, report: &mut Report<'_>) -> O
     validate::resource(&raw, context, report)
 }
 
-/// Reads the typed form. serde stops at the first mistake, so the offending value is taken out and the
-/// rest is read again, until nothing offends.
+/// Reads the typed form. serde stops at the first mistake, so the value is removed and the rest is read again, until no
+/// mistake is left.
 fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
     let mut value = document.value.clone();
     take_out_lists(&mut value, "", report);
@@ -84,7 +84,7 @@ fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
         let steps = track.path();
         let steps: Vec<&Segment> = steps.iter().collect();
         let path = written(&steps);
-        blame(&value, &steps, &path, &error, report);
+        add_mistake(&value, &steps, &path, &error, report);
         if !take_out(&mut value, &steps) {
             return None;
         }
@@ -92,8 +92,8 @@ fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
     None
 }
 
-/// serde takes a list for a map and deals its items out to the fields in their order: such a list is
-/// blamed beforehand, and an empty map put in its place.
+/// serde accepts a list for a struct and assigns its items to the fields in order: such a list is reported beforehand
+/// and replaced by an empty map.
 fn take_out_lists(value: &mut Value, path: &str, report: &mut Report<'_>) {
     let expects_map = fields::find(path).is_some_and(|field| field.form == fields::Form::Map);
     match value {
@@ -115,7 +115,7 @@ fn take_out_lists(value: &mut Value, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn blame(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mut Report<'_>) {
+fn add_mistake(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mut Report<'_>) {
     let found = at(value, steps);
     match (fields::find(path), found) {
         (None, _) if path.is_empty() => {
@@ -141,7 +141,7 @@ fn blame(value: &Value, steps: &[&Segment], path: &str, error: &str, report: &mu
     }
 }
 
-/// The path as people write it.
+/// The path with dots and indices.
 fn written(steps: &[&Segment]) -> String {
     steps.iter().fold(String::new(), |path, step| match step {
         Segment::Seq { index } => format!("{path}[{index}]"),

@@ -1,10 +1,10 @@
-//! The mistakes found so far in one document, each with its line.
+//! The mistakes of one document, each with its line.
 
 use serde_json::Value;
 
 use super::{Problem, fields, located::Document};
 
-/// Collects mistakes; one field is blamed once.
+/// Collects mistakes, at most one for each field.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     document: &'a Document,
@@ -16,33 +16,32 @@ impl<'a> Report<'a> {
         Self { document, list: Vec::new() }
     }
 
-    /// Notes a mistake, unless the field or one that contains it is blamed already: what follows from
-    /// a mistake is no mistake of its own.
+    /// Adds a mistake, unless the field or one that contains it has one already, of which this one may be a result.
     pub(super) fn add(&mut self, path: &str, what: impl Into<String>, write: impl Into<String>) {
-        if !self.blames(path) {
+        if !self.has_mistake(path) {
             let line = self.document.line_of(path);
             self.list.push(Problem { line, field: path.to_owned(), what: what.into(), write: write.into() });
         }
     }
 
-    /// Notes that `value` does not fit; what to write is the field's own text.
+    /// Adds that the value does not fit; what to write is the field's own text.
     pub(super) fn misfit(&mut self, path: &str, what: impl Into<String>) {
         self.add(path, what, fields::instead(path));
     }
 
-    /// Notes that a required field is missing.
+    /// Adds that a required field is missing.
     pub(super) fn missing(&mut self, path: &str) {
         let write = fields::find(path).map_or_else(String::new, |field| format!("write {}", field.write));
         self.add(path, "is missing", write);
     }
 
-    /// Whether the field, or one that contains it, is blamed.
-    pub(super) fn blames(&self, path: &str) -> bool {
+    /// Whether the field, or one that contains it, has a mistake.
+    pub(super) fn has_mistake(&self, path: &str) -> bool {
         self.list.iter().any(|problem| contains(&problem.field, path))
     }
 
-    /// Whether anything inside the field is blamed.
-    pub(super) fn blames_inside(&self, path: &str) -> bool {
+    /// Whether the field, or one inside it, has a mistake.
+    pub(super) fn has_mistake_inside(&self, path: &str) -> bool {
         self.list.iter().any(|problem| contains(path, &problem.field))
     }
 
@@ -65,7 +64,7 @@ fn contains(outer: &str, inner: &str) -> bool {
         && inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// A value as a message shows it.
+/// The value's type, and the value if it is short, for a message.
 pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),

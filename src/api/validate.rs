@@ -1,6 +1,6 @@
-//! From the raw manifest to a policy: every check that needs more than one field's type, every default,
-//! every inheritance. A check that fails puts the default in place and goes on, so that all mistakes
-//! come out at once; the policy counts only if none did.
+//! From the raw manifest to a policy: every check beyond a field's type, every default, every inheritance. A failed
+//! check takes the default and goes on, so that all mistakes are reported at once; the policy is returned only without
+//! any mistake.
 
 mod activator;
 mod detectors;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use self::take::Take;
 use super::{
-    API_VERSION, Context, KIND, Manifest,
+    API_VERSION, Context, KIND, Manifest, fields,
     raw::{RawBreaker, RawResource, RawSpec},
     report::{Report, describe},
 };
@@ -22,10 +22,7 @@ use crate::decide::{
     policy::{Breaker, FloorRule, OnNoData, Policy},
 };
 
-/// Most breakers in one resource: each asks its source every few seconds.
-const MOST_BREAKERS: usize = 32;
-
-/// The policy, if nothing is wrong with it.
+/// The manifest, unless the report has a mistake.
 pub(super) fn resource(raw: &RawResource, context: Context, report: &mut Report<'_>) -> Option<Manifest> {
     identify(raw, report);
     let (name, namespace) = metadata(raw.metadata.as_ref(), report);
@@ -77,8 +74,8 @@ fn metadata(metadata: Option<&Map<String, Value>>, report: &mut Report<'_>) -> (
 fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_>) -> (Policy, Vec<Rule>) {
     let mut take = Take { report, path: "spec" };
     let service = take.label("service", spec.service.as_deref());
-    let panic_threshold = take.percent("panicThreshold", spec.panic_threshold, 1);
-    let revert_if_no_better = take.seconds_if_set("revertIfNoBetter", spec.revert_if_no_better, 86_400.0);
+    let panic_threshold = take.percent_if_set("panicThreshold", spec.panic_threshold);
+    let revert_if_no_better = take.seconds_if_set("revertIfNoBetter", spec.revert_if_no_better);
     let default_activator = activator::default(spec, report);
     let (breakers, rules) = breakers(spec, context, report);
     let sees_keepalives = rules.iter().any(|rule| is_new(&rule.detector));
@@ -88,7 +85,8 @@ fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_
         floor: FloorRule { min_available_count: 0, min_available_ratio: None },
         breakers,
         default_activator,
-        panic_threshold: panic_threshold.or(sees_keepalives.then_some(50)),
+        panic_threshold: panic_threshold
+            .or_else(|| sees_keepalives.then(|| fields::usual("spec.panicThreshold"))),
         paused: spec.paused.unwrap_or(false),
         dry_run: spec.dry_run.unwrap_or(false),
         revert_if_no_better,
@@ -98,15 +96,16 @@ fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_
 
 fn breakers(spec: &RawSpec, context: Context, report: &mut Report<'_>) -> (Vec<Breaker>, Vec<Rule>) {
     let raw = spec.breakers.as_deref().unwrap_or_default();
+    let most = fields::find("spec.breakers").map_or(0, |field| field.form.most());
     match raw.len() {
         0 if spec.breakers.is_none() => report.missing("spec.breakers"),
         0 => report.misfit("spec.breakers", "is empty"),
-        1..=MOST_BREAKERS => {}
-        many => report.misfit("spec.breakers", format!("has {many} items")),
+        many if many > most => report.misfit("spec.breakers", format!("has {many} items")),
+        _ => {}
     }
     let mut names: HashMap<&str, usize> = HashMap::new();
     let (mut breakers, mut rules) = (Vec::new(), Vec::new());
-    for (index, raw) in raw.iter().enumerate().take(MOST_BREAKERS) {
+    for (index, raw) in raw.iter().enumerate().take(most) {
         let path = format!("spec.breakers[{index}]");
         if let Some(name) = raw.name.as_deref()
             && let Some(first) = names.insert(name, index)
@@ -130,21 +129,18 @@ fn breaker(
 ) -> Option<(Breaker, Rule)> {
     let mut take = Take { report, path };
     let name = take.label("name", raw.name.as_deref());
-    let every = take.seconds("evaluationPeriod", raw.evaluation_period, 5.0, (0.01, 86_400.0));
+    let every = take.seconds("evaluationPeriod", raw.evaluation_period);
     let floor = FloorRule {
-        min_available_count: raw.min_pods_available_count.unwrap_or(1),
-        min_available_ratio: take.percent("minPodsAvailableRatio", raw.min_pods_available_ratio, 0),
+        min_available_count: take.number("minPodsAvailableCount", raw.min_pods_available_count),
+        min_available_ratio: take.percent_if_set("minPodsAvailableRatio", raw.min_pods_available_ratio),
     };
-    let min_coverage = take.percent("minCoveragePercent", raw.min_coverage_percent, 0).unwrap_or(50);
-    let on_no_data = take.word(
-        "onNoData",
-        raw.on_no_data.as_deref(),
-        &[("hold", OnNoData::Hold), ("restore", OnNoData::Restore)],
-        OnNoData::Hold,
-    );
+    let min_coverage = take
+        .percent_if_set("minCoveragePercent", raw.min_coverage_percent)
+        .unwrap_or_else(|| fields::usual("spec.breakers[].minCoveragePercent"));
+    let on_no_data = take.word("onNoData", raw.on_no_data.as_deref(), [OnNoData::Hold, OnNoData::Restore]);
     let detector = detectors::resolve(path, raw, context, report);
-    let jitter = if detector.as_ref().is_some_and(is_new) { 0.1 } else { 0.0 };
-    let activator = activator::of_breaker(path, raw.activator.as_ref(), spec, jitter, report);
+    let is_new = detector.as_ref().is_some_and(is_new);
+    let activator = activator::of_breaker(path, raw.activator.as_ref(), spec, is_new, report);
     let breaker = Breaker {
         name: name.clone(),
         evaluation_period: every,
@@ -157,7 +153,7 @@ fn breaker(
     Some((breaker, Rule { breaker: name, every, detector: detector? }))
 }
 
-/// Not one of the original's: those keep the original's behaviour where nothing is written.
+/// A detector that the original does not have; the original's keep its defaults.
 fn is_new(detector: &Detector) -> bool {
     matches!(detector, Detector::Silence(_) | Detector::Payload(_) | Detector::Outlier(_))
 }

@@ -1,17 +1,15 @@
-//! What takes more than one field: rules in CEL, each with what to write. The API server estimates what
-//! they cost before it takes them: `exists_one` over a list of `has()` fits, `filter().size()` and
-//! `matches()` do not.
+//! Rules over several fields, in CEL; each message names what to write. The API server refuses rules whose estimated
+//! cost is too high: `exists_one` over a list of `has()` is accepted, `filter().size()` and `matches()` are not.
 
 use serde_json::{Value, json};
 
-/// One rule.
-pub(super) struct CrdRule {
-    /// The field of the table below which it is checked; empty for the resource.
-    pub(super) path: &'static str,
-    /// The rule.
-    pub(super) holds: &'static str,
-    /// What is said when it does not hold.
-    pub(super) message: &'static str,
+use crate::api::fields::{self, DETECTORS, Form};
+
+struct CrdRule {
+    /// The field that is `self` in the rule; empty for the resource.
+    path: &'static str,
+    holds: &'static str,
+    message: &'static str,
 }
 
 const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> CrdRule {
@@ -22,8 +20,30 @@ const BREAKER: &str = "spec.breakers[]";
 const KEEPALIVE: &str = "spec.breakers[].keepalive";
 const OUTLIER: &str = "spec.breakers[].outlier";
 
-/// All of them.
-pub(super) const RULES: &[CrdRule] = &[
+/// The rules at `path` as the schema has them: (rule, message).
+pub(super) fn at(path: &str) -> Vec<(String, String)> {
+    let fixed =
+        RULES.iter().filter(|rule| rule.path == path).map(|rule| (rule.holds.into(), rule.message.into()));
+    (path == BREAKER).then(one_detector).into_iter().chain(fixed).collect()
+}
+
+fn one_detector() -> (String, String) {
+    let is_set = |field: &&str| match fields::find(&format!("{BREAKER}.{field}")).map(|field| field.form) {
+        Some(Form::Map) => format!("has(self.{field})"),
+        _ => format!("has(self.{field}) && self.{field} != \"\""),
+    };
+    let set: Vec<String> = DETECTORS.iter().map(is_set).collect();
+    (
+        format!("[{}].exists_one(x, x)", set.join(", ")),
+        format!(
+            "a breaker has exactly one detector: write one of {}, and any other in a breaker of its own",
+            DETECTORS.join(", ")
+        ),
+    )
+}
+
+/// All rules but the one that is made from the list of detectors.
+const RULES: &[CrdRule] = &[
     rule(
         "",
         "self.metadata.name.size() <= 63",
@@ -35,13 +55,6 @@ pub(super) const RULES: &[CrdRule] = &[
          !has(self.defaultActivator) || !has(self.defaultActivator.period) || \
          b.activator.maxPeriod >= self.defaultActivator.period)",
         "a breaker's activator.maxPeriod is less than the period of spec.defaultActivator: write a period beside it, or a longer maxPeriod",
-    ),
-    rule(
-        BREAKER,
-        "[has(self.keepalive), has(self.outlier), has(self.discreteValueOutOfList), \
-         has(self.continuousValueDeviation), has(self.customService) && self.customService != \"\"]\
-         .exists_one(x, x)",
-        "a breaker has exactly one detector: write one of keepalive, outlier, discreteValueOutOfList, continuousValueDeviation, customService, and any other in a breaker of its own",
     ),
     rule(
         BREAKER,
@@ -105,8 +118,8 @@ pub(super) const RULES: &[CrdRule] = &[
     ),
 ];
 
-/// `oneOf` holds any JSON value, which CEL does not see; this says the same about it without a message:
-/// a pointer has a bound, and only one kind of bound.
+/// `oneOf` holds any JSON value, which CEL cannot read: a pointer has a bound, and one kind of bound only, here as a
+/// schema, which has no message.
 pub(super) fn of_one_of() -> Value {
     json!([
         {"anyOf": [

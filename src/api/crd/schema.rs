@@ -1,15 +1,15 @@
-//! From the table of fields to a structural schema.
+//! The structural schema, made from the table of fields.
 
 use serde_json::{Map, Value, json};
 
-use super::{rules::RULES, status};
+use super::{rules, status};
 use crate::api::fields::{FIELDS, Field, Form};
 
-/// The whole resource.
+/// The schema of the resource.
 pub(super) fn resource() -> Value {
     let mut root = json!({
         "type": "object",
-        "description": "Which anomalies take which pods of a Service out of traffic, and how they come back.",
+        "description": "Health gating of the pods of a Service: which pods are withheld from traffic, how many go on serving, and how withheld pods come back.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -67,18 +67,18 @@ fn map(schema: &mut Value, pattern: &str, with_defaults: bool) {
     }
 }
 
+/// For `kubectl explain`: what the field means, then type, unit and range, then the default.
 fn description(field: &Field, with_defaults: bool) -> String {
-    let left_out = match field.default {
-        "-" | "required" => return format!("Write {}.", field.write),
-        _ if !with_defaults && field.path.starts_with("spec.defaultActivator.") => {
-            "as in spec.defaultActivator"
-        }
-        default => default,
-    };
-    format!("Write {}. Left out: {left_out}.", field.write)
+    let Field { means, write, default, .. } = field;
+    let inherits = !with_defaults && field.path.starts_with("spec.defaultActivator.");
+    match *default {
+        "-" | "required" => format!("{means} Value: {write}."),
+        _ if inherits => format!("{means} Value: {write}. Default: as in spec.defaultActivator."),
+        default => format!("{means} Value: {write}. Default: {default}."),
+    }
 }
 
-/// What the value itself may be.
+/// Type and bounds of the value.
 fn value(field: &Field) -> Value {
     let is_required = field.default == "required";
     match field.form {
@@ -87,7 +87,7 @@ fn value(field: &Field) -> Value {
         Form::List { least, most } => json!({"type": "array", "minItems": least, "maxItems": most}),
         Form::Flag => json!({"type": "boolean"}),
         Form::Text { pattern, longest } => text(pattern, longest, is_required || field.path.ends_with("[]")),
-        // The empty word is the one that was left out.
+        // An empty text means that the field was left out.
         Form::Words(words) => json!({
             "type": "string",
             "enum": words.iter().copied().chain((!is_required).then_some("")).collect::<Vec<_>>(),
@@ -112,7 +112,7 @@ fn value(field: &Field) -> Value {
     }
 }
 
-/// A text; the empty one only where it stands for one that was left out.
+/// A text; an empty one, which means "left out", only where the field is optional.
 fn text(pattern: &str, longest: u32, is_needed: bool) -> Value {
     let mut schema = json!({"type": "string", "maxLength": longest});
     match (pattern, is_needed) {
@@ -124,7 +124,7 @@ fn text(pattern: &str, longest: u32, is_needed: bool) -> Value {
     schema
 }
 
-/// Whole where it is whole, as a person would write it.
+/// Without a fraction where the number is whole.
 fn number(number: f64) -> Value {
     match number.to_string().parse::<i64>() {
         Ok(whole) => json!(whole),
@@ -132,7 +132,7 @@ fn number(number: f64) -> Value {
     }
 }
 
-/// The default of the table as a value, where the schema itself is to put it in.
+/// The table's default as a value, for the fields whose default is in the schema.
 fn default(field: &Field) -> Option<Value> {
     if !field.path.starts_with("spec.defaultActivator") {
         return None;
@@ -144,15 +144,14 @@ fn default(field: &Field) -> Option<Value> {
 }
 
 fn add_rules(schema: &mut Value, path: &str) {
-    let rules: Vec<Value> = RULES
-        .iter()
-        .filter(|rule| rule.path == path)
-        .map(|rule| json!({"rule": rule.holds, "message": rule.message}))
+    let rules: Vec<Value> = rules::at(path)
+        .into_iter()
+        .map(|(rule, message)| json!({"rule": rule, "message": message}))
         .collect();
     if !rules.is_empty() {
         schema["x-kubernetes-validations"] = Value::Array(rules);
     }
     if path == "spec.breakers[].keepalive" {
-        schema["allOf"] = super::rules::of_one_of();
+        schema["allOf"] = rules::of_one_of();
     }
 }

@@ -1,32 +1,31 @@
-//! The schema of `status`: the original's fields, which its clients still read back into their types,
-//! and ours beside them. Nothing in it is required, so that `status: {}` of an old client passes.
+//! The schema of `status`: the original's fields, which its clients decode into their types, and ours. No member is
+//! required, so that the API server accepts `status: {}` of an old client.
 
 use serde_json::{Value, json};
 
-/// What the controller reports.
 pub(super) fn schema() -> Value {
     json!({
         "type": "object",
-        "description": "What the controller found: not written by hand.",
+        "description": "What the controller found. Written by the controller only.",
         "properties": {
             "conditions": conditions(),
-            "startTime": time("Since when the resource is looked after."),
+            "startTime": time("When the controller began to manage the resource."),
             "podCount": {
                 "type": "object",
-                "description": "The fleet in numbers.",
+                "description": "Number of pods in each state.",
                 "properties": {
-                    "nbPodsManaged": count("Pods that serve."),
-                    "nbPodsBreaked": count("Pods that are withheld."),
-                    "nbPodsPaused": count("Pods that wait for a human."),
-                    "nbPodsUnknown": count("Pods of which it is not known."),
-                    "lastProbeTime": time("When it was counted."),
+                    "nbPodsManaged": count("Pods that take traffic."),
+                    "nbPodsBreaked": count("Pods that are withheld from traffic."),
+                    "nbPodsPaused": count("Pods that stay withheld until a person lets them go, because their retries are used up."),
+                    "nbPodsUnknown": count("Pods whose traffic state is unknown."),
+                    "lastProbeTime": time("When the pods were counted."),
                 },
             },
             "observedGeneration": generation(),
-            "floor": count("So many pods serve at least; nothing is withheld below it."),
+            "floor": count("Floor: the number of pods that go on serving, however many are bad."),
             "selector": {
                 "type": "object",
-                "description": "The Service's selector without the traffic key: the labels of the fleet.",
+                "description": "Labels of the fleet's pods: the Service's selector without the key kubervisor/traffic.",
                 "additionalProperties": {"type": "string", "maxLength": 63},
                 "maxProperties": 64,
             },
@@ -46,32 +45,31 @@ fn conditions() -> Value {
             "type": "object",
             "required": ["type", "status"],
             "properties": {
-                "type": text("Which: Ready, Gating, ... or one of the original's.", 316),
+                "type": text("Type of the condition, such as Ready, Gating, DataAvailable or Panic.", 316),
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
                 "observedGeneration": generation(),
-                "lastProbeTime": time("When it was last looked at; written only with another change."),
-                "lastTransitionTime": time("Since when the status is what it is."),
-                "reason": text("One word.", 1024),
-                "message": text("What, where, what to do.", 32_768),
+                "lastProbeTime": time("When the condition was last evaluated. Written only together with another change."),
+                "lastTransitionTime": time("When the status last changed."),
+                "reason": text("Reason of the status, in one word.", 1024),
+                "message": text("What happened, where, and what to do about it.", 32_768),
             },
         },
     })
 }
 
-/// Members that this version does not know are kept: an older definition would otherwise take them out
-/// of a newer controller's ledger without a word. It is written as a whole and never merged: so nobody has to keep
-/// account of who owns which of its fields.
+/// Unknown members are preserved: an older definition would otherwise prune them from a newer controller's ledger. The
+/// map is atomic, because the ledger is written as a whole and field ownership would only cost size.
 fn ledger() -> Value {
     json!({
         "type": "object",
-        "description": "Every pod that is, or may be about to be, withheld. The gate's own: an edit here makes it start over.",
+        "description": "Record of every pod that is withheld or about to be. Written by the gate only: after an edit it begins anew.",
         "x-kubernetes-preserve-unknown-fields": true,
         "x-kubernetes-map-type": "atomic",
         "properties": {
-            "schema": count("The layout."),
-            "uid": text("Of which resource.", 63),
-            "epoch": text("New with each ledger that begins.", 63),
-            "serial": {"type": "integer", "format": "int64", "description": "Rises with every write.", "minimum": 0},
+            "schema": count("Version of the ledger's layout."),
+            "uid": text("UID of the resource.", 63),
+            "epoch": text("Random name of this ledger; a ledger that begins anew has another one.", 63),
+            "serial": {"type": "integer", "format": "int64", "description": "Number of the write: each one raises it.", "minimum": 0},
         },
     })
 }
@@ -81,17 +79,17 @@ fn explanations() -> Value {
         "type": "array",
         "maxItems": 100,
         "x-kubernetes-list-type": "atomic",
-        "description": "The newest decisions, with their numbers.",
+        "description": "The newest decisions about pods, with the values behind them.",
         "items": {
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": true,
             "properties": {
-                "uid": text("Which pod.", 63),
-                "name": text("Its name.", 253),
-                "standing": text("Where it stands.", 63),
-                "breaker": text("Who objects to it.", 63),
-                "why": text("CrdRule, value and threshold.", 4096),
-                "decision": text("Why this and not that.", 4096),
+                "uid": text("UID of the pod.", 63),
+                "name": text("Name of the pod.", 253),
+                "standing": text("State of the pod, such as withheld or serving.", 63),
+                "breaker": text("Breaker that finds the pod bad.", 63),
+                "why": text("CrdRule, value and threshold of that breaker.", 4096),
+                "decision": text("Decision of the gate, and its reason.", 4096),
             },
         },
     })
@@ -113,7 +111,7 @@ fn generation() -> Value {
     json!({
         "type": "integer",
         "format": "int64",
-        "description": "The metadata.generation that this was found for.",
+        "description": "The metadata.generation that this refers to.",
         "minimum": 0,
     })
 }

@@ -1,16 +1,16 @@
-//! What a field's value may be, in terms that a schema can say. What takes more than one field is a rule
-//! of its own, beside the schema.
+//! What a single field's value may be, in terms that an OpenAPI schema has. Rules over several fields are in
+//! `api/crd/rules.rs` and `api/validate/`.
 
-/// What a value may be.
+/// The type and the bounds of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
-    /// A map; the fields below it say with what.
+    /// A map of the fields below it.
     Map,
-    /// A list of so many items; its `[]` says of what.
+    /// A list; its items are the field whose path ends in `[]`.
     List {
-        /// The fewest.
+        /// Fewest items.
         least: u32,
-        /// The most.
+        /// Most items.
         most: u32,
     },
     /// `true` or `false`.
@@ -19,29 +19,52 @@ pub enum Form {
     Text {
         /// A regular expression for the whole text.
         pattern: &'static str,
-        /// The most characters.
+        /// Most characters.
         longest: u32,
     },
     /// One of these words.
     Words(&'static [&'static str]),
     /// A whole number within these bounds.
     Whole {
-        /// The least.
+        /// The smallest value.
         least: u32,
-        /// The most.
+        /// The largest value.
         most: u32,
     },
     /// A number within these bounds, which may be infinite.
     Number {
-        /// The least.
+        /// The smallest value.
         least: f64,
-        /// `least` itself is too little.
+        /// `least` itself is refused.
         above: bool,
-        /// The most.
+        /// The largest value.
         most: f64,
     },
     /// Any JSON value.
     Any,
+}
+
+impl Form {
+    /// Whether the number is within the bounds; a form without numbers has none.
+    #[must_use]
+    pub fn admits(self, number: f64) -> bool {
+        match self {
+            Self::Whole { least, most } => (f64::from(least)..=f64::from(most)).contains(&number),
+            Self::Number { least, above, most } => {
+                (least..=most).contains(&number) && !(above && number <= least)
+            }
+            _ => true,
+        }
+    }
+
+    /// The most items of a list, or characters of a text.
+    #[must_use]
+    pub fn most(self) -> usize {
+        match self {
+            Self::List { most, .. } | Self::Text { longest: most, .. } => most as usize,
+            _ => usize::MAX,
+        }
+    }
 }
 
 pub(super) const fn list(least: u32, most: u32) -> Form {
@@ -64,7 +87,7 @@ pub(super) const fn above(least: f64, most: f64) -> Form {
     Form::Number { least, above: true, most }
 }
 
-/// The longest text of any other field; the checks of manifests have the same.
+/// Characters of a text that has no shorter limit of its own.
 const LONGEST_TEXT: u32 = 4096;
 pub(super) const TEXT: Form = text("");
 pub(super) const COUNT: Form = whole(0, u32::MAX);

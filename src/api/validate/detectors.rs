@@ -1,10 +1,11 @@
-//! The one detector of a breaker: which it is, whether this process has it, and its own fields.
+//! The detector of a breaker: which one, whether this process supports it, and its fields.
 
 use std::time::Duration;
 
 use super::{
     super::{
         Context, Detectors, Timing,
+        fields::{self, DETECTORS},
         raw::{RawAuth, RawBreaker, RawContinuous, RawDiscrete, RawKeepalive, RawOutlier, RawSecretKey},
         report::Report,
     },
@@ -16,10 +17,8 @@ use crate::decide::detect::{
     PayloadRule, Query, SecretKey, SilenceRule, Values,
 };
 
-/// Most values in a list.
-const MOST_VALUES: usize = 64;
-const DIRECTIONS: &[(&str, Direction)] =
-    &[("high", Direction::High), ("low", Direction::Low), ("both", Direction::Both)];
+/// In the order of their words in the table of fields.
+const DIRECTIONS: [Direction; 3] = [Direction::High, Direction::Low, Direction::Both];
 
 /// The detector of the breaker at `path`; `None` when it has none or several.
 pub(super) fn resolve(
@@ -41,7 +40,7 @@ pub(super) fn resolve(
         }
         RawBreaker { continuous_value_deviation: Some(deviation), .. } => {
             let mut take = Take { report, path };
-            let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::Both);
+            let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS);
             Some(continuous(
                 &format!("{path}.continuousValueDeviation"),
                 deviation,
@@ -77,25 +76,14 @@ pub(super) fn resolve(
 }
 
 fn exactly_one(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Option<()> {
-    let set: Vec<&str> = [
-        ("keepalive", raw.keepalive.is_some()),
-        ("outlier", raw.outlier.is_some()),
-        ("discreteValueOutOfList", raw.discrete_value_out_of_list.is_some()),
-        ("continuousValueDeviation", raw.continuous_value_deviation.is_some()),
-        ("customService", raw.custom_service.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(field, is_set)| is_set.then_some(field))
-    .collect();
+    let fields = serde_json::to_value(raw).unwrap_or_default();
+    let is_set = |field: &&str| !fields[*field].is_null();
+    let set: Vec<&str> = DETECTORS.iter().copied().filter(is_set).collect();
     match set[..] {
         [_] => return Some(()),
-        // A misspelt or mistyped detector is what is wrong then.
-        [] if report.blames_inside(path) => {}
-        [] => report.add(
-            path,
-            "has no detector",
-            "write one of keepalive, outlier, discreteValueOutOfList, continuousValueDeviation, customService",
-        ),
+        // The mistake is a misspelt or mistyped detector.
+        [] if report.has_mistake_inside(path) => {}
+        [] => report.add(path, "has no detector", format!("write one of {}", DETECTORS.join(", "))),
         [first, second, ..] => report.add(
             &format!("{path}.{second}"),
             format!("is a second detector beside {first}"),
@@ -105,7 +93,7 @@ fn exactly_one(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Option<
     None
 }
 
-/// Fields that say nothing beside this detector.
+/// Fields without effect beside this detector.
 fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
     if raw.direction.is_some() && raw.continuous_value_deviation.is_none() {
         let write = if raw.outlier.is_some() { "instead write it inside outlier" } else { "remove it" };
@@ -119,7 +107,7 @@ fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
     }
 }
 
-/// What all detectors with a source of their own share.
+/// Fields of all detectors that query a source.
 struct QuerySource {
     timeout: Duration,
     max_sample_age: Duration,
@@ -129,8 +117,8 @@ struct QuerySource {
 impl QuerySource {
     fn new(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Self {
         let mut take = Take { report, path };
-        let timeout = take.seconds("timeout", raw.timeout, 5.0, (0.0, 300.0));
-        let max_sample_age = take.seconds("maxSampleAge", raw.max_sample_age, 60.0, (0.0, 86_400.0));
+        let timeout = take.seconds("timeout", raw.timeout);
+        let max_sample_age = take.seconds("maxSampleAge", raw.max_sample_age);
         let auth = raw.auth.as_ref().and_then(|raw| auth(&format!("{path}.auth"), raw, report));
         Self { timeout, max_sample_age, auth }
     }
@@ -189,7 +177,7 @@ fn keepalive(
     match (raw.silent_after, &raw.pointer) {
         (Some(seconds), None) if !bounded => {
             let mut take = Take { report, path };
-            let after = take.seconds("silentAfter", Some(seconds), 1.0, (0.0, 86_400.0));
+            let after = take.seconds("silentAfter", Some(seconds));
             silence_fits(&mut take, after, timing);
             Some(Detector::Silence(SilenceRule { after }))
         }
@@ -206,7 +194,7 @@ fn keepalive(
             report.missing(&format!("{path}.pointer"));
             None
         }
-        (None, None) if report.blames_inside(path) => None,
+        (None, None) if report.has_mistake_inside(path) => None,
         (None, None) => {
             report.misfit(path, "has no rule");
             None
@@ -214,7 +202,7 @@ fn keepalive(
     }
 }
 
-/// Silence is only seen before the TTL, and one late ping is no silence.
+/// A limit on silence lies below the TTL, when the pod expires, and above two pings, because one may be late.
 fn silence_fits(take: &mut Take<'_, '_>, after: Duration, timing: Option<Timing>) {
     let Some(Timing { ttl, ping_every }) = timing else { return };
     let shown = after.as_secs_f64();
@@ -230,10 +218,7 @@ fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_
     let mut take = Take { report, path };
     let pointer = pointer_at(&mut take, pointer);
     let good = match (raw.min, raw.max, &raw.one_of) {
-        (None, None, Some(values)) => {
-            list_fits(&mut take, "oneOf", values.len());
-            Good::OneOf(values.clone())
-        }
+        (None, None, Some(values)) => Good::OneOf(take.list("oneOf", values)),
         (None, None, None) => {
             take.report.add(path, "has a pointer and no bound", "write min, max or oneOf beside it");
             return None;
@@ -276,7 +261,7 @@ fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Repor
             raw.prom_ql.as_deref(),
             raw.pod_name_key.as_deref(),
         )),
-        None if take.report.blames_inside(path) => return None,
+        None if take.report.has_mistake_inside(path) => return None,
         None => {
             take.report.misfit(path, "has no source of numbers");
             return None;
@@ -284,29 +269,27 @@ fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Repor
     };
     let consecutive = consecutive(path, raw, take.report);
     let mut take = Take { report, path };
-    let threshold = raw.threshold.unwrap_or(3.5);
-    if !(threshold > 0.0 && threshold <= 1000.0) {
-        take.misfit("threshold", format!("is {threshold}"));
-    }
-    let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS, Direction::High);
-    let (relative, usual) = (raw.min_relative_deviation, min_relative_deviation(direction));
+    let direction = take.word("direction", raw.direction.as_deref(), DIRECTIONS);
     Some(Detector::Outlier(Outlier {
         source,
-        threshold,
-        min_peers: take.number("minPeers", raw.min_peers, 5, 3, u32::MAX),
-        min_deviation: take.number("minDeviation", raw.min_deviation, 0.0, 0.0, f64::MAX),
-        min_relative_deviation: take.number("minRelativeDeviation", relative, usual, 0.0, f64::MAX),
+        threshold: take.number("threshold", raw.threshold),
+        min_peers: take.number("minPeers", raw.min_peers),
+        min_deviation: take.number("minDeviation", raw.min_deviation),
+        min_relative_deviation: take
+            .number_if_set("minRelativeDeviation", raw.min_relative_deviation)
+            .unwrap_or_else(|| min_relative_deviation(direction)),
         direction,
         consecutive,
     }))
 }
 
-/// Who is less than twice as slow as the median is nobody's trouble, however even the others are. Where less is bad
-/// the spread alone decides: a success ratio that falls from 0.99 to 0.8 has lost a fifth only.
-const fn min_relative_deviation(direction: Direction) -> f64 {
+/// A value below twice the median is no anomaly where high is bad, however small the spread. Where low is bad the
+/// spread alone decides: a success ratio that falls from 0.99 to 0.8 has lost a fifth only.
+fn min_relative_deviation(direction: Direction) -> f64 {
+    const FIELD: &str = "spec.breakers[].outlier.minRelativeDeviation";
     match direction {
-        Direction::High => 1.0,
-        Direction::Low | Direction::Both => 0.0,
+        Direction::High => fields::usual(FIELD),
+        Direction::Low | Direction::Both => fields::otherwise(FIELD),
     }
 }
 
@@ -314,8 +297,12 @@ fn consecutive(outlier: &str, raw: &RawOutlier, report: &mut Report<'_>) -> Cons
     let raw = raw.consecutive.clone().unwrap_or_default();
     let path = format!("{outlier}.consecutive");
     let mut take = Take { report, path: &path };
-    let of = take.number("of", raw.of, 5, 1, 64);
-    Consecutive { of, bad: take.number("bad", raw.bad, of.min(3), 1, of) }
+    let of = take.number("of", raw.of);
+    let bad = take.number("bad", raw.bad);
+    if raw.bad.is_some_and(|bad| bad > of) {
+        take.misfit("bad", format!("is {bad}"));
+    }
+    Consecutive { of, bad: bad.min(of) }
 }
 
 fn discrete(path: &str, raw: &RawDiscrete, source: QuerySource, report: &mut Report<'_>) -> Detector {
@@ -330,27 +317,22 @@ fn discrete(path: &str, raw: &RawDiscrete, source: QuerySource, report: &mut Rep
     let good = raw.good_values.as_deref().filter(|values| !values.is_empty());
     let bad = raw.bad_values.as_deref().filter(|values| !values.is_empty());
     let values = match (good, bad) {
-        (Some(good), None) => {
-            list_fits(&mut take, "goodValues", good.len());
-            Values::Good(good.to_vec())
-        }
-        (None, Some(bad)) => {
-            list_fits(&mut take, "badValues", bad.len());
-            Values::Bad(bad.to_vec())
-        }
+        (Some(good), None) => Values::Good(take.list("goodValues", good)),
+        (None, Some(bad)) => Values::Bad(take.list("badValues", bad)),
         (Some(_), Some(_)) => {
             let path = format!("{path}.badValues");
             take.report.add(&path, "stands beside goodValues", "write one of the two lists");
             Values::Good(Vec::new())
         }
         (None, None) => {
-            if !take.report.blames_inside(path) {
+            if !take.report.has_mistake_inside(path) {
                 take.report.add(path, "has neither goodValues nor badValues", "write one of the two lists");
             }
             Values::Good(Vec::new())
         }
     };
-    let (tolerance, min_activity) = (raw.tolerance.unwrap_or(50), raw.min_activity.unwrap_or(2));
+    let tolerance = take.number("tolerance", raw.tolerance);
+    let min_activity = take.number("minActivity", raw.min_activity);
     Detector::Discrete(Discrete { query, key, values, tolerance, min_activity })
 }
 
@@ -368,10 +350,7 @@ fn continuous(
         raw.prom_ql.as_deref(),
         raw.pod_name_key.as_deref(),
     );
-    let max_percent = raw.max_deviation_percent.unwrap_or(75.0);
-    if max_percent <= 0.0 {
-        take.misfit("maxDeviationPercent", format!("is {max_percent}"));
-    }
+    let max_percent = take.number("maxDeviationPercent", raw.max_deviation_percent);
     Detector::Deviation(Deviation { query, max_percent, direction })
 }
 
@@ -380,10 +359,4 @@ fn pointer_at(take: &mut Take<'_, '_>, pointer: &str) -> String {
         take.misfit("pointer", format!("is {pointer:?}, which is no JSON pointer"));
     }
     take.text("pointer", pointer)
-}
-
-fn list_fits(take: &mut Take<'_, '_>, field: &str, length: usize) {
-    if !(1..=MOST_VALUES).contains(&length) {
-        take.misfit(field, format!("has {length} items"));
-    }
 }

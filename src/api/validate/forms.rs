@@ -1,7 +1,4 @@
-//! The forms of texts: names, addresses, pointers.
-
-/// The longest text of any field.
-pub(super) const LONGEST_TEXT: usize = 4096;
+//! Syntax of texts: names, addresses, pointers.
 
 /// DNS-1035: a letter first, then a-z, 0-9 and -, no - at the end, at most 63 characters.
 pub(super) fn is_label(text: &str) -> bool {
@@ -40,7 +37,7 @@ pub(super) fn is_prometheus(text: &str) -> bool {
     }
 }
 
-/// host[:port][/path].
+/// `host[:port][/path]`.
 pub(super) fn is_custom_service(text: &str) -> bool {
     let (authority, path) = text.split_once('/').unwrap_or((text, ""));
     is_authority(authority, false) && path.chars().all(|c| c.is_ascii_graphic())

@@ -1,7 +1,6 @@
-//! The stage: a loopback network of its own, a directory, and the recipes of all processes.
+//! The stage: a loopback network, a directory, and all processes.
 //!
-//! Every address is in one random 127.x.y.0/24 in which all ports were free a moment ago, so that any number of demos
-//! (and anything else) can run on the machine at the same time.
+//! Every address is in one random 127.x.y.0/24 whose ports are free, so that several demos can run at the same time.
 
 use std::{
     ffi::OsString,
@@ -10,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use futures::future;
 
 use super::{
     app::Fault,
-    child::{Child, Recipe},
+    child::{Child, ChildSpec},
     client,
     janitor::Janitor,
 };
@@ -35,10 +34,10 @@ pub(super) const BROKEN: f64 = 0.6;
 
 const NAMESPACE: &str = "default";
 const SERVICE: &str = "shop";
-/// How many networks are tried.
+/// Networks that are tried.
 const ATTEMPTS: usize = 50;
 
-/// What the gate goes by.
+/// The gate's policy.
 pub(super) const POLICY: &str = "\
 apiVersion: kubervisor.k8s.io/v1alpha1
 kind: KubervisorService
@@ -87,9 +86,9 @@ struct Network {
 }
 
 /// One app and its agent.
-struct Actor {
+struct AppUnit {
     address: SocketAddrV4,
-    recipes: [Recipe; 2],
+    specs: [ChildSpec; 2],
     running: Vec<Child>,
 }
 
@@ -97,19 +96,19 @@ struct Actor {
 pub(super) struct Stage {
     directory: PathBuf,
     network: Network,
-    actors: Vec<Actor>,
-    master: Recipe,
-    reigning: Option<Child>,
+    apps: Vec<AppUnit>,
+    master: ChildSpec,
+    running_master: Option<Child>,
     client: reqwest::Client,
     janitor: Option<Janitor>,
 }
 
-/// Where everything is, for those who only look.
+/// Addresses and paths of the demo.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     /// The apps, in order.
     pub(super) apps: Vec<SocketAddrV4>,
-    /// The file that the client goes by.
+    /// The endpoints file.
     pub(super) endpoints: PathBuf,
     /// `http://...` of the admin pages.
     pub(super) admin: String,
@@ -117,7 +116,7 @@ pub(super) struct Places {
     pub(super) probes: String,
     /// `http://...` of the keepalive port.
     pub(super) kontrol: String,
-    /// Where logs and files are.
+    /// Folder of logs and files.
     pub(super) directory: PathBuf,
 }
 
@@ -127,28 +126,30 @@ pub(super) fn name(app: usize) -> String {
 }
 
 impl Stage {
-    /// Finds a network, makes the directory, and starts nobody but the janitor.
+    /// Finds a network, makes the directory, and starts the janitor only.
     pub(super) fn set(with_policy: bool) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find our own executable")?;
+        let demo = std::env::current_exe().context("cannot find our own executable")?;
+        let kubervisor = demo.with_file_name("kubervisor");
+        ensure!(kubervisor.exists(), "{} is missing: build it with `cargo build`", kubervisor.display());
         let network = free_network()?;
         let directory = tempfile::Builder::new()
             .prefix("kubervisor-demo-")
             .tempdir()
             .context("cannot make a directory for the demo")?
             .keep();
-        let janitor = Janitor::start(&program, &directory).context("cannot start the janitor")?;
+        let janitor = Janitor::start(&demo, &directory).context("cannot start the janitor")?;
         std::fs::write(directory.join("policy.yaml"), POLICY).context("cannot write the policy")?;
-        let actors = (0..APPS).map(|app| network.actor(app, &program, &directory)).collect();
-        let master = network.master(with_policy, &program, &directory);
+        let apps = (0..APPS).map(|app| network.app_unit(app, [&demo, &kubervisor], &directory)).collect();
+        let master = network.master(with_policy, &kubervisor, &directory);
         let client = client(Duration::from_secs(2))?;
-        Ok(Self { directory, network, actors, master, reigning: None, client, janitor: Some(janitor) })
+        Ok(Self { directory, network, apps, master, running_master: None, client, janitor: Some(janitor) })
     }
 
     pub(super) fn places(&self) -> Places {
         let Ports { kontrol, probes, admin, .. } = self.network.ports;
         let master = self.network.host(1);
         Places {
-            apps: self.actors.iter().map(|actor| actor.address).collect(),
+            apps: self.apps.iter().map(|app_unit| app_unit.address).collect(),
             endpoints: self.directory.join("endpoints"),
             admin: format!("http://{master}:{admin}"),
             probes: format!("http://{master}:{probes}"),
@@ -159,55 +160,56 @@ impl Stage {
 
     /// Starts an app and its agent.
     pub(super) fn start_app(&mut self, app: usize) {
-        if let Some(actor) = self.actors.get_mut(app) {
-            actor.running = actor.recipes.iter().map(Recipe::start).collect();
+        if let Some(app_unit) = self.apps.get_mut(app) {
+            app_unit.running = app_unit.specs.iter().map(ChildSpec::start).collect();
         }
     }
 
-    /// SIGKILL for an app and its agent.
+    /// Sends SIGKILL to an app and its agent.
     pub(super) async fn kill_app(&mut self, app: usize) -> anyhow::Result<()> {
-        let Some(actor) = self.actors.get_mut(app) else { return Ok(()) };
-        for gone in future::join_all(actor.running.drain(..).map(Child::kill)).await {
+        let Some(app_unit) = self.apps.get_mut(app) else { return Ok(()) };
+        for gone in future::join_all(app_unit.running.drain(..).map(Child::kill)).await {
             gone?;
         }
         Ok(())
     }
 
     pub(super) fn start_master(&mut self) {
-        self.reigning = Some(self.master.start());
+        self.running_master = Some(self.master.start());
     }
 
-    /// SIGKILL for the master; its pid.
+    /// Sends SIGKILL to the master; returns its pid.
     pub(super) async fn kill_master(&mut self) -> anyhow::Result<i32> {
-        self.reigning.take().context("there is no master to kill")?.kill().await
+        self.running_master.take().context("there is no master to kill")?.kill().await
     }
 
-    /// A process that has ended although nobody told it to, with its last words.
-    pub(super) fn casualty(&self) -> Option<String> {
-        let all = self.actors.iter().flat_map(|actor| &actor.running).chain(&self.reigning);
+    /// A process that has ended by itself, with the end of its log.
+    pub(super) fn unexpected_exit(&self) -> Option<String> {
+        let all = self.apps.iter().flat_map(|app_unit| &app_unit.running).chain(&self.running_master);
         let dead = all.filter(|child| !child.runs()).map(|child| {
-            let recipe = child.recipe();
-            format!("{} has ended by itself; its last words:\n{}", recipe.name, recipe.last_words())
+            let spec = child.spec();
+            format!("{} has ended by itself; the end of its log:\n{}", spec.name, spec.log_tail())
         });
         dead.into_iter().next()
     }
 
-    /// What the master said last: for whoever wonders why a promise was broken.
-    pub(super) fn masters_last_words(&self) -> String {
-        self.master.last_words()
+    /// The end of the master's log, for the report of a broken promise.
+    pub(super) fn master_log_tail(&self) -> String {
+        self.master.log_tail()
     }
 
-    /// Tells an app how to behave.
+    /// Sets an app's fault.
     pub(super) async fn set_fault(&self, app: usize, fault: Fault) -> anyhow::Result<()> {
-        let Some(actor) = self.actors.get(app) else { return Ok(()) };
-        let url = format!("http://{}/fault", actor.address);
-        let told = self.client.put(&url).json(&fault).send().await;
-        told.and_then(reqwest::Response::error_for_status)
-            .with_context(|| format!("cannot tell {} how to behave", name(app)))?;
+        let Some(app_unit) = self.apps.get(app) else { return Ok(()) };
+        let url = format!("http://{}/fault", app_unit.address);
+        let answer = self.client.put(&url).json(&fault).send().await;
+        answer
+            .and_then(reqwest::Response::error_for_status)
+            .with_context(|| format!("cannot set the fault of {}", name(app)))?;
         Ok(())
     }
 
-    /// Tells several apps at the same time.
+    /// Sets the fault of several apps at the same time.
     pub(super) async fn set_faults(&self, apps: &[usize], fault: Fault) -> anyhow::Result<()> {
         future::try_join_all(apps.iter().map(|&app| self.set_fault(app, fault))).await.map(|_| ())
     }
@@ -219,10 +221,13 @@ impl Stage {
         Ok(answer.json().await?)
     }
 
-    /// Ends everybody, and removes the directory.
+    /// Ends all processes, and removes the directory.
     pub(super) async fn clear(&mut self) {
-        let all =
-            self.actors.iter_mut().flat_map(|actor| actor.running.drain(..)).chain(self.reigning.take());
+        let all = self
+            .apps
+            .iter_mut()
+            .flat_map(|app_unit| app_unit.running.drain(..))
+            .chain(self.running_master.take());
         let all: Vec<Child> = all.collect();
         future::join_all(all.into_iter().map(Child::stop)).await;
         if let Some(janitor) = self.janitor.take() {
@@ -250,7 +255,7 @@ impl Network {
     }
 
     fn is_free(&self) -> bool {
-        // All at once, so that two of ours never count as free in turns.
+        // All at once: two equal addresses would each be free on their own.
         let bound: Vec<_> = self.listeners().into_iter().map(TcpListener::bind).collect();
         bound.iter().all(Result::is_ok)
     }
@@ -267,11 +272,11 @@ impl Network {
         ]
     }
 
-    fn actor(&self, app: usize, program: &Path, directory: &Path) -> Actor {
+    fn app_unit(&self, app: usize, [demo, kubervisor]: [&Path; 2], directory: &Path) -> AppUnit {
         let (name, ip) = (name(app), self.app(app));
         let address = SocketAddrV4::new(ip, self.ports.app);
         let payload = directory.join(format!("{name}.json"));
-        let recipe = |name: &str, arguments: String, environment| Recipe {
+        let spec = |name: &str, program: &Path, arguments: String, environment| ChildSpec {
             name: name.to_owned(),
             program: program.to_owned(),
             arguments,
@@ -284,17 +289,17 @@ impl Network {
         agent.push(("KONTROL_ANNOTATIONS", master.into()));
         agent.push(("KONTROL_PAYLOAD", payload.clone().into()));
         let serve = vec![("DEMO_PAYLOAD", payload.into())];
-        Actor {
+        AppUnit {
             address,
-            recipes: [
-                recipe(&name, format!("demo app {address}"), serve),
-                recipe(&format!("{name}-agent"), "run".to_owned(), agent),
+            specs: [
+                spec(&name, demo, format!("app {address}"), serve),
+                spec(&format!("{name}-agent"), kubervisor, "run".to_owned(), agent),
             ],
             running: Vec::new(),
         }
     }
 
-    fn master(&self, with_policy: bool, program: &Path, directory: &Path) -> Recipe {
+    fn master(&self, with_policy: bool, program: &Path, directory: &Path) -> ChildSpec {
         let Ports { probes, admin, .. } = self.ports;
         let ip = self.host(1);
         let mut environment = self.identity("master", ip, "master");
@@ -314,11 +319,11 @@ impl Network {
             environment.push(("KUBERVISOR_POLICY", directory.join("policy.yaml").into()));
         }
         let (program, directory) = (program.to_owned(), directory.to_owned());
-        Recipe { name: "master".to_owned(), program, arguments: "run".to_owned(), environment, directory }
+        ChildSpec { name: "master".to_owned(), program, arguments: "run".to_owned(), environment, directory }
     }
 }
 
-/// The usual ports first, because they are easy to read; random ones where something listens on all addresses.
+/// The default ports first, because they are easy to read; random ones if something listens on all addresses.
 fn free_network() -> anyhow::Result<Network> {
     for attempt in 0..ATTEMPTS {
         let drawn = getrandom::u64().context("no randomness")?.to_le_bytes();
@@ -342,7 +347,7 @@ fn free_network() -> anyhow::Result<Network> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Context as PolicyContext, Detectors};
+    use kubervisor::api::{Context as PolicyContext, Detectors};
 
     #[test]
     fn a_network_is_free_until_somebody_listens_on_one_of_its_addresses() {
@@ -357,7 +362,7 @@ mod tests {
     #[test]
     fn the_policy_is_what_the_figures_say() {
         let context = PolicyContext { detectors: Detectors::Keepalives, timing: None };
-        let manifests = crate::api::parse("policy.yaml", POLICY, context).unwrap();
+        let manifests = kubervisor::api::parse("policy.yaml", POLICY, context).unwrap();
         let policy = &manifests[0].policy;
         assert_eq!(policy.panic_threshold, Some(50));
         assert!(policy.breakers.iter().all(|breaker| breaker.evaluation_period == EVALUATION));

@@ -1,8 +1,8 @@
-//! One small HTTP app of the demo, as a process of its own: it answers, it can be told to answer badly, and it says in
-//! its payload file how it is doing.
+//! One small HTTP app of the demo, a process of its own: it answers, its fault can be set, and it writes its error rate
+//! into its payload file.
 //!
-//! It finds out by asking itself, ten times a second, over a real socket. What it reports therefore does not
-//! depend on client traffic: an app that is withheld still sees whether it has recovered.
+//! The error rate comes from probes of itself, ten times a second over a real socket, and does not depend on client
+//! traffic: an app that is withheld still measures whether it has recovered.
 
 use std::{
     collections::VecDeque,
@@ -26,26 +26,26 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::client;
-use crate::exit::Exit;
+use kubervisor::exit::Exit;
 
-/// How often the app asks itself.
+/// Time between two probes of itself.
 const PROBE: Duration = Duration::from_millis(100);
-/// How many answers of its own it looks back on.
+/// Probes that the error rate is computed over.
 const WINDOW: usize = 10;
-/// Latencies are reported in steps of this many milliseconds, so that noise is no change.
+/// Latencies are rounded down to multiples of this many milliseconds, so that noise is no change of the payload.
 const STEP: u64 = 10;
 
-/// Where an app serves, and where it reports.
+/// Arguments of an app.
 #[derive(Debug, clap::Args)]
-pub struct AppArgs {
+pub(crate) struct AppArgs {
     /// Address to serve on.
-    pub address: SocketAddrV4,
+    pub(crate) address: SocketAddrV4,
     /// Its payload file.
     #[arg(env = "DEMO_PAYLOAD")]
-    pub payload: PathBuf,
+    pub(crate) payload: PathBuf,
 }
 
-/// What is wrong with an app; nothing by default.
+/// An app's fault; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Fault {
@@ -55,7 +55,7 @@ pub(super) struct Fault {
     pub(super) latency_ms: u64,
 }
 
-/// What an app says of itself: its agent sends it with each keepalive.
+/// The payload that the app's agent sends with each keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Payload {
@@ -144,7 +144,7 @@ async fn report(args: AppArgs) {
 
 fn sum_up(seen: &VecDeque<(bool, Duration)>, port: u16) -> Payload {
     let failed = seen.iter().filter(|(good, _)| !good).count();
-    // Over a full window, so that the first failure of a young app is no catastrophe.
+    // Divided by a full window, so that one failure of a new app is a rate of 0.1.
     let error_rate = (failed * 100 / WINDOW) as f64 / 100.0;
     let mut latencies: Vec<Duration> = seen.iter().map(|&(_, latency)| latency).collect();
     latencies.sort_unstable();
@@ -153,7 +153,7 @@ fn sum_up(seen: &VecDeque<(bool, Duration)>, port: u16) -> Payload {
     Payload { error_rate, latency_ms, port }
 }
 
-/// Whole or not at all: the agent may read at any moment.
+/// Replaces the file atomically: the agent may read at any time.
 async fn write(args: &AppArgs, payload: Payload) -> anyhow::Result<()> {
     let fresh = args.payload.with_extension("new");
     tokio::fs::write(&fresh, serde_json::to_vec(&payload)?).await?;

@@ -1,6 +1,6 @@
-//! The story as one self-contained page: the timeline drawn, the verdicts, the events. Everything in it is measured.
+//! The report: one self-contained page with timeline, verdicts and events.
 //!
-//! The page is a template that escapes what it is given; this file only turns the ledger into numbers and paths.
+//! The page is a template that escapes its values; this module turns the record into numbers and paths.
 
 mod chart;
 
@@ -13,7 +13,7 @@ use minijinja::{AutoEscape, Environment, context, value::Serde};
 use self::chart::Chart;
 use super::{
     stage::POLICY,
-    story::{Story, Told},
+    story::{Record, Story},
 };
 
 const PAGE: &str = include_str!("report/page.html");
@@ -21,26 +21,26 @@ const PAGE: &str = include_str!("report/page.html");
 /// Writes the page to `file`.
 pub(super) fn write(file: &Path, story: &Story) -> anyhow::Result<()> {
     let began = Timestamp::from_millisecond(story.origin().unix_millis()).unwrap_or_default();
-    let page = render(&story.told(), &began.strftime("%Y-%m-%d %H:%M UTC").to_string())?;
+    let page = render(&story.record(), &began.strftime("%Y-%m-%d %H:%M UTC").to_string())?;
     std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn render(told: &Told, began: &str) -> anyhow::Result<String> {
+fn render(record: &Record, began: &str) -> anyhow::Result<String> {
     let mut pages = Environment::new();
     pages.set_auto_escape_callback(|_| AutoEscape::Html);
     pages.add_template("page.html", PAGE).context("the report's template is wrong")?;
     let page = pages.get_template("page.html").context("the report has no template")?;
-    let requests: usize = told.samples.iter().map(|sample| sample.requests).sum();
-    let length = told.samples.last().map_or(0.0, |sample| sample.at);
+    let requests: usize = record.samples.iter().map(|sample| sample.requests).sum();
+    let length = record.samples.last().map_or(0.0, |sample| sample.at);
     let held =
-        told.acts.iter().filter(|act| act.verdict.as_ref().is_some_and(|verdict| verdict.held)).count();
+        record.acts.iter().filter(|act| act.verdict.as_ref().is_some_and(|verdict| verdict.held)).count();
     let rendered = page.render(context! {
         began => began,
         version => env!("CARGO_PKG_VERSION"),
-        acts => Serde(&told.acts),
-        events => Serde(told.events()),
-        samples => Serde(&told.samples),
-        chart => Serde(Chart::of(told)),
+        acts => Serde(&record.acts),
+        events => Serde(record.events()),
+        samples => Serde(&record.samples),
+        chart => Serde(Chart::of(record)),
         policy => POLICY,
         requests => requests,
         held => held,
@@ -52,7 +52,7 @@ fn render(told: &Told, began: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::demo::story::{Kind, Look, Sample, Verdict};
+    use crate::story::{AppState, Kind, Sample, Verdict};
 
     #[tokio::test(start_paused = true)]
     async fn whatever_the_story_says_is_text_and_not_markup() {
@@ -67,12 +67,12 @@ mod tests {
             floor: 6,
             panic: false,
             master: true,
-            apps: vec![Look::Serving; 12],
+            apps: vec![AppState::Serving; 12],
         };
         story.sample(sample.clone());
         story.sample(Sample { at: 0.5, ..sample });
         story.end_act(Verdict { held: false, figures: "3 < 4 & \"so\"".to_owned() });
-        let page = render(&story.told(), "today").unwrap();
+        let page = render(&story.record(), "today").unwrap();
         assert!(!page.contains("<script>alert"));
         assert!(page.contains("3 &lt; 4 &amp; &quot;so&quot;"));
         assert!(page.contains("FAIL"));

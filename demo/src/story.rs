@@ -1,17 +1,16 @@
-//! The demo's own ledger: everything that was seen and promised, in the order of time. The terminal, the report and the
-//! exit code are all made from it.
+//! Everything that was observed and promised, in the order of time. Terminal, report and exit code are made from it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::{clock::Clock, decide::time::Timestamp};
+use kubervisor::{clock::Clock, decide::time::Timestamp};
 
-/// How an app looks from outside.
+/// An app's state as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Look {
-    /// Listed, and reports that it is fine.
+pub(super) enum AppState {
+    /// Listed, and reports no errors.
     Serving,
     /// Listed, although it reports errors.
     Bad,
@@ -23,7 +22,7 @@ pub(super) enum Look {
     Dead,
 }
 
-/// One look at everything.
+/// The state of the fleet at one time.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
     /// Seconds since the start.
@@ -34,21 +33,21 @@ pub(super) struct Sample {
     pub(super) failures: f64,
     /// Addresses in the endpoints file.
     pub(super) listed: usize,
-    /// As the master says; the last word of it while it is away.
+    /// From the master's page; the last one while the master is away.
     pub(super) floor: usize,
-    /// Panic, as the master says.
+    /// Panic, from the master's page.
     pub(super) panic: bool,
     /// The admin page answers.
     pub(super) master: bool,
     /// One for each app.
-    pub(super) apps: Vec<Look>,
+    pub(super) apps: Vec<AppState>,
 }
 
 /// What kind of event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    /// The demo itself did something: the fault.
+    /// A fault that the demo made.
     Fault,
     /// The gate took traffic away.
     Out,
@@ -56,7 +55,7 @@ pub(super) enum Kind {
     Back,
     /// An alarm.
     Alarm,
-    /// Worth knowing.
+    /// Anything else.
     Note,
 }
 
@@ -94,26 +93,26 @@ pub(super) enum Line {
     Verdict(Verdict),
 }
 
-/// Everything so far.
+/// All samples, acts and lines so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Record {
     pub(super) samples: Vec<Sample>,
     pub(super) acts: Vec<Act>,
     pub(super) lines: Vec<Line>,
 }
 
-/// The ledger; clones share it.
+/// The record that is being written; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Story {
     clock: Clock,
     origin: Timestamp,
-    told: Arc<Mutex<Told>>,
+    record: Arc<Mutex<Record>>,
 }
 
 impl Story {
     pub(super) fn begin() -> Self {
         let clock = Clock::start();
-        Self { clock, origin: clock.wall(), told: Arc::default() }
+        Self { clock, origin: clock.wall(), record: Arc::default() }
     }
 
     /// Seconds since the start.
@@ -131,13 +130,13 @@ impl Story {
         self.origin
     }
 
-    /// Something happened just now.
+    /// Adds an event of now.
     pub(super) fn note(&self, kind: Kind, text: impl Into<String>) {
-        self.happened(self.now(), kind, text);
+        self.note_at(self.now(), kind, text);
     }
 
-    /// Something happened at `at`.
-    pub(super) fn happened(&self, at: f64, kind: Kind, text: impl Into<String>) {
+    /// Adds an event of the time `at`.
+    pub(super) fn note_at(&self, at: f64, kind: Kind, text: impl Into<String>) {
         self.lock().lines.push(Line::Event(Event { at, kind, text: text.into() }));
     }
 
@@ -147,17 +146,17 @@ impl Story {
 
     pub(super) fn begin_act(&self, title: &'static str, promise: &'static str) {
         let from = self.now();
-        let mut told = self.lock();
-        let number = told.acts.len() + 1;
-        told.acts.push(Act { number, title, promise, from, to: None, verdict: None });
-        told.lines.push(Line::Act { number, title });
+        let mut record = self.lock();
+        let number = record.acts.len() + 1;
+        record.acts.push(Act { number, title, promise, from, to: None, verdict: None });
+        record.lines.push(Line::Act { number, title });
     }
 
     pub(super) fn end_act(&self, verdict: Verdict) {
         let to = self.now();
-        let mut told = self.lock();
-        told.lines.push(Line::Verdict(verdict.clone()));
-        if let Some(act) = told.acts.last_mut() {
+        let mut record = self.lock();
+        record.lines.push(Line::Verdict(verdict.clone()));
+        if let Some(act) = record.acts.last_mut() {
             (act.to, act.verdict) = (Some(to), Some(verdict));
         }
     }
@@ -172,17 +171,17 @@ impl Story {
         self.lock().samples.last().cloned()
     }
 
-    /// Everything so far.
-    pub(super) fn told(&self) -> Told {
+    /// A copy of all samples, acts and lines so far.
+    pub(super) fn record(&self) -> Record {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Told {
+impl Record {
     /// Whether every promise held, and there were `acts` of them.
     pub(super) fn all_held(&self, acts: usize) -> bool {
         let held = |act: &Act| act.verdict.as_ref().is_some_and(|verdict| verdict.held);
@@ -213,13 +212,13 @@ mod tests {
         let story = Story::begin();
         let verdict = |held| Verdict { held, figures: String::new() };
         story.begin_act("one", "");
-        assert!(!story.told().all_held(1), "no verdict yet");
+        assert!(!story.record().all_held(1), "no verdict yet");
         story.end_act(verdict(true));
-        assert!(story.told().all_held(1));
-        assert!(!story.told().all_held(2));
+        assert!(story.record().all_held(1));
+        assert!(!story.record().all_held(2));
         story.begin_act("two", "");
         story.end_act(verdict(false));
-        assert!(!story.told().all_held(2));
+        assert!(!story.record().all_held(2));
         assert_eq!(story.lines_after(2).len(), 2);
         assert_eq!(story.lines_after(9).len(), 0);
     }

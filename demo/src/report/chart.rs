@@ -1,16 +1,16 @@
-//! The timeline in the coordinates of its drawing: one row per app, the fleet against its floor, failures per second.
+//! The timeline in drawing coordinates: a row for each app, the fleet against its floor, failures per second.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::roles::demo::{
+use crate::{
     stage::{APPS, name},
-    story::{Kind, Look, Sample, Told},
+    story::{AppState, Kind, Record, Sample},
 };
 
 const WIDTH: f64 = 1000.0;
-/// Left of it are the names.
+/// Width of the names on the left.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 const ACTS: f64 = 34.0;
@@ -20,7 +20,7 @@ const FLEET: f64 = 120.0;
 const FAILURES: f64 = 110.0;
 const EVENTS: f64 = 16.0;
 
-/// Everything that the template draws.
+/// The template's values.
 #[derive(Debug, Serialize)]
 pub(super) struct Chart {
     width: f64,
@@ -116,8 +116,8 @@ impl Panel {
 }
 
 impl Chart {
-    pub(super) fn of(told: &Told) -> Self {
-        let samples = &told.samples;
+    pub(super) fn of(record: &Record) -> Self {
+        let samples = &record.samples;
         let last = samples.last().map_or(1.0, |sample| sample.at).max(1.0);
         let time = Time { last };
         let rows = ACTS + EVENTS;
@@ -127,13 +127,13 @@ impl Chart {
         let failures = Panel::new(fleet.bottom + GAP, FAILURES, &steps);
         let (most, all) = (steps.last().copied().unwrap_or(1.0), APPS as f64);
         let listed = |sample: &Sample| fleet.y(sample.listed as f64, all);
-        // Whoever has not joined yet is not withheld.
+        // An app that has not joined yet is not withheld.
         let complete = samples.iter().find(|sample| sample.listed == APPS).map_or(last, |sample| sample.at);
         let out = |sample: &Sample| {
             let out = if sample.at < complete { 0 } else { APPS.saturating_sub(sample.listed) };
             fleet.y(out as f64, all)
         };
-        let marks = told.events().into_iter().map(|event| Mark {
+        let marks = record.events().into_iter().map(|event| Mark {
             x: time.x(event.at),
             kind: event.kind,
             title: format!("{:.1} s: {}", event.at, event.text),
@@ -145,7 +145,7 @@ impl Chart {
             right: WIDTH - RIGHT,
             top: rows,
             bottom: failures.bottom,
-            bands: bands(told, time),
+            bands: bands(record, time),
             ticks: (0..)
                 .map(|n| f64::from(n) * 5.0)
                 .take_while(|&at| at <= last)
@@ -197,8 +197,8 @@ fn steps(most: f64) -> [f64; 4] {
     [0.0, step, 2.0 * step, 3.0 * step]
 }
 
-fn bands(told: &Told, time: Time) -> Vec<Band> {
-    let band = |act: &crate::roles::demo::story::Act| {
+fn bands(record: &Record, time: Time) -> Vec<Band> {
+    let band = |act: &crate::story::Act| {
         let (from, to) = (time.x(act.from), time.x(act.to.unwrap_or(time.last)));
         Band {
             number: act.number,
@@ -208,7 +208,7 @@ fn bands(told: &Told, time: Time) -> Vec<Band> {
             held: act.verdict.as_ref().is_some_and(|verdict| verdict.held),
         }
     };
-    told.acts.iter().map(band).collect()
+    record.acts.iter().map(band).collect()
 }
 
 /// The spans over which `of` stays the same: (value, from, to).
@@ -230,13 +230,13 @@ fn stretches<T: PartialEq>(samples: &[Sample], of: impl Fn(&Sample) -> Option<T>
 }
 
 fn runs_of(samples: &[Sample], app: usize, time: Time) -> Vec<Run> {
-    let run = |(look, from, to): (Look, f64, f64)| {
-        let (class, what) = match look {
-            Look::Serving => ("serving", "serves"),
-            Look::Bad => ("bad", "bad, still listed"),
-            Look::Withheld => ("withheld", "withheld"),
-            Look::Waiting => ("waiting", "fine, not listed yet"),
-            Look::Dead => ("dead", "dead"),
+    let run = |(state, from, to): (AppState, f64, f64)| {
+        let (class, what) = match state {
+            AppState::Serving => ("serving", "serves"),
+            AppState::Bad => ("bad", "bad, still listed"),
+            AppState::Withheld => ("withheld", "withheld"),
+            AppState::Waiting => ("waiting", "fine, not listed yet"),
+            AppState::Dead => ("dead", "dead"),
         };
         Run {
             x: time.x(from),
@@ -269,7 +269,7 @@ fn spans(
     stretches(samples, |sample| is(sample).then_some(())).into_iter().map(span).collect()
 }
 
-/// A path that jumps.
+/// A path of steps.
 fn steps_path(samples: &[Sample], time: Time, y: impl Fn(&Sample) -> f64) -> String {
     let mut path = String::new();
     for (index, sample) in samples.iter().enumerate() {

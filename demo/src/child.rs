@@ -1,6 +1,6 @@
-//! A child process of the demo: started by the same code as any command of ours, so that it dies with us.
+//! A child process of the demo: started like any command of the product, so that it dies with the demo.
 //!
-//! The shell in front writes its pid, redirects the log and becomes the program; the pid is what a SIGKILL needs.
+//! A shell writes its pid, which a SIGKILL needs, redirects the log and becomes the program.
 
 use std::{
     ffi::OsString,
@@ -16,39 +16,38 @@ use nix::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
+use kubervisor::{
     adapters::process::{self, Ended, Finished, Job, ProcessError},
     config::CommandLine,
 };
 
 const LINE: &str =
     r#"echo $$ > "$DEMO_FILES.pid"; exec "$DEMO_PROGRAM" $DEMO_ARGUMENTS 2>> "$DEMO_FILES.log""#;
-/// No child of the demo lives longer than this.
+/// Timeout of a child: longer than any demo.
 const LIFE: Duration = Duration::from_secs(365 * 86_400);
 
-/// How to start a child, again and again.
+/// How to start a child, any number of times.
 #[derive(Clone, Debug)]
-pub(super) struct Recipe {
+pub(super) struct ChildSpec {
     /// For messages and file names.
     pub(super) name: String,
-    /// Our own executable.
     pub(super) program: PathBuf,
     /// Separated by blanks; none may hold one.
     pub(super) arguments: String,
     /// All of its environment but `PATH`.
     pub(super) environment: Vec<(&'static str, OsString)>,
-    /// Where its log and pid go.
+    /// Folder of its log and pid.
     pub(super) directory: PathBuf,
 }
 
 /// A running child.
 pub(super) struct Child {
-    recipe: Recipe,
+    spec: ChildSpec,
     cancel: CancellationToken,
     running: JoinHandle<Result<Finished, ProcessError>>,
 }
 
-impl Recipe {
+impl ChildSpec {
     /// Starts it.
     pub(super) fn start(&self) -> Child {
         let files = self.directory.join(&self.name);
@@ -63,11 +62,11 @@ impl Recipe {
         job.stdout_limit = 1 << 16;
         let cancel = CancellationToken::new();
         let running = tokio::spawn(process::run(job, cancel.clone()));
-        Child { recipe: self.clone(), cancel, running }
+        Child { spec: self.clone(), cancel, running }
     }
 
     /// The last lines that it logged.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
@@ -81,8 +80,8 @@ impl Recipe {
 
 impl Child {
     /// How to start it again.
-    pub(super) fn recipe(&self) -> &Recipe {
-        &self.recipe
+    pub(super) fn spec(&self) -> &ChildSpec {
+        &self.spec
     }
 
     /// Whether it still runs.
@@ -90,22 +89,22 @@ impl Child {
         !self.running.is_finished()
     }
 
-    /// SIGKILL, and waits until it is gone. Its pid.
+    /// Sends SIGKILL and waits for its end; returns its pid.
     pub(super) async fn kill(self) -> anyhow::Result<i32> {
-        let name = &self.recipe.name;
-        let pid = pid_in(&self.recipe.directory.join(format!("{name}.pid")))?;
+        let name = &self.spec.name;
+        let pid = pid_in(&self.spec.directory.join(format!("{name}.pid")))?;
         if self.running.is_finished() {
-            bail!("{name} has ended by itself:\n{}", self.recipe.last_words());
+            bail!("{name} has ended by itself:\n{}", self.spec.log_tail());
         }
         kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("cannot kill {name}"))?;
-        let finished = self.running.await.context("lost sight of a child")?;
-        match finished.with_context(|| format!("lost sight of {name}"))?.ended {
+        let finished = self.running.await.context("cannot wait for a child")?;
+        match finished.with_context(|| format!("cannot wait for {name}"))?.ended {
             Ended::Signalled(_) => Ok(pid),
             other => bail!("{name} was to die of SIGKILL, and ended as {other:?}"),
         }
     }
 
-    /// TERM, a moment, KILL.
+    /// Sends TERM and, if it does not end soon, KILL.
     pub(super) async fn stop(self) {
         self.cancel.cancel();
         let _ended = self.running.await;

@@ -1,8 +1,8 @@
-//! The endpoints file as a client reads it: again whenever it is another one.
+//! The endpoints file as a client reads it: again whenever inode or mtime have changed.
 
 use std::{collections::BTreeSet, net::SocketAddrV4, os::unix::fs::MetadataExt, path::PathBuf};
 
-/// The file, and what it said last.
+/// The file and the addresses that it last had.
 #[derive(Debug)]
 pub(super) struct Listing {
     path: PathBuf,
@@ -15,7 +15,7 @@ impl Listing {
         Self { path, stamp: None, addresses: BTreeSet::new() }
     }
 
-    /// Looks again. True when the file says something else than before.
+    /// Reads the file again if it has changed; true when it has other addresses than before.
     pub(super) fn refresh(&mut self) -> bool {
         let Ok(meta) = std::fs::metadata(&self.path) else { return false };
         let stamp = Some((meta.ino(), meta.mtime(), meta.mtime_nsec()));

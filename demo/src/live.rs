@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: plain lines, and in a terminal a few more below them that are drawn again and again.
+//! The demo's output while it runs: plain lines, and in a terminal three more below them that are redrawn.
 
 use std::{
     io::{self, IsTerminal, Stdout, Write},
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     stage::name,
-    story::{Event, Kind, Line, Look, Sample, Story},
+    story::{AppState, Event, Kind, Line, Sample, Story},
 };
 
 const FRAME: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ impl Screen {
                     () = stopped.cancelled() => break,
                     _ = frame.tick() => {}
                 }
-                // A terminal that is gone is no reason to end the demo.
+                // The demo goes on when the terminal is closed.
                 let _printed = printer.print(&story, true);
             }
             let _printed = printer.print(&story, false);
@@ -115,10 +115,10 @@ impl Printer {
     fn draw(&mut self, sample: &Sample, now: f64) -> io::Result<()> {
         let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns)).max(20);
         queue!(self.out, Print("─".repeat(width.min(78)).dark_grey()), Print("\n"))?;
-        for (app, look) in sample.apps.iter().enumerate() {
+        for (app, state) in sample.apps.iter().enumerate() {
             let name = name(app);
             let number = name.trim_start_matches("app-").to_owned();
-            let (mark, colour) = drawn(*look);
+            let (mark, colour) = drawn(*state);
             queue!(self.out, Print(format!("{mark} {number}  ").with(colour)))?;
         }
         let master = match (sample.master, sample.panic) {
@@ -136,13 +136,13 @@ impl Printer {
     }
 }
 
-fn drawn(look: Look) -> (char, Color) {
-    match look {
-        Look::Serving => ('●', Color::Green),
-        Look::Bad => ('●', Color::Yellow),
-        Look::Withheld => ('○', Color::Red),
-        Look::Waiting => ('○', Color::Blue),
-        Look::Dead => ('✕', Color::DarkGrey),
+fn drawn(state: AppState) -> (char, Color) {
+    match state {
+        AppState::Serving => ('●', Color::Green),
+        AppState::Bad => ('●', Color::Yellow),
+        AppState::Withheld => ('○', Color::Red),
+        AppState::Waiting => ('○', Color::Blue),
+        AppState::Dead => ('✕', Color::DarkGrey),
     }
 }
 
@@ -169,7 +169,7 @@ fn plain(line: &Line) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::demo::story::Verdict;
+    use crate::story::Verdict;
 
     #[test]
     fn a_verdict_begins_with_its_word() {

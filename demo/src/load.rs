@@ -1,7 +1,7 @@
-//! The client: steady load on the addresses in the endpoints file, each in its turn, and a book of what came of it.
+//! The client: steady load on the addresses in the endpoints file, in turn, and a log of the results.
 //!
-//! The load is open: a request is sent when its time has come, whether or not the ones before have been answered. A slow
-//! app therefore cannot slow the client down and hide its own faults.
+//! The load is open: requests are sent at a fixed rate, whether or not earlier ones are answered, so that a slow app
+//! cannot slow the client down and hide its own faults.
 
 use std::{
     net::SocketAddrV4,
@@ -17,21 +17,21 @@ use tokio::{
 
 use super::{client, listing::Listing};
 
-/// One request each time.
+/// Time between two requests.
 const GAP: Duration = Duration::from_millis(8);
-/// An answer that takes longer is a failure.
+/// A request without an answer after this time has failed.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct SentRequest {
     sent: Instant,
     failed: bool,
 }
 
-/// The client's book; clones share it.
+/// The client's log; clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Book(Arc<Mutex<Vec<Answer>>>);
+pub(super) struct RequestLog(Arc<Mutex<Vec<SentRequest>>>);
 
 /// Requests and failures of a span of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,10 +41,10 @@ pub(super) struct Tally {
 }
 
 /// Sends until the task is aborted.
-pub(super) fn start(endpoints: PathBuf) -> anyhow::Result<(Book, JoinHandle<()>)> {
+pub(super) fn start(endpoints: PathBuf) -> anyhow::Result<(RequestLog, JoinHandle<()>)> {
     let client = client(DEADLINE)?;
-    let book = Book::default();
-    let kept = book.clone();
+    let log = RequestLog::default();
+    let kept = log.clone();
     let sending = tokio::spawn(async move {
         let mut listing = Listing::new(endpoints);
         let mut turn = 0usize;
@@ -63,22 +63,22 @@ pub(super) fn start(endpoints: PathBuf) -> anyhow::Result<(Book, JoinHandle<()>)
             }
         }
     });
-    Ok((book, sending))
+    Ok((log, sending))
 }
 
-async fn ask(client: reqwest::Client, address: SocketAddrV4, book: Book) {
+async fn ask(client: reqwest::Client, address: SocketAddrV4, log: RequestLog) {
     let sent = Instant::now();
     let answer = client.get(format!("http://{address}/")).send().await;
     let failed = !answer.is_ok_and(|answer| answer.status().is_success());
-    book.lock().push(Answer { sent, failed });
+    log.lock().push(SentRequest { sent, failed });
 }
 
-impl Book {
-    /// What was sent from `from` until before `to`, as far as it was answered.
+impl RequestLog {
+    /// Answered requests that were sent from `from` until before `to`.
     pub(super) fn between(&self, from: Instant, to: Instant) -> Tally {
-        let book = self.lock();
-        // Answers arrive out of order, but none later than its deadline.
-        let recent = book.iter().rev().take_while(|answer| answer.sent + 2 * DEADLINE >= from);
+        let log = self.lock();
+        // Answers are in the order of arrival; none is later than its deadline.
+        let recent = log.iter().rev().take_while(|answer| answer.sent + 2 * DEADLINE >= from);
         let mut tally = Tally::default();
         for answer in recent.filter(|answer| answer.sent >= from && answer.sent < to) {
             tally.requests += 1;
@@ -87,7 +87,7 @@ impl Book {
         tally
     }
 
-    /// What was sent since `from`.
+    /// Answered requests that were sent since `from`.
     pub(super) fn since(&self, from: Instant) -> Tally {
         self.between(from, Instant::now())
     }
@@ -95,8 +95,8 @@ impl Book {
     /// The most failures within any one second since `from`.
     pub(super) fn worst_second(&self, from: Instant) -> usize {
         let mut failed: Vec<Instant> = {
-            let book = self.lock();
-            book.iter()
+            let log = self.lock();
+            log.iter()
                 .filter(|answer| answer.failed && answer.sent >= from)
                 .map(|answer| answer.sent)
                 .collect()
@@ -109,7 +109,7 @@ impl Book {
         failed.iter().enumerate().map(within).max().unwrap_or(0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Answer>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<SentRequest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,16 +119,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_book_counts_by_the_time_of_sending() {
-        let (book, origin) = (Book::default(), Instant::now());
+    async fn the_log_counts_by_the_time_of_sending() {
+        let (log, origin) = (RequestLog::default(), Instant::now());
         let at = |millis| origin + Duration::from_millis(millis);
         for (sent, failed) in [(0, true), (900, true), (100, false), (1050, true), (1901, true)] {
-            book.lock().push(Answer { sent: at(sent), failed });
+            log.lock().push(SentRequest { sent: at(sent), failed });
         }
-        assert_eq!(book.between(at(0), at(1000)), Tally { requests: 3, failures: 2 });
-        assert_eq!(book.between(at(1000), at(5000)), Tally { requests: 2, failures: 2 });
-        assert_eq!(book.worst_second(at(0)), 2);
-        assert_eq!(book.worst_second(at(1901)), 1);
-        assert_eq!(book.worst_second(at(2000)), 0);
+        assert_eq!(log.between(at(0), at(1000)), Tally { requests: 3, failures: 2 });
+        assert_eq!(log.between(at(1000), at(5000)), Tally { requests: 2, failures: 2 });
+        assert_eq!(log.worst_second(at(0)), 2);
+        assert_eq!(log.worst_second(at(1901)), 1);
+        assert_eq!(log.worst_second(at(2000)), 0);
     }
 }

@@ -1,7 +1,7 @@
-//! Removes the demo's directory when the demo is gone, however it went: a process that was killed cannot clean up after itself.
+//! Removes the demo's directory at the end of the demo, also when the demo was killed and cannot clean up itself.
 //!
-//! Its stdin is a pipe from the demo; the end of it is the end of the demo. The demo's other children are killed by the
-//! kernel at the same moment (`PR_SET_PDEATHSIG`).
+//! Its stdin is a pipe from the demo, which ends with the demo. The kernel kills the demo's other children at the same
+//! time (`PR_SET_PDEATHSIG`).
 
 use std::{
     io,
@@ -13,20 +13,20 @@ use std::{
 
 use tokio::io::AsyncReadExt;
 
-use crate::exit::Exit;
+use kubervisor::exit::Exit;
 
-/// How often the directory is removed again: a child that is being killed may still be writing.
+/// Attempts to remove the directory: a child that is being killed may still write into it.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is removed.
+/// Arguments of the janitor.
 #[derive(Debug, clap::Args)]
-pub struct JanitorArgs {
+pub(crate) struct JanitorArgs {
     /// The demo's directory.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
-/// The demo's end of it.
+/// The running janitor.
 pub(super) struct Janitor {
     child: Child,
 }
@@ -35,12 +35,12 @@ impl Janitor {
     /// Starts one for `directory`, in a process group of its own: Ctrl-C in a terminal must not reach it.
     pub(super) fn start(program: &Path, directory: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["demo", "janitor"]).arg(directory).env_clear();
+        command.arg("janitor").arg(directory).env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self { child: command.process_group(0).spawn()? })
     }
 
-    /// Has it clean up now. Blocks until it has.
+    /// Ends its stdin, and blocks until it has cleaned up.
     pub(super) fn finish(mut self) {
         drop(self.child.stdin.take());
         if let Err(error) = self.child.wait() {

@@ -1,5 +1,5 @@
-//! Looks at everything a person could look at: the endpoints file, the payload files, the admin pages. What it sees is
-//! what the promises are measured by, and what the timeline is drawn from.
+//! Polls what a person can see: the endpoints file, the payload files, the admin pages. Promises are measured by it, and
+//! the timeline is drawn from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +18,11 @@ use super::{
     app::Payload,
     client,
     listing::Listing,
-    load::Book,
+    load::RequestLog,
     stage::{APPS, BROKEN, Places, name},
-    story::{Kind, Look, Sample, Story},
+    story::{AppState, Kind, Sample, Story},
 };
-use crate::decide::time::Timestamp;
+use kubervisor::decide::time::Timestamp;
 
 const FILES: Duration = Duration::from_millis(20);
 const PAGES: Duration = Duration::from_millis(100);
@@ -30,14 +30,14 @@ const SAMPLES: Duration = Duration::from_millis(250);
 /// An error rate above this is drawn as bad.
 const BAD: f64 = 0.1;
 
-/// What is seen now, and since when.
+/// The present state, and since when.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     /// The endpoints file.
     pub(super) listed: BTreeSet<SocketAddrV4>,
     /// Each change of it.
     pub(super) changes: Vec<(Instant, BTreeSet<SocketAddrV4>)>,
-    /// What each app reports.
+    /// Each app's payload.
     pub(super) payloads: Vec<Option<Payload>>,
     /// Since when each app has reported an error rate beyond any bound.
     pub(super) broken_since: Vec<Option<Instant>>,
@@ -51,10 +51,10 @@ pub(super) struct Seen {
     pub(super) alarms: Vec<Alarm>,
     /// The ensemble's page, while it answers: by id.
     pub(super) ensemble: BTreeMap<String, Member>,
-    /// When each pod was last heard of by the master.
-    pub(super) heard: BTreeMap<String, Instant>,
-    /// By how much our own timer was late at worst: this machine's hiccups.
-    pub(super) hiccup: Duration,
+    /// Time of each pod's last keepalive at the master.
+    pub(super) last_keepalive: BTreeMap<String, Instant>,
+    /// Largest delay of our own timer, which shows how busy the machine is.
+    pub(super) timer_delay: Duration,
 }
 
 /// `/services`.
@@ -98,11 +98,11 @@ pub(super) struct Floor {
 pub(super) struct Pod {
     pub(super) id: String,
     pub(super) traffic: String,
-    history: Vec<Happening>,
+    history: Vec<HistoryEntry>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Happening {
+struct HistoryEntry {
     at: Timestamp,
     what: String,
     #[serde(default)]
@@ -127,34 +127,34 @@ pub(super) struct Member {
     age_seconds: f64,
 }
 
-/// The watcher; clones share what is seen.
+/// The watcher; clones share its observations.
 #[derive(Clone)]
 pub(super) struct Watch {
-    seen: Arc<Mutex<Seen>>,
+    observed: Arc<Mutex<Observed>>,
 }
 
 impl Watch {
-    /// Looks until the tasks are aborted.
+    /// Polls until the tasks are aborted.
     pub(super) fn start(
         places: &Places,
         story: &Story,
-        book: &Book,
+        log: &RequestLog,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let watch = Self { seen: Arc::new(Mutex::new(Seen::nothing())) };
+        let watch = Self { observed: Arc::new(Mutex::new(Observed::nothing())) };
         tasks.spawn(watch.clone().follow_files(places.clone()));
         tasks.spawn(watch.clone().follow_pages(
             client(Duration::from_secs(1))?,
             places.clone(),
             story.clone(),
         ));
-        tasks.spawn(watch.clone().take_samples(places.apps.clone(), story.clone(), book.clone()));
+        tasks.spawn(watch.clone().take_samples(places.apps.clone(), story.clone(), log.clone()));
         Ok(watch)
     }
 
-    /// What is seen now.
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The present state.
+    pub(super) fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow_files(self, places: Places) {
@@ -166,8 +166,8 @@ impl Watch {
             let now = Instant::now();
             let changed = listing.refresh();
             let payloads: Vec<Option<Payload>> = (0..APPS).map(|app| read_payload(&places, app)).collect();
-            let mut seen = self.seen();
-            seen.hiccup = seen.hiccup.max(now.saturating_duration_since(due));
+            let mut seen = self.observed();
+            seen.timer_delay = seen.timer_delay.max(now.saturating_duration_since(due));
             if changed {
                 seen.listed.clone_from(listing.addresses());
                 seen.changes.push((now, listing.addresses().clone()));
@@ -181,7 +181,7 @@ impl Watch {
     }
 
     async fn follow_pages(self, client: reqwest::Client, places: Places, story: Story) {
-        let mut told = Chronicle::default();
+        let mut feed = EventFeed::default();
         let mut round = interval(PAGES);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -189,16 +189,16 @@ impl Watch {
             let services: Option<Services> = page(&client, &places.admin, "services").await;
             let ensemble: Option<Ensemble> = page(&client, &places.admin, "ensemble").await;
             let now = Instant::now();
-            let mut seen = self.seen();
+            let mut seen = self.observed();
             seen.ensemble = members(ensemble);
-            let heard: Vec<(String, Instant)> =
-                seen.ensemble.values().map(|m| (m.id.clone(), m.heard(now))).collect();
-            seen.heard.extend(heard);
+            let last_keepalive: Vec<(String, Instant)> =
+                seen.ensemble.values().map(|m| (m.id.clone(), m.last_keepalive(now))).collect();
+            seen.last_keepalive.extend(last_keepalive);
             seen.alarms = services.as_ref().map(|s| s.alarms.up.clone()).unwrap_or_default();
             seen.gate = services.and_then(|services| services.services.into_iter().next());
             if let Some(gate) = seen.gate.clone() {
-                told.tell(&gate, &seen.alarms, &story);
-                // A master that has just started has a page, and nothing on it yet.
+                feed.publish(&gate, &seen.alarms, &story);
+                // The page of a master that has just started is empty.
                 if gate.floor.desired > 0 {
                     seen.floor = gate.floor.floor;
                 }
@@ -206,31 +206,31 @@ impl Watch {
         }
     }
 
-    async fn take_samples(self, apps: Vec<SocketAddrV4>, story: Story, book: Book) {
+    async fn take_samples(self, apps: Vec<SocketAddrV4>, story: Story, log: RequestLog) {
         let mut round = interval(SAMPLES);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // A request counts where it was sent, and its answer may take a while: the newest span is not known yet.
+        // A request counts in the span in which it was sent; the newest span still waits for answers.
         let (mut from, mut waiting) = (Instant::now(), None);
         loop {
             round.tick().await;
             let to = Instant::now();
-            let sample = self.seen().sample(&apps, story.now());
+            let sample = self.observed().sample(&apps, story.now());
             if let Some((sample, from, to)) = waiting.replace((sample, from, to)) {
-                story.sample(counted(sample, &book, from, to));
+                story.sample(counted(sample, &log, from, to));
             }
             from = to;
         }
     }
 }
 
-fn counted(mut sample: Sample, book: &Book, from: Instant, to: Instant) -> Sample {
-    let tally = book.between(from, to);
+fn counted(mut sample: Sample, log: &RequestLog, from: Instant, to: Instant) -> Sample {
+    let tally = log.between(from, to);
     sample.requests = tally.requests;
     sample.failures = tally.failures as f64 / (to - from).as_secs_f64().max(0.001);
     sample
 }
 
-impl Seen {
+impl Observed {
     fn nothing() -> Self {
         Self {
             listed: BTreeSet::new(),
@@ -242,12 +242,12 @@ impl Seen {
             floor: 0,
             alarms: Vec::new(),
             ensemble: BTreeMap::new(),
-            heard: BTreeMap::new(),
-            hiccup: Duration::ZERO,
+            last_keepalive: BTreeMap::new(),
+            timer_delay: Duration::ZERO,
         }
     }
 
-    /// The first change since `from` after which the file is as `wanted`, and stayed so.
+    /// The first change since `from` from which on the file has been as `wanted`.
     pub(super) fn settled(
         &self,
         from: Instant,
@@ -272,11 +272,11 @@ impl Seen {
             let payload = self.payloads.get(app).copied().flatten();
             let bad = payload.is_some_and(|payload| payload.error_rate > BAD);
             match (self.dead.contains(&app), self.listed.contains(address), bad) {
-                (true, ..) => Look::Dead,
-                (_, true, false) => Look::Serving,
-                (_, true, true) => Look::Bad,
-                (_, false, true) => Look::Withheld,
-                (_, false, false) => Look::Waiting,
+                (true, ..) => AppState::Dead,
+                (_, true, false) => AppState::Serving,
+                (_, true, true) => AppState::Bad,
+                (_, false, true) => AppState::Withheld,
+                (_, false, false) => AppState::Waiting,
             }
         };
         Sample {
@@ -293,34 +293,34 @@ impl Seen {
 }
 
 impl Member {
-    fn heard(&self, now: Instant) -> Instant {
+    fn last_keepalive(&self, now: Instant) -> Instant {
         let age = Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default();
         now.checked_sub(age).unwrap_or(now)
     }
 }
 
-/// What of the gate's own words has been retold already.
+/// Publishes each event of the gate's page once.
 #[derive(Default)]
-struct Chronicle {
-    happenings: BTreeSet<(Timestamp, String, String)>,
+struct EventFeed {
+    entries: BTreeSet<(Timestamp, String, String)>,
     alarms: BTreeSet<String>,
 }
 
-impl Chronicle {
-    fn tell(&mut self, gate: &Gate, alarms: &[Alarm], story: &Story) {
-        for (pod, happening) in gate.pods.iter().flat_map(|pod| pod.history.iter().map(move |h| (pod, h))) {
-            let kind = match happening.what.as_str() {
+impl EventFeed {
+    fn publish(&mut self, gate: &Gate, alarms: &[Alarm], story: &Story) {
+        for (pod, entry) in gate.pods.iter().flat_map(|pod| pod.history.iter().map(move |h| (pod, h))) {
+            let kind = match entry.what.as_str() {
                 "withheld" => Kind::Out,
                 "admitted" => Kind::Back,
                 "fell silent" | "was heard again" | "left the fleet" => Kind::Note,
                 _ => continue,
             };
-            if self.happenings.insert((happening.at, pod.id.clone(), happening.what.clone())) {
-                story.happened(story.at(happening.at), kind, happening.told_of(&pod.id));
+            if self.entries.insert((entry.at, pod.id.clone(), entry.what.clone())) {
+                story.note_at(story.at(entry.at), kind, entry.describe(&pod.id));
             }
         }
         for alarm in alarms.iter().filter(|alarm| !self.alarms.contains(&alarm.reason)) {
-            story.happened(
+            story.note_at(
                 story.at(alarm.at),
                 Kind::Alarm,
                 format!("alarm {}: {}", alarm.reason, alarm.message),
@@ -334,8 +334,8 @@ impl Chronicle {
     }
 }
 
-impl Happening {
-    fn told_of(&self, pod: &str) -> String {
+impl HistoryEntry {
+    fn describe(&self, pod: &str) -> String {
         match (self.reason.is_empty(), self.breaker.is_empty()) {
             (true, _) => format!("{pod} {}", self.what),
             (false, true) => format!("{pod} {}: {}", self.what, self.reason),
@@ -374,7 +374,7 @@ mod tests {
         let at = |seconds| origin + Duration::from_secs(seconds);
         let few = BTreeSet::new();
         let many: BTreeSet<SocketAddrV4> = ["127.0.0.1:1".parse().unwrap()].into();
-        let mut seen = Seen::nothing();
+        let mut seen = Observed::nothing();
         seen.changes = vec![(at(1), many.clone()), (at(2), few.clone()), (at(4), many.clone())];
         seen.listed = many;
         assert_eq!(seen.settled(at(0), |listed| !listed.is_empty()), Some(at(4)));

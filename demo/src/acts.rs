@@ -1,7 +1,6 @@
-//! The six acts: what is done to the fleet, what is promised about it, and the figures that were measured.
+//! The six acts: what is done to the fleet, the promise about it, and the measured figures.
 //!
-//! No act sleeps and hopes: each promise waits for its condition, with a cap; what breaks a promise is said with what
-//! was seen last.
+//! Each promise waits for its condition, with a cap; a broken promise is reported with the last observation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,37 +15,36 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     app::Fault,
-    load::Book,
+    load::RequestLog,
     stage::{APPS, BATCH, EVALUATION, Places, Stage, TTL, name},
     story::{Kind, Story, Verdict},
-    watch::{Seen, Watch},
+    watch::{Observed, Watch},
 };
 
-/// How often a condition is looked at.
-const GLANCE: Duration = Duration::from_millis(20);
-/// Nothing failed for this long: it is over.
+/// Time between two checks of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Time without failures after which the client counts as recovered.
 const QUIET: Duration = Duration::from_secs(2);
-/// What a machine without hiccups may add to any time.
+/// Added to every bound: delay of an idle machine.
 const ALLOWANCE: Duration = Duration::from_millis(500);
 
-/// Under any sensible bound, but unlike the peers.
-const ILL: Fault = Fault { error_rate: 0.4, latency_ms: 40 };
-/// Beyond any bound.
+/// Below the absolute bound of the policy, but unlike the peers.
+const FAILING: Fault = Fault { error_rate: 0.4, latency_ms: 40 };
+/// Above the absolute bound of the policy.
 const BROKEN: Fault = Fault { error_rate: 0.9, latency_ms: 40 };
-const FINE: Fault = Fault { error_rate: 0.0, latency_ms: 0 };
+const HEALTHY: Fault = Fault { error_rate: 0.0, latency_ms: 0 };
 
-const ILL_APPS: [usize; 3] = [1, 5, 8];
+const FAILING_APPS: [usize; 3] = [1, 5, 8];
 const VICTIM: usize = 4;
-const OUTCAST: usize = 10;
+const WITHHELD: usize = 10;
 
-/// Everything that an act needs.
 pub(super) struct Play {
     pub(super) stage: Stage,
     pub(super) places: Places,
     pub(super) watch: Watch,
-    pub(super) book: Book,
+    pub(super) log: RequestLog,
     pub(super) story: Story,
-    /// How long a promise is waited for.
+    /// Longest wait for a promise.
     pub(super) cap: Duration,
 }
 
@@ -96,17 +94,17 @@ const ACTS: [Act; 6] = [
 pub(super) const COUNT: usize = ACTS.len();
 
 impl Play {
-    /// All acts in order. One broken promise does not stop the others.
+    /// All acts in order, also after a broken promise.
     pub(super) async fn run(&mut self) {
         for act in &ACTS {
             self.story.begin_act(act.title, act.promise);
-            self.watch.seen().hiccup = Duration::ZERO;
+            self.watch.observed().timer_delay = Duration::ZERO;
             let played = (act.play)(self).await;
-            let verdict = match (played, self.stage.casualty()) {
+            let verdict = match (played, self.stage.unexpected_exit()) {
                 (Ok(figures), None) => Verdict { held: true, figures },
-                (Ok(_), Some(casualty)) => Verdict { held: false, figures: casualty },
-                (Err(broken), casualty) => {
-                    let why = casualty.map(|casualty| format!("\n{casualty}")).unwrap_or_default();
+                (Ok(_), Some(exit)) => Verdict { held: false, figures: exit },
+                (Err(broken), exit) => {
+                    let why = exit.map(|exit| format!("\n{exit}")).unwrap_or_default();
                     Verdict { held: false, figures: format!("{}: {broken:#}{why}", act.promise) }
                 }
             };
@@ -120,7 +118,7 @@ impl Play {
         (0..APPS).for_each(|app| self.stage.start_app(app));
         self.until("all 12 apps are listed", |seen| (seen.listed.len() == APPS).then_some(())).await?;
         let all = began.elapsed();
-        // A master that has just started believes nothing for one TTL: then only the acts are measured.
+        // The gate holds for one TTL after the master's start; the first act begins after that.
         self.until("the gate counts 12 and is open", |seen| {
             let gate = seen.gate.as_ref()?;
             (gate.floor.desired == APPS && gate.hold.is_none()).then_some(())
@@ -128,34 +126,34 @@ impl Play {
         .await?;
         let from = Instant::now();
         self.quiet(from + QUIET).await?;
-        let tally = self.book.since(from);
+        let tally = self.log.since(from);
         ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
         Ok(format!(
             "{APPS} apps listed {} after the start; {} requests, 0 failures; floor {}",
             seconds(all),
             tally.requests,
-            self.watch.seen().floor,
+            self.watch.observed().floor,
         ))
     }
 
     async fn three_go_bad(&mut self) -> anyhow::Result<String> {
         let from = Instant::now();
-        self.fault(&ILL_APPS, ILL, "answer 40 % of requests with an error").await?;
-        let ill = self.addresses(&ILL_APPS);
+        self.fault(&FAILING_APPS, FAILING, "answer 40 % of requests with an error").await?;
+        let ill = self.addresses(&FAILING_APPS);
         let out = self
             .until("the 3 bad apps are withheld", |seen| seen.settled(from, |listed| ill.is_disjoint(listed)))
             .await?;
         self.quiet_again().await?;
-        let seen = self.watch.seen();
+        let seen = self.watch.observed();
         ensure!(
-            seen.listed.len() == APPS - ILL_APPS.len(),
+            seen.listed.len() == APPS - FAILING_APPS.len(),
             "{} apps are listed, where only the 3 bad ones should be out",
             seen.listed.len()
         );
         Ok(format!(
             "3 bad apps withheld after {}; client failures {} -> 0 per second; floor {}, serving {}",
             seconds(out - from),
-            self.book.worst_second(from),
+            self.log.worst_second(from),
             seen.floor,
             seen.listed.len(),
         ))
@@ -163,14 +161,14 @@ impl Play {
 
     async fn they_recover(&mut self) -> anyhow::Result<String> {
         let from = Instant::now();
-        self.fault(&ILL_APPS, FINE, "answer properly again").await?;
+        self.fault(&FAILING_APPS, HEALTHY, "answer properly again").await?;
         let back =
             self.until("all 12 are listed again", |seen| seen.settled(from, |l| l.len() == APPS)).await?;
-        let batches = batches(&self.watch.seen(), from);
+        let batches = batches(&self.watch.observed(), from);
         ensure!(batches.iter().all(|&(_, size)| size <= BATCH), "more than {BATCH} at once: {batches:?}");
         ensure!(batches.len() > 1, "all at once, where {BATCH} may come back at a time");
         self.quiet_again().await?;
-        let tally = self.book.since(from + ALLOWANCE);
+        let tally = self.log.since(from + ALLOWANCE);
         ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
         let sizes: Vec<String> = batches.iter().map(|(_, size)| size.to_string()).collect();
         Ok(format!(
@@ -184,17 +182,17 @@ impl Play {
         let victim = self.addresses(&[VICTIM]);
         let from = Instant::now();
         self.stage.kill_app(VICTIM).await?;
-        self.watch.seen().dead.insert(VICTIM);
+        self.watch.observed().dead.insert(VICTIM);
         self.story.note(Kind::Fault, format!("{} and its agent: killed (SIGKILL)", name(VICTIM)));
         let out = self
             .until("the dead app is out", |seen| seen.settled(from, |listed| victim.is_disjoint(listed)))
             .await?;
-        let heard = self.watch.seen().heard.get(&name(VICTIM)).copied();
-        let silent = out - heard.context("the master never said when it heard of the dead app")?;
-        // What is known of the last keepalive is rounded, and a page is read a moment after it was made.
+        let last_keepalive = self.watch.observed().last_keepalive.get(&name(VICTIM)).copied();
+        let silent = out - last_keepalive.context("the master has no keepalive of the dead app")?;
+        // The age of the last keepalive is rounded, and the page is read a moment after it was made.
         let earliest = TTL.saturating_sub(ALLOWANCE);
         ensure!(silent >= earliest, "out after {} of silence, before its TTL", seconds(silent));
-        let latest = TTL + ALLOWANCE + self.hiccups();
+        let latest = TTL + ALLOWANCE + self.timer_allowance();
         ensure!(
             silent <= latest,
             "out after {} of silence, {} were allowed",
@@ -202,10 +200,10 @@ impl Play {
             seconds(latest)
         );
         self.quiet_again().await?;
-        let failures = self.book.worst_second(from);
+        let failures = self.log.worst_second(from);
         let again = Instant::now();
         self.stage.start_app(VICTIM);
-        self.watch.seen().dead.remove(&VICTIM);
+        self.watch.observed().dead.remove(&VICTIM);
         self.story.note(Kind::Fault, format!("{} and its agent: started again", name(VICTIM)));
         let back = self.until("it is listed again", |seen| seen.settled(again, |l| l.len() == APPS)).await?;
         Ok(format!(
@@ -218,12 +216,13 @@ impl Play {
     }
 
     async fn master_is_killed(&mut self) -> anyhow::Result<String> {
-        let outcast = self.addresses(&[OUTCAST]);
+        let withheld_app = self.addresses(&[WITHHELD]);
         let ill = Instant::now();
-        self.fault(&[OUTCAST], ILL, "answers 40 % of requests with an error").await?;
-        self.until("the bad app is withheld", |seen| seen.settled(ill, |l| outcast.is_disjoint(l))).await?;
+        self.fault(&[WITHHELD], FAILING, "answers 40 % of requests with an error").await?;
+        self.until("the bad app is withheld", |seen| seen.settled(ill, |l| withheld_app.is_disjoint(l)))
+            .await?;
         self.quiet_again().await?;
-        let before = self.memory().await?;
+        let before = self.master_state().await?;
         let from = Instant::now();
         let pid = self.stage.kill_master().await?;
         self.story.note(Kind::Fault, format!("the master: killed (SIGKILL, pid {pid})"));
@@ -231,23 +230,24 @@ impl Play {
         let again = Instant::now();
         self.stage.start_master();
         self.story.note(Kind::Fault, "the master: started again");
-        let hears_all = |seen: &Seen| {
-            let heard = seen.ensemble.keys().filter(|id| seen.heard.get(*id).is_some_and(|at| *at > again));
+        let has_all = |seen: &Observed| {
+            let last_keepalive =
+                seen.ensemble.keys().filter(|id| seen.last_keepalive.get(*id).is_some_and(|at| *at > again));
             let leads = seen.gate.as_ref().is_some_and(|gate| gate.part == "leading");
-            (leads && heard.count() == APPS).then(Instant::now)
+            (leads && last_keepalive.count() == APPS).then(Instant::now)
         };
-        let up = self.until("the new master leads, and has heard of all 12", hears_all).await?;
-        let after = self.memory_after_run(before.runs).await?;
+        let up = self.until("the new master leads, and has heard of all 12", has_all).await?;
+        let after = self.master_state_after_run(before.runs).await?;
         before.is_kept_in(&after)?;
         self.quiet(Instant::now() + QUIET).await?;
-        let tally = self.book.since(from);
+        let tally = self.log.since(from);
         ensure!(tally.failures == 0, "{} of {} requests failed", tally.failures, tally.requests);
         ensure!(
-            !self.watch.seen().changes.iter().any(|(at, _)| *at > from),
+            !self.watch.observed().changes.iter().any(|(at, _)| *at > from),
             "the endpoints file has changed"
         );
         let fine = Instant::now();
-        self.fault(&[OUTCAST], FINE, "answers properly again").await?;
+        self.fault(&[WITHHELD], HEALTHY, "answers properly again").await?;
         let back = self
             .until("the withheld app is admitted", |seen| seen.settled(fine, |l| l.len() == APPS))
             .await?;
@@ -283,7 +283,7 @@ impl Play {
             })
             .await?;
         let after = none.saturating_duration_since(last);
-        let latest = EVALUATION + ALLOWANCE + self.hiccups();
+        let latest = EVALUATION + ALLOWANCE + self.timer_allowance();
         ensure!(
             after <= latest,
             "{} after the last bad payload, {} were allowed",
@@ -291,7 +291,7 @@ impl Play {
             seconds(latest)
         );
         sleep(QUIET).await;
-        let seen = self.watch.seen();
+        let seen = self.watch.observed();
         ensure!(seen.listed.len() == APPS, "only {} are listed a moment later", seen.listed.len());
         let most = APPS - seen.fewest_since(from);
         Ok(format!(
@@ -303,26 +303,26 @@ impl Play {
         ))
     }
 
-    /// Waits until `found` finds something.
-    async fn until<T>(&self, what: &str, found: impl Fn(&Seen) -> Option<T>) -> anyhow::Result<T> {
+    /// Waits until `found` returns a value.
+    async fn until<T>(&self, what: &str, found: impl Fn(&Observed) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + self.cap;
         loop {
-            if let Some(found) = found(&self.watch.seen()) {
+            if let Some(found) = found(&self.watch.observed()) {
                 return Ok(found);
             }
             if Instant::now() > deadline {
-                let seen = self.watch.seen();
+                let seen = self.watch.observed();
                 let alarms: Vec<&str> = seen.alarms.iter().map(|alarm| alarm.reason.as_str()).collect();
                 bail!(
-                    "not so that {what} within {} ({} listed, floor {}, alarms: {alarms:?}); the master's last \
-                     words:\n{}",
+                    "not so that {what} within {} ({} listed, floor {}, alarms: {alarms:?}); the end of \
+                     the master's log:\n{}",
                     seconds(self.cap),
                     seen.listed.len(),
                     seen.floor,
-                    self.stage.masters_last_words(),
+                    self.stage.master_log_tail(),
                 );
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -332,28 +332,28 @@ impl Play {
         let deadline = since + self.cap + QUIET;
         loop {
             let from = (Instant::now() - QUIET).max(since);
-            let tally = self.book.since(from);
+            let tally = self.log.since(from);
             if from > since && tally.failures == 0 && tally.requests > 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 bail!("{} of {} requests still fail", tally.failures, tally.requests);
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Lets the load run until `to`, and sees that it does run.
+    /// Waits until `to`; an error if the client has sent nothing meanwhile.
     async fn quiet(&self, to: Instant) -> anyhow::Result<()> {
         let from = Instant::now();
         tokio::time::sleep_until(to).await;
-        ensure!(self.book.since(from).requests > 0, "the client has sent nothing");
+        ensure!(self.log.since(from).requests > 0, "the client has sent nothing");
         Ok(())
     }
 
-    /// Several times the worst hiccup of this machine: not the product's fault.
-    fn hiccups(&self) -> Duration {
-        self.watch.seen().hiccup * 4
+    /// Four times the worst delay of a timer on this machine, for which no promise is broken.
+    fn timer_allowance(&self) -> Duration {
+        self.watch.observed().timer_delay * 4
     }
 
     async fn fault(&self, apps: &[usize], fault: Fault, what: &str) -> anyhow::Result<()> {
@@ -368,27 +368,27 @@ impl Play {
         apps.iter().filter_map(|&app| self.places.apps.get(app).copied()).collect()
     }
 
-    /// What the new master remembers once its callback has run: each start runs it, with the STATE that was kept.
-    async fn memory_after_run(&self, run: u64) -> anyhow::Result<Memory> {
+    /// The new master's state once its callback has run: each start runs it, with the persisted STATE.
+    async fn master_state_after_run(&self, run: u64) -> anyhow::Result<MasterState> {
         let deadline = Instant::now() + self.cap;
         loop {
-            let memory = self.memory().await?;
-            if memory.runs != run || Instant::now() > deadline {
-                return Ok(memory);
+            let master_state = self.master_state().await?;
+            if master_state.runs != run || Instant::now() > deadline {
+                return Ok(master_state);
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// What the master must not forget.
-    async fn memory(&self) -> anyhow::Result<Memory> {
+    /// The state that a restart must keep.
+    async fn master_state(&self) -> anyhow::Result<MasterState> {
         let state = self.stage.state().await.context("cannot read STATE")?;
         let number = |field: &str| state.get(field).and_then(serde_json::Value::as_u64);
-        let seen = self.watch.seen();
+        let seen = self.watch.observed();
         let gate = seen.gate.as_ref().context("the gate's page does not answer")?;
         let withheld = gate.pods.iter().filter(|pod| pod.traffic == "no").map(|pod| pod.id.clone());
         let live = seen.ensemble.iter().filter(|(_, member)| member.status == "live");
-        Ok(Memory {
+        Ok(MasterState {
             seqs: live.map(|(id, member)| (id.clone(), member.seq)).collect(),
             withheld: withheld.collect(),
             listed: seen.listed.clone(),
@@ -398,9 +398,9 @@ impl Play {
     }
 }
 
-/// What must outlive a master.
+/// State that must survive the death of a master.
 #[derive(Clone, Debug)]
-struct Memory {
+struct MasterState {
     seqs: BTreeMap<String, u64>,
     withheld: BTreeSet<String>,
     listed: BTreeSet<SocketAddrV4>,
@@ -408,7 +408,7 @@ struct Memory {
     runs: u64,
 }
 
-impl Memory {
+impl MasterState {
     fn is_kept_in(&self, after: &Self) -> anyhow::Result<()> {
         ensure!(self.seqs.len() == APPS, "only {} pods were there before", self.seqs.len());
         ensure!(self.seqs == after.seqs, "seq was {:?} and is {:?}", self.seqs, after.seqs);
@@ -421,8 +421,8 @@ impl Memory {
     }
 }
 
-/// When how many came back since `from`; what came within one evaluation is one batch.
-fn batches(seen: &Seen, from: Instant) -> Vec<(Instant, usize)> {
+/// Times and sizes of the batches admitted since `from`; admissions within half an evaluation are one batch.
+fn batches(seen: &Observed, from: Instant) -> Vec<(Instant, usize)> {
     let mut batches: Vec<(Instant, usize)> = Vec::new();
     let mut size = seen.changes.iter().rev().find(|(at, _)| *at < from).map_or(0, |(_, listed)| listed.len());
     for (at, listed) in seen.changes.iter().filter(|(at, _)| *at >= from) {
