@@ -1,5 +1,5 @@
-//! The endpoints file, as those who read it see it: Envoy's published schema, a real Prometheus, a real nginx,
-//! a reader that races the writer, and an operator whose disk is full.
+//! The endpoints file with its readers: Envoy's published schema, a real Prometheus, a real nginx, a concurrent reader, and
+//! a full disk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

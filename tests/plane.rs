@@ -1,4 +1,4 @@
-//! The control plane that the Kubernetes tests stand on, and the definition of our resource on it.
+//! The control plane of the Kubernetes tests, and the CustomResourceDefinition on it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

@@ -1,5 +1,5 @@
-//! The cache of the cluster on a real control plane: what it shows, and what it does when the API server
-//! goes away, refuses, or comes back from the past.
+//! The cluster cache on a real control plane: its contents, and its behaviour when the API server is unreachable, refuses,
+//! or is restored from a backup.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -28,13 +28,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use plane::{Plane, User};
 
-/// A cache that ends with its test.
+/// A cache whose watches end with the test.
 struct Watched {
     cluster: Cluster,
     _end: DropGuard,
 }
 
-/// As the controller connects.
+/// A client made as the controller makes it.
 async fn client(plane: &Plane, user: User) -> Client {
     connect::client(Some(&plane.kubeconfig(user)), None).await.unwrap()
 }
@@ -54,7 +54,7 @@ async fn synced(plane: &Plane, namespaces: &[&str]) -> Watched {
     watched
 }
 
-/// The definition of our resource, established.
+/// Applies the CustomResourceDefinition and waits until it is established.
 fn define(plane: &Plane) {
     let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/kubervisorservices.yaml");
     let definition = std::fs::read_to_string(definition).unwrap();

@@ -1,5 +1,5 @@
-//! The Kubernetes API, as much of it as decisions need: how to reach it, what its objects say, and a cache
-//! that knows how old it may be.
+//! The part of the Kubernetes API that decisions need: the client, slim records of objects, caches that watches fill, and
+//! Events.
 
 pub mod cluster;
 pub mod connect;

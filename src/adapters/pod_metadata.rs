@@ -1,7 +1,7 @@
-//! A pod's own metadata, asked of the Kubernetes API: what the variables leave open.
+//! Reads a pod's own metadata from the Kubernetes API, for what the variables do not set.
 //!
-//! The connection is verified with the cluster's CA. A pod that has just started may not have its
-//! address in the API yet, so we ask again until it does, within one deadline.
+//! A pod that has just started may not have its address in the API yet, so the read is repeated until it has, within
+//! [`DEADLINE`]. The connection is verified with the cluster's CA.
 
 use std::time::Duration;
 
@@ -11,48 +11,48 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::PodFacts;
 
-/// For all of it: connecting, asking, asking again.
+/// For connecting and all attempts.
 const DEADLINE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Why the metadata could not be had.
+/// Why the metadata could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PodMetadataError {
-    /// The service account or the CA cannot be used.
+    /// The service account or the CA is missing or invalid.
     #[error("cannot use this pod's service account: {0}")]
     ReadServiceAccount(#[source] kube::config::InClusterError),
-    /// No client can be made from them.
+    /// The TLS or client settings are invalid.
     #[error("cannot make a client for the Kubernetes API: {0}")]
     BuildClient(#[source] kube::Error),
-    /// The API says no, and will say so again.
+    /// The API refused (401, 403, 404); a retry would not help.
     #[error(
         "the Kubernetes API refuses pod {namespace}/{name} ({reason}); allow this service account to get pods there, \
          set NAMESPACE if the pod lives elsewhere, or set KONTROL_ID, KONTROL_IP, KONTROL_LABELS and KONTROL_ANNOTATIONS"
     )]
     Refused {
-        /// Where it was looked for.
+        /// The namespace that was read.
         namespace: String,
-        /// Which pod.
+        /// The pod's name.
         name: String,
-        /// What the API said.
+        /// The message of the API server.
         reason: String,
     },
-    /// No answer with an address in it before the deadline.
+    /// No response with an address before the deadline.
     #[error("no address of pod {namespace}/{name} from the Kubernetes API within {} s: {last}", DEADLINE.as_secs())]
     TimedOut {
-        /// Where it was looked for.
+        /// The namespace that was read.
         namespace: String,
-        /// Which pod.
+        /// The pod's name.
         name: String,
-        /// What the last attempt came to.
+        /// The result of the last attempt.
         last: String,
     },
 }
 
-/// Asks for the pod `namespace/name` until it has an address.
+/// Reads the pod `namespace/name` every 500 ms until it has an address.
 ///
 /// # Errors
-/// When the API refuses, cannot be reached, or the deadline passes.
+/// When the API refuses, or no address is known after 20 s.
 pub async fn fetch(namespace: &str, name: &str) -> Result<PodFacts, PodMetadataError> {
     let config = Config::incluster().map_err(PodMetadataError::ReadServiceAccount)?;
     let client = Client::try_from(config).map_err(PodMetadataError::BuildClient)?;

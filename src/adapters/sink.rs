@@ -1,8 +1,7 @@
-//! Where plans are carried out: the trait [`TrafficSink`] and its implementations.
+//! Carries out the plans of the gate: the trait [`TrafficSink`] and its implementations.
 //!
-//! The gate decides on values; a sink knows what a withdrawal *is*: here a committed roster that the
-//! endpoints file projects, with Kubernetes a label guarded by a fence. The order is the same for
-//! both and belongs to the caller: observe, plan, reserve, and only then send.
+//! A withdrawal is the commit of a roster that the endpoints file shows ([`roster`]), or a label of a pod guarded by a fence
+//! ([`labels`]). For both the caller observes, plans, reserves, and only then sends.
 
 pub mod endpoints;
 pub mod labels;
@@ -33,29 +32,29 @@ use crate::{
 /// A fleet as stored, and the ledger that was read before it.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// The fleet; it says what this sink can do (`can_kill`) and why nothing may be withheld now, if so (`hold`).
+    /// The fleet, with what the sink can do (`can_kill`) and why nothing may be withheld (`hold`).
     pub fleet: Fleet,
     /// The ledger to plan on.
     pub ledger: Ledger,
-    /// What people want to know of a pod and the gate does not.
+    /// What status pages and Events show beside the gate's input.
     pub details: BTreeMap<Uid, PodDetail>,
-    /// FleetReading again then, whatever the plan says.
+    /// Observe again at this time at the latest.
     pub look_again: Option<Timestamp>,
-    /// Somebody else is at work on this fleet right now: do nothing before that.
+    /// Plan nothing before this time: another process may be sending, or the API server is busy.
     pub stand_aside: Option<Timestamp>,
-    /// What keeps the sink from its work, if anything does.
+    /// Why the sink cannot work.
     pub hindrance: Option<Hindrance>,
 }
 
-/// What keeps a sink from its work, and only people can take away.
+/// What keeps a sink from working until a person changes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Hindrance {
-    /// A right is missing; the API server's words name verb and resource.
+    /// A right is missing: verb and resource.
     Forbidden(String),
-    /// The ledger does not come back as it was sent.
+    /// The API server prunes the ledger.
     LedgerNotStored,
-    /// What is stored is not for this version to read or to write.
+    /// The stored ledger is of another schema.
     LedgerUnreadable(String),
 }
 
@@ -71,41 +70,41 @@ impl std::fmt::Display for Hindrance {
     }
 }
 
-/// What people want to know of a pod.
+/// Details of a pod for status pages and Events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodDetail {
-    /// Its key in the ensemble.
+    /// The pod's key in the ensemble.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Where its traffic goes.
+    /// The address that gets its traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddrV4>,
-    /// Whether it was heard within its TTL; the gate may have been told less while a silence is not believed.
+    /// Whether it reported within its TTL; the gate takes an unconfirmed silence for presence.
     pub presence: Presence,
-    /// Since when.
+    /// Since when it has that presence.
     pub since: Timestamp,
-    /// What the gate cannot explain: it only sees that the pod is not ready.
+    /// Why it is in this state, where the gate's input does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
 }
 
-/// What became of a reservation.
+/// The result of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reservation {
     /// The plan's ledger is stored: its actions may be sent.
     Stored,
-    /// Likewise; what is not needed for that, the report say, is told in so long.
+    /// As `Stored`; the report is to be written after this time.
     Later(Duration),
-    /// Somebody else wrote meanwhile: observe and plan again, never replay.
+    /// Another process wrote meanwhile: observe and plan again, never replay.
     Conflict,
 }
 
-/// Why a sink did not do its part. Nothing was sent.
+/// Why a step of a sink failed. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// There is nothing to decide on yet (the ensemble is not loaded, caches are not in sync).
+    /// The input is not complete yet (ensemble not loaded, caches not in sync).
     #[error("not ready: {reason}")]
     NotReady {
         /// What is missing.
@@ -114,49 +113,49 @@ pub enum SinkError {
     /// The fleet or the ledger could not be read.
     #[error("the ledger cannot be read")]
     ReadLedger {
-        /// Why.
+        /// The cause.
         #[source]
         source: StoreError,
     },
-    /// The ledger could not be stored; unless it is `LeadershipLost`, it may have been all the same.
+    /// Storing the ledger failed; except with `LeadershipLost` it may have been stored all the same.
     #[error("the ledger cannot be stored")]
     StoreLedger {
-        /// Why.
+        /// The cause.
         #[source]
         source: StoreError,
     },
-    /// What is stored is not ours to use.
+    /// The stored roster is of another fleet or schema.
     #[error("{source}")]
     UseRoster {
-        /// Why.
+        /// The cause.
         source: RosterError,
     },
-    /// The ledger in a resource's status is not ours to use.
+    /// The ledger in the resource's status is of another resource or schema.
     #[error("{source}")]
     UseLedger {
-        /// Why.
+        /// The cause.
         source: LedgerError,
     },
-    /// The API server did not do it, or did not say so.
+    /// A request failed, or its outcome is unknown.
     #[error("cannot {what}")]
     Ask {
-        /// What was asked for.
+        /// The step, as in "cannot ...".
         what: &'static str,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A right is missing.
     #[error("may not {what}: {why}")]
     Forbidden {
-        /// What was asked for.
+        /// The step, as in "cannot ...".
         what: &'static str,
-        /// The API server's words, which name verb and resource.
+        /// Verb and resource.
         why: String,
     },
-    /// The API server wants to be left alone for a while.
-    #[error("the API server is busy; it wants to be asked again after {} s", after.as_secs())]
+    /// The API server refused with 429.
+    #[error("the API server is busy: retry after {} s", after.as_secs())]
     Busy {
-        /// So long.
+        /// The time that it asked for.
         after: Duration,
     },
 }
@@ -176,7 +175,7 @@ impl SinkError {
         }
     }
 
-    /// What only people can take away, if it is such a thing.
+    /// The hindrance, if only a person can remove it.
     #[must_use]
     pub fn hindrance(&self) -> Option<Hindrance> {
         match self {
@@ -197,17 +196,17 @@ impl SinkError {
     }
 }
 
-/// Carries out plans on one fleet.
+/// Carries out the plans for one fleet.
 #[async_trait]
 pub trait TrafficSink: Send + 'static {
-    /// The fleet and the ledger as stored now.
+    /// The fleet and the ledger as stored.
     ///
     /// # Errors
-    /// When they are not known: decide nothing then.
+    /// When they are not known; then nothing may be decided.
     async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError>;
 
-    /// As [`observe`](Self::observe), but whoever is missing is proven to be gone: the pods are asked for after the
-    /// ledger was read. To be called when a plan on what was observed could do more with that; it may cost a request.
+    /// As [`observe`](Self::observe), with the pods read after the ledger, so that a missing pod is proven to be deleted. Used
+    /// when a plan could do more with that proof; may cost requests.
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
@@ -215,18 +214,17 @@ pub trait TrafficSink: Send + 'static {
         self.observe(now, policy).await
     }
 
-    /// Stores the plan's ledger by compare-and-swap, and `report`, what people are to see beside it (`Null`: nothing),
-    /// where this sink shows such a thing. To be called after every plan, also one without actions: a sink may have
-    /// something of its own to store. Without a plan (a dry run) only the report counts.
+    /// Stores the plan's ledger by compare-and-swap, with the status `report` (`Null`: none) if this sink has one. Called after
+    /// every plan, also one without actions, since a sink may have state of its own. Without a plan (dry run) only the
+    /// report is stored.
     ///
     /// # Errors
     /// When it is not known to be stored: send nothing, observe and plan again.
     async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reservation, SinkError>;
 
-    /// Shows `report` beside whatever is stored, which stays as it is: for the time in which nothing can be decided. A
-    /// courtesy: nobody learns what became of it.
+    /// Writes `report` without changing the ledger, while nothing can be decided. Best effort: errors are only logged.
     async fn publish_report(&mut self, _report: &Value) {}
 
-    /// Sends the actions of the plan that was just reserved; what became of each, in their order.
+    /// Sends the actions of the plan that was just reserved; returns their outcomes in the same order.
     async fn send(&mut self, actions: &[Action]) -> Vec<ActionOutcome>;
 }

@@ -1,4 +1,4 @@
-//! Envoy's format against the schema that the Envoy project publishes, read by its own Go module with protobuf's strict JSON.
+//! Envoy's format against Envoy's published schema, parsed by its Go module with protobuf's strict JSON.
 
 use std::{
     collections::BTreeSet,

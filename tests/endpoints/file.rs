@@ -1,4 +1,5 @@
-//! The file itself: atomic under concurrent readers, never emptied by blindness, retried when it cannot be written, followed by its command.
+//! The file: atomic for concurrent readers, not emptied by a cut network, retried when it cannot be written, followed by the
+//! command.
 
 use std::{
     collections::BTreeSet,
@@ -82,7 +83,7 @@ async fn an_unchanged_list_is_not_written_again_and_a_damaged_file_is_put_right(
     file.project(listing(["10.0.0.1:80"]));
     until("it is written", || text(&path) == "10.0.0.1:80\n").await;
     let inode = fs::metadata(&path).unwrap().ino();
-    // On this runtime nobody sees the list in between; what is wished in the end is what is there.
+    // On this runtime the list in between is not written; the last projection is.
     file.project(listing(["10.0.0.1:80", "10.0.0.2:80"]));
     file.project(listing(["10.0.0.1:80"]));
     tokio::time::sleep(CHECK_EVERY * 2).await;
@@ -130,7 +131,7 @@ async fn a_missing_directory_is_alarmed_and_the_write_succeeds_once_it_is_there(
     assert!(file.status().borrow().failures > 0);
 }
 
-/// A file system of its own, unmounted at the end.
+/// A temporary file system, unmounted on drop.
 struct Mount(tempfile::TempDir);
 
 impl Mount {
@@ -189,7 +190,7 @@ async fn the_command_runs_one_at_a_time_and_the_last_write_is_always_followed_by
     let directory = tempfile::tempdir().unwrap();
     let (path, log, lock) =
         (directory.path().join("web"), directory.path().join("log"), directory.path().join("lock"));
-    // Fails when it meets another run of itself; notes what the file said.
+    // Fails when another run is active; records the contents of the file.
     let command = format!(
         "mkdir {lock} || {{ echo overlap >> {log}; exit 9; }}; tail -n 1 {path} >> {log}; sleep 0.05; rmdir {lock}",
         lock = lock.display(),

@@ -1,4 +1,4 @@
-//! A store in memory that several gatekeepers share, with the faults that a real one only shows by luck.
+//! A store in memory, shared by several gates, with faults that a real store shows only by chance.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ struct Inner {
     followers: BTreeMap<RecordKey, watch::Sender<Option<Bytes>>>,
     term: u64,
     away: bool,
-    /// Commits whose answer is lost: they happen, and the caller is told that nobody knows.
+    /// Commits that are applied and return `Unavailable`.
     lost_answers: usize,
     commits: usize,
 }
@@ -60,7 +60,7 @@ impl MemoryStore {
 }
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable { reason: "the test says so".into() }
+    StoreError::Unavailable { reason: "set by the test".into() }
 }
 
 #[async_trait]

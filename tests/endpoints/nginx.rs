@@ -1,4 +1,4 @@
-//! The `nginx` format, served through by a real nginx that the endpoints command reloads.
+//! The `nginx` format with a real nginx that the endpoints command reloads.
 
 use std::{
     io::{Read as _, Write as _},
@@ -21,7 +21,7 @@ use kubervisor::{
 
 use crate::stage::{CAP, Server, config, free_address, get, listing, until};
 
-/// A tiny HTTP server that counts; its thread ends with the test's process.
+/// A minimal HTTP server that counts its requests; its thread ends with the process.
 struct Backend {
     address: SocketAddrV4,
     served: Arc<AtomicUsize>,
@@ -64,7 +64,7 @@ fn nginx_configuration(directory: &Path, listen: SocketAddrV4) -> String {
     )
 }
 
-/// Sends `count` requests; how many were answered with 200.
+/// Sends `count` requests; returns how many got 200.
 fn burst(listen: SocketAddrV4, count: usize) -> usize {
     (0..count).filter(|_| matches!(get(listen, "/"), Some((200, _)))).count()
 }
@@ -76,7 +76,7 @@ async fn a_withheld_backend_behind_nginx_gets_no_request_and_no_client_notices()
     let listen = free_address([127, 77, 2, 100]);
     let conf = directory.path().join("nginx.conf");
     std::fs::write(&conf, nginx_configuration(directory.path(), listen)).unwrap();
-    // As in production: the file is there before nginx starts; until then its reload fails and is alarmed.
+    // As in production, the file exists before nginx starts; until then the reload fails and raises an alarm.
     let reload = format!("nginx -c {} -s reload", conf.display());
     let settings = config(&directory.path().join("fleet.conf"), EndpointsFormat::Nginx, Some(reload));
     let alarms = Alarms::new(Clock::start());
@@ -102,7 +102,7 @@ async fn a_withheld_backend_behind_nginx_gets_no_request_and_no_client_notices()
     until("it is admitted again", || burst(listen, 3) == 3 && backends[1].served() > before[1]).await;
 
     file.project(Projection { all_said_down: true, ..Projection::default() });
-    until("nobody is left, which nginx takes as a configuration", || {
+    until("the list is empty, and nginx accepts the configuration", || {
         matches!(get(listen, "/"), Some((502, _)))
     })
     .await;

@@ -1,5 +1,5 @@
-//! The gatekeeper over a store, with its file: what is committed is what is written, on leaders and followers, through
-//! cut networks, lost stores, lost answers and lost leads. Time is virtual; the files are real.
+//! The roster gate with a store and its file: what is committed is written, on leaders and followers, through cut networks,
+//! lost stores, lost responses and lost leadership. Time is virtual; the files are real.
 
 use std::{
     collections::BTreeMap,
@@ -34,25 +34,25 @@ use crate::{memory::MemoryStore, stage::config};
 
 const TTL: Duration = Duration::from_secs(6);
 
-/// When each pod was last heard (`None`: it is heard all the time), and how it is.
-type Heard = BTreeMap<u8, (Option<Timestamp>, RowState)>;
+/// The last keepalive of each pod (`None`: it reports all the time), and its state.
+type PodStates = BTreeMap<u8, (Option<Timestamp>, RowState)>;
 
-/// The pods that a master hears, as it hears them.
+/// The pods of a master's ensemble.
 #[derive(Clone)]
 struct Pods {
     clock: Clock,
-    rows: Arc<Mutex<Heard>>,
+    rows: Arc<Mutex<PodStates>>,
     changes: Arc<watch::Sender<u64>>,
 }
 
 impl Pods {
-    /// `count` pods that are heard all the time.
+    /// `count` pods that report all the time.
     fn new(clock: Clock, count: u8) -> Self {
         let rows = (1..=count).map(|n| (n, (None, RowState::Live))).collect();
         Self { clock, rows: Arc::new(Mutex::new(rows)), changes: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Sets how these pods are; a silent one was last heard now.
+    /// Sets the state of these pods; the last keepalive of one that is not live is now.
     fn set(&self, pods: impl IntoIterator<Item = u8>, state: RowState) {
         let heard = (state != RowState::Live).then(|| self.clock.wall());
         let mut rows = self.rows.lock().unwrap();
@@ -63,7 +63,7 @@ impl Pods {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// From now on nothing is heard, although nobody has expired yet.
+    /// From now on no keepalive arrives; no pod has expired yet.
     fn cut(&self) {
         let now = self.clock.wall();
         self.rows.lock().unwrap().values_mut().for_each(|(heard, _)| *heard = Some(now));
@@ -97,7 +97,7 @@ impl Master {
         let clock = pods.clock;
         let alarms = Alarms::new(clock);
         let metrics = Metrics::new(&alarms);
-        // As without a policy file: nobody will ever send another one.
+        // As without a policy file: no other policy will be sent.
         let (_, policy) = watch::channel(Arc::new(Policy::without_manifest("web")));
         let source = pods.clone();
         let keeper = RosterGate::start(RosterGateDeps {
@@ -121,7 +121,7 @@ impl Master {
         Self { keeper, alarms, metrics, path: path.to_owned() }
     }
 
-    fn reign(&self, store: &MemoryStore) -> JoinHandle<()> {
+    fn run(&self, store: &MemoryStore) -> JoinHandle<()> {
         let (keeper, term) = (self.keeper.clone(), store.elect());
         tokio::spawn(async move { keeper.run(term, CancellationToken::new()).await })
     }
@@ -154,7 +154,7 @@ fn numbers(pods: impl IntoIterator<Item = u8>) -> Vec<String> {
     pods.into_iter().map(|n| n.to_string()).collect()
 }
 
-/// Virtual time passes, and the files follow.
+/// Advances virtual time and lets the files follow.
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -175,19 +175,19 @@ impl Stage {
         self.directory.path().join(name)
     }
 
-    /// A master that leads and whose first TTL is over.
+    /// A leader whose first TTL has passed.
     async fn leader(&self) -> (Master, JoinHandle<()>) {
         let master = Master::start(&self.store, &self.pods, &self.path("leader"), false);
-        let reign = master.reign(&self.store);
+        let term = master.run(&self.store);
         pass(TTL + Duration::from_secs(1)).await;
-        (master, reign)
+        (master, term)
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_verdict_is_committed_then_projected_by_leader_and_follower_alike() {
     let stage = Stage::new(8);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     let follower = Master::start(&stage.store, &stage.pods, &stage.path("follower"), false);
     pass(Duration::from_secs(1)).await;
     assert_eq!(leader.listed(), numbers(1..=8));
@@ -225,12 +225,12 @@ async fn a_verdict_is_committed_then_projected_by_leader_and_follower_alike() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_network_leaves_the_file_alone_and_an_alarm_says_so() {
+async fn a_cut_network_leaves_the_file_alone_and_raises_an_alarm() {
     let stage = Stage::new(8);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     stage.pods.cut();
     pass(TTL * 2 / 3).await;
-    // Whoever was heard longest ago expires first.
+    // The pod with the oldest keepalive expires first.
     for n in 1..=8 {
         stage.pods.set([n], RowState::Silent);
         pass(Duration::from_millis(300)).await;
@@ -249,9 +249,9 @@ async fn a_cut_network_leaves_the_file_alone_and_an_alarm_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_dead_pod_leaves_the_file_and_its_own_down_needs_nobodys_leave() {
+async fn one_dead_pod_leaves_the_file_and_a_down_keepalive_needs_no_budget() {
     let stage = Stage::new(4);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     stage.pods.set([3], RowState::Silent);
     pass(Duration::from_secs(2)).await;
     assert_eq!(leader.listed(), numbers([1, 2, 4]));
@@ -265,28 +265,24 @@ async fn one_dead_pod_leaves_the_file_and_its_own_down_needs_nobodys_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_store_is_made_good_from_the_file_and_nobody_loses_traffic() {
+async fn a_lost_roster_is_rebuilt_from_the_file_and_no_pod_loses_traffic() {
     let stage = Stage::new(6);
-    let (leader, reign) = stage.leader().await;
+    let (leader, term) = stage.leader().await;
     leader.keeper.stop().await;
-    reign.abort();
+    term.abort();
     let before = fs::read(stage.path("leader")).unwrap();
 
-    // A new process, a new store, and a network that lets nobody through at first.
+    // A new process, a new store, and a network that is cut at first.
     stage.pods.set(1..=6, RowState::Silent);
     let empty = Arc::new(MemoryStore::new());
     let again = Master::start(&empty, &stage.pods, &stage.path("leader"), false);
-    let _reign = again.reign(&empty);
+    let _term = again.run(&empty);
     pass(TTL * 10).await;
     assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
     assert_eq!(empty.roster().unwrap()["pods"].as_object().unwrap().len(), 6);
     stage.pods.set([2], RowState::Live);
     pass(TTL * 10).await;
-    assert_eq!(
-        fs::read(stage.path("leader")).unwrap(),
-        before,
-        "one was heard, the others are not dead for that"
-    );
+    assert_eq!(fs::read(stage.path("leader")).unwrap(), before, "one report does not make the others dead");
     stage.pods.set(1..=6, RowState::Live);
     pass(TTL * 10).await;
     assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
@@ -294,9 +290,9 @@ async fn a_lost_store_is_made_good_from_the_file_and_nobody_loses_traffic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_store_is_away_the_file_stays_as_it_is_and_afterwards_it_follows() {
+async fn while_the_store_is_unreachable_the_file_stays_and_afterwards_it_follows() {
     let stage = Stage::new(6);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     stage.store.set_away(true);
     leader.object(&["web-1"]);
     pass(Duration::from_secs(30)).await;
@@ -310,12 +306,12 @@ async fn while_the_store_is_away_the_file_stays_as_it_is_and_afterwards_it_follo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_whose_answer_is_lost_is_written_over_and_not_forgotten() {
+async fn a_commit_whose_response_is_lost_is_overwritten_and_not_forgotten() {
     let stage = Stage::new(6);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     stage.store.lose_answers(1);
     leader.object(&["web-1"]);
-    // It landed, unknown to the leader; and what it wants has changed meanwhile.
+    // It was applied, which the leader does not know, and its next decision differs.
     leader.object(&[]);
     stage.store.lose_answers(1);
     leader.object(&["web-2"]);
@@ -326,19 +322,19 @@ async fn a_commit_whose_answer_is_lost_is_written_over_and_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deposed_leader_stops_and_the_next_one_forgets_nothing() {
+async fn a_leader_that_lost_its_term_stops_and_the_next_one_forgets_nothing() {
     let stage = Stage::new(6);
-    let (first, reign) = stage.leader().await;
+    let (first, term) = stage.leader().await;
     first.object(&["web-1"]);
     pass(Duration::from_secs(1)).await;
     assert_eq!(first.listed(), numbers(2..=6));
     let second = Master::start(&stage.store, &stage.pods, &stage.path("second"), false);
-    let _second_reign = second.reign(&stage.store);
+    let _second_term = second.run(&stage.store);
     pass(Duration::from_secs(1)).await;
-    // The first does not know yet; its next write tells it.
+    // The first one finds out with its next write.
     first.object(&["web-1", "web-2"]);
     pass(Duration::from_secs(1)).await;
-    assert!(reign.is_finished(), "a leadership_lost leader goes on");
+    assert!(term.is_finished(), "a leader that lost its leadership goes on");
     assert_eq!(first.keeper.snapshot().part, GateMode::Following);
     second.object(&["web-1"]);
     pass(Duration::from_secs(1)).await;
@@ -351,7 +347,7 @@ async fn a_dry_run_decides_and_reports_and_touches_neither_store_nor_file() {
     let path = stage.path("dry");
     fs::write(&path, "10.0.0.9:80\n").unwrap();
     let master = Master::start(&stage.store, &stage.pods, &path, true);
-    let _reign = master.reign(&stage.store);
+    let _term = master.run(&stage.store);
     pass(TTL + Duration::from_secs(1)).await;
     master.object(&["web-1"]);
     pass(Duration::from_secs(1)).await;
@@ -367,7 +363,7 @@ async fn a_dry_run_decides_and_reports_and_touches_neither_store_nor_file() {
 #[tokio::test(start_paused = true)]
 async fn a_calm_fleet_costs_no_commit_and_no_write() {
     let stage = Stage::new(6);
-    let (leader, _reign) = stage.leader().await;
+    let (leader, _term) = stage.leader().await;
     let (commits, writes) =
         (stage.store.commits(), leader.keeper.snapshot().endpoints.clone().unwrap().writes);
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! What these tests share: configurations, projections, processes that end with their test, and waiting for a condition.
+//! Fixtures: configurations, projections, processes that end with their test, and waiting for a condition.
 
 use std::{
     io::{Read as _, Write as _},
@@ -42,14 +42,14 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An address that nobody listens on right now, for a server that cannot be told "any port".
+/// A free address, for a server that cannot choose its port.
 pub(crate) fn free_address(ip: [u8; 4]) -> SocketAddrV4 {
     let ip = Ipv4Addr::from(ip);
     let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
     SocketAddrV4::new(ip, port)
 }
 
-/// A server process that is killed when its test ends, whichever way.
+/// A server process that is killed when its test ends.
 pub(crate) struct Server(Child);
 
 impl Server {
@@ -67,7 +67,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // TERM first: nginx's master takes its workers with it.
+        // TERM first, on which nginx's master ends its workers.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let begun = Instant::now();
@@ -79,7 +79,7 @@ impl Drop for Server {
     }
 }
 
-/// `GET path`, HTTP/1.0: status and body; `None` when nobody answers.
+/// `GET path`, HTTP/1.0: status and body; `None` without a response.
 pub(crate) fn get(address: SocketAddrV4, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(3))).ok()?;

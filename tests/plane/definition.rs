@@ -1,5 +1,4 @@
-//! The definition of our resource on a real API server: what it takes, what it refuses and with which
-//! words, what it shows.
+//! The CustomResourceDefinition on a real API server: what it accepts, what it refuses with which message, its columns.
 
 use std::{fs, path::Path, process::Output};
 
@@ -20,7 +19,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Installs the definition as a user would, and waits as one would.
+/// Applies the definition with kubectl and waits until it is established.
 pub(super) fn install(plane: &Plane) {
     let applied = admin(plane, &["apply", "--server-side", "-f", "-"], &file("crds/kubervisorservices.yaml"));
     assert!(applied.status.success(), "{}", said(&applied));
@@ -40,7 +39,7 @@ async fn the_definition_is_established_and_nothing_about_it_is_complained_of() {
         |kind: &str| conditions.iter().find(|c| c["type"] == kind).map(|c| c["status"].as_str().unwrap());
     assert_eq!((status("Established"), status("NamesAccepted")), (Some("True"), Some("True")));
     assert_eq!(status("NonStructuralSchema"), None, "{conditions:?}");
-    // A protected group, and nobody at Kubernetes approved: said so, as the annotation asks for.
+    // A protected group without an API approval, as the annotation declares.
     assert_eq!(status("KubernetesAPIApprovalPolicyConformant"), Some("False"));
     assert_eq!(definition["status"]["acceptedNames"]["shortNames"], json!(["kvs", "rdc"]));
 }
@@ -55,7 +54,7 @@ async fn good_manifests_apply_by_every_name() {
         let mine = file(&format!("tests/policy/good/{name}"));
         let mine = mine.replace("namespace: shop", &format!("namespace: {namespace}"));
         let mine = mine.replace("\"namespace\": \"shop\"", &format!("\"namespace\": \"{namespace}\""));
-        // A Deployment of that file is no complete one.
+        // The Deployment in that file is not complete.
         let mine = mine.split("---\napiVersion: apps/v1").next().unwrap();
         let applied = admin(&plane, &["apply", "-n", &namespace, "-f", "-"], mine);
         assert!(applied.status.success(), "{name}: {}", said(&applied));
@@ -66,7 +65,7 @@ async fn good_manifests_apply_by_every_name() {
     }
 }
 
-/// A resource with this breaker, in flow style, and whatever else belongs into its spec.
+/// A resource with this breaker in flow style, and `rest` in its spec.
 fn with(breaker: &str, rest: &str) -> String {
     format!(
         "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata: {{name: web}}\n\
@@ -74,7 +73,7 @@ fn with(breaker: &str, rest: &str) -> String {
     )
 }
 
-/// Each rule: what breaks it alone, and words of its message.
+/// Each rule: a manifest that breaks only it, and a part of its message.
 const RULES: &[(&str, &str, &str)] = &[
     ("timeout: 3", "", "write one of keepalive, outlier, discreteValueOutOfList"),
     ("keepalive: {silentAfter: 9}, outlier: {pointer: /x}", "", "in a breaker of its own"),
@@ -140,14 +139,14 @@ async fn every_rule_refuses_what_breaks_it_and_says_what_to_write() {
         .replace("{name: web}", &format!("{{name: {}}}", "a".repeat(64)));
     let made = admin(&plane, &["create", "--dry-run=server", "-f", "-"], &long);
     assert!(said(&made).contains("a name of at most 63 characters"), "{}", said(&made));
-    // What is right is taken, so that it is the rules that refuse.
+    // A valid one is accepted, so the refusals are due to the rules.
     let right =
         admin(&plane, &["create", "--dry-run=server", "-f", "-"], &with("keepalive: {silentAfter: 9}", ""));
     assert!(right.status.success(), "{}", said(&right));
 }
 
-/// The bad manifests of the checks, and words of what the API server says; an empty word where it cannot
-/// know, which is what `kubervisor check` and the controller are for.
+/// The bad manifests of `kubervisor check`, and a part of the API server's message; empty where only `check` and the
+/// controller can find the mistake.
 const BAD: &[(&str, &str)] = &[
     ("another-kind.yaml", ""),
     ("another-version.yaml", "no matches for kind"),
@@ -163,7 +162,7 @@ const BAD: &[(&str, &str)] = &[
     ("not-a-map.yaml", "error"),
     ("ranges.yaml", "spec.panicThreshold"),
     ("ratio-of-101.yaml", "less than or equal to 100"),
-    // kubectl itself takes the last of two equal keys.
+    // kubectl itself uses the last of two equal keys.
     ("repeated-key.yaml", ""),
     ("two-detectors.yaml", "exactly one detector"),
     ("unknown-field.yaml", "unknown field \"spec.breakers[0].minPodsAvailableRation\""),
@@ -209,7 +208,7 @@ async fn what_a_client_of_2018_posts_is_taken_and_reads_back_without_nulls() {
         spec["defaultActivator"],
         json!({"mode": "", "period": 10, "maxRetryCount": 3, "maxPauseCount": 1})
     );
-    // It reads the whole, changes a field and puts the whole back, status and nulls included.
+    // It reads the object, changes a field and replaces the whole object, with status and nulls.
     let mut again = stored.clone();
     again["spec"]["breakers"][0]["minPodsAvailableCount"] = json!(2);
     again["status"] = json!({});
@@ -247,7 +246,7 @@ async fn a_status_is_kept_whole_and_kubectl_shows_it_in_columns() {
     let n = namespace.as_str();
     let made = admin(&plane, &["apply", "-n", n, "-f", "-"], &with("keepalive: {silentAfter: 9}", ""));
     assert!(made.status.success(), "{}", said(&made));
-    // By the user that has the controller's rights: it may write the status, and only there.
+    // As the controller's user, which may only write the status.
     let controller = plane.client(User::Kubervisor).await;
     let path = format!("/apis/kubervisor.k8s.io/v1alpha1/namespaces/{n}/kubervisorservices/web");
     let get = Request::get(&path).body(Vec::new()).unwrap();

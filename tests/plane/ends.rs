@@ -1,4 +1,4 @@
-//! However the tests end, nothing of the plane stays behind.
+//! The plane leaves no process and no directory behind, however its tests end.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use rustix::{
 
 use crate::plane::{self, Component, until};
 
-/// Tells the plane of another process how to end.
+/// Variable that selects how the plane of the child process ends.
 const HOW: &str = "PLANE_ENDS_BY";
 
 #[tokio::test]
@@ -25,12 +25,12 @@ async fn a_plane_whose_tests_end() {
     println!("plane {}", plane.directory().display());
     let pids = Component::ALL.map(|component| plane.pid(component).to_string());
     println!("pids {} {}", plane.holder(), pids.join(" "));
-    // A frozen one cannot be asked to go.
+    // A frozen process ignores SIGTERM.
     plane.freeze(Component::Scheduler);
     if how == "panic" {
         panic!("as a failed test does");
     }
-    // The other test kills us here.
+    // The parent test kills this process here.
     let _end = std::io::stdin().read(&mut [0]);
 }
 
@@ -60,7 +60,7 @@ async fn nothing_stays_behind(how: &str) {
         tests.kill().unwrap();
     }
     assert!(!tests.wait().unwrap().success());
-    // Asked of the kernel: /proc may be another pid namespace's, where the number is somebody else's.
+    // By pidfd: /proc may show another pid namespace, where the number is another process.
     let runs = |pid: &String| {
         let Ok(process) = pidfd_open(Pid::from_raw(pid.parse().unwrap()).unwrap(), PidfdFlags::empty())
         else {
@@ -75,7 +75,7 @@ async fn nothing_stays_behind(how: &str) {
 
 #[tokio::test]
 async fn nothing_stays_behind_when_a_test_panics_or_all_are_killed() {
-    // One after the other: a control plane is no small thing.
+    // In sequence, to bound the load of control planes.
     nothing_stays_behind("panic").await;
     nothing_stays_behind("SIGKILL").await;
 }

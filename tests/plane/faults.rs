@@ -1,4 +1,4 @@
-//! Each component of the plane fails alone, and nothing that was stored is lost.
+//! Each component of the plane fails by itself, and no stored object is lost.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn an_api_server_that_was_killed_keeps_every_object() {
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "kept"}})).unwrap();
     let stored = maps.create(&PostParams::default(), &map).await.unwrap();
     plane.kill(Component::ApiServer);
-    maps.get("kept").await.expect_err("nobody answers");
+    maps.get("kept").await.expect_err("the API server is down");
     plane.restart(Component::ApiServer);
     let maps = Api::<ConfigMap>::namespaced(plane.client(User::Admin).await, &namespace);
     let found = maps.get("kept").await.unwrap();
@@ -72,7 +72,7 @@ async fn the_pods_of_a_lost_node_are_not_ready_until_it_is_back() {
     let chosen = ready(&client, &namespace).await.unwrap().pop().unwrap();
     let node = pods.get(&chosen).await.unwrap().spec.unwrap().node_name.unwrap();
     let nodes = Api::<Node>::all(client.clone());
-    let lost = |word: Value| Patch::Merge(json!({"metadata": {"annotations": {"stand-in/lost": word}}}));
+    let lost = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {"stand-in/lost": value}}}));
     nodes.patch(&node, &PatchParams::default(), &lost(json!("true"))).await.unwrap();
     let (_, took) = until("its pods are not ready", || async {
         (!ready(&client, &namespace).await?.contains(&chosen)).then_some(())
@@ -84,7 +84,7 @@ async fn the_pods_of_a_lost_node_are_not_ready_until_it_is_back() {
         ready(&client, &namespace).await?.contains(&chosen).then_some(())
     })
     .await;
-    // The next test finds every node as it was.
+    // Leaves the node ready for the next test.
     until("the node is ready, and without a taint", || async {
         let node = nodes.get(&node).await.ok()?;
         node.spec.unwrap().taints.is_none().then_some(())

@@ -1,4 +1,4 @@
-//! A detector's credentials come from a Secret, anew each time, and who may not read it learns which right it lacks.
+//! A detector's credentials are read from a Secret for each query; a missing right is named in the error.
 
 use std::error::Error as _;
 
@@ -48,13 +48,13 @@ async fn a_key_of_a_secret_is_read_anew_each_time_and_an_error_says_which_one_it
     assert!(matches!(error, SecretError::NotText { .. }), "{error}");
     stored.delete("prometheus", &DeleteParams::default()).await.unwrap();
     assert!(matches!(secrets.read(&token).await, Err(SecretError::Missing { .. })));
-    // Another namespace's is never looked at.
+    // A Secret of another namespace is not read.
     let elsewhere = KubernetesSecrets::new(plane.client(User::Kubervisor).await, "default");
     assert!(matches!(elsewhere.read(&token).await, Err(SecretError::Missing { .. })));
 }
 
 #[tokio::test]
-async fn who_may_not_read_a_secret_is_told_the_verb_that_is_missing() {
+async fn a_forbidden_read_names_the_missing_verb() {
     let plane = plane::shared().await;
     let secrets = KubernetesSecrets::new(plane.client(User::Nobody).await, "default");
     let error = secrets.read(&key("prometheus", "token")).await.unwrap_err();
@@ -64,7 +64,7 @@ async fn who_may_not_read_a_secret_is_told_the_verb_that_is_missing() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_given_up_on() {
+async fn a_read_from_a_frozen_api_server_times_out() {
     let plane = plane::alone().await;
     let client = plane.client(User::Kubervisor).await;
     let secrets = KubernetesSecrets::new(client, "default");

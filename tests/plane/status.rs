@@ -1,4 +1,4 @@
-//! The status that we make is what the real API server stores: every type fits, and `kubectl wait` understands it.
+//! The status is stored unchanged by a real API server, and `kubectl wait` can wait for its conditions.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,8 @@ use crate::{
 const RESOURCE: &str = "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata: {name: web}\n\
     spec: {service: web, breakers: [{name: silent, keepalive: {silentAfter: 9}}]}\n";
 
-/// A fleet of which one pod is withheld by somebody else.
-fn view() -> GateSnapshot {
+/// A fleet of which one pod is withheld by another client.
+fn snapshot() -> GateSnapshot {
     let (epoch, serial) = (Epoch(1), 1);
     let mut pods: Vec<_> = (1..=3)
         .map(|pod| PodView::serving(format!("uid-{pod}"), format!("web-{pod}"), Fence { epoch, serial }))
@@ -39,13 +39,13 @@ fn view() -> GateSnapshot {
     let (ledger, verdicts) = (Ledger::begin("uid", epoch), Verdicts { evaluation: 0, sources: Vec::new() });
     let policy = Policy::without_manifest("web");
     let plan = gate::plan(now, &policy, &Fleet::new(3, pods), &ledger, &verdicts);
-    let mut view = GateSnapshot { panic: true, ..GateSnapshot::default() };
-    view.floor.budget = plan.budget;
-    view.plan = Some(plan);
-    view
+    let mut snapshot = GateSnapshot { panic: true, ..GateSnapshot::default() };
+    snapshot.floor.budget = plan.budget;
+    snapshot.plan = Some(plan);
+    snapshot
 }
 
-fn facts<'a>(view: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> Facts<'a> {
+fn facts<'a>(snapshot: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> Facts<'a> {
     Facts {
         service_name: "web",
         generation: 1,
@@ -54,7 +54,7 @@ fn facts<'a>(view: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> Fact
         started: Timestamp::from_unix_millis(1_700_000_000_123),
         problem: None,
         service: ServiceState::Gated,
-        snapshot: Some(view),
+        snapshot: Some(snapshot),
         dry_run: false,
         paused: false,
         panic_threshold: None,
@@ -68,7 +68,7 @@ fn facts<'a>(view: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> Fact
     }
 }
 
-/// Replaces the status with the controller's rights; what the API server stored then.
+/// Replaces the status with the controller's rights; returns the stored one.
 async fn replaced(plane: &Plane, client: &Client, namespace: &str, status: &Value) -> Value {
     let got = plane.kubectl(User::Admin, &["get", "kvs", "web", "-n", namespace, "-o", "json"], "");
     let mut resource: Value = serde_json::from_slice(&got.stdout).unwrap();
@@ -89,22 +89,22 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
     let namespace = plane.namespace(&admin, "status").await;
     let applied = plane.kubectl(User::Admin, &["apply", "-n", &namespace, "-f", "-"], RESOURCE);
     assert!(applied.status.success(), "{applied:?}");
-    let (view, none) = (view(), BTreeMap::new());
-    let well = status(&facts(&view, &none));
+    let (snapshot, none) = (snapshot(), BTreeMap::new());
+    let well = status(&facts(&snapshot, &none));
     let stored = replaced(&plane, &client, &namespace, &well).await;
     assert_eq!(stored, well);
     let wait = ["wait", "--for=condition=Ready", "kvs/web", "--timeout=10s", "-n", &namespace];
     let waited = plane.kubectl(User::Admin, &wait, "");
     assert!(waited.status.success(), "{waited:?}");
-    // Everything at once that can be wrong.
+    // Every condition at its worst.
     let (failures, selector) = (
         BTreeMap::from([("errors".to_owned(), "no answer".repeat(1000))]),
         BTreeMap::from([("app".to_owned(), "web".to_owned())]),
     );
-    let mut ill_view = view.clone();
+    let mut degraded = snapshot.clone();
     let alarms = [AlarmReason::LedgerFull, AlarmReason::OddSwitch, AlarmReason::BelowFloor];
     let alarms = alarms.map(|reason| FleetAlarm { reason, message: "web-1".repeat(2000) });
-    ill_view.plan.as_mut().unwrap().alarms.extend(alarms);
+    degraded.plan.as_mut().unwrap().alarms.extend(alarms);
     let ill = Facts {
         previous: Some(&stored),
         problem: Some(ResourceProblem::InvalidSpec("breakers: none".to_owned())),
@@ -117,7 +117,7 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
         still_in_endpoints: Some("web-2".to_owned()),
         rbac: Some("patch pods".to_owned()),
         selector: &selector,
-        ..facts(&ill_view, &none)
+        ..facts(&degraded, &none)
     };
     let ill = status(&ill);
     assert!(changed(&stored, &ill));

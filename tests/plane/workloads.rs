@@ -1,4 +1,4 @@
-//! What runs on the plane behaves as in a cluster: Deployments, EndpointSlices, guarded patches, rights.
+//! The plane behaves as a cluster: Deployments, EndpointSlices, guarded patches, rights.
 
 use axum::http::{Request, header::CONTENT_TYPE};
 use futures::future::join_all;
@@ -29,7 +29,7 @@ fn fleet(name: &str, replicas: u32) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": [deployment, service]}).to_string()
 }
 
-/// The fleet `web` in the namespace, all of it ready in the EndpointSlice.
+/// Applies the fleet `web` and waits until all its pods are ready in the EndpointSlice.
 pub(super) async fn web(plane: &Plane, client: &Client, namespace: &str, replicas: u32) {
     let applied = plane.kubectl(User::Admin, &["apply", "-n", namespace, "-f", "-"], &fleet("web", replicas));
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
@@ -38,7 +38,7 @@ pub(super) async fn web(plane: &Plane, client: &Client, namespace: &str, replica
     until(&what, || async { (ready(client, namespace).await?.len() == wanted).then_some(()) }).await;
 }
 
-/// The names of the pods that the EndpointSlices of `web` show as ready; `None` while nobody answers.
+/// The names of the pods that the EndpointSlices of `web` show as ready; `None` when the request fails.
 pub(super) async fn ready(client: &Client, namespace: &str) -> Option<Vec<String>> {
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
     let mine = ListParams::default().labels("kubernetes.io/service-name=web");
@@ -97,7 +97,7 @@ async fn of_sixteen_patches_with_the_same_test_one_wins() {
         ]);
         let mut codes = join_all((0..16).map(|_| json_patch(&client, &path, &patch))).await;
         codes.sort_unstable();
-        assert_eq!(codes[0], 200, "round {round}: somebody wins: {codes:?}");
+        assert_eq!(codes[0], 200, "round {round}: one wins: {codes:?}");
         assert!(codes[1..].iter().all(|code| *code == 422), "round {round}: the others lose: {codes:?}");
     }
     let patches = until("the audit log has all patches", || async {
@@ -108,8 +108,8 @@ async fn of_sixteen_patches_with_the_same_test_one_wins() {
     });
     let (patches, _) = patches.await;
     let won = patches.iter().filter(|event| event["responseStatus"]["code"] == 200);
-    assert_eq!((patches.len(), won.count()), (160, 10), "the audit log tells the same");
-    assert!(patches[0]["requestObject"].is_array(), "and what was asked for");
+    assert_eq!((patches.len(), won.count()), (160, 10), "by the audit log, too");
+    assert!(patches[0]["requestObject"].is_array(), "the audit log has the patches");
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_pod_is_as_ready_as_a_test_wants_it() {
         })
         .await;
     }
-    // One that is deleted goes, and its owner puts another in its place.
+    // A deleted pod is replaced by its owner.
     pods.delete(&chosen, &kube::api::DeleteParams::default()).await.unwrap();
     until("another took its place", || async {
         let ready = ready(&client, &namespace).await?;

@@ -1,4 +1,4 @@
-//! The API server refuses, goes away, and comes back from the past.
+//! The API server refuses, is unreachable, and is restored from a backup.
 
 use std::time::Duration;
 
@@ -25,23 +25,23 @@ async fn a_right_that_is_missing_is_named_by_its_verb_and_resource() {
     let plane = plane::shared().await;
     define(&plane);
     let watched = start(&plane, User::Nobody, &WatchScope::All).await;
-    let (troubles, _) = until("every watch was refused", || async {
-        let troubles = watched.cluster.synced().err()?;
-        troubles.iter().all(|trouble| trouble.message.contains("forbidden")).then_some(troubles)
+    let (failures, _) = until("every watch was refused", || async {
+        let failures = watched.cluster.synced().err()?;
+        failures.iter().all(|failure| failure.message.contains("forbidden")).then_some(failures)
     })
     .await;
-    assert_eq!(troubles.len(), Kind::ALL.len());
-    for (trouble, kind) in troubles.iter().zip(Kind::ALL) {
-        assert_eq!((trouble.verb, trouble.resource), ("watch", kind.resource()));
+    assert_eq!(failures.len(), Kind::ALL.len());
+    for (failure, kind) in failures.iter().zip(Kind::ALL) {
+        assert_eq!((failure.verb, failure.resource), ("watch", kind.resource()));
     }
-    assert!(troubles[0].to_string().starts_with("cannot watch pods: "), "{}", troubles[0]);
+    assert!(failures[0].to_string().starts_with("cannot watch pods: "), "{}", failures[0]);
     let error = watched.cluster.list_pods("default", &fleet()).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot list pods");
     assert!(watched.cluster.suspect().is_some());
 }
 
 #[tokio::test]
-async fn an_api_server_that_comes_back_is_followed_on_and_nothing_is_lost() {
+async fn after_an_outage_the_watches_resume_and_no_change_is_lost() {
     let plane = plane::alone().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;
@@ -52,7 +52,7 @@ async fn an_api_server_that_comes_back_is_followed_on_and_nothing_is_lost() {
     until("2 pods", || async { (cluster.pods(&namespace, &fleet()).len() == 2).then_some(()) }).await;
     plane.kill(Component::ApiServer);
     until("it is noticed", || async { cluster.suspect() }).await;
-    assert_eq!(cluster.pods(&namespace, &fleet()).len(), 2, "what was known is still known");
+    assert_eq!(cluster.pods(&namespace, &fleet()).len(), 2, "the cache keeps its pods");
     cluster.list_pods(&namespace, &fleet()).await.unwrap_err();
     plane.restart(Component::ApiServer);
     apply(&plane, &namespace, &web(3));
@@ -65,7 +65,7 @@ async fn an_api_server_that_comes_back_is_followed_on_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_frozen_api_server_fails_a_list_in_time_and_is_followed_on() {
+async fn a_frozen_api_server_fails_a_list_in_time_and_the_watches_resume() {
     let plane = plane::alone().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;
@@ -74,13 +74,13 @@ async fn a_frozen_api_server_fails_a_list_in_time_and_is_followed_on() {
     plane.freeze(Component::ApiServer);
     let refused = timeout(Duration::from_secs(20), watched.cluster.list_pods(&namespace, &fleet())).await;
     plane.thaw(Component::ApiServer);
-    refused.expect("nobody waits for ever").expect_err("nobody answers");
+    refused.expect("the list has a timeout").expect_err("the API server is frozen");
     apply(&plane, &namespace, &web(1));
     until("the pod", || async { watched.cluster.pods(&namespace, &fleet()).pop() }).await;
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_restored_from_a_backup_is_read_anew() {
+async fn after_a_restore_from_a_backup_everything_is_listed_again() {
     let plane = plane::alone().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;

@@ -1,4 +1,4 @@
-//! A fleet as the cache shows it.
+//! A fleet in the cache.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
     synced, web,
 };
 
-/// Waits until so many pods of `web` serve, by their labels and by the EndpointSlices.
+/// Waits until `count` pods of `web` serve, by their labels and by the EndpointSlices.
 async fn serving(cluster: &Cluster, namespace: &str, count: usize) {
     until(&format!("{count} pods serve"), || async {
         let pods = cluster.pods(namespace, &fleet());
@@ -33,7 +33,7 @@ async fn serving(cluster: &Cluster, namespace: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_wish_for_them() {
+async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number() {
     let plane = plane::shared().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;
@@ -48,20 +48,20 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_wish_for_them(
     assert_eq!((desired.count, desired.unknown, desired.owners.len()), (3, None, 1));
     assert_eq!((&*desired.owners[0].owner.kind, &*desired.owners[0].owner.name), ("Deployment", "web"));
     assert!(cluster.service(&namespace, "web").unwrap().selector.as_ref().unwrap().has_traffic_key());
-    assert!(cluster.pods(&other, &fleet()).is_empty(), "a namespace that nobody looks at");
+    assert!(cluster.pods(&other, &fleet()).is_empty(), "a namespace that is not watched");
 
     let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap();
     assert_eq!(listed.pods, cluster.pods(&namespace, &fleet()));
     assert!(listed.pods.iter().all(|pod| pod.version <= listed.version));
 
-    // A list is in protobuf, everything else in JSON: the same pods come of both.
+    // Lists are in protobuf, everything else in JSON: both decode to the same pods.
     let fields = Patch::Merge(
         json!({"metadata": {"annotations": {"kubervisor/fence": "00000000000000aa.7", "x": "y"}}}),
     );
     let stored =
         Api::<DynamicObject>::namespaced_with(admin.clone(), &namespace, &ApiResource::erase::<Pod>(&()));
     stored.patch(&pods[0].name, &PatchParams::default(), &fields).await.unwrap();
-    // It stays, and is being deleted, for as long as nobody takes this off.
+    // The finalizer keeps the deleted pod terminating.
     let held = Patch::Merge(json!({"metadata": {"finalizers": ["kubervisor.test/held"]}}));
     stored.patch(&pods[1].name, &PatchParams::default(), &held).await.unwrap();
     stored.delete(&pods[1].name, &DeleteParams::default()).await.unwrap();
@@ -81,12 +81,12 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_wish_for_them(
 
     apply(&plane, &namespace, &web(5));
     cluster.refresh_owners(&desired.owners).await.unwrap();
-    assert_eq!(cluster.desired(&namespace, &pods).count, 5, "asked for, whatever the watch has shown");
+    assert_eq!(cluster.desired(&namespace, &pods).count, 5, "read, whatever the watch has shown");
     assert_eq!((cluster.suspect(), cluster.rewinds()), (None, 0));
 }
 
 #[tokio::test]
-async fn a_change_is_told_and_a_pod_that_leaves_service_is_a_departure() {
+async fn a_change_is_published_and_a_pod_that_leaves_service_is_a_departure() {
     let plane = plane::shared().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;
@@ -119,12 +119,12 @@ async fn a_change_is_told_and_a_pod_that_leaves_service_is_a_departure() {
     until("it is gone", || async { cluster.pod(&chosen.uid).is_none().then_some(()) }).await;
     let late = PodRecord::from_value(serde_json::to_value(&answer).unwrap()).unwrap();
     cluster.merge_pod(late);
-    assert!(cluster.pod(&chosen.uid).is_none(), "the late answer to a write does not raise the dead");
+    assert!(cluster.pod(&chosen.uid).is_none(), "a late response does not restore a deleted pod");
     serving(cluster, &namespace, 2).await;
 }
 
 #[tokio::test]
-async fn a_resource_of_ours_is_there_whole() {
+async fn a_kubervisor_service_is_cached_whole() {
     let plane = plane::shared().await;
     define(&plane);
     let admin = plane.client(User::Admin).await;

@@ -1,4 +1,4 @@
-//! An API server of before lists came as events. The plane cannot be one, so a few lines stand for it.
+//! An API server without streaming lists, which the plane cannot provide: a minimal fake.
 
 use std::sync::{
     Arc,
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{fleet, plane::until};
 
-/// How often a list began.
+/// The number of lists that were started.
 type Lists = Arc<AtomicU32>;
 
 fn pod(name: &str, version: u32) -> Value {
@@ -44,7 +44,7 @@ fn answer(code: u16, body: &Value) -> Response {
     (StatusCode::from_u16(code).unwrap(), body.to_string()).into_response()
 }
 
-/// Pods come in two pages; the first watch is told that it is too late, the second sees one more.
+/// Two pages of pods; the first watch gets 410, the second one more pod.
 async fn pods(State(lists): State<Lists>, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let page = |more: Option<&str>, names: &[&str]| {
@@ -73,7 +73,7 @@ async fn pods(State(lists): State<Lists>, uri: Uri) -> Response {
 }
 
 #[tokio::test]
-async fn where_lists_do_not_come_as_events_they_are_asked_for_in_pages() {
+async fn without_streaming_lists_pods_are_listed_in_pages() {
     let (lists, stop) = (Lists::default(), CancellationToken::new());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let master = format!("http://{}", listener.local_addr().unwrap());
@@ -83,9 +83,9 @@ async fn where_lists_do_not_come_as_events_they_are_asked_for_in_pages() {
     let cluster = Cluster::start(client, &WatchScope::Namespaces(vec!["shop".into()]), Clock::start(), &stop);
     let names = || cluster.pods("shop", &fleet()).iter().map(|pod| pod.name.to_string()).collect::<String>();
     until("all pages and a change are seen", || async { (names() == "abc").then_some(()) }).await;
-    assert_eq!(lists.load(Ordering::SeqCst), 2, "the watch that came too late listed anew, and no other");
-    let troubles = cluster.synced().unwrap_err();
-    assert!(troubles.iter().any(|trouble| trouble.resource == "services" && trouble.message == "NotFound"));
+    assert_eq!(lists.load(Ordering::SeqCst), 2, "only the expired watch listed again");
+    let failures = cluster.synced().unwrap_err();
+    assert!(failures.iter().any(|failure| failure.resource == "services" && failure.message == "NotFound"));
     stop.cancel();
     server.abort();
 }

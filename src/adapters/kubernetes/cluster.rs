@@ -1,10 +1,11 @@
-//! What we know of the cluster, and how far that can be trusted.
+//! The cached state of the cluster, and how far it can be trusted.
 //!
-//! Reads are served from caches that watches and the answers to our own writes keep up to date, whichever
-//! is newer. A cache proves nothing, though: what a plan rests on is a LIST of its own
-//! ([`Cluster::list_pods`]), and [`Cluster::suspect`] says when the caches themselves are not to be
-//! trusted: not in sync, silent for too long, or from a future that an API server was restored out of.
+//! Reads come from caches that watches and the responses to our own writes keep up to date; the newer version
+//! wins. A cached object is no proof: a plan rests on a LIST of its own ([`Cluster::list_pods`]).
+//! [`Cluster::suspect`] gives the reason when the caches cannot be trusted: not in sync, silent for too long,
+//! or ahead of an API server that was restored from a backup.
 
+mod cache;
 mod desired;
 mod feed;
 mod requests;
@@ -12,27 +13,25 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
-mod watch_updates;
 mod watcher;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use kube::Client;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use self::watcher::WatchTask;
+pub(super) use self::{
+    cache::ClusterCache,
+    feed::{Feed, SILENCE},
+    state::Stored,
+};
 pub use self::{
     desired::{Desired, OwnerKey},
     feed::WatchFailure,
     requests::{ListError, Listed},
     state::{ClusterChange, Mark, Origin},
-};
-pub(super) use self::{
-    feed::{Feed, SILENCE},
-    state::{State, Stored},
 };
 use super::objects::{
     AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SharedText, SliceRecord,
@@ -40,34 +39,19 @@ use super::objects::{
 };
 use crate::{clock::Clock, decide::fleet::Uid};
 
-/// Changes that a slow listener may fall behind before it is told that it lost some.
-const BACKLOG: usize = 4096;
-
-/// Which namespaces are looked at.
+/// Which namespaces are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchScope {
-    /// Every one.
+    /// All namespaces.
     All,
-    /// These.
+    /// The named ones.
     Namespaces(Vec<String>),
 }
 
-/// The cluster as we know it. Clones are the same one.
+/// A handle to the caches of the cluster; clones share them.
 #[derive(Clone)]
 pub struct Cluster {
     shared: Arc<ClusterCache>,
-}
-
-/// What the watches write and everybody reads.
-pub(super) struct ClusterCache {
-    pub(super) client: Client,
-    pub(super) clock: Clock,
-    state: RwLock<State>,
-    changes: broadcast::Sender<ClusterChange>,
-    /// Rises whenever a watch comes into order or falls out of it.
-    progress: watch::Sender<u64>,
-    /// How often time ran backwards: each watch starts anew when it rises.
-    rewinds: watch::Sender<u64>,
 }
 
 impl Cluster {
@@ -90,17 +74,9 @@ impl Cluster {
         cluster
     }
 
-    /// With empty caches that nobody fills.
+    /// Empty caches without watches.
     fn unwatched(client: Client, clock: Clock) -> Self {
-        let shared = ClusterCache {
-            client,
-            clock,
-            state: RwLock::default(),
-            changes: broadcast::Sender::new(BACKLOG),
-            progress: watch::Sender::new(0),
-            rewinds: watch::Sender::new(0),
-        };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(ClusterCache::new(client, clock)) }
     }
 
     fn watch(&self, kind: Kind, namespace: Option<SharedText>, stop: CancellationToken) {
@@ -109,7 +85,7 @@ impl Cluster {
             state.feeds.push(feed);
             state.feeds.len() - 1
         });
-        let task = watcher::WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
+        let task = WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
         match kind {
             Kind::Pods => drop(tokio::spawn(watcher::keep::<PodRecord>(task))),
             Kind::Services => drop(tokio::spawn(watcher::keep::<ServiceRecord>(task))),
@@ -122,23 +98,22 @@ impl Cluster {
         }
     }
 
-    /// Whether every watch is in order.
+    /// Whether every watch is in sync.
     ///
     /// # Errors
-    /// What is wrong with each that is not: a right that is missing is named by its verb and resource.
+    /// One failure for each watch that is not; a missing right is named by its verb and resource.
     pub fn synced(&self) -> Result<(), Vec<WatchFailure>> {
-        let troubles: Vec<WatchFailure> = self.shared.read().feeds.iter().filter_map(Feed::problem).collect();
-        if troubles.is_empty() { Ok(()) } else { Err(troubles) }
+        let failures: Vec<WatchFailure> = self.shared.read().feeds.iter().filter_map(Feed::problem).collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
-    /// Waits until every watch is in order.
+    /// Waits until every watch is in sync.
     pub async fn until_synced(&self) {
         let mut progress = self.shared.progress.subscribe();
-        // The sender lives as long as we do.
         while self.synced().is_err() && progress.changed().await.is_ok() {}
     }
 
-    /// Why nothing may be withheld now, if so.
+    /// Why the caches cannot be trusted, and nothing may be withheld; `None` when they can.
     #[must_use]
     pub fn suspect(&self) -> Option<String> {
         let now = self.shared.clock.now();
@@ -151,75 +126,73 @@ impl Cluster {
         self.shared.read().feeds.iter().find_map(Feed::missing_right)
     }
 
-    /// What was never seen whole since the start: then nothing at all can be decided.
+    /// The failure of a watch that was never in sync since the start: without it nothing can be decided.
     #[must_use]
-    pub fn unlisted(&self) -> Option<WatchFailure> {
-        self.shared.read().feeds.iter().find(|feed| !feed.once_listed).and_then(Feed::problem)
+    pub fn never_listed(&self) -> Option<WatchFailure> {
+        self.shared.read().feeds.iter().find(|feed| !feed.ever_listed).and_then(Feed::problem)
     }
 
-    /// Every KubervisorService is in the cache: one that is not there does not exist. Not so at the start, and not
-    /// after time ran backwards, until all is listed again.
+    /// Whether every KubervisorService is cached, so that one that is absent does not exist. False at the start and
+    /// after a rewind until all are listed.
     #[must_use]
     pub fn resources_are_listed(&self) -> bool {
-        let state = self.shared.read();
-        let mut of_ours = state.feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices);
-        of_ours.all(|feed| feed.listed)
+        self.resource_feeds(|feed| feed.listed)
     }
 
-    /// Waits until every KubervisorService is known, and everything else, too, unless a missing right keeps that away: who
-    /// owns the resources is to hear of it there.
+    fn resource_feeds(&self, holds: impl Fn(&Feed) -> bool) -> bool {
+        self.shared.read().feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices).all(holds)
+    }
+
+    /// Waits until every KubervisorService was listed and every watch is in sync. A missing right ends the wait, so that
+    /// it can be reported in the resources' status.
     pub async fn until_resources_known(&self) {
         let mut progress = self.shared.progress.subscribe();
-        let known = || {
-            let state = self.shared.read();
-            let of_ours = state.feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices);
-            of_ours.into_iter().all(|feed| feed.once_listed)
-        };
-        while !(known() && (self.synced().is_ok() || self.missing_right().is_some()))
+        while !(self.resource_feeds(|feed| feed.ever_listed)
+            && (self.synced().is_ok() || self.missing_right().is_some()))
             && progress.changed().await.is_ok()
         {}
     }
 
-    /// How often time ran backwards since the start. Whenever it rises, the caches were dropped: a ledger
-    /// needs a new epoch.
+    /// How often the API server's versions ran backwards since the start. Each time the caches were dropped, and a
+    /// ledger needs a new epoch.
     #[must_use]
     pub fn rewinds(&self) -> u64 {
         self.shared.read().rewinds
     }
 
-    /// How often a watch showed that a pod there left service without the gate.
+    /// How many pods of the namespace left service without the gate, as the watches showed.
     #[must_use]
     pub fn departures(&self, namespace: &str) -> u64 {
         self.shared.read().departures.get(namespace).copied().unwrap_or(0)
     }
 
-    /// Every change from now on. Who falls behind is told so, and must look at everything.
+    /// Every change from now on; after `Lagged` the receiver must read everything again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<ClusterChange> {
         self.shared.changes.subscribe()
     }
 
-    /// The pods that the selector selects, in order of their UIDs.
+    /// The selected pods, sorted by UID.
     #[must_use]
     pub fn pods(&self, namespace: &str, selector: &Selector) -> Vec<Arc<PodRecord>> {
         let state = self.shared.read();
-        in_order(state.pods.of(namespace).filter(|pod| selector.matches(pod)))
+        by_uid(state.pods.of(namespace).filter(|pod| selector.matches(pod)).cloned())
     }
 
-    /// The pods that carry the name of this KubervisorService, in order of their UIDs.
+    /// The pods labelled with the name of this KubervisorService, sorted by UID.
     #[must_use]
     pub fn pods_named(&self, namespace: &str, resource: &str) -> Vec<Arc<PodRecord>> {
         self.pods(namespace, &Selector::named(resource))
     }
 
-    /// All pods that carry the name of any KubervisorService, in order of their UIDs.
+    /// All pods labelled with the name of any KubervisorService, sorted by UID.
     #[must_use]
     pub fn named_pods(&self) -> Vec<Arc<PodRecord>> {
         let state = self.shared.read();
-        in_order(state.pods.all().filter(|pod| pod.labels.get(crate::api::keys::NAME).is_some()))
+        by_uid(state.pods.all().filter(|pod| pod.labels.get(crate::api::keys::NAME).is_some()).cloned())
     }
 
-    /// One pod.
+    /// The pod with this UID.
     #[must_use]
     pub fn pod(&self, uid: &Uid) -> Option<Arc<PodRecord>> {
         let state = self.shared.read();
@@ -227,7 +200,7 @@ impl Cluster {
         state.pods.get(namespace, name).filter(|pod| pod.uid == *uid).cloned()
     }
 
-    /// One Service.
+    /// The Service of this name.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<Arc<ServiceRecord>> {
         self.shared.read().services.get(namespace, name).cloned()
@@ -239,7 +212,7 @@ impl Cluster {
         self.shared.read().services.of(namespace).cloned().collect()
     }
 
-    /// The pods that the Service's EndpointSlices show ready.
+    /// The pods that are ready in the Service's EndpointSlices.
     #[must_use]
     pub fn ready_endpoints(&self, namespace: &str, service: &str) -> HashSet<Uid> {
         let state = self.shared.read();
@@ -247,7 +220,7 @@ impl Cluster {
         slices.flat_map(|slice| slice.ready.iter().cloned()).collect()
     }
 
-    /// Those of these pods that any Service's EndpointSlices show ready.
+    /// Those of `pods` that are ready in the EndpointSlices of any Service.
     #[must_use]
     pub fn shown_ready<'a>(&self, namespace: &str, pods: impl IntoIterator<Item = &'a Uid>) -> HashSet<Uid> {
         let asked: HashSet<&Uid> = pods.into_iter().collect();
@@ -265,94 +238,46 @@ impl Cluster {
         self.shared.read().resources.all().cloned().collect()
     }
 
-    /// One KubervisorService.
+    /// The KubervisorService of this name.
     #[must_use]
     pub fn resource(&self, namespace: &str, name: &str) -> Option<Arc<ResourceRecord>> {
         self.shared.read().resources.get(namespace, name).cloned()
     }
 
-    /// How many pods there should be where these are.
+    /// How many pods the owners of `pods` want, and which owners these are.
     #[must_use]
     pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
         self.shared.read().desired(namespace, pods)
     }
 
-    /// Takes in the answer to a request of ours, unless something newer is known or the pod was deleted.
+    /// Caches the response to a write, unless a newer version is cached or the pod was deleted.
     pub fn merge_pod(&self, pod: PodRecord) {
         self.shared.write(|state| state.put(Kind::Pods, pod, Origin::Answer));
     }
 
-    /// As [`Cluster::merge_pod`].
+    /// As [`Cluster::merge_pod`], for a resource.
     pub fn merge_resource(&self, resource: ResourceRecord) {
         self.shared.write(|state| state.put(Kind::KubervisorServices, resource, Origin::Answer));
     }
 
-    /// What is known of this kind: what [`Cluster::witness`] wants, taken before a write.
+    /// The highest version seen of this kind, to be taken before a write for [`Cluster::check_version`].
     #[must_use]
     pub fn mark(&self, kind: Kind) -> Mark {
         self.shared.mark(kind)
     }
 
-    /// Holds the resourceVersion that a write was given against what was known before it was sent; a lower
-    /// one means that time ran backwards. (A write that changes nothing keeps its old one: ours change a
-    /// fence or a serial.) Returns whether the world is still the same.
+    /// Compares the resourceVersion of a write's response with `mark`: a lower one means that the API server was
+    /// restored from a backup, and drops the caches. False: they were dropped since `mark`. (A write that changes
+    /// nothing keeps its version; ours always change a fence or a serial.)
     #[must_use]
-    pub fn witness(&self, kind: Kind, version: u64, mark: Mark) -> bool {
-        self.shared.witness(&format!("a write of {}", kind.resource()), version, mark)
+    pub fn check_version(&self, kind: Kind, version: u64, mark: Mark) -> bool {
+        self.shared.check_version(&format!("a write of {}", kind.resource()), version, mark)
     }
 }
 
-fn in_order<'a>(pods: impl Iterator<Item = &'a Arc<PodRecord>>) -> Vec<Arc<PodRecord>> {
-    let mut pods: Vec<Arc<PodRecord>> = pods.cloned().collect();
+/// Sorts pods by UID.
+fn by_uid(pods: impl Iterator<Item = Arc<PodRecord>>) -> Vec<Arc<PodRecord>> {
+    let mut pods: Vec<Arc<PodRecord>> = pods.collect();
     pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
     pods
-}
-
-impl ClusterCache {
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the state, then tells everybody what has changed.
-    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut state);
-        // Under the lock: changes are told in the order in which they happened.
-        for change in state.news.drain(..) {
-            let _nobody_listens = self.changes.send(change);
-        }
-        result
-    }
-
-    pub(super) fn rewound(&self) -> watch::Receiver<u64> {
-        self.rewinds.subscribe()
-    }
-
-    pub(super) fn mark(&self, kind: Kind) -> Mark {
-        self.read().mark(kind)
-    }
-
-    /// Whether what was just answered is of the world of the mark, and not older than it.
-    pub(super) fn witness(&self, what: &str, version: u64, mark: Mark) -> bool {
-        if version < mark.highest {
-            let why = format!("{what} is at version {version}, and {} was seen before", mark.highest);
-            self.rewind(&why, mark.world);
-        }
-        self.read().rewinds == mark.world
-    }
-
-    /// Time ran backwards, and nobody has said so yet: everything is dropped, and every watch starts anew.
-    fn rewind(&self, why: &str, world: u64) {
-        let now = self.clock.now();
-        let news = self.write(|state| {
-            (state.rewinds == world).then(|| {
-                state.rewind(now);
-                state.rewinds
-            })
-        });
-        let Some(rewinds) = news else { return };
-        tracing::warn!(why, "time ran backwards in the cluster: all caches are dropped and read anew");
-        self.rewinds.send_replace(rewinds);
-        self.progress.send_modify(|count| *count += 1);
-    }
 }

@@ -1,7 +1,6 @@
 //! A client for the Kubernetes API.
 //!
-//! The client never repeats a request by itself: a withhold may be sent only while its plan's LIST is young,
-//! so whoever asks decides whether to ask again.
+//! It does not retry by itself: a withdrawal may only be sent while its plan's LIST is young, so the caller decides.
 
 use std::{path::Path, time::Duration};
 
@@ -10,43 +9,43 @@ use kube::{
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-/// For the connection to stand.
+/// For establishing a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Why there is no client.
+/// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The file that was named cannot be used.
+    /// The kubeconfig cannot be read or is invalid.
     #[error("cannot use the kubeconfig {path}")]
     ReadKubeconfig {
-        /// Which file.
+        /// Its path.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: KubeconfigError,
     },
-    /// Neither a kubeconfig nor a service account.
-    #[error("found no way to a Kubernetes API: write --kubeconfig FILE, set KUBECONFIG, or run in a pod")]
+    /// There is neither a kubeconfig nor a service account.
+    #[error("no Kubernetes API is configured: write --kubeconfig FILE, set KUBECONFIG, or run in a pod")]
     Infer(#[source] InferConfigError),
     /// `--master` is no URL.
     #[error("{master:?} is no URL of an API server: write for instance https://10.0.0.1:6443")]
     ParseMaster {
-        /// What was written.
+        /// The value of `--master`.
         master: String,
     },
     /// The certificates or the credentials are unusable.
     #[error("cannot make a client for the Kubernetes API at {server}")]
     Build {
-        /// Where it is.
+        /// Its URL.
         server: String,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: kube::Error,
     },
 }
 
 impl ConnectError {
-    /// A word for metrics.
+    /// A static label for metrics.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -59,20 +58,20 @@ impl ConnectError {
 }
 
 /// A client: from the file if one is named, else from `KUBECONFIG`, the home directory or the pod's service
-/// account; `master` takes the place of the server written there. Asks nobody yet.
+/// account; `master` replaces the server given there. Sends no request.
 ///
-/// A request has no deadline of its own, since a watch is silent for minutes: whoever writes sets one.
+/// Requests have no timeout, since a watch may be silent for minutes: callers set their own.
 ///
 /// # Errors
 /// When there is no usable configuration.
 pub async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<Client, ConnectError> {
-    // An error only says that the provider is set already.
-    let _already = rustls::crypto::ring::default_provider().install_default();
+    // Fails only if a provider is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let server = master.map(server).transpose()?;
     let mut config = match (kubeconfig, &server) {
         (Some(path), _) => from_file(path).await?,
         (None, None) => Config::infer().await.map_err(ConnectError::Infer)?,
-        // A server that asks for no credentials needs no configuration.
+        // A server without authentication needs no configuration.
         (None, Some(server)) => Config::infer().await.unwrap_or_else(|_| Config::new(server.clone())),
     };
     if let Some(server) = server {

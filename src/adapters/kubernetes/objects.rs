@@ -1,6 +1,5 @@
-//! Objects of the cluster, slim: decoded straight from the API's answers into what decisions need. Whatever
-//! else an object holds (a pod is mostly specification and `managedFields`) is never kept, so that ten
-//! thousand pods fit into a few megabytes.
+//! Slim records of the cluster's objects, decoded straight from the API's responses. Only the fields that decisions need are
+//! kept, so that ten thousand pods fit into a few megabytes.
 
 mod labels;
 mod meta;
@@ -31,7 +30,7 @@ pub use self::{
     text::SharedText,
 };
 
-/// The kinds that we watch.
+/// The watched kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Pods.
@@ -48,12 +47,12 @@ pub enum Kind {
     StatefulSets,
     /// HorizontalPodAutoscalers.
     Autoscalers,
-    /// Our own resource.
+    /// The custom resource.
     KubervisorServices,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 8] = [
         Self::Pods,
         Self::Services,
@@ -65,7 +64,7 @@ impl Kind {
         Self::KubervisorServices,
     ];
 
-    /// As the API and RBAC call it.
+    /// The plural resource name, as in the API and RBAC.
     #[must_use]
     pub const fn resource(self) -> &'static str {
         match self {
@@ -90,7 +89,13 @@ impl Kind {
         }
     }
 
-    /// The path of the collection: of one namespace, or of all.
+    /// The path of one object.
+    #[must_use]
+    pub fn object_path(self, namespace: &str, name: &str) -> String {
+        format!("{}/{name}", self.path(Some(namespace)))
+    }
+
+    /// The path of the collection in one namespace, or in all.
     #[must_use]
     pub fn path(self, namespace: Option<&str>) -> String {
         let (root, resource) = (self.root(), self.resource());
@@ -101,34 +106,34 @@ impl Kind {
     }
 }
 
-/// What every object has.
+/// What all records have in common.
 pub trait CachedObject: DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
-    /// Where it is.
+    /// `metadata.namespace`.
     fn namespace(&self) -> &SharedText;
-    /// Its name there.
+    /// `metadata.name`.
     fn name(&self) -> &Arc<str>;
-    /// Its identity: a namesake made later has another.
+    /// `metadata.uid`: an object of the same name that was created later has another.
     fn uid(&self) -> &str;
-    /// Its resourceVersion.
+    /// `metadata.resourceVersion`.
     fn version(&self) -> u64;
     /// The same object with another resourceVersion.
     fn at_version(&self, version: u64) -> Self;
-    /// In which forms a list of them is taken, the best first.
+    /// The accepted media types of a list, the preferred one first.
     const ACCEPT: &str = "application/json";
-    /// A page of them, in the form that the answer says it has.
+    /// Decodes a page of the given media type.
     ///
     /// # Errors
-    /// When it is no such page.
+    /// When the body is malformed.
     fn page(_form: &str, body: &[u8]) -> Result<Page<Self>, serde_json::Error> {
         serde_json::from_slice(body)
     }
-    /// Whether a LIST with this selector would show it.
+    /// Whether a LIST with this selector contains it.
     fn selected(&self, _by: &Selector) -> bool {
         true
     }
 }
 
-/// What is alike in every record: each method gives the field of its name.
+/// Implements [`CachedObject`]: each method returns the field of its name.
 macro_rules! record {
     ($($record:ident),+ $(,)?) => {$(
         impl CachedObject for $record {
@@ -161,7 +166,7 @@ impl CachedObject for PodRecord {
 
     record!(@methods);
 
-    /// In its best form, or as whoever stands in between prefers it.
+    /// In protobuf, or in JSON, which a proxy may have chosen.
     fn page(form: &str, body: &[u8]) -> Result<Page<Self>, serde_json::Error> {
         match form == protobuf::MEDIA {
             true => protobuf::pods(body).map_err(serde_json::Error::custom),
@@ -174,7 +179,7 @@ impl CachedObject for PodRecord {
     }
 }
 
-/// The API server's refusal in whatever form it has; other words than its own, from a proxy say, are kept.
+/// The status in an error response; a body that is none, such as a proxy's, becomes its message.
 pub(super) fn refusal(form: &str, code: u16, body: &[u8]) -> Status {
     let read = match form == protobuf::MEDIA {
         true => protobuf::refusal(body).ok(),
@@ -189,16 +194,15 @@ pub(super) fn refusal(form: &str, code: u16, body: &[u8]) -> Status {
 #[serde(bound = "R: CachedObject")]
 pub struct Page<R> {
     pub(super) metadata: PageMeta,
-    #[serde(default)]
     pub(super) items: Option<Vec<R>>,
 }
 
-/// Which page of which moment.
+/// The version of a list, and the token of its next page.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageMeta {
     #[serde(deserialize_with = "meta::version")]
     pub(super) resource_version: u64,
-    #[serde(default, rename = "continue")]
+    #[serde(rename = "continue")]
     pub(super) more: Option<String>,
 }

@@ -1,7 +1,6 @@
-//! Which right is missing, in two words that a role takes: read from the API server's sentence, which has them
-//! between everything else that it knows.
+//! The missing right in a refusal by RBAC, read from the API server's message.
 
-/// The verb and the resource of a refusal by RBAC, such as `patch pods`; `None`: it was something else.
+/// Verb and resource, such as `patch pods`; `None`: the message is not a refusal by RBAC.
 #[must_use]
 pub fn missing(message: &str) -> Option<String> {
     let (_, rest) = message.split_once(" cannot ")?;

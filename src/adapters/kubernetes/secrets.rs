@@ -1,7 +1,7 @@
-//! Keys of Secrets in a Kubernetes namespace.
+//! Keys of the Secrets in one namespace.
 //!
-//! Each read is one GET of one Secret: a rotated one holds with the next question, and the right to list
-//! or watch Secrets, which would show all of them, is not needed.
+//! Each read is one GET of one Secret, so that a rotated value is used by the next query and no right to list or watch
+//! Secrets is needed.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use secrecy::SecretString;
 use crate::adapters::secrets::{SecretError, Secrets};
 use crate::decide::detect::SecretKey;
 
-/// For one GET. A breaker's own timeout ends its question anyway; this one tells who was too slow.
+/// For one GET; below a query's timeout, so that the error names the Secret.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The Secrets of one namespace: a resource may name those beside it and no others.
+/// The Secrets of one namespace: a resource may name only those of its own.
 #[derive(Clone)]
 pub struct KubernetesSecrets {
     secrets: Api<Secret>,
@@ -38,7 +38,7 @@ impl KubernetesSecrets {
         SecretError::Read { name: self.written(key), source: source.into() }
     }
 
-    /// As people write it.
+    /// `namespace/name`, for messages.
     fn written(&self, key: &SecretKey) -> String {
         format!("{}/{}", self.namespace, key.name)
     }
@@ -59,7 +59,7 @@ impl Secrets for KubernetesSecrets {
         };
         let bytes = found.data.unwrap_or_default().remove(&key.key).ok_or_else(missing)?.0;
         let text = String::from_utf8(bytes);
-        // What it holds is told to nobody, so the source, which shows it, is left out.
+        // The source would show the value, so it is dropped.
         text.map(SecretString::from)
             .map_err(|_| SecretError::NotText { name: self.written(key), key: key.key.clone() })
     }

@@ -1,10 +1,8 @@
-//! The endpoints file: the addresses that may get traffic, for proxies that know no Kubernetes.
+//! The endpoints file: the addresses that may get traffic, for proxies outside Kubernetes.
 //!
-//! The file is a projection of the committed roster and carries no authority: one task writes it,
-//! the newest projection wins, a failed write is alarmed and tried again until it succeeds, and a
-//! file that somebody else changed is put right within [`CHECK_EVERY`]. An empty list never
-//! replaces one that is not, unless every pod said `down`: a fleet that fell silent all at once is
-//! far more likely our own blindness than its death.
+//! One task writes the newest projection of the committed roster. A failed write raises an alarm and is retried until it
+//! succeeds; a file that was changed by others is restored within [`CHECK_EVERY`]. An empty list replaces a non-empty one
+//! only if every pod reported `down`, since a fleet that falls silent at once is more likely cut off than dead.
 
 pub mod command;
 pub mod format;
@@ -26,35 +24,35 @@ use crate::{
     decide::alarm_reason::AlarmReason,
 };
 
-/// A file that was damaged or removed behind our back is right again after at most this long.
+/// Interval of the checks whether the file was changed or removed by others.
 pub const CHECK_EVERY: Duration = Duration::from_millis(500);
-/// The longest wait between two attempts to write.
+/// Longest pause between two attempts to write.
 const RETRY_AT_MOST: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
-/// What the file should say.
+/// The desired contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Projection {
-    /// Who may get traffic.
+    /// The addresses that may get traffic.
     pub addresses: BTreeSet<SocketAddrV4>,
-    /// Every pod that ever was said `down`: the only time at which the list may become empty.
+    /// Every pod reported `down`; otherwise the list may not become empty.
     pub all_said_down: bool,
 }
 
-/// What the file says, as far as this process knows.
+/// The state of the file, as last written or checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileStatus {
-    /// Replacements so far.
+    /// Number of replacements.
     pub writes: u64,
-    /// Attempts that failed so far.
+    /// Number of failed attempts.
     pub failures: u64,
-    /// The projection that is in force; `None` before the first.
+    /// The projection in the file; `None` before the first.
     pub in_force: Option<Projection>,
     /// An empty list is held back.
     pub held_back: bool,
 }
 
-/// The task that keeps the file; dropping it stops the task.
+/// Handle of the task that writes the file; dropping it stops the task.
 pub struct EndpointsFile {
     wanted: watch::Sender<Option<Projection>>,
     status: watch::Receiver<FileStatus>,
@@ -62,10 +60,10 @@ pub struct EndpointsFile {
     after: AfterWrite,
 }
 
-/// The addresses in the file as it is now; none when there is no file. Blocks.
+/// The addresses in the file; none if it does not exist. Blocks.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// When the file exists and cannot be read.
 pub fn read(path: &std::path::Path, format: EndpointsFormat) -> io::Result<BTreeSet<SocketAddrV4>> {
     match fs::read(path) {
         Ok(bytes) => Ok(format::parse(format, &bytes)),
@@ -75,10 +73,10 @@ pub fn read(path: &std::path::Path, format: EndpointsFormat) -> io::Result<BTree
 }
 
 impl EndpointsFile {
-    /// Starts the task; it touches the file only once there is a projection. `fleet` names the fleet in the formats that have a name.
+    /// Starts the task, which leaves the file alone until the first projection. `fleet` is the name in formats with one.
     #[must_use]
     pub fn start(config: &EndpointsConfig, fleet: &str, alarms: &Alarms) -> Self {
-        let (wanted, wishes) = watch::channel(None);
+        let (wanted, projections) = watch::channel(None);
         let (report, status) = watch::channel(FileStatus::default());
         let after = AfterWrite::start(config, alarms.clone());
         let keeper = FileTask {
@@ -90,10 +88,10 @@ impl EndpointsFile {
             report,
             settled: false,
         };
-        Self { wanted, status, keeper: tokio::spawn(keeper.run(wishes)), after }
+        Self { wanted, status, keeper: tokio::spawn(keeper.run(projections)), after }
     }
 
-    /// Makes the file say this, soon; a projection that was not written yet is skipped.
+    /// Requests these contents; a projection that was not written yet is replaced.
     pub fn project(&self, projection: Projection) {
         self.wanted.send_if_modified(|wanted| {
             let changed = wanted.as_ref() != Some(&projection);
@@ -102,13 +100,13 @@ impl EndpointsFile {
         });
     }
 
-    /// What the file says, as it changes.
+    /// The state of the file.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<FileStatus> {
         self.status.clone()
     }
 
-    /// Writes what is still to be written, runs the command once more if it is due, and ends; gives up after `at_most`.
+    /// Writes the last projection, runs the command if it is due, and stops; gives up after `at_most`.
     pub async fn stop(self, at_most: Duration) {
         let Self { wanted, keeper, after, .. } = self;
         drop(wanted);
@@ -117,7 +115,7 @@ impl EndpointsFile {
             after.finish().await;
         };
         if timeout(at_most, orderly).await.is_err() {
-            tracing::warn!("the endpoints file or its command was not done {at_most:?} after the stop");
+            tracing::warn!("the endpoints file or its command was not finished {at_most:?} after the stop");
         }
     }
 }
@@ -129,11 +127,11 @@ struct FileTask {
     alarms: Alarms,
     written: Arc<Notify>,
     report: watch::Sender<FileStatus>,
-    /// The command has run for what the file says since this process began.
+    /// The command was triggered for the file's contents since this process started.
     settled: bool,
 }
 
-/// What one attempt did.
+/// The result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteOutcome {
     Same,
@@ -142,20 +140,20 @@ enum WriteOutcome {
 }
 
 impl FileTask {
-    async fn run(mut self, mut wishes: watch::Receiver<Option<Projection>>) {
+    async fn run(mut self, mut projections: watch::Receiver<Option<Projection>>) {
         let path = self.path.clone();
         let _ = tokio::task::spawn_blocking(move || write::sweep(&path)).await;
         let mut retry = RETRY_FIRST;
         loop {
-            let wish = wishes.borrow_and_update().clone();
-            let done = match wish {
+            let projection = projections.borrow_and_update().clone();
+            let done = match projection {
                 None => Ok(Duration::MAX),
                 Some(projection) => self.attempt(projection).await.map(|()| CHECK_EVERY),
             };
             let wait = done.unwrap_or(retry);
             retry = if done.is_ok() { RETRY_FIRST } else { (retry * 2).min(RETRY_AT_MOST) };
-            // An error: nobody wants anything any more, and the last wish was attempted.
-            if let Ok(Err(_)) = timeout(wait, wishes.changed()).await {
+            // The handle was dropped, and the last projection was attempted.
+            if let Ok(Err(_)) = timeout(wait, projections.changed()).await {
                 return;
             }
         }
@@ -199,8 +197,7 @@ impl FileTask {
             }
             *status != before
         });
-        // Also after the first look at an unchanged file: an earlier process may have died between
-        // its write and its command.
+        // Also once for an unchanged file: an earlier process may have ended between write and command.
         if outcome == WriteOutcome::Replaced || (!self.settled && !held_back) {
             self.settled = true;
             self.written.notify_one();
@@ -214,16 +211,16 @@ fn attempt(
     bytes: &[u8],
     may_empty: bool,
 ) -> Result<WriteOutcome, WriteError> {
-    // A file that cannot be read is replaced like one that is not there, unless that would empty it.
+    // An unreadable file counts as missing, unless the new list is empty.
     let current = fs::read(path);
     if current.as_ref().is_ok_and(|current| current == bytes) {
         return Ok(WriteOutcome::Same);
     }
-    let lists_somebody = match &current {
+    let not_empty = match &current {
         Ok(current) => !format::parse(format, current).is_empty(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    if lists_somebody && !may_empty {
+    if not_empty && !may_empty {
         return Ok(WriteOutcome::HeldBack);
     }
     write::replace(path, bytes).map(|()| WriteOutcome::Replaced)

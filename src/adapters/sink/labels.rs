@@ -1,21 +1,22 @@
 //! The sink of fleets in a cluster: a withdrawal is a label of a pod, guarded by a fence.
 //!
-//! The ledger is in the resource's status; the pods come from watches, and from a quorum LIST where more
-//! could be withheld with one. A reservation is stored before its pod is touched, every write tests what
-//! it rests on, and what a write came to is read from the pod itself at the next look: so a crash
-//! anywhere leaves nothing that the next process would have to guess.
+//! The ledger is in the resource's status. The pods come from watches, and from a quorum LIST where more could be
+//! withheld with one. A reservation is stored before its pod is written, every write tests what it rests on, and its
+//! effect is read from the pod at the next reconcile: after a crash at any point the next process has all it needs.
 //!
 //! | file | step |
 //! |---|---|
-//! | `ledger_store` | the ledger, and what stands beside it in the status |
-//! | `fleet` | records of pods → the gate's view of them |
+//! | `status_ledger` | the ledger and the report in the resource's status |
+//! | `fleet` | cached pods → the fleet that the gate plans on |
 //! | `patch` | one action → one guarded JSON Patch |
-//! | `evict` | the end of a pod's life, through the eviction API |
-//! | `limiter` | how much is under way at a time |
-//! | `farewell` | marks off, and the finalizer |
-//! | `refused` | a right that is missing, pods that are not as we see them |
-//! | `tidy` | marks off pods that serve, which only a person can cause |
+//! | `evict` | a kill, through the eviction API |
+//! | `request` | sending: one attempt with a timeout |
+//! | `limiter` | how many requests run at a time |
+//! | `backoff`, `refused` | what follows from failures, missing rights and conflicts |
+//! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
+//! | `cleanup` | marks off serving pods without an entry in the ledger |
 
+mod backoff;
 mod cleanup;
 mod errors;
 mod evict;
@@ -25,9 +26,13 @@ mod limiter;
 mod patch;
 mod refused;
 pub mod release;
+mod request;
 mod status_ledger;
 
-pub use self::{fleet::LINGERS, limiter::WriteLimiter};
+pub use self::{
+    fleet::{LINGERS, fleet_of, fleet_selector},
+    limiter::WriteLimiter,
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,23 +44,22 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kube::Client;
 use serde_json::Value;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::sync::watch;
 
 use self::{
+    backoff::RetryBackoff,
     errors::WriteRefusal,
     fleet::{FleetInputs, FleetReading},
     patch::PatchTarget,
     refused::{ForbiddenRight, PodRefusals},
-    status_ledger::{PATIENCE, StatusLedger},
+    request::{in_time, send_patch},
+    status_ledger::StatusLedger,
 };
 use super::{Hindrance, Observed, Reservation, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
-        cluster::{Cluster, ListError},
-        objects::{Kind, PodRecord, Selector},
+        cluster::Cluster,
+        objects::{Kind, Selector},
     },
     clock::Awake,
     decide::{
@@ -70,31 +74,30 @@ use crate::{
     },
 };
 
-/// So many writes of one plan stand in line at a time.
-const AT_ONCE: usize = 32;
-/// After writes that came to nothing we know: the first pause, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Whose fleet it is.
+/// Writes of one plan that run at a time.
+const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// The resource whose fleet it is.
 #[derive(Clone, Debug)]
 pub struct LabelSettings {
     /// The namespace of the resource and of its pods.
     pub namespace: String,
     /// The resource's name.
     pub name: String,
-    /// The resource's UID: a namesake made later is another one.
+    /// The resource's UID: one of the same name that was created later is another.
     pub uid: String,
 }
 
-/// What the controller says about the resource beside its policy.
+/// What the controller decides about the resource beside its policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TeardownMode {
-    /// Everything is given back, and the resource or its claim on the pods goes.
+    /// All traffic is given back, because the resource is deleted or no longer claims the pods.
     pub leaving: bool,
-    /// The right that is missing for the finalizer: without it nothing is withheld.
+    /// The missing right, such as `patch kubervisorservices`, without which no finalizer is set and nothing is withheld.
     pub unsecured: Option<String>,
 }
 
-/// One resource's fleet.
+/// The sink of one resource's fleet.
 pub struct LabelSink {
     client: Client,
     limiter: Arc<WriteLimiter>,
@@ -106,13 +109,13 @@ pub struct LabelSink {
     backoff: RetryBackoff,
     forbidden_right: ForbiddenRight,
     refusals: PodRefusals,
-    /// Since when an entry's pod was seen in some Service's endpoints although it is withheld.
+    /// Withheld pods that a Service's endpoints still show as ready, and since when.
     still_in_endpoints: BTreeMap<Uid, Timestamp>,
-    /// Withdrawals that have landed, by the fence that they rest on, until the ledger says so too.
+    /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
     landed: BTreeMap<Uid, Fence>,
 }
 
-/// A LIST, and what was true when it began.
+/// The state that a quorum LIST has confirmed.
 struct Confirmation {
     begun: Awake,
     departures: u64,
@@ -120,14 +123,8 @@ struct Confirmation {
     withheld: BTreeSet<Uid>,
 }
 
-/// How long to leave the API server alone after it did not do what it was asked.
-struct RetryBackoff {
-    until: Option<Instant>,
-    pause: Duration,
-}
-
 impl LabelSink {
-    /// Nothing is asked or written yet.
+    /// Sends no request yet.
     #[must_use]
     pub fn new(
         client: Client,
@@ -137,9 +134,6 @@ impl LabelSink {
         mode: watch::Receiver<TeardownMode>,
     ) -> Self {
         let ledger_store = StatusLedger::new(client.clone(), cluster.clone(), settings.clone());
-        let backoff = RetryBackoff { until: None, pause: PAUSE.0 };
-        let (still_in_endpoints, landed) = (BTreeMap::new(), BTreeMap::new());
-        let (forbidden_right, refusals) = (ForbiddenRight::default(), PodRefusals::default());
         Self {
             client,
             limiter,
@@ -148,19 +142,19 @@ impl LabelSink {
             mode,
             ledger_store,
             confirmation: None,
-            backoff,
-            forbidden_right,
-            refusals,
-            still_in_endpoints,
-            landed,
+            backoff: RetryBackoff::default(),
+            forbidden_right: ForbiddenRight::default(),
+            refusals: PodRefusals::default(),
+            still_in_endpoints: BTreeMap::new(),
+            landed: BTreeMap::new(),
         }
     }
 
-    fn look(&mut self, now: Timestamp, policy: &Policy, mut ledger: Ledger, proven: bool) -> Observed {
+    fn read_fleet(&mut self, now: Timestamp, policy: &Policy, mut ledger: Ledger, proven: bool) -> Observed {
         self.mark_landed(&mut ledger);
         let mode = self.mode.borrow().clone();
         let hindrance = self.hindrance();
-        let hold = hindrance.as_ref().filter(|_| !self.may_try()).map(ToString::to_string);
+        let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
         let hold = hold.or_else(|| self.cluster.suspect());
         let inputs = FleetInputs {
             cluster: &self.cluster,
@@ -171,21 +165,21 @@ impl LabelSink {
             status: self.ledger_store.status(),
         };
         let FleetReading { fleet, details, look_again } =
-            fleet::look(&inputs, now, &ledger, proven, &mut self.still_in_endpoints);
+            fleet::read(&inputs, now, &ledger, proven, &mut self.still_in_endpoints);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
         let look_again = look_again.into_iter().chain(trial).min();
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
     }
 
-    /// A pod that says yes although its withdrawal has landed had its traffic given back by a person; to the ledger, which
-    /// may not know of the landing yet, it would look as if it had never been told.
+    /// Marks entries as landed whose pod is at `yes` again after its withdrawal landed: a person gave it its traffic back.
+    /// With the entry still reserved, the withdrawal would be repeated.
     fn mark_landed(&mut self, ledger: &mut Ledger) {
         self.landed.retain(|uid, fence| {
             let entry = ledger.entries.get(uid);
             entry.is_some_and(|entry| entry.state == EntryState::Reserved && entry.fence == *fence)
         });
-        let says_yes = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| pod.traffic() == Traffic::Yes);
-        self.landed.keys().filter(|uid| says_yes(uid)).for_each(|uid| ledger.landed(uid));
+        let serves = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| pod.traffic() == Traffic::Yes);
+        self.landed.keys().filter(|uid| serves(uid)).for_each(|uid| ledger.landed(uid));
     }
 
     fn hindrance(&self) -> Option<Hindrance> {
@@ -196,14 +190,14 @@ impl LabelSink {
         hindrance.or_else(|| self.ledger_store.pruned.then_some(Hindrance::LedgerNotStored))
     }
 
-    /// Nobody says when a right is given back: what it is for is tried now and then, and nothing else stands in its way.
-    fn may_try(&self) -> bool {
+    /// Whether to retry what was forbidden: a granted right is only noticed by trying, and no other right is missing.
+    fn trial_due(&self) -> bool {
         self.mode.borrow().unsecured.is_none()
             && self.cluster.missing_right().is_none()
             && self.forbidden_right.until_trial().is_some_and(|left| left.is_zero())
     }
 
-    /// Who is asked for in a LIST.
+    /// The pods to list.
     fn selector(&self, policy: &Policy) -> Option<Selector> {
         if self.mode.borrow().leaving {
             return Some(Selector::named(&self.settings.name));
@@ -211,8 +205,8 @@ impl LabelSink {
         fleet::selector(&self.cluster, &self.settings, policy, self.ledger_store.status())
     }
 
-    /// Nothing is to be decided for so long.
-    fn aside(&self, now: Timestamp, left: Duration) -> Observed {
+    /// An empty observation: nothing is decided before `left` has passed.
+    fn postpone(&self, now: Timestamp, left: Duration) -> Observed {
         let uid = self.settings.uid.clone();
         Observed {
             fleet: Fleet::new(0, Vec::new()),
@@ -224,14 +218,13 @@ impl LabelSink {
         }
     }
 
-    async fn carry_out(&self, action: &Action) -> Result<(), WriteRefusal> {
+    async fn execute(&self, action: &Action) -> Result<(), WriteRefusal> {
         if matches!(action.verb, Verb::Release | Verb::Forget) {
             return Ok(());
         }
-        let _place = self.limiter.write(action.verb).await;
-        match action.verb {
-            Verb::Withhold if !self.still_holds() => return Err(WriteRefusal::Late),
-            _ => {}
+        let _permit = self.limiter.write(action.verb).await;
+        if action.verb == Verb::Withhold && !self.still_holds() {
+            return Err(WriteRefusal::Late);
         }
         let pod = self.cluster.pod(&action.uid).ok_or(WriteRefusal::Gone)?;
         if action.verb == Verb::Kill {
@@ -241,13 +234,13 @@ impl LabelSink {
         let Some(steps) = patch::patch(action, &target) else { return Ok(()) };
         let mark = self.cluster.mark(Kind::Pods);
         let changed = send_patch(&self.client, &pod, &steps).await?;
-        if self.cluster.witness(Kind::Pods, changed.version, mark) {
+        if self.cluster.check_version(Kind::Pods, changed.version, mark) {
             self.cluster.merge_pod(changed);
         }
         Ok(())
     }
 
-    /// The LIST that the plan rests on is young enough, and nobody has left service since.
+    /// Whether the plan's LIST is younger than [`LIST_AGE`] and no pod of it has left service since without the gate.
     fn still_holds(&self) -> bool {
         let Some(confirmation) = &self.confirmation else { return false };
         if confirmation.begun.elapsed() > LIST_AGE {
@@ -256,7 +249,7 @@ impl LabelSink {
         if self.cluster.departures(&self.settings.namespace) == confirmation.departures {
             return true;
         }
-        // Somebody has left somewhere in the namespace: one of ours?
+        // A pod of the namespace has left service: check those of this fleet.
         let ours = confirmation.serving.iter().filter(|uid| !confirmation.withheld.contains(*uid));
         ours.map(|uid| self.cluster.pod(uid)).all(|pod| pod.is_some_and(|pod| pod.serving()))
     }
@@ -266,34 +259,36 @@ impl LabelSink {
 impl TrafficSink for LabelSink {
     async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         if let Some(left) = self.backoff.left() {
-            return Ok(self.aside(now, left));
+            return Ok(self.postpone(now, left));
         }
-        if let Some(trouble) = self.cluster.unlisted() {
+        if let Some(failure) = self.cluster.never_listed() {
             return Err(match self.cluster.missing_right() {
                 Some(why) => SinkError::Forbidden { what: "see the cluster", why },
-                None => SinkError::Ask { what: "see the cluster", source: trouble.into() },
+                None => SinkError::Ask { what: "see the cluster", source: failure.into() },
             });
         }
         self.forbidden_right.forget();
         let ledger = self.ledger_store.read().await?;
-        if let Some(left) = self.ledger_store.aside() {
-            return Ok(self.aside(now, left));
+        if let Some(left) = self.ledger_store.postponed() {
+            return Ok(self.postpone(now, left));
         }
-        Ok(self.look(now, policy, ledger, false))
+        Ok(self.read_fleet(now, policy, ledger, false))
     }
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         let ledger = self.ledger_store.read().await?;
-        let Some(selector) = self.selector(policy) else { return Ok(self.look(now, policy, ledger, false)) };
+        let Some(selector) = self.selector(policy) else {
+            return Ok(self.read_fleet(now, policy, ledger, false));
+        };
         let namespace = self.settings.namespace.clone();
         let limiter = Arc::clone(&self.limiter);
-        let _place = limiter.confirmation().await;
+        let _permit = limiter.confirmation().await;
         let (begun, departures) = (Awake::now(), self.cluster.departures(&namespace));
         let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
-        // After the list: how many there should be is then no older than who is there.
+        // After the LIST, so that the desired number is no older than the pods.
         let owners = self.cluster.desired(&namespace, &listed.pods).owners;
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
-        let observed = self.look(now, policy, ledger, true);
+        let observed = self.read_fleet(now, policy, ledger, true);
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
         self.confirmation = Some(Confirmation { begun, departures, serving, withheld: BTreeSet::new() });
         Ok(observed)
@@ -302,7 +297,7 @@ impl TrafficSink for LabelSink {
     async fn reserve(&mut self, plan: Option<&Plan>, report: &Value) -> Result<Reservation, SinkError> {
         let next = plan.and_then(|plan| plan.next.as_ref());
         let settles_only = plan.is_some_and(|plan| plan.actions.is_empty())
-            && next.zip(self.ledger_store.current()).is_some_and(|(next, now)| settles(now, next));
+            && next.is_some_and(|next| self.ledger_store.settles(next));
         let reserved = self.ledger_store.write(next, settles_only, report).await;
         if let Err(SinkError::Busy { after }) = &reserved {
             self.backoff.wait(*after);
@@ -311,7 +306,7 @@ impl TrafficSink for LabelSink {
     }
 
     async fn publish_report(&mut self, report: &Value) {
-        self.ledger_store.tell(report).await;
+        self.ledger_store.publish_report(report).await;
     }
 
     async fn send(&mut self, actions: &[Action]) -> Vec<ActionOutcome> {
@@ -321,8 +316,9 @@ impl TrafficSink for LabelSink {
             confirmation.withheld = withheld;
         }
         let this = &*self;
-        let writes: Vec<_> = actions.iter().map(|action| this.carry_out(action)).collect();
-        let answers: Vec<Result<(), WriteRefusal>> = stream::iter(writes).buffered(AT_ONCE).collect().await;
+        let writes: Vec<_> = actions.iter().map(|action| this.execute(action)).collect();
+        let answers: Vec<Result<(), WriteRefusal>> =
+            stream::iter(writes).buffered(MAX_CONCURRENT_WRITES).collect().await;
         self.confirmation = None;
         let sent = actions.iter().zip(&answers);
         let landed = sent.clone().filter(|(action, answer)| action.verb == Verb::Withhold && answer.is_ok());
@@ -338,7 +334,7 @@ impl TrafficSink for LabelSink {
                     if let WriteRefusal::Forbidden(what) = &refusal {
                         forbidden = Some(what.clone());
                     }
-                    tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "not carried out");
+                    tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "action was refused");
                     refusal.outcome()
                 }
             });
@@ -348,109 +344,7 @@ impl TrafficSink for LabelSink {
             self.ledger_store.defer_reports();
         }
         self.backoff.after(failed);
-        self.tidy().await;
+        self.clean_up().await;
         outcomes
     }
 }
-
-/// One read, with its end in sight.
-async fn in_time<T>(
-    what: &'static str,
-    read: impl Future<Output = Result<T, ListError>>,
-) -> Result<T, SinkError> {
-    match timeout(PATIENCE, read).await {
-        Ok(answer) => answer.map_err(|error| match error.missing_right() {
-            Some(why) => SinkError::Forbidden { what, why },
-            None => SinkError::Ask { what, source: error.into() },
-        }),
-        Err(_) => Err(SinkError::Ask { what, source: "no answer in time".into() }),
-    }
-}
-
-/// The only news is what became of reservations: whoever reads the ledger finds that out from the pods.
-fn settles(now: &Ledger, next: &Ledger) -> bool {
-    let same_pods = now.entries.len() == next.entries.len()
-        && now.entries.iter().all(|(uid, entry)| {
-            next.entries.get(uid).is_some_and(|later| {
-                let settled = entry.state == EntryState::Reserved && later.state == EntryState::Withheld;
-                (settled || entry.state == later.state) && entry.fence == later.fence
-            })
-        });
-    same_pods
-        && now.panic == next.panic
-        && now.kills == next.kills
-        && now.reverted_until == next.reverted_until
-}
-
-impl RetryBackoff {
-    fn left(&self) -> Option<Duration> {
-        let left = self.until?.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
-    }
-
-    fn wait(&mut self, after: Duration) {
-        self.until = self.until.max(Some(Instant::now() + after));
-    }
-
-    /// Whether it is the API server that does not do its work.
-    fn learn(&mut self, refusal: &WriteRefusal) -> bool {
-        match refusal {
-            WriteRefusal::Busy(after) => self.wait(*after),
-            WriteRefusal::Silence | WriteRefusal::Other(_) | WriteRefusal::Forbidden(_) => {}
-            WriteRefusal::Conflict | WriteRefusal::Late | WriteRefusal::Gone => return false,
-        }
-        true
-    }
-
-    fn after(&mut self, failed: bool) {
-        if failed {
-            self.wait(self.pause);
-            self.pause = (self.pause * 2).min(PAUSE.1);
-        } else {
-            self.pause = PAUSE.0;
-        }
-    }
-}
-
-/// Sends one JSON Patch and reads the pod as it is then.
-async fn send_patch(client: &Client, pod: &PodRecord, steps: &[Value]) -> Result<PodRecord, WriteRefusal> {
-    let other = |source: Box<dyn std::error::Error + Send + Sync>| WriteRefusal::Other(source);
-    let body = serde_json::to_vec(steps).map_err(|source| other(source.into()))?;
-    let request =
-        axum::http::Request::patch(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name))
-            .header(axum::http::header::CONTENT_TYPE, "application/json-patch+json")
-            .body(body)
-            .map_err(|source| other(source.into()))?;
-    ask(client, request).await
-}
-
-/// One request, with its end in sight.
-async fn ask<T: serde::de::DeserializeOwned>(
-    client: &Client,
-    request: axum::http::Request<Vec<u8>>,
-) -> Result<T, WriteRefusal> {
-    match timeout(PATIENCE, client.request::<T>(request)).await {
-        Ok(answer) => answer.map_err(WriteRefusal::from),
-        Err(_) => Err(WriteRefusal::Silence),
-    }
-}
-
-/// The living pods of the fleet, for those who look at them.
-#[must_use]
-pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Vec<Arc<PodRecord>> {
-    let pods = fleet_selector(cluster, settings, policy)
-        .map(|selector| cluster.pods(&settings.namespace, &selector))
-        .unwrap_or_default();
-    pods.into_iter().filter(|pod| !pod.finished() && !pod.terminating).collect()
-}
-
-/// Whom the resource's Service selects, the traffic key apart; `None` while that is nobody, or too many.
-#[must_use]
-pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Option<Selector> {
-    let resource = cluster.resource(&settings.namespace, &settings.name);
-    let status = resource.as_ref().and_then(|resource| resource.object.get("status"));
-    fleet::selector(cluster, settings, policy, status)
-}
-
-/// Shared by the files of this room.
-type PodRecords = Vec<Arc<PodRecord>>;

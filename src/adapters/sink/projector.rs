@@ -1,6 +1,6 @@
-//! Every master's own endpoints file: the committed roster, projected, on leaders and followers alike.
+//! Projects the committed roster onto this master's endpoints file, on leaders and followers.
 //!
-//! It follows the store and nothing else, so that a file can never be ahead of what was committed.
+//! Its only input is the store, so the file is never ahead of what was committed.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::{
     decide::roster::Roster,
 };
 
-/// What a stop waits for the last write and its command.
+/// Time limit of a stop for the last write and its command.
 const STOP: Duration = Duration::from_secs(5);
 
-/// The projecting task; dropping it leaves the file as it is.
+/// Handle of the task; dropping it aborts the task and leaves the file.
 pub struct Projector {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -28,7 +28,7 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Projects the rosters of the fleet `of` (`<namespace>/<app>`), now and as they change; `name` is its name in the file.
+    /// Starts projecting the rosters of the fleet `of` (`<namespace>/<app>`); `name` is its name in the file.
     #[must_use]
     pub fn start(store: &dyn Store, config: &EndpointsConfig, of: &str, name: &str, alarms: &Alarms) -> Self {
         let file = EndpointsFile::start(config, name, alarms);
@@ -43,13 +43,13 @@ impl Projector {
         Self { task: tokio::spawn(follow.run(stop.clone())), stop, status }
     }
 
-    /// What the file says, as it changes.
+    /// The state of the file.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<FileStatus> {
         self.status.clone()
     }
 
-    /// Ends after the last write and its command.
+    /// Stops after the last write and its command.
     pub async fn stop(mut self) {
         self.stop.cancel();
         let _ = (&mut self.task).await;
@@ -82,7 +82,7 @@ impl ProjectorTask {
         self.file.stop(STOP).await;
     }
 
-    /// No record is no news: the file stays as it is.
+    /// Without a record the file stays as it is.
     fn project(&self, record: Option<Bytes>) {
         let Some(record) = record else { return };
         match Roster::decode(&record, &self.of) {

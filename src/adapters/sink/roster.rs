@@ -1,7 +1,7 @@
 //! The sink of fleets without Kubernetes: a withdrawal is the commit of a roster, fenced by the leader's term.
 //!
-//! Since reservation and withdrawal are one transaction, every action has landed once [`reserve`](TrafficSink::reserve)
-//! has returned; the files follow by [`projector`](super::projector).
+//! Reservation and withdrawal are one transaction, so every action has landed once [`reserve`](TrafficSink::reserve) has
+//! returned; [`projector`](super::projector) writes the files.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,33 +27,34 @@ use crate::{
     },
 };
 
-const PORTLESS: &str = "its port was never known, so it is not listed: set KUBERVISOR_TARGET_PORT, or have its payload \
+const NO_PORT: &str = "its port is not known, so it is not listed: set KUBERVISOR_TARGET_PORT, or have its payload \
                         hold an integer at KUBERVISOR_TARGET_PORT_POINTER";
-const UNHEARD: &str =
-    "silent, and too few others were heard since to say that it is not us who are deaf: it stays listed";
-const FROM_FILE: &str = "found in the endpoints file of a lost store and not heard yet: it stays listed";
+const SILENT: &str =
+    "silent, but too few other pods reported since to rule out that this master is cut off: it stays listed";
+const FROM_FILE: &str =
+    "taken from the endpoints file after the store was lost, and no keepalive yet: it stays listed";
 
-/// Asks for all pods of the ensemble; `None` while this process does not have it.
+/// Returns all pods of the ensemble; `None` while it is not loaded.
 pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<Row>> + Send + Sync>;
 
-/// What does not change while a process runs.
+/// The settings of a process.
 #[derive(Clone)]
 pub struct RosterSettings {
-    /// The fleet's name, `<namespace>/<app>`: a ledger of another one is refused.
+    /// The fleet's name, `<namespace>/<app>`; a roster of another name is refused.
     pub of: String,
-    /// Who belongs to it.
+    /// Which pods belong to it.
     pub rules: FleetRules,
-    /// After this much silence a pod expires.
+    /// Time without a keepalive after which a pod expires.
     pub ttl: Duration,
-    /// When this process started: for one TTL nothing is withheld.
+    /// When this process started; for one TTL nothing is withheld.
     pub started: Timestamp,
-    /// What a lost store is made good from.
+    /// The file that a lost roster is rebuilt from.
     pub endpoints: Option<EndpointsConfig>,
-    /// Nothing is stored.
+    /// Dry run: nothing is stored.
     pub dry_run: bool,
 }
 
-/// The roster under one term.
+/// The sink of one leadership term.
 pub struct RosterSink {
     settings: RosterSettings,
     store: Arc<dyn Store>,
@@ -65,10 +66,10 @@ pub struct RosterSink {
 }
 
 impl RosterSink {
-    /// Reads the roster, linearizably; without one, what the endpoints file lists is adopted.
+    /// Reads the roster linearizably; if the store has none, adopts the addresses of the endpoints file.
     ///
     /// # Errors
-    /// When the store does not answer, or holds a roster that this version cannot use.
+    /// When the store does not respond, or its roster is of another schema or fleet.
     pub async fn open(
         settings: RosterSettings,
         store: Arc<dyn Store>,
@@ -82,7 +83,7 @@ impl RosterSink {
         let committed = decoded.map_err(|source| SinkError::UseRoster { source })?;
         let draft = match &committed {
             Some(roster) => roster.clone(),
-            None => found(&settings, now).await?,
+            None => from_file(&settings, now).await?,
         };
         let silence = SilenceTracker::default();
         Ok(Self { settings, store, term, ensemble, committed, draft, silence })
@@ -98,9 +99,9 @@ impl RosterSink {
         let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
             let silent = pod.presence == Presence::Unknown;
             let note = match pod.port {
-                None => Some(PORTLESS),
+                None => Some(NO_PORT),
                 _ if silent && pod.id.is_empty() => Some(FROM_FILE),
-                _ if silent && !self.silence.believed(key) => Some(UNHEARD),
+                _ if silent && !self.silence.believed(key) => Some(SILENT),
                 Some(_) => None,
             };
             let address = pod.port.map(|port| std::net::SocketAddrV4::new(key.address(), port));
@@ -118,29 +119,29 @@ impl RosterSink {
         }
         (
             Some(
-                "started less than a TTL ago: nobody is withheld before every pod had time to report".into(),
+                "started less than a TTL ago: nothing is withheld before every pod had time to report".into(),
             ),
             Some(until),
         )
     }
 }
 
-/// A roster for a store without one.
-async fn found(settings: &RosterSettings, now: Timestamp) -> Result<Roster, SinkError> {
+/// A new roster, with the pods of the endpoints file.
+async fn from_file(settings: &RosterSettings, now: Timestamp) -> Result<Roster, SinkError> {
     let epoch = Epoch(getrandom::u64().map_err(|_| SinkError::NotReady { reason: "no random numbers" })?);
     let Some(config) = settings.endpoints.clone() else { return Ok(Roster::begin(&settings.of, epoch)) };
     let read = tokio::task::spawn_blocking(move || endpoints::read(&config.path, config.format)).await;
     let addresses = match read {
         Ok(Ok(addresses)) => addresses,
-        // Not readable is not empty: wait rather than forget who is in it.
-        _ => return Err(SinkError::NotReady { reason: "the endpoints file is there and cannot be read" }),
+        // An unreadable file is not an empty one: its pods would lose their traffic.
+        _ => return Err(SinkError::NotReady { reason: "the endpoints file exists and cannot be read" }),
     };
     if addresses.is_empty() {
         return Ok(Roster::begin(&settings.of, epoch));
     }
     tracing::warn!(
         pods = addresses.len(),
-        "the store holds no roster, but the endpoints file lists pods: they stay listed until they are heard or the gate lets them go"
+        "the store holds no roster, but the endpoints file lists pods: they stay listed until they report or the gate removes them"
     );
     Ok(Roster::adopt(&settings.of, epoch, &addresses, now))
 }
@@ -179,7 +180,7 @@ impl TrafficSink for RosterSink {
                 Ok(Reservation::Stored)
             }
             Err(source) => {
-                // It may have been stored: whatever comes next must be written over it.
+                // It may have been stored, so the next generation must be higher.
                 if matches!(source, StoreError::Unavailable { .. }) {
                     self.draft.generation = next.generation;
                 }
@@ -188,13 +189,13 @@ impl TrafficSink for RosterSink {
         }
     }
 
-    /// The commit was the withdrawal.
+    /// Nothing to send: the commit was the withdrawal.
     async fn send(&mut self, actions: &[Action]) -> Vec<ledger::ActionOutcome> {
         vec![ActionOutcome::Landed; actions.len()]
     }
 }
 
-/// How soon to look again whether enough others were heard.
+/// Interval of the checks whether enough other pods have reported: TTL / 20, from 20 ms to 1 s.
 fn pause(ttl: Duration) -> Duration {
     (ttl / 20).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }

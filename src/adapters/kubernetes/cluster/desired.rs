@@ -1,5 +1,5 @@
-//! How many pods there should be: the floor is a share of it, so it comes from the owners' wishes and not
-//! from what exists.
+//! The desired number of pods, from their owners' replicas and autoscalers: the floor is a share of it, so pods that are
+//! missing must count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,50 +11,50 @@ use super::{
     state::State,
 };
 
-/// Who decides on a number of pods, at the top of its chain of owners.
+/// The owner at the top of a chain of owners, which sets the number of pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerKey {
-    /// Where it is.
+    /// Its namespace.
     pub namespace: SharedText,
-    /// Which one.
+    /// Its kind, name and UID.
     pub owner: OwnerRef,
 }
 
-/// How many pods a fleet should have.
+/// The desired number of pods of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// The sum over all owners and the pods without one.
+    /// The sum over all owners, plus the pods without an owner.
     pub count: u32,
-    /// Whose wishes are in it.
+    /// The owners in that sum.
     pub owners: Vec<OwnerKey>,
-    /// Who is named and not known: then the number may be too low, and nothing may be withheld.
+    /// Owners that are not cached: `count` may be too low, and nothing may be withheld.
     pub unknown: Option<String>,
 }
 
-/// What one owner wants.
+/// The number that one owner wants.
 #[derive(Default)]
 struct OwnerScale {
-    /// It says so itself.
+    /// Its own `spec.replicas`.
     replicas: Option<u32>,
-    /// It says so by its ReplicaSets.
-    by_sets: bool,
-    /// Pods that it owns directly.
+    /// Its ReplicaSets' replicas count, since its kind is not watched.
+    through_sets: bool,
+    /// Pods that it owns directly, when its kind is not watched.
     direct: u32,
 }
 
-enum Top {
-    /// Its own number.
-    Says(OwnerRef, u32),
-    /// An owner of ReplicaSets whose kind we do not know.
-    BySets(OwnerRef),
-    /// An owner of pods whose kind we do not know.
+enum TopOwner {
+    /// Its `spec.replicas` is known.
+    Scaled(OwnerRef, u32),
+    /// It owns ReplicaSets, and its kind is not watched.
+    ThroughSets(OwnerRef),
+    /// It owns pods, and its kind is not watched.
     Direct(OwnerRef),
     Unknown(OwnerRef),
 }
 
 impl State {
     pub(super) fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        let (mut wishes, mut alone, mut unknown) =
+        let (mut scales, mut alone, mut unknown) =
             (BTreeMap::<OwnerRef, OwnerScale>::new(), 0, BTreeSet::new());
         for pod in pods.iter().filter(|pod| !pod.finished() && !pod.terminating) {
             let Some(owner) = &pod.controller else {
@@ -62,47 +62,49 @@ impl State {
                 continue;
             };
             match self.top(namespace, owner) {
-                Top::Says(owner, replicas) => wishes.entry(owner).or_default().replicas = Some(replicas),
-                Top::BySets(owner) => wishes.entry(owner).or_default().by_sets = true,
-                Top::Direct(owner) => wishes.entry(owner).or_default().direct += 1,
-                Top::Unknown(owner) => drop(unknown.insert(format!("{} {}", owner.kind, owner.name))),
+                TopOwner::Scaled(owner, replicas) => {
+                    scales.entry(owner).or_default().replicas = Some(replicas)
+                }
+                TopOwner::ThroughSets(owner) => scales.entry(owner).or_default().through_sets = true,
+                TopOwner::Direct(owner) => scales.entry(owner).or_default().direct += 1,
+                TopOwner::Unknown(owner) => drop(unknown.insert(format!("{} {}", owner.kind, owner.name))),
             }
         }
         if let Some(feed) = self.feeds.iter().find(|feed| feed.kind == Kind::Autoscalers && !feed.listed) {
             unknown.insert(format!("the {} are not listed yet", feed.kind.resource()));
         }
-        let wanted = wishes.iter().map(|(owner, wish)| self.wanted(namespace, owner, wish));
+        let wanted = scales.iter().map(|(owner, scale)| self.wanted(namespace, owner, scale));
         Desired {
             count: wanted.fold(alone, u32::saturating_add),
-            owners: wishes.keys().map(|owner| key(namespace, owner)).collect(),
+            owners: scales.keys().map(|owner| key(namespace, owner)).collect(),
             unknown: unknown.into_iter().reduce(|all, next| all + ", " + &next),
         }
     }
 
-    /// Follows the chain of owners up to the one that decides.
-    fn top(&self, namespace: &str, owner: &OwnerRef) -> Top {
+    /// Follows the chain of owners to its top.
+    fn top(&self, namespace: &str, owner: &OwnerRef) -> TopOwner {
         if owner.is_apps("StatefulSet") {
-            return says(owner, known(self.stateful_sets.get(namespace, &owner.name), owner));
+            return scaled_by(owner, known(self.stateful_sets.get(namespace, &owner.name), owner));
         }
         if !owner.is_apps("ReplicaSet") {
-            return Top::Direct(owner.clone());
+            return TopOwner::Direct(owner.clone());
         }
         let Some(set) = known(self.replica_sets.get(namespace, &owner.name), owner) else {
-            return Top::Unknown(owner.clone());
+            return TopOwner::Unknown(owner.clone());
         };
         match &set.controller {
-            None => says(owner, Some(set)),
-            Some(above) if above.is_apps("Deployment") => {
-                says(above, known(self.deployments.get(namespace, &above.name), above))
+            None => scaled_by(owner, Some(set)),
+            Some(parent) if parent.is_apps("Deployment") => {
+                scaled_by(parent, known(self.deployments.get(namespace, &parent.name), parent))
             }
-            Some(above) => Top::BySets(above.clone()),
+            Some(parent) => TopOwner::ThroughSets(parent.clone()),
         }
     }
 
-    fn wanted(&self, namespace: &str, owner: &OwnerRef, wish: &OwnerScale) -> u32 {
-        let by_sets =
-            if wish.by_sets { self.sets_of(namespace, owner).map(|set| set.replicas).sum() } else { 0 };
-        let own = wish.replicas.unwrap_or(0).saturating_add(by_sets).saturating_add(wish.direct);
+    fn wanted(&self, namespace: &str, owner: &OwnerRef, scale: &OwnerScale) -> u32 {
+        let through_sets =
+            if scale.through_sets { self.sets_of(namespace, owner).map(|set| set.replicas).sum() } else { 0 };
+        let own = scale.replicas.unwrap_or(0).saturating_add(through_sets).saturating_add(scale.direct);
         let scalers = self.autoscalers.of(namespace).filter(|scaler| scaler.scales(owner));
         scalers.map(|scaler| scaler.min_replicas).fold(own, u32::max)
     }
@@ -122,11 +124,14 @@ fn key(namespace: &str, owner: &OwnerRef) -> OwnerKey {
     OwnerKey { namespace: namespace.into(), owner: owner.clone() }
 }
 
-/// A namesake is another.
+/// `found`, unless it has another UID than the reference.
 fn known<'a>(found: Option<&'a Arc<WorkloadRecord>>, owner: &OwnerRef) -> Option<&'a WorkloadRecord> {
     found.filter(|found| found.uid == owner.uid).map(|found| &**found)
 }
 
-fn says(owner: &OwnerRef, found: Option<&WorkloadRecord>) -> Top {
-    found.map_or_else(|| Top::Unknown(owner.clone()), |found| Top::Says(owner.clone(), found.replicas))
+fn scaled_by(owner: &OwnerRef, found: Option<&WorkloadRecord>) -> TopOwner {
+    found.map_or_else(
+        || TopOwner::Unknown(owner.clone()),
+        |found| TopOwner::Scaled(owner.clone(), found.replicas),
+    )
 }

@@ -1,60 +1,60 @@
-//! How each watch is doing: in sync or not, broken or not, and when it was last heard.
+//! The health of each watch: in sync or not, its last failure, and when it last received anything.
 
 use std::time::Duration;
 
 use super::super::{objects::Kind, rights};
 use crate::decide::time::Moment;
 
-/// A watch that says nothing for this long, not even where it stands, may be watching a future that never
-/// comes: bookmarks arrive every minute.
+/// Longest time without an event or bookmark: bookmarks arrive every minute, except on a watch from a version that the API
+/// server, restored from a backup, has not reached.
 pub(in super::super) const SILENCE: Duration = Duration::from_secs(120);
 
-/// What is wrong with a watch.
+/// Why a watch is not in sync.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {verb} {resource}: {message}")]
 pub struct WatchFailure {
-    /// What is watched, as RBAC calls it.
+    /// The plural resource name, as in RBAC.
     pub resource: &'static str,
-    /// What was asked for, as RBAC calls it.
+    /// The verb, as in RBAC.
     pub verb: &'static str,
-    /// What came of it.
+    /// The cause.
     pub message: String,
 }
 
-/// One watch.
+/// The health of one watch.
 pub(in super::super) struct Feed {
     pub(super) kind: Kind,
-    /// The cache held all of it once, and nothing was lost since.
+    /// The cache is complete: all was listed, and no change was missed since.
     pub(super) listed: bool,
-    /// The cache held all of it once.
-    pub(super) once_listed: bool,
-    pub(super) trouble: Option<WatchFailure>,
-    pub(super) heard: Moment,
+    /// The cache was complete once since the start.
+    pub(super) ever_listed: bool,
+    pub(super) failure: Option<WatchFailure>,
+    pub(super) last_event: Moment,
 }
 
 impl Feed {
     pub(super) fn new(kind: Kind, now: Moment) -> Self {
-        Self { kind, listed: false, once_listed: false, trouble: None, heard: now }
+        Self { kind, listed: false, ever_listed: false, failure: None, last_event: now }
     }
 
-    /// Why it is not in order.
+    /// Why it is not in sync.
     pub(super) fn problem(&self) -> Option<WatchFailure> {
         let waiting = || WatchFailure {
             resource: self.kind.resource(),
             verb: "watch",
             message: "the first list is not complete yet".to_owned(),
         };
-        self.trouble.clone().or_else(|| (!self.listed).then(waiting))
+        self.failure.clone().or_else(|| (!self.listed).then(waiting))
     }
 
-    /// The verb and resource that the role lacks, if that is its trouble.
+    /// The verb and resource that are forbidden, if that is its failure.
     pub(super) fn missing_right(&self) -> Option<String> {
-        rights::missing(&self.trouble.as_ref()?.message)
+        rights::missing(&self.failure.as_ref()?.message)
     }
 
-    /// Why nothing may rest on it now.
+    /// Why its cache cannot be trusted.
     pub(super) fn suspicion(&self, now: Moment) -> Option<String> {
-        let silent = now.since(self.heard);
+        let silent = now.since(self.last_event);
         match self.problem() {
             Some(problem) => Some(problem.to_string()),
             None if silent > SILENCE => Some(format!(

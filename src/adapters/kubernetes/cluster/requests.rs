@@ -1,5 +1,4 @@
-//! What is asked of the API server itself, since a cache proves nothing: the LIST that a plan rests on, and
-//! the owners' wishes as they are now.
+//! Quorum reads from the API server: the LIST that a plan rests on, the owners of its pods, and single objects.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -28,70 +27,57 @@ use super::{
     state::Origin,
 };
 
-/// Objects on a page: what is in flight stays small.
+/// Objects on a page, which bounds the memory of one response.
 const PAGE: u32 = 1000;
-/// Owners that are asked for at a time.
-const AT_ONCE: usize = 16;
-/// For one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Owners that are read at a time.
+const MAX_CONCURRENT_GETS: usize = 16;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pods of a selector as they are stored.
+/// The pods of a selector, as stored.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// In order of their UIDs.
+    /// Sorted by UID.
     pub pods: Vec<Arc<PodRecord>>,
-    /// The moment of the cluster that this is.
+    /// The resourceVersion of the list.
     pub version: u64,
 }
 
-/// Why there is no answer.
+/// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The API server refuses, or was not reached.
+    /// The API server refused, or was not reached.
     #[error("cannot {verb} {resource}")]
     Ask {
-        /// As RBAC calls it.
+        /// The verb, as in RBAC.
         verb: &'static str,
-        /// As RBAC calls it.
+        /// The plural resource name, as in RBAC.
         resource: &'static str,
-        /// What came of it.
+        /// The cause.
         #[source]
         source: Box<kube::Error>,
     },
-    /// No answer in time.
-    #[error("cannot {verb} {resource}: no answer within {} s", PATIENCE.as_secs())]
+    /// No response in time.
+    #[error("cannot {verb} {resource}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     TimedOut {
-        /// As RBAC calls it.
+        /// The verb, as in RBAC.
         verb: &'static str,
-        /// As RBAC calls it.
+        /// The plural resource name, as in RBAC.
         resource: &'static str,
     },
-    /// The answer is of the past: the API server was restored from a backup.
+    /// The response is older than what was seen before: the API server was restored from a backup.
     #[error(
         "time ran backwards: the {resource} were listed at version {version}, and later ones were seen before"
     )]
     Rewound {
-        /// As RBAC calls it.
+        /// The plural resource name, as in RBAC.
         resource: &'static str,
-        /// What the answer said.
+        /// The resourceVersion of the response.
         version: u64,
     },
 }
 
 impl ListError {
-    /// A word for metrics.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Ask { .. } => "ask",
-            Self::TimedOut { .. } => "timed_out",
-            Self::Rewound { .. } => "rewound",
-        }
-    }
-}
-
-impl ListError {
-    /// The verb and resource that the role lacks, if that is why.
+    /// The verb and resource that are forbidden, if that is the cause.
     #[must_use]
     pub fn missing_right(&self) -> Option<String> {
         match self {
@@ -105,33 +91,31 @@ impl ListError {
 }
 
 impl Cluster {
-    /// Lists the pods as they are stored now, and takes them into the cache: what is selected there and is
-    /// not in the list is gone.
+    /// Lists the selected pods by a quorum read and updates the cache with it: cached pods that are selected and not listed
+    /// are removed.
     ///
     /// # Errors
-    /// When there is no complete answer, or it is of the past.
+    /// When a page is missing, or the list is older than what was seen before.
     pub async fn list_pods(&self, namespace: &str, selector: &Selector) -> Result<Listed, ListError> {
-        let world = self.rewinds();
-        let asked = ListParams::default().labels(&selector.to_query());
-        let (pods, version) = self.shared.list::<PodRecord>(Kind::Pods, Some(namespace), asked).await?;
+        let rewinds = self.rewinds();
+        let parameters = ListParams::default().labels(&selector.to_query());
+        let (pods, version) = self.shared.list::<PodRecord>(Kind::Pods, Some(namespace), parameters).await?;
         let pods: Vec<PodRecord> = pods.into_iter().filter(|pod| selector.matches(pod)).collect();
         let seen: HashSet<_> = pods.iter().map(|pod| pod.uid.clone()).collect();
         let selector = Arc::new(selector.clone());
         self.shared.write(|state| {
-            if state.rewinds == world {
+            if state.rewinds == rewinds {
                 pods.iter().for_each(|pod| state.put(Kind::Pods, pod.clone(), Origin::Answer));
                 state.keep_selected(namespace, &selector, &seen, version);
             }
         });
-        let mut pods: Vec<Arc<PodRecord>> = pods.into_iter().map(Arc::new).collect();
-        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        Ok(Listed { pods, version })
+        Ok(Listed { pods: super::by_uid(pods.into_iter().map(Arc::new)), version })
     }
 
-    /// One KubervisorService as it is stored now; `None`: it does not exist.
+    /// A KubervisorService, by a quorum read; `None`: it does not exist.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When it is not known.
     pub async fn fetch_resource(
         &self,
         namespace: &str,
@@ -140,19 +124,19 @@ impl Cluster {
         self.shared.get(Kind::KubervisorServices, namespace, name).await
     }
 
-    /// One pod as it is stored now; `None`: it does not exist.
+    /// A pod, by a quorum read; `None`: it does not exist.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When it is not known.
     pub async fn fetch_pod(&self, namespace: &str, name: &str) -> Result<Option<PodRecord>, ListError> {
         self.shared.get(Kind::Pods, namespace, name).await
     }
 
-    /// Asks for the wishes of these owners as they are now, and for the autoscalers of their namespaces:
-    /// [`Cluster::desired`] is then no older than whatever was listed before.
+    /// Reads these owners and the autoscalers of their namespaces by quorum reads: [`Cluster::desired`] is then no older
+    /// than what was listed before.
     ///
     /// # Errors
-    /// When one of them cannot be asked for; one that does not exist is forgotten.
+    /// When one of them cannot be read; one that does not exist is removed from the cache.
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
         let scalers = namespaces.into_iter().map(|namespace| self.refresh_autoscalers(namespace));
@@ -161,27 +145,27 @@ impl Cluster {
     }
 
     async fn refresh_workloads(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
-        let world = self.rewinds();
-        let asked = self.to_ask(owners).into_iter().map(|(kind, namespace, known)| async move {
+        let rewinds = self.rewinds();
+        let reads = self.owners_to_get(owners).into_iter().map(|(kind, namespace, known)| async move {
             let found = self.shared.get::<WorkloadRecord>(kind, &namespace, &known.name).await?;
             self.shared.write(|state| match found {
-                _ if state.rewinds != world => {}
+                _ if state.rewinds != rewinds => {}
                 Some(found) => state.put(kind, found, Origin::Answer),
                 None => state.delete(kind, &*known, Origin::Answer),
             });
             Ok::<(), ListError>(())
         });
-        stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
+        stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(MAX_CONCURRENT_GETS).try_collect().await
     }
 
     async fn refresh_autoscalers(&self, namespace: &str) -> Result<(), ListError> {
-        let world = self.rewinds();
-        let asked = ListParams::default();
+        let rewinds = self.rewinds();
+        let parameters = ListParams::default();
         let (scalers, version) =
-            self.shared.list::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), asked).await?;
+            self.shared.list::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), parameters).await?;
         let seen = scalers.iter().map(|scaler| scaler.uid().into()).collect();
         self.shared.write(|state| {
-            if state.rewinds == world {
+            if state.rewinds == rewinds {
                 scalers.into_iter().for_each(|scaler| state.put(Kind::Autoscalers, scaler, Origin::Answer));
                 state.keep::<AutoscalerRecord>(Kind::Autoscalers, Some(namespace), &seen, version);
             }
@@ -189,11 +173,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// What to ask for: an owner of a kind that we do not know speaks through its ReplicaSets. What is not
-    /// in the cache is reported as unknown anyway.
-    fn to_ask(&self, owners: &[OwnerKey]) -> Vec<(Kind, SharedText, Arc<WorkloadRecord>)> {
+    /// The cached workloads to read: the owner, or its ReplicaSets if its kind is not watched. Owners that are not cached are
+    /// reported by [`Desired::unknown`].
+    fn owners_to_get(&self, owners: &[OwnerKey]) -> Vec<(Kind, SharedText, Arc<WorkloadRecord>)> {
         let state = self.shared.read();
-        let mut asked = Vec::new();
+        let mut workloads = Vec::new();
         for OwnerKey { namespace, owner } in owners {
             let (kind, table) = match () {
                 () if owner.is_apps("Deployment") => (Kind::Deployments, &state.deployments),
@@ -201,57 +185,57 @@ impl Cluster {
                 () if owner.is_apps("StatefulSet") => (Kind::StatefulSets, &state.stateful_sets),
                 () => {
                     let sets = state.sets_of(namespace, owner).cloned();
-                    asked.extend(sets.map(|set| (Kind::ReplicaSets, namespace.clone(), set)));
+                    workloads.extend(sets.map(|set| (Kind::ReplicaSets, namespace.clone(), set)));
                     continue;
                 }
             };
             let known = table.get(namespace, &owner.name).cloned();
-            asked.extend(known.map(|known| (kind, namespace.clone(), known)));
+            workloads.extend(known.map(|known| (kind, namespace.clone(), known)));
         }
-        asked
+        workloads
     }
 }
 
 impl ClusterCache {
-    /// The collection as it is stored now, page by page, and which moment that is.
+    /// The collection, read page by page, and its resourceVersion.
     pub(in super::super) async fn list<R: CachedObject>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
-        asked: ListParams,
+        parameters: ListParams,
     ) -> Result<(Vec<R>, u64), ListError> {
-        let mut asked = asked.limit(PAGE);
+        let mut parameters = parameters.limit(PAGE);
         let mut all = Vec::new();
         loop {
-            let page = self.page::<R>(kind, namespace, &asked).await?;
+            let page = self.page::<R>(kind, namespace, &parameters).await?;
             all.extend(page.items.into_iter().flatten());
-            match page.metadata.more.filter(|more| !more.is_empty()) {
-                Some(more) => asked = asked.continue_token(&more),
+            match page.metadata.more.filter(|next| !next.is_empty()) {
+                Some(next) => parameters = parameters.continue_token(&next),
                 None => return Ok((all, page.metadata.resource_version)),
             }
         }
     }
 
-    /// One page; it must not be of a time before the request.
+    /// One page; the first must not be older than what was seen before the request.
     pub(in super::super) async fn page<R: CachedObject>(
         &self,
         kind: Kind,
         namespace: Option<&str>,
-        asked: &ListParams,
+        parameters: &ListParams,
     ) -> Result<Page<R>, ListError> {
         let mark = self.mark(kind);
-        let request = Request::new(kind.path(namespace)).list(asked);
+        let request = Request::new(kind.path(namespace)).list(parameters);
         let page: Page<R> = self.ask("list", kind, request, page_of::<R>).await?;
-        // Later pages are of the moment of the first, which others may have seen pass.
+        // Later pages have the version of the first, and newer ones may have been seen since.
         let (version, resource) = (page.metadata.resource_version, kind.resource());
-        let first = asked.continue_token.is_none();
-        if first && !self.witness(&format!("a list of {resource}"), version, mark) {
+        let first = parameters.continue_token.is_none();
+        if first && !self.check_version(&format!("a list of {resource}"), version, mark) {
             return Err(ListError::Rewound { resource, version });
         }
         Ok(page)
     }
 
-    /// One object; `None` if there is none.
+    /// One object; `None`: it does not exist.
     async fn get<R: CachedObject>(
         &self,
         kind: Kind,
@@ -279,14 +263,14 @@ impl ClusterCache {
         let resource = kind.resource();
         let failed = |source| ListError::Ask { verb, resource, source: Box::new(source) };
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        match timeout(PATIENCE, send(&self.client, request)).await {
+        match timeout(REQUEST_TIMEOUT, send(&self.client, request)).await {
             Ok(answer) => answer.map_err(failed),
             Err(_) => Err(ListError::TimedOut { verb, resource }),
         }
     }
 }
 
-/// A page in whichever of its forms comes.
+/// Requests a page in the accepted media types and decodes it.
 async fn page_of<R: CachedObject>(
     client: &Client,
     mut request: hyper::Request<Vec<u8>>,

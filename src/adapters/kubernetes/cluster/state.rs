@@ -1,4 +1,4 @@
-//! What the caches hold, behind one lock, and what follows from each change of it.
+//! The contents of the caches, and what each change of them causes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,38 +18,38 @@ use crate::decide::{
     time::Moment,
 };
 
-/// How we know.
+/// Where a version of an object comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A watch said so.
+    /// A watch.
     Watch,
-    /// The answer to a request of our own.
+    /// The response to a request of ours.
     Answer,
 }
 
-/// What was known when something was asked: the answer must not be older.
+/// What was seen before a request: its response must not be older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// How often time had run backwards.
-    pub(in super::super) world: u64,
+    /// The rewind count.
+    pub(in super::super) rewinds: u64,
     /// The highest resourceVersion seen of the kind.
     pub(in super::super) highest: u64,
 }
 
-/// Something has changed.
+/// A change of one cached object.
 #[derive(Clone, Debug)]
 pub struct ClusterChange {
-    /// Of which kind.
+    /// Its kind.
     pub kind: Kind,
-    /// Where.
+    /// Its namespace.
     pub namespace: SharedText,
-    /// The object's name; for an EndpointSlice its Service's.
+    /// Its name; for an EndpointSlice the name of its Service.
     pub name: Arc<str>,
-    /// How we know.
+    /// Where a version of an object comes from.
     pub origin: Origin,
-    /// The pod before; `None` if it is new or no pod.
+    /// The pod before the change; `None` if it is new or not a pod.
     pub before: Option<Arc<PodRecord>>,
-    /// The pod now; `None` if it is gone or no pod.
+    /// The pod after the change; `None` if it was deleted or is not a pod.
     pub after: Option<Arc<PodRecord>>,
 }
 
@@ -69,15 +69,15 @@ pub(in super::super) struct State {
     highest: HashMap<Kind, u64>,
     pub(super) feeds: Vec<Feed>,
     pub(super) rewinds: u64,
-    /// Changes that nobody was told of yet.
-    pub(super) news: Vec<ClusterChange>,
+    /// Changes that are not published yet.
+    pub(super) pending_changes: Vec<ClusterChange>,
 }
 
 /// A record with a table of its own.
 pub(in super::super) trait Stored: CachedObject {
     fn table(state: &mut State, kind: Kind) -> &mut Table<Self>;
 
-    /// What else follows when `before` becomes `after`.
+    /// Records the change from `before` to `after`.
     fn follow(
         state: &mut State,
         kind: Kind,
@@ -86,19 +86,32 @@ pub(in super::super) trait Stored: CachedObject {
         by: Origin,
     ) {
         let Some(either) = after.or(before) else { return };
-        let (namespace, name) = (either.namespace().clone(), either.routed_by());
-        state.news.push(ClusterChange { kind, namespace, name, origin: by, before: None, after: None });
+        let (namespace, name) = (either.namespace().clone(), either.change_name());
+        state.pending_changes.push(ClusterChange {
+            kind,
+            namespace,
+            name,
+            origin: by,
+            before: None,
+            after: None,
+        });
     }
 
-    /// The name that a change of it goes by.
-    fn routed_by(&self) -> Arc<str> {
+    /// [`ClusterChange::name`] of its changes.
+    fn change_name(&self) -> Arc<str> {
         Arc::clone(self.name())
     }
 }
 
 impl State {
     pub(super) fn mark(&self, kind: Kind) -> Mark {
-        Mark { world: self.rewinds, highest: self.highest.get(&kind).copied().unwrap_or(0) }
+        Mark { rewinds: self.rewinds, highest: self.highest.get(&kind).copied().unwrap_or(0) }
+    }
+
+    pub(super) fn feed(&mut self, index: usize, change: impl FnOnce(&mut Feed)) {
+        if let Some(feed) = self.feeds.get_mut(index) {
+            change(feed);
+        }
     }
 
     pub(super) fn saw(&mut self, kind: Kind, version: u64) {
@@ -106,7 +119,7 @@ impl State {
         *highest = version.max(*highest);
     }
 
-    /// Takes a record in, if it is newer than what is known.
+    /// Stores a record that is newer than the cached one.
     pub(super) fn put<R: Stored>(&mut self, kind: Kind, record: R, by: Origin) {
         self.saw(kind, record.version());
         if let Some(earlier) = R::table(self, kind).namesake(&record) {
@@ -118,7 +131,7 @@ impl State {
         }
     }
 
-    /// The object is gone for good.
+    /// Removes an object that was deleted.
     pub(super) fn delete<R: Stored>(&mut self, kind: Kind, record: &R, by: Origin) {
         self.saw(kind, record.version());
         let (namespace, name, uid) = (record.namespace(), record.name(), record.uid());
@@ -127,8 +140,7 @@ impl State {
         }
     }
 
-    /// The feed's part of the world is what `seen` names, as of `version`: whatever is older and not in it
-    /// is gone.
+    /// Removes the objects of a watch that a complete list at `version` does not contain; newer ones stay.
     pub(super) fn keep<R: Stored>(
         &mut self,
         kind: Kind,
@@ -146,7 +158,7 @@ impl State {
         }
     }
 
-    /// As [`State::keep`], for the pods of a selector: one that is missing may live on with other labels.
+    /// As [`State::keep`], for the pods of a selector: one that is not listed may still exist with other labels.
     pub(super) fn keep_selected(
         &mut self,
         namespace: &str,
@@ -165,11 +177,11 @@ impl State {
         }
     }
 
-    /// Time ran backwards: nothing that is known is known any more.
+    /// Drops everything but the counts of departures, since versions ran backwards.
     pub(super) fn rewind(&mut self, now: Moment) {
         let mut feeds = std::mem::take(&mut self.feeds);
         for feed in &mut feeds {
-            (feed.listed, feed.heard) = (false, now);
+            (feed.listed, feed.last_event) = (false, now);
         }
         let departures = std::mem::take(&mut self.departures);
         *self = Self { feeds, departures, rewinds: self.rewinds + 1, ..Self::default() };
@@ -200,12 +212,12 @@ impl Stored for PodRecord {
         {
             *state.departures.entry(namespace.clone()).or_default() += 1;
         }
-        state.news.push(ClusterChange { kind, namespace, name, origin: by, before, after });
+        state.pending_changes.push(ClusterChange { kind, namespace, name, origin: by, before, after });
     }
 }
 
-/// Whether the pod left service without the gate. What the gate withholds is in the ledger; the watch may
-/// show it before the answer to the write arrives, and it must not stop the rest of its own plan.
+/// Whether the pod left service without the gate. The gate's own withdrawal, which a watch may show before the response to
+/// the write, is none: it must not stop the rest of its plan.
 fn departed(before: &PodRecord, after: Option<&PodRecord>) -> bool {
     let withheld = |after: &PodRecord| {
         let marked = after.break_at.is_some() && after.break_at != before.break_at;
@@ -225,7 +237,7 @@ impl Stored for SliceRecord {
         &mut state.slices
     }
 
-    fn routed_by(&self) -> Arc<str> {
+    fn change_name(&self) -> Arc<str> {
         Arc::from(&*self.service)
     }
 }

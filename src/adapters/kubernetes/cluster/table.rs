@@ -1,7 +1,7 @@
-//! The objects of one kind, by namespace and name; only what is newer gets in.
+//! The objects of one kind, by namespace and name; only newer versions are stored.
 //!
-//! Answers to our own writes and events of the watch arrive in any order: a resourceVersion decides. What
-//! was deleted stays away, since the answer to a write may be older than the deletion and arrive later.
+//! Responses to our writes and events of the watch arrive in any order, so the resourceVersion decides. Deleted objects
+//! leave a tombstone, since a response that is older than the deletion may arrive after it.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -10,27 +10,27 @@ use std::{
 
 use super::super::objects::{CachedObject, Selector, SharedText};
 
-/// How many deleted objects are remembered. An answer is late by seconds, not by so many deletions.
-const REMEMBERED: usize = 8192;
+/// Tombstones that are kept: a response is late by seconds, in which fewer objects are deleted.
+const MAX_TOMBSTONES: usize = 8192;
 
-/// What became of a record.
+/// The result of storing a record.
 pub(super) enum Put<R> {
-    /// What is known already is as new.
+    /// The cached version is as new, or the object was deleted.
     Stale,
-    /// Newer, and nothing that matters has changed.
+    /// Newer, and equal in all that is kept.
     Same,
-    /// Newer: what was there before, and what is there now.
+    /// Newer: the record before and after.
     Changed(Option<Arc<R>>, Arc<R>),
 }
 
 pub(in super::super) struct Table<R> {
     rows: BTreeMap<SharedText, HashMap<Arc<str>, Arc<R>>>,
-    gone: Gone,
+    tombstones: Tombstones,
 }
 
 impl<R> Default for Table<R> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), gone: Gone::default() }
+        Self { rows: BTreeMap::new(), tombstones: Tombstones::default() }
     }
 }
 
@@ -47,15 +47,15 @@ impl<R: CachedObject> Table<R> {
         self.rows.values().flat_map(HashMap::values)
     }
 
-    /// What is there under this name with another identity and would have to make room.
+    /// The older object of the same name and another UID, which `record` replaces.
     pub(super) fn namesake(&self, record: &R) -> Option<Arc<R>> {
         let known = self.get(record.namespace(), record.name())?;
         let later = known.uid() != record.uid() && known.version() < record.version();
-        (later && !self.gone.refuses(record)).then(|| Arc::clone(known))
+        (later && !self.tombstones.refuses(record)).then(|| Arc::clone(known))
     }
 
     pub(super) fn put(&mut self, record: R) -> Put<R> {
-        if self.gone.refuses(&record) {
+        if self.tombstones.refuses(&record) {
             return Put::Stale;
         }
         let row = self.rows.entry(record.namespace().clone()).or_default();
@@ -69,16 +69,15 @@ impl<R: CachedObject> Table<R> {
         if same { Put::Same } else { Put::Changed(before, after) }
     }
 
-    /// Removes the object of this identity; no record of it gets in again.
+    /// Removes the object of this UID for good.
     pub(super) fn delete(&mut self, namespace: &str, name: &str, uid: &str) -> Option<Arc<R>> {
-        self.gone.remember(uid, Until::Ever);
+        self.tombstones.remember(uid, Tombstone::Deleted);
         self.take(namespace, name, uid)
     }
 
-    /// Removes an object that a LIST of `selector` at `version` does not show: it was deleted, or it is
-    /// selected no more.
+    /// Removes an object that a LIST of `selector` at `version` does not contain: it was deleted, or its labels changed.
     pub(super) fn absent(&mut self, record: &R, version: u64, selector: &Arc<Selector>) -> Option<Arc<R>> {
-        self.gone.remember(record.uid(), Until::Later(version, Arc::clone(selector)));
+        self.tombstones.remember(record.uid(), Tombstone::Absent(version, Arc::clone(selector)));
         self.take(record.namespace(), record.name(), record.uid())
     }
 
@@ -95,41 +94,42 @@ impl<R: CachedObject> Table<R> {
     }
 }
 
-/// How long an object stays away.
-enum Until {
-    Ever,
-    /// A record that the selector does not select, or that is newer, shows that it was not deleted.
-    Later(u64, Arc<Selector>),
+/// Which records of a removed object are refused.
+enum Tombstone {
+    /// All.
+    Deleted,
+    /// Those up to this version that the selector selects; others show that the object still exists.
+    Absent(u64, Arc<Selector>),
 }
 
 #[derive(Default)]
-struct Gone {
-    uids: HashMap<Box<str>, Until>,
+struct Tombstones {
+    uids: HashMap<Box<str>, Tombstone>,
     order: VecDeque<Box<str>>,
 }
 
-impl Gone {
-    fn remember(&mut self, uid: &str, until: Until) {
+impl Tombstones {
+    fn remember(&mut self, uid: &str, tombstone: Tombstone) {
         if let Some(known) = self.uids.get_mut(uid) {
-            if !matches!(known, Until::Ever) {
-                *known = until;
+            if !matches!(known, Tombstone::Deleted) {
+                *known = tombstone;
             }
             return;
         }
-        if self.order.len() >= REMEMBERED
+        if self.order.len() >= MAX_TOMBSTONES
             && let Some(oldest) = self.order.pop_front()
         {
             self.uids.remove(&oldest);
         }
         self.order.push_back(uid.into());
-        self.uids.insert(uid.into(), until);
+        self.uids.insert(uid.into(), tombstone);
     }
 
     fn refuses<R: CachedObject>(&self, record: &R) -> bool {
         match self.uids.get(record.uid()) {
             None => false,
-            Some(Until::Ever) => true,
-            Some(Until::Later(version, selector)) => {
+            Some(Tombstone::Deleted) => true,
+            Some(Tombstone::Absent(version, selector)) => {
                 record.version() <= *version && record.selected(selector)
             }
         }

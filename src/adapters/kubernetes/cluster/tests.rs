@@ -1,4 +1,4 @@
-//! What gets into the caches, what leaves them, and what follows.
+//! What is stored in the caches, what is removed, and which changes are published.
 
 mod backwards;
 mod desired;
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::objects::{CachedObject, Kind, PodRecord, Selector},
-    Feed, Origin, State,
+    Feed, Origin,
+    state::State,
 };
 use crate::decide::time::Moment;
 
-/// A pod of `shop` with these labels beside `app: web`; it serves if they say yes.
+/// A pod of `shop` with these labels beside `app: web`; it serves with `yes`.
 fn pod(name: &str, version: u64, traffic: &str) -> PodRecord {
     pod_of(name, version, &json!({"app": "web", "kubervisor/traffic": traffic}), &Value::Null)
 }
@@ -145,7 +146,7 @@ fn the_gates_own_withhold_is_no_departure_even_if_the_watch_is_faster_than_the_a
     withheld.break_at = Some("2026-01-01T00:00:00Z".into());
     state.watched(withheld.clone());
     assert_eq!(state.departed(), 0);
-    // Another one, which broke down in the same moment.
+    // Another pod that failed at the same time.
     state.watched(pod("b", 1, "yes"));
     let mut both = pod("b", 3, "no");
     (both.break_at, both.ready) = (withheld.break_at, false);
@@ -158,9 +159,9 @@ fn a_change_tells_the_pod_before_and_after_and_what_changes_nothing_is_not_told(
     let mut state = State::default();
     state.watched(pod("a", 1, "yes"));
     state.watched(pod("a", 2, "yes"));
-    assert_eq!((state.news.len(), state.known("a")), (1, Some(2)), "a heartbeat");
+    assert_eq!((state.pending_changes.len(), state.known("a")), (1, Some(2)), "a heartbeat");
     state.watched(pod("a", 3, "no"));
-    let change = state.news.pop().unwrap();
+    let change = state.pending_changes.pop().unwrap();
     assert_eq!((change.kind, &*change.namespace, &*change.name), (Kind::Pods, "shop", "a"));
     assert!(change.before.unwrap().serving() && !change.after.unwrap().serving());
 }

@@ -1,7 +1,7 @@
-//! Which Events are one series, and when its count is told.
+//! Combines repeated Events into series, and paces the updates of their counts.
 //!
-//! Without it a pod that flaps for an hour would fill `kubectl describe` with the same line, and the API server with
-//! one object for each. Time is an argument; nothing is sent from here.
+//! Without series, a pod that flaps would create an object and a line of `kubectl describe` for each Event. Time is an
+//! argument; nothing is sent here.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,14 +11,14 @@ use std::{
 use super::Event;
 use crate::decide::time::{Moment, Timestamp};
 
-/// Equal Events are one series while they are no further apart.
-pub(super) const GAP: Duration = Duration::from_secs(10 * 60);
-/// A series' count is told no more often.
-pub(super) const PACE: Duration = Duration::from_secs(30);
-/// EventSeries that are remembered; the oldest is forgotten for a new one.
-const MOST: usize = 4096;
+/// Longest time between two Events of one series.
+pub(super) const MAX_GAP: Duration = Duration::from_secs(10 * 60);
+/// Shortest time between two updates of a series' count.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(30);
+/// EventSeries that are kept; a further one replaces the oldest.
+const MAX_SERIES: usize = 4096;
 
-/// What two Events of one series have in common.
+/// What all Events of a series share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SeriesKey {
     about: String,
@@ -42,25 +42,25 @@ impl SeriesKey {
     }
 }
 
-/// What is to be told of a series.
+/// A new count of a series, to be patched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SeriesUpdate {
-    pub(super) identity: SeriesKey,
+    pub(super) key: SeriesKey,
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) count: i32,
     pub(super) last: Timestamp,
 }
 
-/// What an Event is.
+/// How an Event is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SeriesEntry {
-    /// The first of its kind: to be created.
+    /// The first of a series: to be created.
     New,
-    /// One more of a series, to be told later.
+    /// Counted; the update is not due yet.
     Counted,
-    /// One more of a series, to be told now.
-    SeriesUpdate(SeriesUpdate),
+    /// Counted; the update is due now.
+    Due(SeriesUpdate),
 }
 
 struct EventSeries {
@@ -68,12 +68,12 @@ struct EventSeries {
     name: String,
     count: i32,
     last: Timestamp,
-    heard_at: Moment,
-    told_at: Moment,
-    untold: bool,
+    seen_at: Moment,
+    sent_at: Moment,
+    unsent: bool,
 }
 
-/// Every series that may go on.
+/// The series that may continue.
 #[derive(Default)]
 pub(super) struct SeriesTable {
     series: BTreeMap<SeriesKey, EventSeries>,
@@ -82,72 +82,72 @@ pub(super) struct SeriesTable {
 }
 
 impl SeriesTable {
-    /// One more; [`SeriesTable::created`] follows when it was [`SeriesEntry::New`] and is stored.
-    pub(super) fn hear(&mut self, identity: &SeriesKey, now: Moment, wall: Timestamp) -> SeriesEntry {
-        let Some(series) = self.series.get_mut(identity) else { return SeriesEntry::New };
-        if now.since(series.heard_at) > GAP {
-            self.forget(identity);
+    /// Counts an Event; after [`SeriesEntry::New`] the caller creates it and calls [`SeriesTable::created`].
+    pub(super) fn count(&mut self, key: &SeriesKey, now: Moment, wall: Timestamp) -> SeriesEntry {
+        let Some(series) = self.series.get_mut(key) else { return SeriesEntry::New };
+        if now.since(series.seen_at) > MAX_GAP {
+            self.forget(key);
             return SeriesEntry::New;
         }
         series.count = series.count.saturating_add(1);
-        (series.last, series.heard_at, series.untold) = (wall, now, true);
-        if now.since(series.told_at) < PACE {
+        (series.last, series.seen_at, series.unsent) = (wall, now, true);
+        if now.since(series.sent_at) < MIN_INTERVAL {
             return SeriesEntry::Counted;
         }
-        SeriesEntry::SeriesUpdate(series.tell(identity, now))
+        SeriesEntry::Due(series.take(key, now))
     }
 
-    /// The first of a series is stored under that name.
+    /// Starts a series with an Event that was created as `name`.
     pub(super) fn created(
         &mut self,
-        identity: SeriesKey,
+        key: SeriesKey,
         namespace: String,
         name: String,
         now: Moment,
         wall: Timestamp,
     ) {
-        if self.order.len() >= MOST
+        if self.order.len() >= MAX_SERIES
             && let Some(oldest) = self.order.pop_front()
         {
             self.series.remove(&oldest);
         }
-        self.order.push_back(identity.clone());
+        self.order.push_back(key.clone());
         let series =
-            EventSeries { namespace, name, count: 1, last: wall, heard_at: now, told_at: now, untold: false };
-        self.series.insert(identity, series);
+            EventSeries { namespace, name, count: 1, last: wall, seen_at: now, sent_at: now, unsent: false };
+        self.series.insert(key, series);
     }
 
-    /// The next one begins anew.
-    pub(super) fn forget(&mut self, identity: &SeriesKey) {
-        if self.series.remove(identity).is_some() {
-            self.order.retain(|known| known != identity);
+    /// Ends a series; the next Event starts a new one.
+    pub(super) fn forget(&mut self, key: &SeriesKey) {
+        if self.series.remove(key).is_some() {
+            self.order.retain(|known| known != key);
         }
     }
 
-    /// When the next count is to be told.
+    /// When the next update is due.
     pub(super) fn due(&self) -> Option<Moment> {
-        self.series.values().filter(|series| series.untold).map(|series| series.told_at + PACE).min()
+        self.series.values().filter(|series| series.unsent).map(|series| series.sent_at + MIN_INTERVAL).min()
     }
 
-    /// The counts that are to be told by now.
+    /// Takes the updates that are due.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<SeriesUpdate> {
-        let due = |series: &EventSeries| series.untold && now.since(series.told_at) >= PACE;
+        let due = |series: &EventSeries| series.unsent && now.since(series.sent_at) >= MIN_INTERVAL;
         let due = self.series.iter_mut().filter(|(_, series)| due(series));
-        due.map(|(identity, series)| series.tell(identity, now)).collect()
+        due.map(|(key, series)| series.take(key, now)).collect()
     }
 
-    /// Every count that is not told yet, for the end.
+    /// Takes all counts that were not sent yet.
     pub(super) fn take_all(&mut self) -> Vec<SeriesUpdate> {
-        let untold = self.series.iter_mut().filter(|(_, series)| series.untold);
-        untold.map(|(identity, series)| series.tell(identity, series.heard_at)).collect()
+        let unsent = self.series.iter_mut().filter(|(_, series)| series.unsent);
+        unsent.map(|(key, series)| series.take(key, series.seen_at)).collect()
     }
 }
 
 impl EventSeries {
-    fn tell(&mut self, identity: &SeriesKey, now: Moment) -> SeriesUpdate {
-        (self.told_at, self.untold) = (now, false);
+    fn take(&mut self, key: &SeriesKey, now: Moment) -> SeriesUpdate {
+        (self.sent_at, self.unsent) = (now, false);
         SeriesUpdate {
-            identity: identity.clone(),
+            key: key.clone(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             count: self.count,
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::adapters::kubernetes::events::{EventKind, ObjectRef};
 
-    fn identity(pod: &str, rule: &str, note: &str) -> SeriesKey {
+    fn key(pod: &str, rule: &str, note: &str) -> SeriesKey {
         let about = ObjectRef { name: pod.into(), ..ObjectRef::default() };
         let (rule, note) = (rule.to_owned(), note.to_owned());
         let (kind, reason, action) = (EventKind::Normal, "Withheld", "Withhold");
@@ -173,69 +173,69 @@ mod tests {
         (Moment::after_origin(Duration::from_secs(seconds)), wall)
     }
 
-    fn hear(series: &mut SeriesTable, identity: &SeriesKey, second: u64) -> SeriesEntry {
+    fn count(series: &mut SeriesTable, key: &SeriesKey, second: u64) -> SeriesEntry {
         let (now, wall) = at(second);
-        let heard = series.hear(identity, now, wall);
-        if heard == SeriesEntry::New {
-            series.created(identity.clone(), "shop".into(), "web.1".into(), now, wall);
+        let entry = series.count(key, now, wall);
+        if entry == SeriesEntry::New {
+            series.created(key.clone(), "shop".into(), "web.1".into(), now, wall);
         }
-        heard
+        entry
     }
 
     #[test]
-    fn equal_events_are_counted_and_told_every_half_minute() {
-        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", "3 of 4"));
-        assert_eq!(hear(&mut series, &web, 0), SeriesEntry::New);
+    fn equal_events_are_counted_and_updated_every_30_s() {
+        let (mut series, web) = (SeriesTable::default(), key("web", "errors", "3 of 4"));
+        assert_eq!(count(&mut series, &web, 0), SeriesEntry::New);
         assert_eq!(series.due(), None);
         for second in 1..30 {
-            assert_eq!(hear(&mut series, &web, second), SeriesEntry::Counted);
+            assert_eq!(count(&mut series, &web, second), SeriesEntry::Counted);
         }
         assert_eq!(series.due(), Some(at(30).0));
         assert!(series.take_due(at(29).0).is_empty());
-        let [bump] = &series.take_due(at(30).0)[..] else { panic!("one series") };
-        assert_eq!((bump.count, bump.last, bump.name.as_str()), (30, at(29).1, "web.1"));
-        assert_eq!(series.due(), None, "told");
-        let SeriesEntry::SeriesUpdate(bump) = hear(&mut series, &web, 70) else { panic!("told at once") };
-        assert_eq!(bump.count, 31);
+        let [update] = &series.take_due(at(30).0)[..] else { panic!("one series") };
+        assert_eq!((update.count, update.last, update.name.as_str()), (30, at(29).1, "web.1"));
+        assert_eq!(series.due(), None, "sent");
+        let SeriesEntry::Due(update) = count(&mut series, &web, 70) else { panic!("due at once") };
+        assert_eq!(update.count, 31);
         assert!(series.take_all().is_empty());
     }
 
     #[test]
-    fn after_ten_quiet_minutes_a_series_begins_anew() {
-        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", ""));
-        assert_eq!(hear(&mut series, &web, 0), SeriesEntry::New);
-        assert!(matches!(hear(&mut series, &web, 600), SeriesEntry::SeriesUpdate(_)));
-        assert_eq!(hear(&mut series, &web, 1201), SeriesEntry::New);
+    fn after_ten_minutes_without_an_event_a_new_series_begins() {
+        let (mut series, web) = (SeriesTable::default(), key("web", "errors", ""));
+        assert_eq!(count(&mut series, &web, 0), SeriesEntry::New);
+        assert!(matches!(count(&mut series, &web, 600), SeriesEntry::Due(_)));
+        assert_eq!(count(&mut series, &web, 1201), SeriesEntry::New);
     }
 
     #[test]
-    fn the_rule_makes_them_equal_and_without_one_the_note() {
-        assert_eq!(identity("web", "errors", "3 of 4"), identity("web", "errors", "4 of 4"));
-        assert_ne!(identity("web", "errors", ""), identity("web", "latency", ""));
-        assert_ne!(identity("web", "errors", ""), identity("api", "errors", ""));
-        assert_ne!(identity("web", "", "3 of 4"), identity("web", "", "4 of 4"));
+    fn events_are_equal_by_their_rule_and_without_one_by_their_note() {
+        assert_eq!(key("web", "errors", "3 of 4"), key("web", "errors", "4 of 4"));
+        assert_ne!(key("web", "errors", ""), key("web", "latency", ""));
+        assert_ne!(key("web", "errors", ""), key("api", "errors", ""));
+        assert_ne!(key("web", "", "3 of 4"), key("web", "", "4 of 4"));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_what_is_forgotten_begins_anew() {
+    fn the_number_of_series_is_bounded_and_a_forgotten_one_begins_anew() {
         let mut series = SeriesTable::default();
-        for pod in 0..=MOST {
-            assert_eq!(hear(&mut series, &identity(&pod.to_string(), "errors", ""), 0), SeriesEntry::New);
+        for pod in 0..=MAX_SERIES {
+            assert_eq!(count(&mut series, &key(&pod.to_string(), "errors", ""), 0), SeriesEntry::New);
         }
-        assert_eq!((series.series.len(), series.order.len()), (MOST, MOST));
-        assert_eq!(hear(&mut series, &identity("0", "errors", ""), 0), SeriesEntry::New);
-        let last = identity(&MOST.to_string(), "errors", "");
-        assert_eq!(hear(&mut series, &last, 0), SeriesEntry::Counted);
+        assert_eq!((series.series.len(), series.order.len()), (MAX_SERIES, MAX_SERIES));
+        assert_eq!(count(&mut series, &key("0", "errors", ""), 0), SeriesEntry::New);
+        let last = key(&MAX_SERIES.to_string(), "errors", "");
+        assert_eq!(count(&mut series, &last, 0), SeriesEntry::Counted);
         series.forget(&last);
-        assert_eq!(hear(&mut series, &last, 0), SeriesEntry::New);
+        assert_eq!(count(&mut series, &last, 0), SeriesEntry::New);
     }
 
     #[test]
-    fn at_the_end_every_count_is_told() {
-        let (mut series, web) = (SeriesTable::default(), identity("web", "errors", ""));
-        hear(&mut series, &web, 0);
-        hear(&mut series, &web, 1);
-        assert_eq!(series.take_all().iter().map(|bump| bump.count).collect::<Vec<_>>(), [2]);
+    fn take_all_returns_every_unsent_count() {
+        let (mut series, web) = (SeriesTable::default(), key("web", "errors", ""));
+        count(&mut series, &web, 0);
+        count(&mut series, &web, 1);
+        assert_eq!(series.take_all().iter().map(|update| update.count).collect::<Vec<_>>(), [2]);
         assert!(series.take_all().is_empty());
     }
 }

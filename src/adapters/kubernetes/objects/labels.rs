@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::{PodRecord, SharedText};
 use crate::api::keys;
 
-/// An object's labels, in order of their keys.
+/// An object's labels, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Box<[(SharedText, SharedText)]>);
 
@@ -19,7 +19,7 @@ impl Labels {
         self.0.get(at).map(|(_, value)| &**value)
     }
 
-    /// All of them.
+    /// Key and value of each label.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
@@ -58,31 +58,31 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Labels that a pod must carry, all of them. With nothing in it, it selects nothing, as a Service's.
+/// Labels that a selected pod must all have. An empty selector selects nothing, as in a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Selector(BTreeMap<SharedText, SharedText>);
 
 impl Selector {
-    /// Of these labels.
+    /// A selector of these labels.
     #[must_use]
     pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 
-    /// The pods that carry the name of this KubervisorService.
+    /// Selects the pods labelled with the name of this KubervisorService.
     #[must_use]
     pub fn named(resource: &str) -> Self {
         Self::new([(keys::NAME, resource)])
     }
 
-    /// Nothing in it.
+    /// Whether it has no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it selects the pod, going by its labels alone.
+    /// Whether it selects the pod; the namespace is not compared.
     #[must_use]
     pub fn matches(&self, pod: &PodRecord) -> bool {
         self.matches_labels(&pod.labels)
@@ -94,19 +94,19 @@ impl Selector {
         !self.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(&**value))
     }
 
-    /// Whether the traffic switch is in force.
+    /// Whether it selects by the traffic label.
     #[must_use]
     pub fn has_traffic_key(&self) -> bool {
         self.0.contains_key(keys::TRAFFIC)
     }
 
-    /// What it says of the traffic switch.
+    /// The value that it requires of the traffic label.
     #[must_use]
     pub fn traffic_word(&self) -> Option<&str> {
         self.0.get(keys::TRAFFIC).map(|word| &**word)
     }
 
-    /// What it selects whatever the switch says: the fleet.
+    /// The selector of the fleet, whatever the pods' traffic label.
     #[must_use]
     pub fn without_traffic_key(&self) -> Self {
         let rest = self.0.iter().filter(|(key, _)| &***key != keys::TRAFFIC);
@@ -120,7 +120,7 @@ impl Selector {
         terms.join(",")
     }
 
-    /// The labels.
+    /// Key and value of each label.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }

@@ -1,4 +1,4 @@
-//! What all objects have in common, and the few annotations that are ours.
+//! `metadata`, with only our own annotations.
 
 use std::{fmt, sync::Arc};
 
@@ -10,7 +10,7 @@ use serde::{
 use super::{Labels, SharedText};
 use crate::{api::keys, decide::time::Timestamp};
 
-/// Who an object belongs to: the one owner that replaces it.
+/// The controlling owner of an object, which replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerRef {
     /// Its group and version, such as `apps/v1`.
@@ -19,7 +19,7 @@ pub struct OwnerRef {
     pub kind: SharedText,
     /// Its name, in the namespace of what it owns.
     pub name: SharedText,
-    /// Its identity.
+    /// Its UID.
     pub uid: SharedText,
 }
 
@@ -37,7 +37,7 @@ impl OwnerRef {
     }
 }
 
-/// `metadata`, without the rest of it.
+/// The kept fields of `metadata`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Meta {
@@ -47,19 +47,15 @@ pub(super) struct Meta {
     pub(super) uid: SharedText,
     #[serde(deserialize_with = "version")]
     pub(super) resource_version: u64,
-    #[serde(default)]
     pub(super) generation: Option<i64>,
     #[serde(default, deserialize_with = "time")]
     pub(super) creation_timestamp: Option<Timestamp>,
-    #[serde(default)]
     pub(super) deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
     pub(super) labels: Labels,
     #[serde(default)]
     pub(super) annotations: Annotations,
-    #[serde(default)]
     pub(super) owner_references: Option<Vec<Reference>>,
-    #[serde(default)]
     pub(super) finalizers: Option<Vec<String>>,
 }
 
@@ -78,11 +74,10 @@ pub(super) struct Reference {
     pub(super) kind: SharedText,
     pub(super) name: SharedText,
     pub(super) uid: SharedText,
-    #[serde(default)]
     pub(super) controller: Option<bool>,
 }
 
-/// A resourceVersion: numbers of one sequence, greater is later.
+/// A resourceVersion as a number; of two, the greater is newer.
 pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     struct Visitor;
     impl de::Visitor<'_> for Visitor {
@@ -97,14 +92,14 @@ pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Erro
     from.deserialize_str(Visitor)
 }
 
-/// An unreadable time is none: it orders nothing but equals.
+/// A malformed time is `None`; it is only used to order pods that are equal otherwise.
 fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     let parsed = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
     Ok(parsed.map(|time| Timestamp::from_unix_millis(time.as_millisecond())))
 }
 
-/// Our annotations as they stand, and whether there are any at all: a JSON Patch must know.
+/// Our annotations as stored, and whether the object has any, which a JSON Patch must know.
 #[derive(Default)]
 pub(super) struct Annotations {
     pub(super) any: bool,
@@ -154,7 +149,7 @@ impl<'de> Deserialize<'de> for Annotations {
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
                 let mut annotations = Annotations::default();
-                // Keys are owned: one with an escape in it cannot be borrowed.
+                // Owned keys, since one with an escape cannot be borrowed.
                 while let Some(key) = map.next_key::<String>()? {
                     annotations.any = true;
                     match annotations.slot(&key) {

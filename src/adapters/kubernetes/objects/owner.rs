@@ -1,4 +1,4 @@
-//! Who decides how many pods there should be.
+//! The objects that set a number of pods.
 
 use std::sync::Arc;
 
@@ -10,17 +10,13 @@ use super::{OwnerRef, SharedText, meta::Meta};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "WorkloadWire")]
 pub struct WorkloadRecord {
-    /// Where it is.
-    pub namespace: SharedText,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// Its identity.
-    pub uid: SharedText,
-    /// Its resourceVersion.
-    pub version: u64,
-    /// How many pods it wants.
+    pub(crate) namespace: SharedText,
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: SharedText,
+    pub(crate) version: u64,
+    /// `spec.replicas`.
     pub replicas: u32,
-    /// Who decides that for it.
+    /// The owner that sets that number.
     pub controller: Option<OwnerRef>,
 }
 
@@ -28,26 +24,19 @@ pub struct WorkloadRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "AutoscalerWire")]
 pub struct AutoscalerRecord {
-    /// Where it is.
-    pub namespace: SharedText,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// Its identity.
-    pub uid: SharedText,
-    /// Its resourceVersion.
-    pub version: u64,
-    /// It never scales below this.
+    pub(crate) namespace: SharedText,
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: SharedText,
+    pub(crate) version: u64,
+    /// `spec.minReplicas`.
     pub min_replicas: u32,
-    /// Group and version of what it scales.
-    pub target_api_version: SharedText,
-    /// Kind of what it scales.
-    pub target_kind: SharedText,
-    /// Name of what it scales.
-    pub target_name: SharedText,
+    pub(crate) target_api_version: SharedText,
+    pub(crate) target_kind: SharedText,
+    pub(crate) target_name: SharedText,
 }
 
 impl AutoscalerRecord {
-    /// Whether it scales this owner; the version of an API is no part of what an object is.
+    /// Whether it scales this owner, in whatever version of its API group.
     #[must_use]
     pub fn scales(&self, owner: &OwnerRef) -> bool {
         let group = self.target_api_version.split_once('/').map_or("", |(group, _)| group);
@@ -64,7 +53,6 @@ struct WorkloadWire {
 
 #[derive(Default, Deserialize)]
 struct WorkloadSpec {
-    #[serde(default)]
     replicas: Option<u32>,
 }
 
@@ -77,7 +65,7 @@ impl From<WorkloadWire> for WorkloadRecord {
             name: meta.name,
             uid: meta.uid,
             version: meta.resource_version,
-            // What Kubernetes takes an absent number for.
+            // The default of the API.
             replicas: wire.spec.replicas.unwrap_or(1),
             controller,
         }
@@ -93,7 +81,6 @@ struct AutoscalerWire {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AutoscalerSpec {
-    #[serde(default)]
     min_replicas: Option<u32>,
     scale_target_ref: ScaleTarget,
 }

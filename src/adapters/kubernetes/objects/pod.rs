@@ -1,4 +1,4 @@
-//! A pod as the gate needs it.
+//! The fields of a pod that the gate needs.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Where a pod is in its life.
+/// `status.phase`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// Not started yet.
@@ -22,11 +22,11 @@ pub enum Phase {
     Pending,
     /// Started.
     Running,
-    /// Ended well, for good.
+    /// Ended with success, for good.
     Succeeded,
-    /// Ended badly, for good.
+    /// Ended with a failure, for good.
     Failed,
-    /// Its node does not say, or a word that we do not know.
+    /// Not reported by its node, or an unknown value.
     Unknown,
 }
 
@@ -34,62 +34,62 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "PodWire")]
 pub struct PodRecord {
-    /// Where it is.
+    /// `metadata.namespace`.
     pub namespace: SharedText,
-    /// Its name there.
+    /// `metadata.name`.
     pub name: Arc<str>,
-    /// Its identity.
+    /// `metadata.uid`.
     pub uid: Uid,
-    /// Its resourceVersion.
+    /// `metadata.resourceVersion`.
     pub version: u64,
     /// Its labels.
     pub labels: Labels,
-    /// [`keys::FENCE`], as it stands.
+    /// [`keys::FENCE`], as stored.
     pub fence_text: Option<Box<str>>,
-    /// [`keys::BREAK_AT`], as it stands.
+    /// [`keys::BREAK_AT`], as stored.
     pub break_at: Option<Box<str>>,
-    /// [`keys::RETRY_COUNT`], as it stands.
+    /// [`keys::RETRY_COUNT`], as stored.
     pub retry_count: Option<Box<str>>,
-    /// [`keys::ADMITTED_AT`], as it stands.
+    /// [`keys::ADMITTED_AT`], as stored.
     pub admitted_at: Option<Box<str>>,
-    /// [`keys::DELETION_COST`], as it stands.
+    /// [`keys::DELETION_COST`], as stored.
     pub deletion_cost: Option<Box<str>>,
-    /// It has a map of annotations: a patch adds to it, and makes one otherwise.
+    /// It has annotations; otherwise a patch must add the map first.
     pub has_annotations: bool,
-    /// Who would replace it.
+    /// The owner that replaces it.
     pub controller: Option<OwnerRef>,
-    /// Where it is in its life.
+    /// `status.phase`.
     pub phase: Phase,
-    /// Its condition Ready.
+    /// The condition Ready is true.
     pub ready: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// Its address is its node's.
+    /// `spec.hostNetwork`: its address is its node's.
     pub host_network: bool,
     /// Its first IPv4 address.
     pub ip: Option<Ipv4Addr>,
-    /// When it was made.
+    /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
 }
 
 impl PodRecord {
-    /// A pod as the answer to a GET or a PATCH has it.
+    /// Decodes a pod from the body of a response.
     ///
     /// # Errors
-    /// When it is no pod.
+    /// When it is not a pod.
     pub fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 
-    /// As [`PodRecord::decode`], of a value.
+    /// As [`PodRecord::decode`], from a JSON value.
     ///
     /// # Errors
-    /// When it is no pod.
+    /// When it is not a pod.
     pub fn from_value(pod: Value) -> Result<Self, serde_json::Error> {
         serde_json::from_value(pod)
     }
 
-    /// What its switch says.
+    /// The value of its traffic label.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         match self.labels.get(keys::TRAFFIC) {
@@ -101,52 +101,47 @@ impl PodRecord {
         }
     }
 
-    /// It takes traffic, as stored; the ledger may know better.
+    /// Whether it takes traffic by its stored labels and conditions.
     #[must_use]
     pub fn serving(&self) -> bool {
         self.able() && self.traffic() == Traffic::Yes
     }
 
-    /// It would take traffic if its switch said yes.
+    /// Whether it would take traffic with the traffic label at `yes`.
     #[must_use]
     pub fn able(&self) -> bool {
         self.ready && !self.terminating && self.phase == Phase::Running
     }
 
-    /// It ended for good: not of the fleet.
+    /// Whether it ended for good and no longer belongs to the fleet.
     #[must_use]
     pub fn finished(&self) -> bool {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 }
 
-/// A pod as it is sent, without the rest of it.
+/// The kept fields of a pod as sent.
 #[derive(Deserialize)]
 pub(super) struct PodWire {
     pub(super) metadata: Meta,
-    #[serde(default)]
     pub(super) spec: Option<PodSpecWire>,
-    #[serde(default)]
     pub(super) status: Option<PodStatusWire>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpecWire {
-    #[serde(default)]
     pub(super) host_network: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodStatusWire {
-    #[serde(default)]
     pub(super) phase: Option<String>,
-    #[serde(default)]
     pub(super) conditions: Option<Vec<ConditionWire>>,
-    #[serde(default, rename = "podIP")]
+    #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
-    #[serde(default, rename = "podIPs")]
+    #[serde(rename = "podIPs")]
     pub(super) pod_ips: Option<Vec<Ip>>,
 }
 

@@ -1,7 +1,7 @@
-//! Pods as the API's protobuf has them: a third of the JSON, and a fraction of the API server's work for it.
+//! Lists of pods in the API's protobuf: a third of the size of the JSON, and less CPU of the API server.
 //!
-//! Only lists of pods are asked for like this, since a plan waits for one. The numbers are those of the API's
-//! published `generated.proto`, where they never change; fields without a number here are skipped.
+//! Used for lists of pods only, since a plan waits for one. The tags are those of the API's published `generated.proto`, which
+//! never change; other fields are skipped.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::decide::time::Timestamp;
 
 /// The media type.
 pub(super) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
-/// What every answer begins with.
+/// The first bytes of every message.
 const MAGIC: &[u8] = b"k8s\0";
 
-/// A page of pods.
+/// Decodes a page of pods.
 pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, DecodeError> {
     let list: PodListMessage = open(body)?;
     let meta = list.metadata.ok_or(DecodeError::Missing("metadata"))?;
@@ -34,23 +34,24 @@ pub(super) fn pods(body: &[u8]) -> Result<Page<PodRecord>, DecodeError> {
     })
 }
 
-/// Why there is none: the API server's own words.
+/// Decodes the status of an error response.
 pub(super) fn refusal(body: &[u8]) -> Result<Status, DecodeError> {
-    let said: StatusMessage = open(body)?;
-    Ok(Status::failure(&said.message, &said.reason).with_code(u16::try_from(said.code).unwrap_or_default()))
+    let status: StatusMessage = open(body)?;
+    Ok(Status::failure(&status.message, &status.reason)
+        .with_code(u16::try_from(status.code).unwrap_or_default()))
 }
 
-/// What the API does not send.
+/// Why a message cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
-    /// Something else than it says it is.
-    #[error("the answer does not begin as the API's protobuf does")]
+    /// Not a message of the API.
+    #[error("the response does not begin as the API's protobuf does")]
     Magic,
-    /// It is torn or damaged.
-    #[error("the answer is no protobuf of the API")]
+    /// Truncated or damaged.
+    #[error("the response is not protobuf of the API")]
     Decode(#[from] prost::DecodeError),
-    /// Nothing that could be left out.
-    #[error("the answer lacks {0}")]
+    /// A required field is absent.
+    #[error("the response lacks {0}")]
     Missing(&'static str),
 }
 
@@ -153,7 +154,6 @@ struct PodSpec {
     host_network: bool,
 }
 
-/// `status`.
 #[derive(Message)]
 struct PodStatusMessage {
     #[prost(string, tag = "1")]
@@ -166,7 +166,6 @@ struct PodStatusMessage {
     pod_ips: Vec<AddressMessage>,
 }
 
-/// A condition.
 #[derive(Message)]
 struct ConditionMessage {
     #[prost(string, tag = "1")]
@@ -208,7 +207,7 @@ impl TryFrom<ObjectMeta> for Meta {
             uid: meta.uid.as_str().into(),
             resource_version: version(&meta.resource_version)?,
             generation: None,
-            // The zero of the API's times is the epoch here.
+            // An absent time is encoded as the Unix epoch.
             creation_timestamp: meta
                 .created
                 .filter(|at| at.seconds > 0)
@@ -236,17 +235,17 @@ impl From<OwnerMessage> for Reference {
 }
 
 impl From<PodStatusMessage> for PodStatus {
-    fn from(told: PodStatusMessage) -> Self {
-        let conditions = told.conditions.into_iter();
+    fn from(status: PodStatusMessage) -> Self {
+        let conditions = status.conditions.into_iter();
         Self {
-            phase: Some(told.phase),
+            phase: Some(status.phase),
             conditions: Some(
                 conditions
                     .map(|ConditionMessage { r#type, status }| ConditionWire { r#type, status })
                     .collect(),
             ),
-            pod_ip: Some(told.pod_ip),
-            pod_ips: Some(told.pod_ips.into_iter().map(|AddressMessage { ip }| Ip { ip }).collect()),
+            pod_ip: Some(status.pod_ip),
+            pod_ips: Some(status.pod_ips.into_iter().map(|AddressMessage { ip }| Ip { ip }).collect()),
         }
     }
 }
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_with_its_pods_and_where_it_goes_on() {
+    fn a_page_is_decoded_with_its_pods_and_its_next_page() {
         let read = pods(&sealed(&page())).unwrap();
         assert_eq!((read.metadata.resource_version, read.metadata.more.as_deref()), (72, Some("next")));
         let pod = read.items.unwrap().remove(0);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_or_lacks_something_is_an_error_and_no_page_with_fewer_pods() {
+    fn a_truncated_or_incomplete_page_is_an_error_and_not_a_page_with_fewer_pods() {
         let whole = sealed(&page());
         for length in 0..whole.len() {
             assert!(pods(whole.get(..length).unwrap()).is_err(), "cut at {length} of {}", whole.len());
@@ -295,14 +294,14 @@ mod tests {
             change(&mut page);
             pods(&sealed(&page)).err().unwrap().to_string()
         };
-        assert_eq!(without(|page| page.metadata = None), "the answer lacks metadata");
-        assert_eq!(without(|page| page.items[0].metadata = None), "the answer lacks a pod's metadata");
-        let number = "the answer lacks a resourceVersion that is a number";
+        assert_eq!(without(|page| page.metadata = None), "the response lacks metadata");
+        assert_eq!(without(|page| page.items[0].metadata = None), "the response lacks a pod's metadata");
+        let number = "the response lacks a resourceVersion that is a number";
         assert_eq!(without(|page| page.metadata.as_mut().unwrap().resource_version.clear()), number);
     }
 
     #[test]
-    fn a_refusal_is_told_in_its_own_words() {
+    fn a_refusal_keeps_the_api_servers_message() {
         let said = StatusMessage { message: "no".to_owned(), reason: "Forbidden".to_owned(), code: 403 };
         let read = super::super::refusal(MEDIA, 500, &sealed(&said));
         assert_eq!((read.message.as_str(), read.reason.as_str(), read.code), ("no", "Forbidden", 403));

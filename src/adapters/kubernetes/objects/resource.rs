@@ -1,4 +1,4 @@
-//! Our own resource, whole: its spec is read by [`crate::api`], its status is the ledger.
+//! A KubervisorService as stored: [`crate::api`] decodes its spec, and its status holds the ledger.
 
 use std::sync::Arc;
 
@@ -12,39 +12,35 @@ use crate::decide::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Value")]
 pub struct ResourceRecord {
-    /// Where it is.
-    pub namespace: SharedText,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// Its identity.
-    pub uid: SharedText,
-    /// Its resourceVersion.
-    pub version: u64,
-    /// Rises with every change of its spec.
+    pub(crate) namespace: SharedText,
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: SharedText,
+    pub(crate) version: u64,
+    /// `metadata.generation`: rises with every change of the spec.
     pub generation: i64,
-    /// When it was made.
+    /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
-    /// It is to be deleted once its finalizers are gone.
+    /// It is being deleted and waits for its finalizers.
     pub deleting: bool,
-    /// What must happen first.
+    /// `metadata.finalizers`.
     pub finalizers: Box<[Box<str>]>,
-    /// All of it but `managedFields`.
+    /// The whole object without `managedFields`.
     pub object: Arc<Value>,
 }
 
 impl ResourceRecord {
-    /// A resource as the answer to a GET or a write has it.
+    /// Decodes a resource from the body of a response.
     ///
     /// # Errors
-    /// When it is no object of the API.
+    /// When it has no valid metadata.
     pub fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 
-    /// As [`ResourceRecord::decode`], of a value.
+    /// As [`ResourceRecord::decode`], from a JSON value.
     ///
     /// # Errors
-    /// When it is no object of the API.
+    /// When it has no valid metadata.
     pub fn from_value(object: Value) -> Result<Self, serde_json::Error> {
         Self::try_from(object)
     }

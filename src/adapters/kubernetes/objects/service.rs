@@ -14,17 +14,13 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "ServiceWire")]
 pub struct ServiceRecord {
-    /// Where it is.
-    pub namespace: SharedText,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// Its identity.
-    pub uid: SharedText,
-    /// Its resourceVersion.
-    pub version: u64,
-    /// Which pods it sends traffic to; `None` without a selector.
+    pub(crate) namespace: SharedText,
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: SharedText,
+    pub(crate) version: u64,
+    /// `spec.selector`; `None`: absent or empty.
     pub selector: Option<Selector>,
-    /// It is only a name for something outside: it has no pods, whatever its selector says.
+    /// It is of type ExternalName and has no pods, whatever its selector.
     pub external_name: bool,
 }
 
@@ -32,15 +28,11 @@ pub struct ServiceRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "SliceWire")]
 pub struct SliceRecord {
-    /// Where it is.
-    pub namespace: SharedText,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// Its identity.
-    pub uid: SharedText,
-    /// Its resourceVersion.
-    pub version: u64,
-    /// The Service that it belongs to; empty for none.
+    pub(crate) namespace: SharedText,
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: SharedText,
+    pub(crate) version: u64,
+    /// The name of its Service; empty: none.
     pub service: SharedText,
     /// The pods that it shows ready.
     pub ready: Box<[Uid]>,
@@ -55,9 +47,7 @@ struct ServiceWire {
 
 #[derive(Default, Deserialize)]
 struct ServiceSpec {
-    #[serde(default)]
     selector: Option<Selector>,
-    #[serde(default)]
     r#type: Option<String>,
 }
 
@@ -78,35 +68,29 @@ impl From<ServiceWire> for ServiceRecord {
 #[derive(Deserialize)]
 struct SliceWire {
     metadata: Meta,
-    #[serde(default)]
     endpoints: Option<Vec<SliceEndpoint>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SliceEndpoint {
-    #[serde(default)]
     conditions: Option<EndpointConditions>,
-    #[serde(default)]
     target_ref: Option<EndpointTarget>,
 }
 
 #[derive(Deserialize)]
 struct EndpointConditions {
-    #[serde(default)]
     ready: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct EndpointTarget {
-    #[serde(default)]
     kind: Option<String>,
-    #[serde(default)]
     uid: Option<String>,
 }
 
 impl SliceEndpoint {
-    /// The pod behind it, if it is shown ready; an absent word means ready.
+    /// The UID of its pod, if it is ready; an absent condition means ready.
     fn ready_pod(self) -> Option<Uid> {
         let ready = self.conditions.and_then(|c| c.ready).unwrap_or(true);
         let target = self.target_ref.filter(|target| ready && target.kind.as_deref() == Some("Pod"))?;
@@ -119,7 +103,7 @@ impl From<SliceWire> for SliceRecord {
         let meta = wire.metadata;
         let mut ready: Vec<Uid> =
             wire.endpoints.into_iter().flatten().filter_map(SliceEndpoint::ready_pod).collect();
-        // The order of endpoints means nothing, and changes.
+        // Sorted, since the order of endpoints changes without a meaning.
         ready.sort_unstable();
         Self {
             service: meta.labels.get(SERVICE_NAME).unwrap_or_default().into(),

@@ -1,4 +1,4 @@
-//! What the API says, and what is left of it.
+//! Decoding of the API's objects into records.
 
 use kube::api::WatchEvent;
 use serde_json::{Value, json};

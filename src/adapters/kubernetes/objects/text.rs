@@ -1,4 +1,4 @@
-//! Texts that repeat ten thousand times (namespaces, label keys, owners), each kept once.
+//! Interned strings: namespaces, label keys and owners repeat in every pod and are stored once.
 
 use std::{
     borrow::Borrow,
@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Below this many nobody looks for texts that are not used any more.
+/// Pool size below which unused strings are not removed.
 const SWEEP_FROM: usize = 4096;
 
 static TEXTS: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
@@ -36,7 +36,7 @@ impl Pool {
     }
 }
 
-/// A text that shares its memory with its equals.
+/// An interned string.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SharedText(Arc<str>);
 

@@ -1,4 +1,5 @@
-//! The command after a write, for instance a reload: one at a time, not too often, and the last write is always followed by a run.
+//! Runs the command after a write, such as a reload: one run at a time, at least [`RUNS_APART`] apart, and always one after the
+//! last write.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,13 +17,13 @@ use crate::{
     decide::alarm_reason::AlarmReason,
 };
 
-/// Runs begin at least this far apart; writes in between are covered by the next run.
+/// Shortest time between the starts of two runs; the later one covers all writes in between.
 pub const RUNS_APART: Duration = Duration::from_millis(500);
-/// A command that takes longer is killed, with everything it started.
+/// A command that takes longer is killed with its children.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
-/// The task that runs the command; dropping it kills a run.
+/// Handle of the task; dropping it kills a run.
 pub struct AfterWrite {
     trigger: Arc<Notify>,
     last: CancellationToken,
@@ -31,7 +32,7 @@ pub struct AfterWrite {
 }
 
 impl AfterWrite {
-    /// Waits for triggers; without a command it only takes them.
+    /// Starts the task; without a command, triggers have no effect.
     #[must_use]
     pub fn start(config: &EndpointsConfig, alarms: Alarms) -> Self {
         let trigger = Arc::new(Notify::new());
@@ -43,13 +44,13 @@ impl AfterWrite {
         Self { trigger, last, abandon, task }
     }
 
-    /// What asks for a run; asking twice before it begins is asking once.
+    /// Triggers a run; triggers before it starts count as one.
     #[must_use]
     pub fn trigger(&self) -> Arc<Notify> {
         self.trigger.clone()
     }
 
-    /// Lets a run that is due or on its way end, then ends the task.
+    /// Finishes a run that is due or running, then stops the task.
     pub async fn finish(mut self) {
         self.last.cancel();
         if let Some(task) = self.task.take() {

@@ -1,8 +1,7 @@
-//! The endpoints file's four formats: addresses to bytes, and bytes back to addresses.
+//! Renders and parses the four formats of the endpoints file.
 //!
-//! The bytes depend on nothing but the name and the addresses (sorted, each once), so every master
-//! writes the same file and an unchanged list is an unchanged file. Reading back is needed once:
-//! when the store was lost, the file is all that is left of the fleet.
+//! The bytes depend only on the name and the sorted addresses, so all masters write the same file and an unchanged list is
+//! an unchanged file. Parsing serves to rebuild a lost roster and to tell an empty list.
 
 use std::{collections::BTreeSet, fmt::Write as _, net::SocketAddrV4};
 
@@ -13,10 +12,10 @@ use crate::config::EndpointsFormat;
 
 const LOAD_ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
-/// What nginx is given when every pod said `down`: an upstream without any server is a configuration error.
+/// The empty list for nginx, where an upstream without a server is a configuration error.
 const NGINX_NOBODY: &str = "server 127.0.0.1:1 down;\n";
 
-/// The file's bytes for `addresses`; `name` is the cluster's name in Envoy's words, the job's in Prometheus'.
+/// The file's bytes for `addresses`; `name` is Envoy's cluster name or Prometheus' label `kubervisor_fleet`.
 #[must_use]
 pub fn render(format: EndpointsFormat, name: &str, addresses: &BTreeSet<SocketAddrV4>) -> Vec<u8> {
     match format {
@@ -29,7 +28,7 @@ pub fn render(format: EndpointsFormat, name: &str, addresses: &BTreeSet<SocketAd
     .into_bytes()
 }
 
-/// The addresses in a file that [`render`] (or a person) wrote; what is none is skipped.
+/// The addresses in a file; anything else is skipped.
 #[must_use]
 pub fn parse(format: EndpointsFormat, bytes: &[u8]) -> BTreeSet<SocketAddrV4> {
     let text = String::from_utf8_lossy(bytes);
@@ -57,7 +56,7 @@ fn parse_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
-/// Envoy takes a whole `DiscoveryResponse`; its version names the content, so that it changes exactly with it.
+/// A `DiscoveryResponse` for Envoy; its version is a digest of the addresses.
 fn envoy(name: &str, addresses: &BTreeSet<SocketAddrV4>) -> Value {
     let endpoints: Vec<Value> = addresses
         .iter()

@@ -1,7 +1,7 @@
-//! Replaces a file so that a reader sees the old bytes or the new ones, never a mixture, and a crash loses neither.
+//! Replaces a file atomically and durably.
 //!
-//! A temporary file in the same directory, written, synced and renamed over the old one; then the
-//! directory is synced, without which the rename itself may be lost with the power.
+//! A temporary file in the same directory is written, synced and renamed over the old one; then the directory is synced, since
+//! the rename could be lost in a power failure.
 
 use std::{
     ffi::OsString,
@@ -11,43 +11,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Readable by the proxy that takes it, whoever that runs as.
+/// Readable by a proxy that runs as another user.
 const MODE: u32 = 0o644;
 const TEMPORARY: &str = ".kubervisor-tmp";
 
 /// The step at which a replacement failed; the old file is as it was, except after `SyncDirectory`.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The directory is missing or not ours to write to.
+    /// The directory is missing or not writable.
     #[error("cannot create a temporary file in {}: {source}; create the directory and let this user write to it", directory.display())]
     CreateTemporary {
-        /// Where.
+        /// The directory of the file.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A full disk, mostly.
+    /// The disk is full, for instance.
     #[error("cannot write the new {}: {source}; the old file stays", path.display())]
     WriteTemporary {
         /// The file to be replaced.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The path is a directory, or the directory went read-only.
+    /// The path is a directory, or the directory became read-only.
     #[error("cannot put the new {} in place: {source}; the old file stays", path.display())]
     Rename {
         /// The file to be replaced.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The new file is in place, but may be lost in a power cut.
+    /// The new file is in place, but may be lost in a power failure.
     #[error("cannot sync {}: {source}", directory.display())]
     SyncDirectory {
-        /// Where.
+        /// The directory of the file.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -65,12 +65,12 @@ impl WriteError {
     }
 }
 
-/// Puts `bytes` at `path`. Blocks: call it off the runtime's threads.
+/// Replaces the contents of `path` by `bytes`. Blocks: call it off the runtime's threads.
 ///
-/// A file that is there keeps its mode; a symbolic link stays one, its target is replaced.
+/// An existing file keeps its mode; of a symbolic link the target is replaced.
 ///
 /// # Errors
-/// One variant per step; nothing is left behind.
+/// One variant per step; the temporary file is removed.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = directory_of(path);
@@ -82,7 +82,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         .map_err(|source| WriteError::CreateTemporary { directory: directory.to_owned(), source })?;
     let written = |file: &mut File| {
         file.write_all(bytes)?;
-        // Set on the open file: the process's umask does not apply.
+        // On the open file, so that the process's umask does not apply.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()
     };
@@ -96,7 +96,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         .map_err(|source| WriteError::SyncDirectory { directory: directory.to_owned(), source })
 }
 
-/// Removes what a process that was killed in the middle of [`replace`] left behind. Blocks.
+/// Removes temporary files of a process that was killed during [`replace`]. Blocks.
 pub fn sweep(path: &Path) {
     let prefix = prefix(path);
     let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
@@ -114,7 +114,7 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Hidden, and with an ending of its own: neither `*.json` nor `*.conf` finds it.
+/// The start of a temporary file's name: hidden; with its own suffix it matches neither `*.json` nor `*.conf`.
 fn prefix(path: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

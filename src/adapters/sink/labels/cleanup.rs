@@ -1,29 +1,29 @@
-//! Marks that nobody stands behind any more: a person gave the pod its traffic back, or a withdrawal was cancelled after
-//! it had landed. Left on a pod that serves they would have it adopted as ours at the next `no` of a person.
+//! Removes the marks of withdrawals that are over: a person gave the pod its traffic back, or the withdrawal was cancelled
+//! after it had landed. With the marks left on it, a person's next `no` would be taken for a withdrawal of the gate.
 //!
-//! Only pods that say `yes` and have no entry in the ledger. A withdrawal that lands meanwhile changes the switch, and
-//! the patch comes to nothing.
+//! Only pods at `yes` without an entry in the ledger are patched. A withdrawal that lands meanwhile changes the label,
+//! and the patch's test fails.
 
 use super::{
     LabelSink,
     patch::{self, PatchTarget},
-    send_patch,
+    request::send_patch,
 };
 use crate::{adapters::kubernetes::objects::PodRecord, api::keys, decide::fleet::Traffic};
 
 impl LabelSink {
-    /// Takes such marks off; what is refused is tried again at the next look.
-    pub(super) async fn tidy(&self) {
+    /// Removes such marks; a refused patch is repeated after the next plan.
+    pub(super) async fn clean_up(&self) {
         let Some(ledger) = self.ledger_store.current() else { return };
         for pod in self.cluster.pods_named(&self.settings.namespace, &self.settings.name) {
             if ledger.entries.contains_key(&pod.uid) || !has_marks_and_serves(&pod) {
                 continue;
             }
             let target = PatchTarget { pod: &pod, resource: &self.settings.name };
-            let Some(steps) = patch::tidy(&target) else { continue };
+            let Some(steps) = patch::clean_up(&target) else { continue };
             match send_patch(&self.client, &pod, &steps).await {
                 Ok(changed) => self.cluster.merge_pod(changed),
-                Err(refusal) => tracing::debug!(pod = %pod.name, ?refusal, "marks not taken off"),
+                Err(refusal) => tracing::debug!(pod = %pod.name, ?refusal, "marks were not removed"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the API server's refusals mean to the sink.
+//! The API server's refusals, by what is known of the write.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use crate::{
     decide::gate::ledger::ActionOutcome,
 };
 
-/// Why a request was not done, or may not have been.
+/// Why a request failed, and whether it may have taken effect.
 #[derive(Debug)]
 pub(super) enum WriteRefusal {
-    /// Somebody else wrote meanwhile (409), or a `test` failed (422): it was not done.
+    /// The object has changed (409), or a `test` failed (422): no effect.
     Conflict,
-    /// What it rested on was too old, or over: it was not sent.
+    /// The LIST that it rests on was too old, or a pod has left service since: it was not sent.
     Late,
-    /// It is not there (404): it was not done.
+    /// The object does not exist (404, 410): no effect.
     Gone,
-    /// It may not be done (401, 403), such as `patch pods`: it was not done.
+    /// A right is missing (401, 403), such as `patch pods`: no effect.
     Forbidden(String),
-    /// Too many requests (429): it was not done; come again later.
+    /// Too many requests (429): no effect; to be retried after this.
     Busy(Duration),
-    /// No answer: it may have been done.
+    /// No response in time: it may have taken effect.
     Silence,
-    /// Anything else: it may have been done.
+    /// Anything else: it may have taken effect.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -45,22 +45,20 @@ impl From<kube::Error> for WriteRefusal {
 }
 
 impl WriteRefusal {
-    /// For whoever waits for `what`.
+    /// The error of the step `what`.
     pub(super) fn into_error(self, what: &'static str) -> SinkError {
         match self {
             Self::Forbidden(why) => SinkError::Forbidden { what, why },
-            Self::Late => SinkError::NotReady { reason: "what it rested on is over" },
+            Self::Late => SinkError::NotReady { reason: "the LIST that it rests on is too old" },
             Self::Gone => SinkError::NotReady { reason: "the resource is not there" },
             Self::Busy(after) => SinkError::Busy { after },
-            Self::Conflict => SinkError::Ask { what, source: "somebody else wrote meanwhile".into() },
+            Self::Conflict => SinkError::Ask { what, source: "another client changed the object".into() },
             Self::Silence => SinkError::Ask { what, source: "no answer in time".into() },
             Self::Other(source) => SinkError::Ask { what, source },
         }
     }
-}
 
-impl WriteRefusal {
-    /// What it says about a withdrawal that was to be carried out.
+    /// The outcome of the action whose write it is.
     pub(super) fn outcome(&self) -> ActionOutcome {
         match self {
             Self::Conflict | Self::Late | Self::Gone | Self::Forbidden(_) | Self::Busy(_) => {

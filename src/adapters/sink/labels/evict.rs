@@ -1,23 +1,21 @@
-//! The end of a pod's life: through the eviction API, so that its PodDisruptionBudget has a word.
+//! Kills a pod through the eviction API, which honours its PodDisruptionBudget.
 //!
-//! The pod is looked at first. An eviction whose precondition fails uses up the budget's allowance all the
-//! same, for up to two minutes; the preconditions are the last guard, not the check.
+//! The pod is read first: an eviction whose precondition fails uses up the budget's allowance all the same, for up to
+//! two minutes. The preconditions only guard against a change after that read.
 
-use axum::http::{Request, header::CONTENT_TYPE};
+use axum::http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::{ask, errors::WriteRefusal};
+use super::{errors::WriteRefusal, request};
 use crate::{
-    adapters::kubernetes::objects::PodRecord,
+    adapters::kubernetes::objects::{Kind, PodRecord},
     decide::{fleet::Traffic, gate::action::Action},
 };
 
 pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> Result<(), WriteRefusal> {
-    let other = |source: axum::http::Error| WriteRefusal::Other(source.into());
-    let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
-    let get = Request::get(&path).body(Vec::new()).map_err(other)?;
-    let now = ask::<PodRecord>(client, get).await?;
+    let path = Kind::Pods.object_path(&pod.namespace, &pod.name);
+    let now: PodRecord = request::get(client, &path).await?;
     let fence = action.guard.fence.map(|fence| fence.to_string());
     let same = now.uid == action.uid
         && now.traffic() == Traffic::No
@@ -34,7 +32,6 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
             "preconditions": {"uid": now.uid, "resourceVersion": now.version.to_string()},
         },
     });
-    let body = serde_json::to_vec(&body).map_err(|source| WriteRefusal::Other(source.into()))?;
-    let post = Request::post(format!("{path}/eviction")).header(CONTENT_TYPE, "application/json");
-    ask::<Value>(client, post.body(body).map_err(other)?).await.map(|_| ())
+    let path = format!("{path}/eviction");
+    request::send::<Value>(client, Method::POST, &path, "application/json", &body).await.map(drop)
 }

@@ -1,16 +1,19 @@
 //! The finalizer of a KubervisorService: on before the first claim, off after the last release.
 
-use axum::http::{Request, header::CONTENT_TYPE};
+use axum::http::Method;
 use kube::Client;
 use serde_json::json;
 
-use super::{ask, errors::WriteRefusal};
+use super::{errors::WriteRefusal, request};
 use crate::{
     adapters::{
-        kubernetes::{cluster::Cluster, objects::ResourceRecord},
+        kubernetes::{
+            cluster::Cluster,
+            objects::{Kind, ResourceRecord},
+        },
         sink::SinkError,
     },
-    api::{API_VERSION, keys},
+    api::keys,
 };
 
 /// Puts the finalizer on the resource; nothing is written when it is there.
@@ -43,21 +46,15 @@ async fn set(
     let body = json!({"metadata": {
         "uid": &*resource.uid, "resourceVersion": resource.version.to_string(), "finalizers": finalizers,
     }});
-    let path =
-        format!("/apis/{API_VERSION}/namespaces/{}/kubervisorservices/{}", resource.namespace, resource.name);
-    let what = "write the resource's finalizer";
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| SinkError::Ask { what, source };
-    let request = Request::patch(path)
-        .header(CONTENT_TYPE, "application/merge-patch+json")
-        .body(serde_json::to_vec(&body).map_err(|source| failed(source.into()))?)
-        .map_err(|source| failed(source.into()))?;
-    match ask::<ResourceRecord>(client, request).await {
+    let path = Kind::KubervisorServices.object_path(&resource.namespace, &resource.name);
+    let media = "application/merge-patch+json";
+    match request::send::<ResourceRecord>(client, Method::PATCH, &path, media, &body).await {
         Ok(stored) => {
             cluster.merge_resource(stored);
             Ok(())
         }
-        // It went with its last finalizer.
+        // A resource that is being deleted ceases to exist with its last finalizer.
         Err(WriteRefusal::Gone) if !wanted => Ok(()),
-        Err(refusal) => Err(refusal.into_error(what)),
+        Err(refusal) => Err(refusal.into_error("write the resource's finalizer")),
     }
 }

@@ -1,11 +1,14 @@
-//! Records of the cache as the gate sees them: who belongs to the fleet, how many there should be, and what
-//! stands in the way.
+//! The fleet that the gate plans on, from the cache: its pods, how many there should be, and what forbids withholding.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 
-use super::{LabelSettings, PodRecords};
+use super::LabelSettings;
 use crate::{
     adapters::{
         kubernetes::{
@@ -23,15 +26,15 @@ use crate::{
     },
 };
 
-/// A withheld pod that is still in ready endpoints after this is spoken of.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
+/// A withheld pod that is still in ready endpoints after this is reported; following a label takes less.
+const STILL_LISTED_AFTER: Duration = Duration::from_secs(10);
 
-/// Said of a withheld pod that some Service still sends to.
+/// The note on a withheld pod that is still in ready endpoints.
 pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
                        may lack the key kubervisor/traffic in its selector";
-const NAMED_TRUE: &str = "its label kubervisor/traffic says true: write \"yes\" in quotes";
+const LABEL_IS_TRUE: &str = "its label kubervisor/traffic is \"true\": write \"yes\" in quotes";
 
-/// What a look rests on.
+/// What [`read`] takes beside the ledger.
 pub(super) struct FleetInputs<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) settings: &'a LabelSettings,
@@ -41,14 +44,15 @@ pub(super) struct FleetInputs<'a> {
     pub(super) status: Option<&'a Value>,
 }
 
-/// What was seen.
+/// The fleet, the notes on its pods, and when a note may change.
 pub(super) struct FleetReading {
     pub(super) fleet: Fleet,
     pub(super) details: BTreeMap<Uid, PodDetail>,
     pub(super) look_again: Option<Timestamp>,
 }
 
-/// Whom the Service selects without the traffic key; while it is away, whom it selected last.
+/// What the Service selects without the traffic key; while it does not exist, what it selected last. `None`: nothing, or
+/// everything.
 pub(super) fn selector(
     cluster: &Cluster,
     settings: &LabelSettings,
@@ -68,8 +72,24 @@ pub(super) fn selector(
     }
 }
 
-/// Looks at everything.
-pub(super) fn look(
+/// As [`selector`], with the status that is cached.
+#[must_use]
+pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Option<Selector> {
+    let resource = cluster.resource(&settings.namespace, &settings.name);
+    let status = resource.as_ref().and_then(|resource| resource.object.get("status"));
+    selector(cluster, settings, policy, status)
+}
+
+/// The cached pods of the fleet, without those that are finished or terminating.
+#[must_use]
+pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Vec<Arc<PodRecord>> {
+    let selector = fleet_selector(cluster, settings, policy);
+    let pods = selector.map(|selector| cluster.pods(&settings.namespace, &selector)).unwrap_or_default();
+    pods.into_iter().filter(|pod| !pod.finished() && !pod.terminating).collect()
+}
+
+/// Reads the fleet from the cache; `proven`: a quorum LIST has just refreshed it.
+pub(super) fn read(
     inputs: &FleetInputs<'_>,
     now: Timestamp,
     ledger: &Ledger,
@@ -81,9 +101,8 @@ pub(super) fn look(
     let service = cluster.service(namespace, &policy.service);
     let selector = selector(cluster, settings, policy, inputs.status);
     let members = selector.as_ref().map(|selector| cluster.pods(namespace, selector)).unwrap_or_default();
-    let members: PodRecords = members.into_iter().filter(|pod| !pod.finished()).collect();
-    let living: PodRecords = members.iter().filter(|pod| !pod.terminating).cloned().collect();
-    let desired = cluster.desired(namespace, &living);
+    let members: Vec<Arc<PodRecord>> = members.into_iter().filter(|pod| !pod.finished()).collect();
+    let desired = cluster.desired(namespace, &members);
     let endpoints = cluster.ready_endpoints(namespace, &policy.service);
     let view = |pod: &PodRecord| view(pod, &settings.name, endpoints.contains(&pod.uid));
     let mut pods: Vec<PodView> = if inputs.leaving {
@@ -92,26 +111,26 @@ pub(super) fn look(
     } else {
         members.iter().map(|pod| view(pod)).collect()
     };
-    pods.extend(strays(cluster, ledger, &pods, view));
+    pods.extend(unselected(cluster, ledger, &pods, view));
     let mut fleet = Fleet::new(desired.count, pods);
     let missing = service.is_none();
     let key = service.as_ref().and_then(|service| service.selector.as_ref());
     let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
-    // A Service that is away for a while is no reason to let the bad ones in.
+    // While the Service does not exist, what is withheld stays withheld.
     fleet.gated = (gated && selector.is_some()) || missing;
     fleet.leaving = inputs.leaving;
     fleet.can_kill = true;
     fleet.absence_proven = proven;
     let why_missing = || format!("the Service {} is not there", policy.service);
     fleet.hold = inputs.hold.clone().or_else(|| missing.then(why_missing)).or(desired.unknown);
-    let linger = lingers(cluster, namespace, now, ledger, still_in_endpoints);
-    let look_again = still_in_endpoints.values().map(|since| *since + LINGER).filter(|at| *at > now).min();
+    let still_listed_pods = still_listed(cluster, namespace, now, ledger, still_in_endpoints);
+    let look_again =
+        still_in_endpoints.values().map(|since| *since + STILL_LISTED_AFTER).filter(|at| *at > now).min();
     let note = |pod: &PodView| {
-        let true_word =
-            cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
+        let is_true = cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
         match () {
-            () if linger.contains(&pod.uid) => Some(LINGERS),
-            () if pod.traffic == Traffic::Other && true_word => Some(NAMED_TRUE),
+            () if still_listed_pods.contains(&pod.uid) => Some(LINGERS),
+            () if pod.traffic == Traffic::Other && is_true => Some(LABEL_IS_TRUE),
             () => None,
         }
     };
@@ -126,21 +145,21 @@ pub(super) fn look(
     FleetReading { fleet, details, look_again }
 }
 
-/// PodRecords of the ledger that the Service does not select (any more): they do not serve, but they are owed their traffic.
-fn strays<'a>(
+/// Pods with an entry in the ledger that the Service does not select (any more): not serving, but to be given traffic back.
+fn unselected<'a>(
     cluster: &'a Cluster,
     ledger: &'a Ledger,
     members: &[PodView],
     view: impl Fn(&PodRecord) -> PodView + 'a,
 ) -> Vec<PodView> {
-    let known: std::collections::BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
+    let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
     let missing = ledger.entries.keys().filter(|uid| !known.contains(uid));
     let found = missing.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
     found.map(|pod| PodView { ready: false, ..view(&pod) }).collect()
 }
 
-/// Withheld pods that some Service still shows as ready, for longer than it takes to follow a label.
-fn lingers(
+/// Withheld pods that a Service's endpoints have shown as ready for [`STILL_LISTED_AFTER`].
+fn still_listed(
     cluster: &Cluster,
     namespace: &str,
     now: Timestamp,
@@ -158,10 +177,13 @@ fn lingers(
     for uid in &still {
         since.entry(uid.clone()).or_insert(now);
     }
-    still.into_iter().filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= LINGER)).collect()
+    still
+        .into_iter()
+        .filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= STILL_LISTED_AFTER))
+        .collect()
 }
 
-/// One pod as the gate sees it.
+/// One pod, as the gate plans on it.
 pub(super) fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
     PodView {
         uid: pod.uid.clone(),
@@ -181,7 +203,7 @@ pub(super) fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodVi
     }
 }
 
-/// A time as an annotation has it; one that nobody can read is none.
+/// The time in an annotation; `None` for other text.
 fn time(text: &str) -> Option<Timestamp> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp::from_unix_millis(parsed.as_millisecond()))

@@ -1,50 +1,51 @@
-//! How much may be under way at the API server at a time, for all resources of the process together: as
-//! many connections as there are places, and no queue there that a restore would have to stand in.
+//! Limits concurrent requests to the API server, over all resources of the process: a request that gives traffic back
+//! never waits behind other writes, neither here nor in a queue of the API server.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::decide::gate::action::Verb;
 
-/// Writes to pods, whatever they do: as many as one plan has in line.
-const WRITES: usize = super::AT_ONCE;
-/// And more for what gives traffic back, which may take the others' places too.
-const KEPT_FREE: usize = 8;
-/// LISTs, with the owners that are asked for after each.
-const PROOFS: usize = 8;
+/// Writes to pods of any kind: as many as one plan sends at a time.
+const WRITES: usize = super::MAX_CONCURRENT_WRITES;
+/// Further writes that give traffic back, which may use the others' permits, too.
+const RESERVED_FOR_RESTORES: usize = 8;
+/// Confirmations: a LIST and the owners that are read after it.
+const CONFIRMATIONS: usize = 8;
 
-/// The places.
+/// The permits of one process.
 #[derive(Debug)]
 pub struct WriteLimiter {
     writes: Semaphore,
-    patient: Semaphore,
-    proofs: Semaphore,
+    unprivileged: Semaphore,
+    confirmations: Semaphore,
 }
 
-/// One place, until it is dropped.
+/// One write's permit, returned on drop.
 pub(super) struct WritePermit<'a> {
     _write: Option<SemaphorePermit<'a>>,
-    _patient: Option<SemaphorePermit<'a>>,
+    _unprivileged: Option<SemaphorePermit<'a>>,
 }
 
 impl Default for WriteLimiter {
     fn default() -> Self {
-        let [writes, patient, proofs] = [WRITES + KEPT_FREE, WRITES, PROOFS].map(Semaphore::new);
-        Self { writes, patient, proofs }
+        let [writes, unprivileged, confirmations] =
+            [WRITES + RESERVED_FOR_RESTORES, WRITES, CONFIRMATIONS].map(Semaphore::new);
+        Self { writes, unprivileged, confirmations }
     }
 }
 
 impl WriteLimiter {
-    /// A place for one write, in turn; who gives traffic back never stands behind all the others.
+    /// A permit for one write, first come first served; [`RESERVED_FOR_RESTORES`] are kept for `Admit` and `Cancel`.
     pub(super) async fn write(&self, verb: Verb) -> WritePermit<'_> {
         let urgent = matches!(verb, Verb::Admit | Verb::Cancel);
-        // An error only says that nobody has places any more, and nobody takes them away.
-        let _patient = if urgent { None } else { self.patient.acquire().await.ok() };
-        WritePermit { _patient, _write: self.writes.acquire().await.ok() }
+        // Acquiring fails only on a closed semaphore; these are never closed.
+        let _unprivileged = if urgent { None } else { self.unprivileged.acquire().await.ok() };
+        WritePermit { _unprivileged, _write: self.writes.acquire().await.ok() }
     }
 
-    /// A place for one confirmation.
+    /// A permit for one confirmation.
     pub(super) async fn confirmation(&self) -> Option<SemaphorePermit<'_>> {
-        self.proofs.acquire().await.ok()
+        self.confirmations.acquire().await.ok()
     }
 }
 
@@ -55,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn restores_find_a_place_when_everybody_else_waits() {
+    fn restores_get_a_permit_while_other_writes_wait() {
         let limiter = WriteLimiter::default();
         let taken = |verb| std::iter::from_fn(|| limiter.write(verb).now_or_never()).collect::<Vec<_>>();
         let withheld = taken(Verb::Withhold);
         assert_eq!(withheld.len(), WRITES);
         assert!(limiter.write(Verb::Claim).now_or_never().is_none());
         let admitted = taken(Verb::Admit);
-        assert_eq!(admitted.len(), KEPT_FREE);
+        assert_eq!(admitted.len(), RESERVED_FOR_RESTORES);
         drop(withheld);
-        assert!(limiter.write(Verb::Kill).now_or_never().is_some(), "a place is given back");
-        assert_eq!(taken(Verb::Cancel).len(), WRITES, "and may be a restore's");
+        assert!(limiter.write(Verb::Kill).now_or_never().is_some(), "a permit is returned");
+        assert_eq!(taken(Verb::Cancel).len(), WRITES, "and a restore may use it");
     }
 }

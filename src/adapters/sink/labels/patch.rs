@@ -1,9 +1,8 @@
-//! One action as the JSON Patch that carries it out, or does not: everything that the decision rests on is
-//! tested by the API server in the same step.
+//! One action as a guarded JSON Patch: the API server tests everything that the decision rests on in the same request.
 //!
-//! A pod without annotations has no map to add one to: then the whole map is tested and added. `test` with
-//! `null` passes on what is absent; `remove` of what is absent is an error, so that only what was seen is
-//! removed: who was wrong about it looks again.
+//! A pod without annotations has no map to add one to, so the whole map is tested and added. `test` with `null` passes for an
+//! absent member; `remove` of an absent one fails, so only members of the cached pod are removed, and a stale cache leads
+//! to a conflict.
 
 use serde_json::{Value, json};
 
@@ -13,15 +12,15 @@ use crate::{
     decide::gate::action::{Action, Verb},
 };
 
-/// What a patch is made for.
+/// The pod and the resource that a patch is made for.
 pub(super) struct PatchTarget<'a> {
-    /// The pod as it was seen last: whether it has annotations, and which of its texts are to be tested.
+    /// The pod as cached.
     pub(super) pod: &'a PodRecord,
     /// The KubervisorService's name.
     pub(super) resource: &'a str,
 }
 
-/// The patch; `None` for actions that are none.
+/// The patch of an action; `None` for actions without one.
 pub(super) fn patch(action: &Action, target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     if matches!(action.verb, Verb::Kill | Verb::Release | Verb::Forget) {
         return None;
@@ -35,15 +34,15 @@ pub(super) fn patch(action: &Action, target: &PatchTarget<'_>) -> Option<Vec<Val
     Some(steps)
 }
 
-/// Takes our marks off a pod that is not ours any more; its traffic switch stays as it is.
-pub(super) fn farewell(target: &PatchTarget<'_>) -> Vec<Value> {
+/// Removes our marks from a released pod; its traffic label stays.
+pub(super) fn release(target: &PatchTarget<'_>) -> Vec<Value> {
     let mut steps = vec![
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
         test(label(keys::NAME), json!(target.resource)),
         remove(label(keys::NAME)),
     ];
-    forget_strategy(target, &mut steps);
-    forget_cost(target, &mut steps);
+    remove_strategy(target, &mut steps);
+    remove_cost(target, &mut steps);
     let pod = target.pod;
     let ours = [
         (keys::BREAK_AT, &pod.break_at),
@@ -55,8 +54,8 @@ pub(super) fn farewell(target: &PatchTarget<'_>) -> Vec<Value> {
     steps
 }
 
-/// Takes the marks of a withdrawal off a pod that serves; `None` for one whose fence nobody wrote.
-pub(super) fn tidy(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
+/// Removes the marks of a withdrawal from a serving pod; `None` for one without a fence.
+pub(super) fn clean_up(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     let fence = target.pod.fence_text.as_deref()?;
     let mut steps = vec![
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
@@ -64,25 +63,25 @@ pub(super) fn tidy(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
         test(label(keys::TRAFFIC), json!("yes")),
         test(annotation(keys::FENCE), json!(fence)),
     ];
-    take_marks_off(target, &mut steps);
+    remove_marks(target, &mut steps);
     Some(steps)
 }
 
-/// In what the stored pod is not as the action's tests say.
+/// How the stored pod differs from the action's tests.
 pub(super) fn differences(action: &Action, stored: &PodRecord, resource: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut differ = |what: &str, wanted: Option<&str>, is: Option<&str>| {
         if wanted != is {
-            let word =
+            let label_text =
                 |text: Option<&str>| text.map_or_else(|| "absent".to_owned(), |text| format!("{text:?}"));
-            found.push(format!("its {what} is {}, not {}", word(is), word(wanted)));
+            found.push(format!("its {what} is {}, not {}", label_text(is), label_text(wanted)));
         }
     };
     differ("uid", Some(action.uid.as_str()), Some(stored.uid.as_str()));
     if action.guard.ours {
         differ(keys::NAME, Some(resource), stored.labels.get(keys::NAME));
     }
-    if let Some(traffic) = action.guard.traffic.and_then(word) {
+    if let Some(traffic) = action.guard.traffic.and_then(label_text) {
         differ(keys::TRAFFIC, Some(traffic), stored.labels.get(keys::TRAFFIC));
     }
     if let Some(fence) = action.guard.fence {
@@ -91,17 +90,17 @@ pub(super) fn differences(action: &Action, stored: &PodRecord, resource: &str) -
     found
 }
 
-/// What must be true.
+/// Adds the tests of the action's guard.
 fn guard(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let guard = &action.guard;
     if guard.ours {
         steps.push(test(label(keys::NAME), json!(target.resource)));
     }
-    // A claim tests its switch and its fence where it writes them.
+    // A claim tests traffic label and fence where it writes them.
     if action.verb == Verb::Claim {
         return;
     }
-    if let Some(traffic) = guard.traffic.and_then(word) {
+    if let Some(traffic) = guard.traffic.and_then(label_text) {
         steps.push(test(label(keys::TRAFFIC), json!(traffic)));
     }
     if let Some(fence) = guard.fence {
@@ -113,7 +112,7 @@ fn claim(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let pod = target.pod;
     let fence = action.write.fence.map(|fence| fence.to_string());
     if pod.has_annotations {
-        // What stands there now, even where it is no fence at all.
+        // The stored text, even if it is not a fence.
         steps.push(test(annotation(keys::FENCE), json!(pod.fence_text)));
         steps.push(add(annotation(keys::FENCE), json!(fence)));
     } else {
@@ -122,7 +121,7 @@ fn claim(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     }
     steps.push(test(label(keys::NAME), json!(pod.labels.get(keys::NAME))));
     steps.push(add(label(keys::NAME), json!(target.resource)));
-    if let Some(traffic) = action.write.traffic.and_then(word) {
+    if let Some(traffic) = action.write.traffic.and_then(label_text) {
         steps.push(test(label(keys::TRAFFIC), Value::Null));
         steps.push(add(label(keys::TRAFFIC), json!(traffic)));
     }
@@ -130,7 +129,7 @@ fn claim(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
 
 fn write(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     let write = &action.write;
-    if let Some(traffic) = write.traffic.and_then(word) {
+    if let Some(traffic) = write.traffic.and_then(label_text) {
         steps.push(add(label(keys::TRAFFIC), json!(traffic)));
     }
     if let Some(strategy) = write.strategy.as_deref().filter(|strategy| is_label_value(strategy)) {
@@ -148,35 +147,35 @@ fn write(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
             steps.push(test(annotation(keys::DELETION_COST), Value::Null));
             steps.push(add(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         }
-        Verb::Admit => take_marks_off(target, steps),
+        Verb::Admit => remove_marks(target, steps),
         _ => {}
     }
 }
 
-fn take_marks_off(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
-    forget_strategy(target, steps);
+fn remove_marks(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
+    remove_strategy(target, steps);
     if target.pod.break_at.is_some() {
         steps.push(remove(annotation(keys::BREAK_AT)));
     }
-    forget_cost(target, steps);
+    remove_cost(target, steps);
 }
 
-fn forget_strategy(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
+fn remove_strategy(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     if target.pod.labels.get(keys::STRATEGY).is_some() {
         steps.push(remove(label(keys::STRATEGY)));
     }
 }
 
-/// Only our own number is taken back: what a user wrote stays.
-fn forget_cost(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
+/// Removes only our own value; a user's stays.
+fn remove_cost(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     if target.pod.deletion_cost.as_deref() == Some(keys::OUR_DELETION_COST) {
         steps.push(test(annotation(keys::DELETION_COST), json!(keys::OUR_DELETION_COST)));
         steps.push(remove(annotation(keys::DELETION_COST)));
     }
 }
 
-/// The switch's text, for those that have one.
-fn word(traffic: crate::decide::fleet::Traffic) -> Option<&'static str> {
+/// The value of the traffic label, for states that have one.
+fn label_text(traffic: crate::decide::fleet::Traffic) -> Option<&'static str> {
     use crate::decide::fleet::Traffic;
     match traffic {
         Traffic::Yes => Some("yes"),
@@ -186,7 +185,7 @@ fn word(traffic: crate::decide::fleet::Traffic) -> Option<&'static str> {
     }
 }
 
-/// What the API server takes as a label's value; a callback may name its breaker as it likes.
+/// Whether the API server accepts it as a label's value; a callback chooses its breaker's name freely.
 fn is_label_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -1,7 +1,7 @@
-//! What was refused: a right that is missing, and pods that are not as we see them.
+//! Refused writes: missing rights, and pods that differ from the cache.
 //!
-//! Nobody says when a right is given back, so what it is for is tried now and then. And who is refused
-//! twice in a row by the same pod rests on something that is not so: the pod itself is asked.
+//! The API server does not announce a granted right, so what it is for is retried. Two conflicts in a row on the same pod
+//! mean that the cached pod is wrong: then it is read from the API server.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,45 +13,45 @@ use crate::{
     decide::{fleet::Uid, gate::action::Action},
 };
 
-/// What was forbidden is tried again after this.
-const TRIAL: Duration = Duration::from_secs(5);
-/// And not spoken of any more when there was nothing to try.
-const SPOKEN_OF: Duration = Duration::from_secs(30);
-/// After so many refusals in a row the pod itself is asked what it says.
-const IN_A_ROW: u32 = 2;
+/// What was forbidden is retried after this.
+const TRIAL_AFTER: Duration = Duration::from_secs(5);
+/// A missing right is reported for this long after its last use.
+const REPORT_FOR: Duration = Duration::from_secs(30);
+/// Conflicts in a row after which the pod is read from the API server.
+const MAX_CONFLICTS: u32 = 2;
 
-/// The right that was missing when something was last sent.
+/// The right that the last writes lacked, and since when.
 #[derive(Default)]
 pub(super) struct ForbiddenRight(Option<(String, Instant)>);
 
 impl ForbiddenRight {
-    /// Something was sent: what was missing for it, if anything was.
+    /// Records which right the writes just sent lacked, if any.
     pub(super) fn learn(&mut self, right: Option<String>) {
         self.0 = right.map(|right| (right, Instant::now()));
     }
 
-    /// Such as `patch pods`.
+    /// The verb and resource, such as `patch pods`.
     pub(super) fn right(&self) -> Option<String> {
         self.0.as_ref().map(|(right, _)| right.clone())
     }
 
-    /// How long until it is worth a trial; `None`: nothing is missing.
+    /// Time until the next trial; `None`: no right is missing.
     pub(super) fn until_trial(&self) -> Option<Duration> {
-        self.0.as_ref().map(|(_, since)| TRIAL.saturating_sub(since.elapsed()))
+        self.0.as_ref().map(|(_, since)| TRIAL_AFTER.saturating_sub(since.elapsed()))
     }
 
-    /// A right that nobody had to use for so long is not spoken of for ever.
+    /// Drops the right after [`REPORT_FOR`].
     pub(super) fn forget(&mut self) {
-        self.0 = self.0.take().filter(|(_, since)| since.elapsed() < SPOKEN_OF);
+        self.0 = self.0.take().filter(|(_, since)| since.elapsed() < REPORT_FOR);
     }
 }
 
-/// How often in a row each pod was not as a write of ours said it was.
+/// Conflicts in a row of each pod.
 #[derive(Default)]
 pub(super) struct PodRefusals(BTreeMap<Uid, u32>);
 
 impl PodRefusals {
-    /// Counts what came of the actions.
+    /// Counts the conflicts of these actions.
     pub(super) async fn learn(
         &mut self,
         cluster: &Cluster,
@@ -65,16 +65,16 @@ impl PodRefusals {
             }
             let count = self.0.entry(action.uid.clone()).or_default();
             *count += 1;
-            if *count >= IN_A_ROW {
+            if *count >= MAX_CONFLICTS {
                 self.0.remove(&action.uid);
-                ask_why(cluster, resource, action).await;
+                log_differences(cluster, resource, action).await;
             }
         }
     }
 }
 
-/// Asks the pod how it is, takes that in, and says in what we were wrong.
-async fn ask_why(cluster: &Cluster, resource: &str, action: &Action) {
+/// Reads the pod, caches it, and logs in what it differs from the action's tests.
+async fn log_differences(cluster: &Cluster, resource: &str, action: &Action) {
     let Some(seen) = cluster.pod(&action.uid) else { return };
     let why = match cluster.fetch_pod(&seen.namespace, &seen.name).await {
         Ok(Some(stored)) => {
@@ -83,7 +83,7 @@ async fn ask_why(cluster: &Cluster, resource: &str, action: &Action) {
             if found.is_empty() { "the pod is as we saw it".to_owned() } else { found }
         }
         Ok(None) => "the pod is gone".to_owned(),
-        Err(error) => format!("and nobody says why: {error}"),
+        Err(error) => format!("and the pod cannot be read: {error}"),
     };
     tracing::warn!(pod = action.name, verb = ?action.verb, "refused twice: {why}");
 }

@@ -1,16 +1,17 @@
 //! The ledger in a resource's status: read from the cache, written by compare-and-swap only.
 //!
-//! `PUT …/status` with a resourceVersion is the only write that the API server guards: a merge patch and
-//! an apply on a status are not. An answer without the ledger as it was sent comes from an API server
-//! whose definition prunes it: then nothing may be withheld, since nothing is remembered.
+//! `PUT …/status` with a resourceVersion is the only write of a status that the API server guards against concurrent
+//! changes; a merge patch and an apply are not. When the response lacks the ledger as it was sent, the installed
+//! CustomResourceDefinition prunes it: then nothing may be withheld, since no reservation is stored.
 
 use std::time::Duration;
 
+use axum::http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{LabelSettings, ask, errors::WriteRefusal};
+use super::{LabelSettings, errors::WriteRefusal, request};
 use crate::{
     adapters::{
         kubernetes::{
@@ -26,15 +27,13 @@ use crate::{
     },
 };
 
-/// For one request.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// So long after somebody else's write we leave the fleet to them.
-const ASIDE: Duration = Duration::from_secs(3);
-/// Reports that change by themselves: so many at once, and then one each [`REPORT_EVERY`].
+/// Nothing is planned for this long after another process wrote the ledger, which may still be sending its plan.
+const POSTPONE: Duration = Duration::from_secs(3);
+/// Reports without a ledger to store: this many at once, and then one each [`REPORT_EVERY`].
 const BURST: u32 = 5;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// The moments right after writes to pods belong to those who put them into effect.
-const GRACE: Duration = Duration::from_secs(1);
+/// Reports wait this long after writes to pods, which leaves the endpoint controllers CPU.
+const DEFER: Duration = Duration::from_secs(1);
 
 /// One resource's ledger and report.
 pub(super) struct StatusLedger {
@@ -44,23 +43,22 @@ pub(super) struct StatusLedger {
     /// The resource as it was read or written last.
     record: Option<std::sync::Arc<ResourceRecord>>,
     ledger: Option<Ledger>,
-    /// The version of the resource that the ledger was read from or written with: a person may edit a ledger without its
-    /// serial.
+    /// The resourceVersion that `ledger` was read from or written with; a person may edit a ledger and keep its serial.
     decoded_at: Option<u64>,
-    /// A new one that is not stored yet.
-    begun: Option<Ledger>,
-    /// It takes the place of whatever is stored: time ran backwards.
-    displaces: bool,
-    /// The status may not be written, as far as we know.
-    forbidden_right: bool,
-    /// It is not known what is stored.
-    unsure: bool,
-    /// What came back from a write was not what was sent.
+    /// A new ledger that is not stored yet.
+    unstored: Option<Ledger>,
+    /// `unstored` replaces whatever is stored, because the API server was restored from a backup.
+    replaces_any: bool,
+    /// The last write was forbidden.
+    write_forbidden: bool,
+    /// A write failed, so the record must be read from the API server.
+    outdated: bool,
+    /// The last response lacked the ledger as it was sent.
     pub(super) pruned: bool,
     rewinds: u64,
-    /// The last ledger that we saw or wrote.
+    /// Epoch and serial of the last ledger that was read or written.
     seen: Option<(Epoch, u64)>,
-    aside: Option<Instant>,
+    postponed_until: Option<Instant>,
     allowance: Allowance,
 }
 
@@ -74,20 +72,20 @@ impl StatusLedger {
             record: None,
             ledger: None,
             decoded_at: None,
-            begun: None,
-            displaces: false,
-            forbidden_right: false,
-            unsure: false,
+            unstored: None,
+            replaces_any: false,
+            write_forbidden: false,
+            outdated: false,
             pruned: false,
             seen: None,
-            aside: None,
-            allowance: Allowance { left: BURST, since: Instant::now(), hushed: None },
+            postponed_until: None,
+            allowance: Allowance { left: BURST, since: Instant::now(), deferred_until: None },
         }
     }
 
-    /// The ledger to plan on, as the cache or a fresh read has it.
+    /// The ledger to plan on, from the cache or, after a failed write, from the API server.
     pub(super) async fn read(&mut self) -> Result<Ledger, SinkError> {
-        if self.unsure {
+        if self.outdated {
             self.fetch().await?;
         }
         let cached = self.cluster.resource(&self.settings.namespace, &self.settings.name);
@@ -96,7 +94,7 @@ impl StatusLedger {
             (Some(cached), Some(ours)) if ours.version > cached.version => Some(ours),
             (Some(cached), _) => Some(cached),
             // The cache may lag behind a read of ours.
-            (None, ours) => ours.filter(|_| self.unsure),
+            (None, ours) => ours.filter(|_| self.outdated),
         };
         let record = newest.ok_or(SinkError::NotReady { reason: "the resource is not there" })?;
         self.record = Some(record);
@@ -106,61 +104,61 @@ impl StatusLedger {
                 service = self.settings.name,
                 "time ran backwards in the API server: a new ledger begins"
             );
-            (self.begun, self.displaces) = (Some(self.begin()?), true);
+            (self.unstored, self.replaces_any) = (Some(self.begin()?), true);
         }
-        if !self.displaces && self.begun.is_some() && self.decoded()?.is_some() {
-            // Somebody else has begun one, or our own was stored without a word.
-            self.begun = None;
+        if !self.replaces_any && self.unstored.is_some() && self.decoded()?.is_some() {
+            // Another process has begun a ledger, or ours was stored by a write whose response was lost.
+            self.unstored = None;
         }
-        let ledger = match self.begun.clone() {
-            Some(begun) => begun,
+        let ledger = match self.unstored.clone() {
+            Some(unstored) => unstored,
             None => self.stored().await?,
         };
         let version = self.record.as_ref().map(|record| record.version);
-        self.decoded_at = version.filter(|_| self.begun.is_none());
-        self.notice(&ledger);
+        self.decoded_at = version.filter(|_| self.unstored.is_none());
+        self.detect_other_writer(&ledger);
         self.ledger = Some(ledger.clone());
         Ok(ledger)
     }
 
-    /// Until when somebody else is at work.
-    pub(super) fn aside(&self) -> Option<Duration> {
-        let left = self.aside?.saturating_duration_since(Instant::now());
+    /// How long another process may still be sending its plan.
+    pub(super) fn postponed(&self) -> Option<Duration> {
+        let left = self.postponed_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
-    /// PodRecords were written to: what has time waits.
+    /// Pods were written: reports wait for [`DEFER`].
     pub(super) fn defer_reports(&mut self) {
-        self.allowance.hushed = Some(Instant::now() + GRACE);
+        self.allowance.deferred_until = Some(Instant::now() + DEFER);
     }
 
-    /// The ledger as it was read or written last.
+    /// The ledger as last read or written.
     pub(super) fn current(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
     }
 
-    /// The status as it was read.
+    /// The status as last read or written.
     pub(super) fn status(&self) -> Option<&Value> {
         self.record.as_ref()?.object.get("status")
     }
 
-    /// Stores `next`, if there is one, and the report with it; or the report alone, at its own pace.
+    /// Stores `next` and the report; without `next` only the report, at most [`BURST`] and then one each [`REPORT_EVERY`].
     pub(super) async fn write(
         &mut self,
         next: Option<&Ledger>,
         settles_only: bool,
         report: &Value,
     ) -> Result<Reservation, SinkError> {
-        let news = !report.is_null();
-        // Nobody says when a right is given back: each write is a trial.
-        let must = (next.is_some() && !settles_only) || self.begun.is_some() || self.forbidden_right;
-        if !must {
-            if !news && next.is_none() {
+        let has_report = !report.is_null();
+        // While writing is forbidden each call writes, since a granted right is only noticed by trying.
+        let required = (next.is_some() && !settles_only) || self.unstored.is_some() || self.write_forbidden;
+        if !required {
+            if !has_report && next.is_none() {
                 return Ok(Reservation::Stored);
             }
-            // Until it is known that a withdrawal has landed, a person's yes looks as if it had not: that does not wait.
+            // Not deferred: until a landing is stored, a person's `yes` looks like a withdrawal that has not landed.
             if next.is_some() {
-                self.allowance.hushed = None;
+                self.allowance.deferred_until = None;
             }
             if let Some(left) = self.allowance.take() {
                 return Ok(Reservation::Later(left));
@@ -179,20 +177,20 @@ impl StatusLedger {
         status["ledger"] = value;
         let mark = self.cluster.mark(Kind::KubervisorServices);
         match self.put(&body(&record, &status)).await {
-            // Time ran backwards: what was stored is of another world.
-            Ok(stored) if !self.cluster.witness(Kind::KubervisorServices, stored.version, mark) => {
+            // The API server was restored from a backup meanwhile.
+            Ok(stored) if !self.cluster.check_version(Kind::KubervisorServices, stored.version, mark) => {
                 Ok(Reservation::Conflict)
             }
             Ok(stored) => Ok(self.stored_as(stored, ledger)),
             Err(WriteRefusal::Conflict) => {
-                self.unsure = true;
-                // Somebody else may have begun one: two in turn would undo each other's claims.
-                self.begun = self.begun.take().filter(|_| self.displaces);
+                self.outdated = true;
+                // Another process may have begun a ledger; alternating ones would undo each other's claims.
+                self.unstored = self.unstored.take().filter(|_| self.replaces_any);
                 Ok(Reservation::Conflict)
             }
             Err(refusal) => {
-                self.unsure = true;
-                self.forbidden_right = matches!(refusal, WriteRefusal::Forbidden(_));
+                self.outdated = true;
+                self.write_forbidden = matches!(refusal, WriteRefusal::Forbidden(_));
                 Err(refusal.into_error("store the ledger in the resource's status"))
             }
         }
@@ -203,21 +201,21 @@ impl StatusLedger {
         self.pruned = !matches!(&back, Some(Ok(back)) if *back == ledger);
         self.seen = Some((ledger.epoch, ledger.serial));
         self.ledger = Some(ledger);
-        self.forbidden_right = false;
+        self.write_forbidden = false;
         self.decoded_at = (!self.pruned).then_some(stored.version);
         self.cluster.merge_resource(stored.clone());
         self.record = Some(std::sync::Arc::new(stored));
         if self.pruned {
-            // Asked again later: somebody may have applied the definition by then.
-            self.aside = Some(Instant::now() + REPORT_EVERY);
+            // Tried again later, in case the definition was updated.
+            self.postponed_until = Some(Instant::now() + REPORT_EVERY);
             return Reservation::Conflict;
         }
-        (self.begun, self.displaces) = (None, false);
+        (self.unstored, self.replaces_any) = (None, false);
         Reservation::Stored
     }
 
-    /// Shows the report beside whatever ledger is stored, byte for byte: it is not ours to write.
-    pub(super) async fn tell(&mut self, report: &Value) {
+    /// Writes the report and leaves the stored ledger as it is.
+    pub(super) async fn publish_report(&mut self, report: &Value) {
         let record = self.cluster.resource(&self.settings.namespace, &self.settings.name);
         let Some(record) = record.filter(|record| *record.uid == *self.settings.uid) else { return };
         if report.is_null() || self.allowance.take().is_some() {
@@ -229,11 +227,13 @@ impl StatusLedger {
         }
         match self.put(&body(&record, &status)).await {
             Ok(stored) => self.cluster.merge_resource(stored),
-            Err(refusal) => tracing::debug!(service = self.settings.name, ?refusal, "no report was written"),
+            Err(refusal) => {
+                tracing::debug!(service = self.settings.name, ?refusal, "the report was not written")
+            }
         }
     }
 
-    /// The stored ledger; a new one where there is none, after a look past the cache.
+    /// The stored ledger; a new one if the API server has none either.
     async fn stored(&mut self) -> Result<Ledger, SinkError> {
         if let Some(ledger) = self.decoded()? {
             return Ok(ledger);
@@ -242,16 +242,16 @@ impl StatusLedger {
         if let Some(ledger) = self.decoded()? {
             return Ok(ledger);
         }
-        let begun = self.begin()?;
-        self.begun = Some(begun.clone());
-        Ok(begun)
+        let unstored = self.begin()?;
+        self.unstored = Some(unstored.clone());
+        Ok(unstored)
     }
 
-    /// `None`: there is none that could be ours.
+    /// The ledger in the cached status; `None`: there is none of this resource.
     fn decoded(&self) -> Result<Option<Ledger>, SinkError> {
         if let (Some(ledger), Some(record)) = (&self.ledger, &self.record)
             && self.decoded_at == Some(record.version)
-            && !self.unsure
+            && !self.outdated
         {
             return Ok(Some(ledger.clone()));
         }
@@ -271,53 +271,59 @@ impl StatusLedger {
         Ok(Ledger::begin(self.settings.uid.clone(), Epoch(drawn)))
     }
 
-    /// Somebody else's write, or work that somebody may still be at: leave it to them for a while.
-    fn notice(&mut self, ledger: &Ledger) {
+    /// Postpones planning when another process wrote the ledger, or when the first ledger read has open reservations.
+    fn detect_other_writer(&mut self, ledger: &Ledger) {
         let now = (ledger.epoch, ledger.serial);
-        let strange = match self.seen {
-            Some(seen) => seen != now && self.begun.is_none(),
+        let other_writer = match self.seen {
+            Some(seen) => seen != now && self.unstored.is_none(),
             None => ledger.entries.values().any(|entry| entry.state == EntryState::Reserved),
         };
-        if strange {
-            self.aside = Some(Instant::now() + ASIDE);
+        if other_writer {
+            self.postponed_until = Some(Instant::now() + POSTPONE);
         }
         self.seen = Some(now);
     }
 
     async fn fetch(&mut self) -> Result<(), SinkError> {
-        let request = axum::http::Request::get(self.path("")).body(Vec::new());
-        let record = self.ask(request).await.map_err(|refusal| refusal.into_error("read the resource"))?;
+        let record: ResourceRecord = request::get(&self.client, &self.path())
+            .await
+            .map_err(|refusal| refusal.into_error("read the resource"))?;
         if *record.uid != *self.settings.uid {
-            return Err(SinkError::NotReady { reason: "the resource was made anew" });
+            return Err(SinkError::NotReady { reason: "the resource was deleted and created again" });
         }
         self.cluster.merge_resource(record.clone());
         self.record = Some(std::sync::Arc::new(record));
-        self.unsure = false;
+        self.outdated = false;
         Ok(())
     }
 
+    /// Whether `next` differs from the last ledger only by reservations that have landed, which the pods show anyway.
+    pub(super) fn settles(&self, next: &Ledger) -> bool {
+        let Some(now) = &self.ledger else { return false };
+        let same_pods = now.entries.len() == next.entries.len()
+            && now.entries.iter().all(|(uid, entry)| {
+                next.entries.get(uid).is_some_and(|later| {
+                    let settled = entry.state == EntryState::Reserved && later.state == EntryState::Withheld;
+                    (settled || entry.state == later.state) && entry.fence == later.fence
+                })
+            });
+        same_pods
+            && now.panic == next.panic
+            && now.kills == next.kills
+            && now.reverted_until == next.reverted_until
+    }
+
     async fn put(&self, body: &Value) -> Result<ResourceRecord, WriteRefusal> {
-        let bytes = serde_json::to_vec(body).map_err(|source| WriteRefusal::Other(source.into()))?;
-        let request = axum::http::Request::put(self.path("/status"))
-            .header(axum::http::header::CONTENT_TYPE, "application/json");
-        self.ask(request.body(bytes)).await
+        let path = format!("{}/status", self.path());
+        request::send(&self.client, Method::PUT, &path, "application/json", body).await
     }
 
-    async fn ask(
-        &self,
-        request: Result<axum::http::Request<Vec<u8>>, axum::http::Error>,
-    ) -> Result<ResourceRecord, WriteRefusal> {
-        let request = request.map_err(|source| WriteRefusal::Other(source.into()))?;
-        ask(&self.client, request).await
-    }
-
-    fn path(&self, sub: &str) -> String {
-        let LabelSettings { namespace, name, .. } = &self.settings;
-        format!("/apis/{API_VERSION}/namespaces/{namespace}/kubervisorservices/{name}{sub}")
+    fn path(&self) -> String {
+        Kind::KubervisorServices.object_path(&self.settings.namespace, &self.settings.name)
     }
 }
 
-/// What is stored if nobody wrote since `record`.
+/// The body of a write that is refused when the resource has changed since `record`.
 fn body(record: &ResourceRecord, status: &Value) -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": KIND, "status": status,
@@ -333,16 +339,16 @@ fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
     Ledger::decode(&bytes, uid)
 }
 
-/// How many reports may still be written by themselves.
+/// How many reports without a ledger may still be written.
 struct Allowance {
     left: u32,
     since: Instant,
-    /// Until when none may.
-    hushed: Option<Instant>,
+    /// Reports wait until then.
+    deferred_until: Option<Instant>,
 }
 
 impl Allowance {
-    /// `None`: one may be written, now; otherwise in how long.
+    /// Takes one; `None`: it may be written now, otherwise after this.
     fn take(&mut self) -> Option<Duration> {
         let now = Instant::now();
         let grown = now.duration_since(self.since).as_secs() / REPORT_EVERY.as_secs();
@@ -351,7 +357,7 @@ impl Allowance {
             self.since = now;
         }
         let refilled = (self.left == 0).then_some(self.since + REPORT_EVERY);
-        let wait = self.hushed.max(refilled).map(|until| until.saturating_duration_since(now));
+        let wait = self.deferred_until.max(refilled).map(|until| until.saturating_duration_since(now));
         let wait = wait.filter(|wait| !wait.is_zero());
         if wait.is_none() {
             self.left = self.left.saturating_sub(1);
@@ -366,15 +372,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reports_come_in_bursts_and_then_one_by_one_and_none_right_after_a_withdrawal() {
-        let mut allowance = Allowance { left: BURST, since: Instant::now(), hushed: None };
+        let mut allowance = Allowance { left: BURST, since: Instant::now(), deferred_until: None };
         assert!((0..BURST).all(|_| allowance.take().is_none()));
         assert_eq!(allowance.take(), Some(REPORT_EVERY));
         tokio::time::advance(REPORT_EVERY).await;
         assert_eq!((allowance.take(), allowance.take()), (None, Some(REPORT_EVERY)));
         tokio::time::advance(REPORT_EVERY).await;
-        allowance.hushed = Some(Instant::now() + GRACE);
-        assert_eq!(allowance.take(), Some(GRACE));
-        tokio::time::advance(GRACE).await;
+        allowance.deferred_until = Some(Instant::now() + DEFER);
+        assert_eq!(allowance.take(), Some(DEFER));
+        tokio::time::advance(DEFER).await;
         assert_eq!(allowance.take(), None);
     }
 }

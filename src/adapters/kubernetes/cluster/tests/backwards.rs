@@ -1,7 +1,7 @@
-//! Time runs backwards: what was seen is worth nothing.
+//! Rewinds: versions that run backwards drop the caches.
 
 use super::{
-    super::{Cluster, Feed, SharedText, State},
+    super::{Cluster, Feed, SharedText, state::State},
     Kind, pod, web,
 };
 use crate::{clock::Clock, decide::time::Moment};
@@ -31,13 +31,13 @@ async fn a_write_with_a_lower_version_than_was_seen_before_it_is_a_rewind() {
     let cluster = cluster();
     cluster.merge_pod(pod("a", 50, "yes"));
     let mark = cluster.mark(Kind::Pods);
-    assert!(cluster.witness(Kind::Pods, 51, mark) && cluster.rewinds() == 0);
-    // Somebody else's event arrives while ours is under way: no rewind.
+    assert!(cluster.check_version(Kind::Pods, 51, mark) && cluster.rewinds() == 0);
+    // Another client's event arrives during our write: no rewind.
     cluster.merge_pod(pod("b", 60, "yes"));
-    assert!(cluster.witness(Kind::Pods, 52, mark) && cluster.rewinds() == 0);
-    assert!(!cluster.witness(Kind::Pods, 49, mark));
+    assert!(cluster.check_version(Kind::Pods, 52, mark) && cluster.rewinds() == 0);
+    assert!(!cluster.check_version(Kind::Pods, 49, mark));
     assert_eq!((cluster.rewinds(), cluster.pods("shop", &web()).len()), (1, 0));
-    assert!(!cluster.witness(Kind::Pods, 48, mark));
+    assert!(!cluster.check_version(Kind::Pods, 48, mark));
     assert_eq!(cluster.rewinds(), 1, "one rewind is counted once, whoever else saw it");
 }
 
@@ -46,7 +46,7 @@ async fn the_lowest_version_is_held_against_its_own_kind_only() {
     let cluster = cluster();
     cluster.merge_pod(pod("a", 50, "yes"));
     assert_eq!(cluster.mark(Kind::Services).highest, 0);
-    assert!(cluster.witness(Kind::KubervisorServices, 7, cluster.mark(Kind::KubervisorServices)));
+    assert!(cluster.check_version(Kind::KubervisorServices, 7, cluster.mark(Kind::KubervisorServices)));
 }
 
 #[tokio::test]

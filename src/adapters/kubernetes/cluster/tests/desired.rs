@@ -1,11 +1,11 @@
-//! "Numbers" of the gate: how many pods there should be.
+//! The desired number of pods.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{
-    super::{super::objects::Kind, Desired, Feed, Origin, State},
+    super::{super::objects::Kind, Desired, Feed, Origin, state::State},
     pod_of,
 };
 use crate::{adapters::kubernetes::objects::PodRecord, decide::time::Moment};

@@ -1,10 +1,10 @@
-//! How much memory ten thousand pods take.
+//! The memory of ten thousand cached pods.
 
 use serde_json::json;
 
-use super::{super::State, PodRecord};
+use super::{PodRecord, State};
 
-/// A pod as large as real ones are, without what is never kept.
+/// A pod of realistic size, without the fields that are not kept.
 fn synthetic(n: usize) -> PodRecord {
     let hash = format!("{:010x}", n / 50);
     let text = json!({
@@ -37,12 +37,12 @@ fn resident_kib() -> usize {
 #[ignore = "a figure, and only true while nothing else runs in this process"]
 fn ten_thousand_pods_fit_into_half_of_the_budget() {
     let mut state = State::default();
-    // What making the texts leaves behind in the allocator is not the cache's.
+    // The allocator's leftovers from making the JSON are not the cache's.
     (0..10_000).for_each(|n| drop(synthetic(n)));
     let before = resident_kib();
     for n in 0..10_000 {
         state.watched(synthetic(n));
-        state.news.clear();
+        state.pending_changes.clear();
     }
     let took = resident_kib() - before;
     println!("a record: {} bytes", size_of::<PodRecord>());
