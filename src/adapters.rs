@@ -1,4 +1,4 @@
-//! Everything with a descriptor: stores, sockets, processes, files. Adapters carry out; they decide nothing.
+//! All I/O: stores, sockets, processes, files. Adapters carry out decisions; they make none.
 
 pub mod callback;
 pub mod custom;

@@ -1,4 +1,4 @@
-//! The detectors that ask others, against a real Prometheus and, for what a real server never does, a faulty one.
+//! The detectors that query services, against a real Prometheus and a faulty server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

@@ -1,4 +1,4 @@
-//! Commands and callbacks against the real kernel: what they print, how they end, and that nothing of them stays.
+//! Commands and callbacks against the real kernel: output, result, and the end of their process trees.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 #[path = "process/callbacks.rs"]
@@ -45,7 +45,7 @@ fn text(finished: &Finished) -> &str {
     std::str::from_utf8(&finished.stdout).unwrap().trim_end()
 }
 
-/// Whether a process with this pid exists and is no zombie. Asked of the kernel: /proc may be another pid namespace's.
+/// Whether a process with this pid exists and is no zombie. By pidfd: /proc may belong to another pid namespace.
 fn alive(pid: i32) -> bool {
     let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return false };
     // A pidfd is readable from its process's end on, reaped or not.
@@ -56,14 +56,14 @@ fn alive(pid: i32) -> bool {
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "still not so after ten seconds: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "not reached within 10 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 const ISOLATED: &str = "KUBERVISOR_TEST_ISOLATED";
 
-/// Runs the test `name` again in a process of its own, where no other test's jobs run and limits may be lowered; true in there.
+/// Runs the test `name` again in a process of its own, without other jobs and with limits of its own; returns true there.
 fn isolated(name: &str) -> bool {
     if std::env::var_os(ISOLATED).is_some() {
         return true;

@@ -1,4 +1,4 @@
-//! The wire against real peers: Python's zerorpc (2.7 and 3), curl, and peers that mean harm.
+//! The wire against real peers: Python's zerorpc (2.7 and 3), curl, and malicious peers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "wire/bad_input.rs"]

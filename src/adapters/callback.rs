@@ -1,9 +1,8 @@
-//! The user's callback: what it is told, and what its answer means.
+//! Runs the user's callback: writes its input, interprets its output.
 //!
-//! It is told the snapshot in five ways at once (`$PODS`, stdin, `$PODS_FILE`, and `$STATE` and
-//! `$STATE_FILE` beside it), because the kernel takes at most 128 KiB in one variable and the original's
-//! callbacks read variables. Its answer is whatever JSON it prints: all of it is the next run's state.
-//! A run that fails leaves everything as it was and says why; the next run goes on.
+//! The snapshot is passed as `$PODS`, stdin and `$PODS_FILE`, the state as `$STATE` and `$STATE_FILE`: the
+//! original's callbacks read variables, of which the kernel takes at most 128 KiB each. The output is one JSON
+//! value, which is the next run's state. A failed run changes nothing and returns the reason.
 
 mod answer;
 mod files;
@@ -17,51 +16,48 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::files::CallbackFiles;
-pub use self::{
-    answer::{AGAIN_LIMITS, Warning},
-    metrics::CallbackMetrics,
-};
+pub use self::{answer::Warning, metrics::CallbackMetrics};
 use super::{
     process::{self, Ended, Finished, Job, ProcessError, ResourceLimits},
     store::STATE_LIMIT,
 };
 use crate::config::CallbackConfig;
 
-/// Bytes of a callback's stdout that are kept.
+/// Bytes of stdout that are kept.
 const STDOUT_LIMIT: usize = 16 << 20;
 
-/// What one run is told.
+/// The input of a run.
 #[derive(Clone, Debug)]
 pub struct CallbackInput {
-    /// The canonical snapshot, exactly the bytes that the digest is of.
+    /// The canonical snapshot, the bytes that the digest covers.
     pub pods: Bytes,
     /// The digest as `ab:cd:...`.
     pub digest: String,
-    /// What the last successful run printed.
+    /// The output of the last successful run.
     pub state: Option<Bytes>,
-    /// What the gate knows of each pod: JSON, outside the digest.
+    /// The gate's state of each pod as JSON, not covered by the digest.
     pub fleet: Bytes,
 }
 
-/// What one run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct CallbackOutcome {
-    /// Its answer, or why there is none; then state and verdicts stay in force.
+    /// The answer; on an error state and verdicts stay in force.
     pub result: Result<CallbackAnswer, CallbackError>,
-    /// What was odd about it and did no harm.
+    /// Ignored mistakes of the answer.
     pub warnings: Vec<Warning>,
-    /// From the start of the files to the end of its last process.
+    /// From the writing of the files to the end of the last process.
     pub duration: Duration,
 }
 
 /// A callback's answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CallbackAnswer {
-    /// To be persisted as the next run's state; `None` leaves it as it was.
+    /// The next run's state, to be persisted; `None` keeps the old one.
     pub state: Option<Bytes>,
-    /// The member `traffic` as printed: verdicts for the gate, which replace all earlier ones of this callback.
+    /// The member `traffic`: verdicts that replace all earlier ones of this callback.
     pub traffic: Option<Value>,
-    /// The member `again`: run again after this, even if nothing changed.
+    /// The member `again`: time until the next run without a change.
     pub again: Option<Duration>,
 }
 
@@ -69,62 +65,48 @@ pub struct CallbackAnswer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallbackError {
-    /// It was not started.
+    /// The command was not started.
     #[error(transparent)]
     NotStarted(#[from] ProcessError),
-    /// The files that it reads could not be written.
-    #[error("cannot write the callback's files below {directory}: {source}; make it writable, or set TMPDIR")]
-    WriteFiles {
-        /// The last directory that was tried.
-        directory: String,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// It ended with an exit code that is not 0.
-    #[error("the callback ended with exit code {code}{}", said(.complaint))]
+    /// The input files could not be written below the directory.
+    #[error("cannot write the callback's files below {0}: {1}; make it writable, or set TMPDIR")]
+    WriteFiles(String, #[source] std::io::Error),
+    /// An exit code other than 0.
+    #[error("the callback ended with exit code {code}{}", stderr_hint(.complaint))]
     ExitCode {
         /// The code.
         code: i32,
         /// The last line of its stderr.
         complaint: String,
     },
-    /// A signal ended it.
-    #[error("the callback was ended by signal {signal}{}", said(.complaint))]
+    /// Ended by a signal.
+    #[error("the callback was ended by signal {signal}{}", stderr_hint(.complaint))]
     Signal {
         /// The signal's number.
         signal: i32,
         /// The last line of its stderr.
         complaint: String,
     },
-    /// It took too long.
-    #[error("the callback did not end within {timeout:?} and was killed; see KONTROL_CALLBACK_TIMEOUT")]
-    TimedOut {
-        /// What it had.
-        timeout: Duration,
-    },
-    /// We ended it, because the lead is lost or the process stops.
+    /// Killed at the configured timeout.
+    #[error("the callback did not end within {0:?} and was killed; see KONTROL_CALLBACK_TIMEOUT")]
+    TimedOut(Duration),
+    /// Cancelled: the leadership is lost or the process stops.
     #[error("the callback was cancelled")]
     Cancelled,
-    /// Its output is not one JSON value.
-    #[error("the callback printed no valid JSON: {source}; logs belong on stderr")]
-    InvalidJson {
-        /// Where it went wrong.
-        source: serde_json::Error,
-    },
-    /// Its output is valid or not, but more than a store takes.
-    #[error("the callback printed {size} bytes or more; at most {STATE_LIMIT} can be kept as its state")]
-    StateTooLarge {
-        /// How much was read of it.
-        size: usize,
-    },
+    /// The output is not one JSON value.
+    #[error("the callback printed no valid JSON: {0}; logs belong on stderr")]
+    InvalidJson(#[source] serde_json::Error),
+    /// The output, of which so many bytes were read, exceeds the limit of a store.
+    #[error("the callback printed {0} bytes or more; at most {STATE_LIMIT} can be kept as its state")]
+    StateTooLarge(usize),
 }
 
-fn said(complaint: &str) -> String {
+fn stderr_hint(complaint: &str) -> String {
     if complaint.is_empty() { String::new() } else { format!("; the last line of its stderr: {complaint}") }
 }
 
 impl CallbackError {
-    /// A static name of the kind, for a metric's label.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -140,7 +122,7 @@ impl CallbackError {
     }
 }
 
-/// Runs the callback; one run at a time is the caller's business.
+/// Runs the callback. The caller must not run it concurrently.
 #[derive(Clone, Debug)]
 pub struct CallbackRunner {
     config: CallbackConfig,
@@ -149,7 +131,7 @@ pub struct CallbackRunner {
 }
 
 impl CallbackRunner {
-    /// A runner for `config`. `environment` is set on top of what we inherited, below `PODS` and its like.
+    /// A runner for `config`. `environment` overrides inherited variables, not `PODS` and the like.
     #[must_use]
     pub fn new(
         config: CallbackConfig,
@@ -159,7 +141,7 @@ impl CallbackRunner {
         Self { config, environment, metrics }
     }
 
-    /// Runs it once, to the end of its last process.
+    /// Runs it once, until the end of its last process.
     pub async fn run(&self, input: CallbackInput, cancel: CancellationToken) -> CallbackOutcome {
         let begun = Instant::now();
         let mut warnings = Vec::new();
@@ -196,7 +178,7 @@ impl CallbackRunner {
             ..Job::new("callback", self.config.command.clone())
         };
         let finished = match process::run(job.clone(), cancel.clone()).await {
-            // The sum was more than we had reckoned with: the files still have everything.
+            // The variables exceed the estimate: the files and stdin have the same data.
             Err(ProcessError::TooLong { .. }) => {
                 let slim = Job { environment: files.variables(false), ..job };
                 process::run(slim, cancel).await
@@ -204,10 +186,10 @@ impl CallbackRunner {
             other => other,
         };
         files.remove().await;
-        self.judge(finished?, warnings)
+        self.interpret(finished?, warnings)
     }
 
-    fn judge(
+    fn interpret(
         &self,
         finished: Finished,
         warnings: &mut Vec<Warning>,
@@ -217,7 +199,7 @@ impl CallbackRunner {
             Ended::Exited(0) => answer::read(&stdout, truncated, warnings),
             Ended::Exited(code) => Err(CallbackError::ExitCode { code, complaint }),
             Ended::Signalled(signal) => Err(CallbackError::Signal { signal, complaint }),
-            Ended::TimedOut => Err(CallbackError::TimedOut { timeout: self.config.timeout }),
+            Ended::TimedOut => Err(CallbackError::TimedOut(self.config.timeout)),
             Ended::Cancelled => Err(CallbackError::Cancelled),
         }
     }

@@ -1,45 +1,31 @@
-//! Asks a service of the user's which pods are out of bounds.
+//! Queries a user's service for the pods that are out of bounds, as a `v1.PodList`.
 //!
-//! It answers with a `v1.PodList`. Of each item only who it is gets read: objects of a stranger's making
-//! never go on to anywhere else.
+//! Only name, namespace and uid of each item are read: no other part of an untrusted object is passed on.
 
 use serde::Deserialize;
 
-use super::http_client::{self, HttpAnswer, HttpClient, HttpClientError, brief};
+use super::http_client::{self, HttpAnswer, HttpClient, HttpClientError, beginning, brief};
 use crate::decide::detect::{Custom, listed::NamedPod};
 
-/// No list.
+/// A failed query.
 #[derive(Debug, thiserror::Error)]
 pub enum CustomError {
     /// No complete answer.
     #[error(transparent)]
     Inquire(#[from] HttpClientError),
-    /// Any status but 200.
-    #[error("answered with status {status}: {said}")]
-    Refused {
-        /// The status.
-        status: u16,
-        /// How it begins.
-        said: String,
-    },
-    /// HTML, or any other JSON.
-    #[error("did not answer with a v1.PodList but with {said:?}")]
-    Read {
-        /// How it begins.
-        said: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A list of something else.
-    #[error("answered with a {found} instead of a v1.PodList")]
-    NotAPodList {
-        /// What it says it is.
-        found: String,
-    },
+    /// Any status except 200, and the beginning of the body.
+    #[error("answered with status {0}: {1}")]
+    Refused(u16, String),
+    /// The body, which begins so, is no such list (HTML or other JSON).
+    #[error("did not answer with a v1.PodList but with {0:?}")]
+    Read(String, #[source] serde_json::Error),
+    /// A list of this other `kind`.
+    #[error("answered with a {0} instead of a v1.PodList")]
+    NotAPodList(String),
 }
 
 impl CustomError {
-    /// A word for metrics.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -50,26 +36,26 @@ impl CustomError {
     }
 }
 
-/// Asks once.
+/// Sends one query.
 ///
 /// # Errors
-/// [`CustomError`] for anything but a complete list.
+/// [`CustomError`] for anything except a complete list.
 pub async fn ask(client: &HttpClient, custom: &Custom) -> Result<Vec<NamedPod>, CustomError> {
     let request = client.client().get(format!("http://{}", custom.service));
     let HttpAnswer { status, body } = http_client::send(request).await?;
     if status.as_u16() == 200 {
         read(&body)
     } else {
-        Err(CustomError::Refused { status: status.as_u16(), said: beginning(&body) })
+        Err(CustomError::Refused(status.as_u16(), beginning(&body)))
     }
 }
 
 #[derive(Deserialize)]
 struct PodList {
-    /// Go's own marshalling leaves it out.
+    /// Absent in what Go marshals.
     #[serde(default)]
     kind: String,
-    /// `null` is Go's empty list. But it must be there: an error object is no list of nobody.
+    /// `null` is Go's empty list. The member is required: an error object is not an empty list.
     #[serde(deserialize_with = "Option::deserialize")]
     items: Option<Vec<Item>>,
 }
@@ -91,16 +77,12 @@ struct Metadata {
 
 fn read(body: &[u8]) -> Result<Vec<NamedPod>, CustomError> {
     let list: PodList =
-        serde_json::from_slice(body).map_err(|source| CustomError::Read { said: beginning(body), source })?;
+        serde_json::from_slice(body).map_err(|source| CustomError::Read(beginning(body), source))?;
     if !matches!(list.kind.as_str(), "" | "PodList" | "List") {
-        return Err(CustomError::NotAPodList { found: brief(&list.kind) });
+        return Err(CustomError::NotAPodList(brief(&list.kind)));
     }
     let named = |Item { metadata: Metadata { name, namespace, uid } }| NamedPod { namespace, name, uid };
     Ok(list.items.unwrap_or_default().into_iter().map(named).collect())
-}
-
-fn beginning(body: &[u8]) -> String {
-    brief(&String::from_utf8_lossy(body.get(..800).unwrap_or(body)))
 }
 
 #[cfg(test)]
@@ -108,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_an_item_is_gets_read() {
+    fn only_the_identity_of_an_item_is_read() {
         let text = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
             {"metadata":{"name":"a","namespace":"shop","uid":"u","labels":{"kubervisor/traffic":"no"}},
              "spec":{"containers":[]},"status":{"phase":"Running"}},

@@ -1,24 +1,23 @@
-//! One question over HTTP to somebody who may be broken or malicious.
+//! HTTP requests to services that may be broken or malicious.
 //!
-//! The answer is cut off at a size while it comes in, so that it never fills the memory. A redirect is
-//! never followed: whoever can answer could otherwise send us, and our credentials, to any address that
-//! we can reach. How long it may take is the caller's to say, around everything.
+//! An answer over [`MAX_ANSWER`] bytes is refused while it arrives. Redirects are not followed: a service could
+//! otherwise send us, with our credentials, to any address that we can reach. The caller sets the timeout.
 
 use reqwest::{Client, RequestBuilder, StatusCode, header::LOCATION, redirect::Policy};
 
-/// Bytes of an answer.
+/// Bytes of an answer, at most.
 pub const MAX_ANSWER: usize = 16 << 20;
 
-/// Asks; clones share their connections.
+/// The client; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client,
 }
 
-/// An answer, complete.
+/// A complete answer.
 #[derive(Debug)]
 pub struct HttpAnswer {
-    /// Any status but a redirect.
+    /// Any status except a redirect.
     pub status: StatusCode,
     /// At most [`MAX_ANSWER`] bytes.
     pub body: Vec<u8>,
@@ -27,30 +26,25 @@ pub struct HttpAnswer {
 /// No complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpClientError {
-    /// Nothing can be asked at all.
+    /// The client could not be created.
     #[error("cannot set up an HTTP client")]
     SetUp(#[source] reqwest::Error),
-    /// Nobody there, or somebody whose certificate is not trusted.
+    /// No connection, or a certificate that is not trusted.
     #[error("cannot connect")]
     Connect(#[source] reqwest::Error),
-    /// It came to nothing after the connection stood.
+    /// The exchange failed after the connection was established.
     #[error("the answer broke off")]
     Exchange(#[source] reqwest::Error),
-    /// It sends us elsewhere.
-    #[error("answered with {status}, a redirect to {to:?}, which is never followed: write the final address")]
-    Redirected {
-        /// Its status.
-        status: StatusCode,
-        /// Where to, as it says.
-        to: String,
-    },
-    /// More than fits.
+    /// A redirect to this `Location`.
+    #[error("answered with {0}, a redirect to {1:?}, which is never followed: write the final address")]
+    Redirected(StatusCode, String),
+    /// More than [`MAX_ANSWER`] bytes.
     #[error("the answer is larger than {MAX_ANSWER} bytes: ask for less")]
     TooLarge,
 }
 
 impl HttpClientError {
-    /// A word for metrics.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -69,10 +63,10 @@ impl HttpClient {
     /// # Errors
     /// [`HttpClientError::SetUp`].
     pub fn new() -> Result<Self, HttpClientError> {
-        // An error only says that the provider is set already.
+        // An error means that a provider is installed already.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let builder = || Client::builder().no_proxy().redirect(Policy::none());
-        // A system without any authority can still ask over plain HTTP.
+        // Without certificate authorities plain HTTP still works.
         let client = builder().build().or_else(|error| {
             tracing::warn!(%error, "no certificate authorities found: https services will not be trusted");
             builder().tls_certs_only([]).build()
@@ -85,7 +79,7 @@ impl HttpClient {
     }
 }
 
-/// Sends the question and reads all of the answer.
+/// Sends a request and reads the whole answer.
 pub(super) async fn send(request: RequestBuilder) -> Result<HttpAnswer, HttpClientError> {
     let mut response = request.send().await.map_err(|error| {
         if error.is_connect() { HttpClientError::Connect(error) } else { HttpClientError::Exchange(error) }
@@ -94,7 +88,7 @@ pub(super) async fn send(request: RequestBuilder) -> Result<HttpAnswer, HttpClie
     if status.is_redirection() {
         let to =
             response.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
-        return Err(HttpClientError::Redirected { status, to: brief(&to.unwrap_or_default()) });
+        return Err(HttpClientError::Redirected(status, brief(&to.unwrap_or_default())));
     }
     if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
         return Err(HttpClientError::TooLarge);
@@ -109,8 +103,13 @@ pub(super) async fn send(request: RequestBuilder) -> Result<HttpAnswer, HttpClie
     Ok(HttpAnswer { status, body })
 }
 
-/// What a stranger wrote, cut to a length that fits a message, on one line.
+/// Untrusted text for a message: at most 200 characters, on one line.
 pub(super) fn brief(text: &str) -> String {
     let line: String = text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.trim().to_owned()
+}
+
+/// The beginning of a body for a message.
+pub(super) fn beginning(body: &[u8]) -> String {
+    brief(&String::from_utf8_lossy(body.get(..800).unwrap_or(body)))
 }

@@ -1,5 +1,5 @@
-//! The request that `invoke` and `script` carry: its members as text, so that a command gets, and a signature
-//! covers, exactly what was sent.
+//! The request of `invoke` and `/script`. Its members stay JSON text, so that the command gets, and the
+//! signature covers, exactly the bytes that were sent.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ use super::signing::{Challenge, VERSION};
 /// The member that carries the signature.
 pub const PROOF: &str = "kubervisor";
 
-/// A JSON object as its members in order, values as text; a name that comes twice is an error.
+/// A JSON object as members in order, with values as text; a repeated name is an error.
 #[derive(Debug, Default)]
 pub struct InvokeRequest<'a> {
-    /// Name and value.
+    /// Names and values.
     pub members: Vec<(String, &'a RawValue)>,
 }
 
-/// `kubervisor: {v, challenge, sig}`; without the last two it only asks for an answer in our form.
+/// `kubervisor: {v, challenge, sig}`; without the last two it only asks for a structured [`Reply`].
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct InvokeProof {
     /// [`VERSION`].
@@ -35,19 +35,19 @@ pub struct InvokeProof {
     pub sig: Option<String>,
 }
 
-/// What came of a command, for callers that sent a `kubervisor` member.
+/// A command's result, for requests with a `kubervisor` member.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
-    /// Its stdout, without the last line's end.
+    /// The stdout without the last newline.
     pub stdout: String,
-    /// Its exit code; 128 and the signal's number when a signal ended it, 124 when its time ran out.
+    /// The exit code; 128 plus the signal's number after a signal, 124 after a timeout.
     pub exit: i32,
-    /// Whether there was more output than fits.
+    /// Whether the output was longer.
     pub truncated: bool,
 }
 
-/// What an agent answers to the question for a challenge.
+/// An agent's answer to the request for a challenge.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Offer {
     /// [`VERSION`].
@@ -57,10 +57,10 @@ pub struct Offer {
 }
 
 impl<'a> InvokeRequest<'a> {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// When it is no JSON object, or names a member twice.
+    /// Not a JSON object, a repeated name, or more than 256 members.
     pub fn read(raw: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(raw)
     }
@@ -71,7 +71,7 @@ impl<'a> InvokeRequest<'a> {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| value.get())
     }
 
-    /// Those that a signature covers besides `cmd`.
+    /// The members besides `cmd` that a signature covers.
     #[must_use]
     pub fn others(&self) -> Vec<(&str, &'a str)> {
         let covered = self.members.iter().filter(|(name, _)| name != "cmd" && name != PROOF);
@@ -93,8 +93,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for InvokeRequest<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members: Vec<(String, &'de RawValue)> = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
-                    if members.len() == MOST_MEMBERS || members.iter().any(|(known, _)| *known == name) {
-                        return Err(A::Error::custom("a member comes twice, or there are too many"));
+                    if members.len() == MAX_MEMBERS || members.iter().any(|(known, _)| *known == name) {
+                        return Err(A::Error::custom("a member is repeated, or there are too many"));
                     }
                     members.push((name, map.next_value()?));
                 }
@@ -105,45 +105,46 @@ impl<'de: 'a, 'a> Deserialize<'de> for InvokeRequest<'a> {
     }
 }
 
-/// Keeps the search for names that come twice cheap.
-const MOST_MEMBERS: usize = 256;
+/// Bounds the cost of the search for repeated names.
+const MAX_MEMBERS: usize = 256;
 
 impl InvokeProof {
-    /// One that only asks for an answer in our form.
+    /// Asks for a structured reply, without a signature.
     #[must_use]
     pub fn unsigned() -> Self {
         Self { v: VERSION, challenge: None, sig: None }
     }
 
-    /// One with a signature.
+    /// With a signature.
     #[must_use]
     pub fn signed(challenge: &Challenge, signature: &[u8; 64]) -> Self {
         let text = |bytes: &[u8]| Some(BASE64_STANDARD.encode(bytes));
         Self { v: VERSION, challenge: text(challenge), sig: text(signature) }
     }
 
-    /// Challenge and signature, if both are there and well-formed.
+    /// Challenge and signature, if both are present and well-formed.
     #[must_use]
     pub fn parts(&self) -> Option<(Challenge, [u8; 64])> {
-        let challenge = BASE64_STANDARD.decode(self.challenge.as_deref()?).ok()?;
-        let signature = BASE64_STANDARD.decode(self.sig.as_deref()?).ok()?;
-        Some((challenge.try_into().ok()?, signature.try_into().ok()?))
+        Some((decoded(self.challenge.as_deref()?)?, decoded(self.sig.as_deref()?)?))
     }
 }
 
 impl Offer {
-    /// Offers `challenge`.
+    /// An offer of `challenge`.
     #[must_use]
     pub fn of(challenge: &Challenge) -> Self {
         Self { v: VERSION, challenge: BASE64_STANDARD.encode(challenge) }
     }
 
-    /// The challenge, if it is one of ours.
+    /// The challenge, if version and length are right.
     #[must_use]
     pub fn challenge(&self) -> Option<Challenge> {
-        let bytes = BASE64_STANDARD.decode(&self.challenge).ok()?;
-        bytes.try_into().ok().filter(|_| self.v == VERSION)
+        decoded(&self.challenge).filter(|_| self.v == VERSION)
     }
+}
+
+fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
+    BASE64_STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -162,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_refused() {
+    fn a_repeated_name_is_refused() {
         for raw in [r#"{"cmd":"a","cmd":"b"}"#, r#"{"cmd":"a","\u0063md":"b"}"#, "[]", "{", r#""x""#] {
             assert!(InvokeRequest::read(raw.as_bytes()).is_err(), "{raw}");
         }
     }
 
     #[test]
-    fn a_proof_survives_the_wire() {
+    fn a_proof_is_encoded_and_decoded() {
         let proof = InvokeProof::signed(&[3; 32], &[9; 64]);
         let text = serde_json::to_string(&proof).unwrap();
         assert_eq!(serde_json::from_str::<InvokeProof>(&text).unwrap().parts(), Some(([3; 32], [9; 64])));

@@ -1,5 +1,4 @@
-//! A policy file that is read again when it changes. A new one with a mistake is refused and the old one
-//! stays: a typing error must not take the rules away.
+//! A policy file that is reloaded when it changes. If the new content is invalid, the old policy stays in force.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,17 +7,17 @@ use std::{
 
 use crate::api::{self, Context, Manifest, Problems};
 
-/// The policy in force, and the file that it came from.
+/// The policy in force and its file.
 #[derive(Clone, Debug)]
 pub struct PolicyFile {
     path: PathBuf,
     context: Context,
-    seen: FileState,
+    last_read: FileState,
     current: Arc<Manifest>,
 }
 
-/// What the file's last reading was of. Its content, not its time: a ConfigMap's symlink swap keeps
-/// times, and a touch changes nothing.
+/// The content of the file when last read. Its modification time does not serve: a ConfigMap's symlink swap
+/// may keep it, and a touch changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum FileState {
     Text(Vec<u8>),
@@ -29,12 +28,12 @@ impl PolicyFile {
     /// Reads the file for the first time.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All problems of the file.
     pub fn open(path: impl Into<PathBuf>, context: Context) -> Result<Self, Problems> {
         let path = path.into();
-        let seen = look(&path);
+        let last_read = read(&path);
         let current = Arc::new(api::load(&path, context)?);
-        Ok(Self { path, context, seen, current })
+        Ok(Self { path, context, last_read, current })
     }
 
     /// The policy in force.
@@ -43,22 +42,22 @@ impl PolicyFile {
         Arc::clone(&self.current)
     }
 
-    /// The file.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file again; `true`: it holds another policy now. Cheap enough for every second.
+    /// Reads the file again; true if the policy has changed. Cheap enough for once a second.
     ///
     /// # Errors
-    /// What is wrong with the new one, once per change of the file; the old policy stays.
+    /// The problems of the new content, once per change of the file; the old policy stays in force.
     pub fn reload(&mut self) -> Result<bool, Problems> {
-        let seen = look(&self.path);
-        if seen == self.seen {
+        let content = read(&self.path);
+        if content == self.last_read {
             return Ok(false);
         }
-        self.seen = seen;
+        self.last_read = content;
         let fresh = api::load(&self.path, self.context)?;
         if fresh.policy == self.current.policy && fresh.rules == self.current.rules {
             return Ok(false);
@@ -68,7 +67,7 @@ impl PolicyFile {
     }
 }
 
-fn look(path: &Path) -> FileState {
+fn read(path: &Path) -> FileState {
     match api::bytes(path) {
         Ok(bytes) => FileState::Text(bytes),
         Err(error) => FileState::Unreadable(error.to_string()),

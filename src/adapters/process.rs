@@ -1,16 +1,15 @@
-//! Runs one command to its end and leaves nothing of it behind: bounded output, a deadline, its whole process tree.
-//!
-//! Both the callback and an agent's `invoke` are this, with different settings.
+//! Runs one command (the callback, an agent's `invoke`) with bounded output and a deadline, and kills its whole
+//! process tree at the end.
 //!
 //! # Guarantees
-//! - Output is drained while the command runs, so that no pipe fills up; what is kept is bounded.
+//! - Output is drained while the command runs, so that no pipe fills up; the kept part is bounded.
 //! - When [`run`] returns, or its future is dropped, the command's session is killed, and so is every
 //!   descendant that left it (`setsid`, double fork): this process is a child subreaper, so that orphans
-//!   come to us instead of to init.
+//!   become its children instead of init's.
 //! - If this process dies first, the kernel kills the command (`PR_SET_PDEATHSIG`).
 //!
 //! # Not guaranteed
-//! What a command did to the rest of the world before it was killed.
+//! Effects of a command before it was killed are not undone.
 
 mod child;
 mod drain;
@@ -40,39 +39,39 @@ pub use self::{
 };
 use crate::config::{CommandLine, RunAs};
 
-/// How long a cancelled command may take to end by itself after TERM.
+/// Time between TERM and KILL of a cancelled command.
 pub const GRACE: Duration = Duration::from_millis(500);
 
-/// How long output is read after the main child has ended.
-pub const LINGER: Duration = Duration::from_millis(100);
+/// Time for which output is read after the main child has ended.
+pub const OUTPUT_GRACE: Duration = Duration::from_millis(100);
 
-/// The largest string that the kernel takes as one variable, name and `=` included (`MAX_ARG_STRLEN` less its NUL).
+/// Bytes of one variable, name and `=` included, at most (the kernel's `MAX_ARG_STRLEN` without the NUL).
 pub const VARIABLE_LIMIT: usize = 131_071;
 
-/// A command to run. [`Job::new`] gives the defaults; set the rest by struct update.
+/// A command to run, with [`Job::new`] for the defaults.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// What it is for (`callback`, `invoke`): static, it labels log lines.
+    /// The label in log lines: `callback`, `invoke`.
     pub name: &'static str,
-    /// What.
+    /// The command line.
     pub command: CommandLine,
-    /// Starts from an empty environment (but for a default `PATH`) instead of ours.
+    /// Starts with a default `PATH` only, instead of our environment.
     pub clear_environment: bool,
-    /// Set on top.
+    /// Variables that are added; later ones win.
     pub environment: Vec<(OsString, OsString)>,
-    /// Removed from the inherited environment.
+    /// Variables that are not inherited.
     pub without: Vec<OsString>,
-    /// Written to its stdin, then closed; a command that does not read it is fine.
+    /// Written to stdin, which is then closed; the command need not read it.
     pub stdin: Bytes,
-    /// Where it runs; ours when `None`.
+    /// The working directory; ours when `None`.
     pub directory: Option<PathBuf>,
-    /// After this the whole tree is killed.
+    /// Time after which the whole tree is killed.
     pub timeout: Duration,
-    /// Bytes of stdout that are kept; more is drained and dropped.
+    /// Bytes of stdout that are kept; the rest is drained and dropped.
     pub stdout_limit: usize,
-    /// Whose rights.
+    /// The user to run as.
     pub user: RunAs,
-    /// What it may use of the machine.
+    /// Resource limits.
     pub limits: ResourceLimits,
 }
 
@@ -96,7 +95,7 @@ impl Job {
     }
 }
 
-/// Resource limits of a job; `None` leaves what we have ourselves.
+/// Resource limits of a job; `None` inherits ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResourceLimits {
     /// Seconds of CPU (`RLIMIT_CPU`).
@@ -105,14 +104,14 @@ pub struct ResourceLimits {
     pub address_space: Option<u64>,
     /// Open descriptors (`RLIMIT_NOFILE`).
     pub open_files: Option<u64>,
-    /// Bytes of the largest file that it may write (`RLIMIT_FSIZE`).
+    /// Bytes of the largest file written (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,
     /// Bytes of a core dump (`RLIMIT_CORE`).
     pub core_size: Option<u64>,
 }
 
 impl ResourceLimits {
-    /// For commands that arrive over the network: enough to heal a pod, not enough to fill a disk.
+    /// The limits of commands from the network.
     #[must_use]
     pub fn for_invoke() -> Self {
         Self {
@@ -128,33 +127,33 @@ impl ResourceLimits {
 /// How the main child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this code.
+    /// With this exit code.
     Exited(i32),
     /// By this signal.
     Signalled(i32),
-    /// By us: the time ran out.
+    /// Killed at its timeout.
     TimedOut,
-    /// By us: the caller cancelled.
+    /// Killed on cancellation.
     Cancelled,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// How the main child ended.
     pub ended: Ended,
-    /// Its stdout, at most `stdout_limit` bytes.
+    /// The first `stdout_limit` bytes of stdout.
     pub stdout: Bytes,
-    /// Whether there was more.
+    /// Whether stdout was longer.
     pub truncated: bool,
-    /// The last line that it wrote to stderr, shortened: for messages.
+    /// The last line of stderr, at most 300 bytes, for messages.
     pub complaint: String,
 }
 
-/// Runs `job` until it ends, its time is up, or `cancel` fires (TERM, [`GRACE`], KILL).
+/// Runs `job` until it ends, its timeout, or `cancel` (TERM, KILL after [`GRACE`]).
 ///
 /// # Errors
-/// When it could not be started. A command that ran and failed is `Ok`: see [`Finished::ended`].
+/// When it could not be started. A command that failed is `Ok`: see [`Finished::ended`].
 pub async fn run(job: Job, cancel: CancellationToken) -> Result<Finished, ProcessError> {
     if cancel.is_cancelled() {
         return Ok(Finished {
@@ -165,36 +164,36 @@ pub async fn run(job: Job, cancel: CancellationToken) -> Result<Finished, Proces
         });
     }
     let spawned = spawn::spawn(&job).await?;
-    let failed = |source| ProcessError::sort(job.name, source);
+    let failed = |source| ProcessError::classify(job.name, source);
     let tree = Tree::watch(spawned.root).map_err(failed)?;
     let pipes = Pipes::new(spawned.ends).map_err(failed)?;
     let (mut kept, mut log) = (Captured::new(job.stdout_limit), Log::new(job.name));
     let ended = {
         let mut pump = pin!(pipes.pump(job.stdin, &mut kept, &mut log).fuse());
         let ended = {
-            let mut fate = pin!(fate(&tree, job.timeout, &cancel).fuse());
+            let mut end = pin!(wait_for_end(&tree, job.timeout, &cancel).fuse());
             loop {
                 tokio::select! {
-                    ended = &mut fate => break ended.map_err(failed)?,
+                    ended = &mut end => break ended.map_err(failed)?,
                     () = &mut pump, if !pump.is_terminated() => {}
                 }
             }
         };
-        // Whoever still holds the pipes dies meanwhile, so that usually they close at once.
-        let linger = async {
+        // Killing the rest of the tree meanwhile usually closes the pipes at once.
+        let drain = async {
             if !pump.is_terminated() {
-                let _ = time::timeout(LINGER, pump).await;
+                let _ = time::timeout(OUTPUT_GRACE, pump).await;
             }
         };
-        tokio::join!(tree.extinguish(), linger);
+        tokio::join!(tree.kill_all(), drain);
         ended
     };
     let (stdout, truncated) = kept.into_parts();
     Ok(Finished { ended, stdout, truncated, complaint: log.finish() })
 }
 
-/// Waits for the first of: the end, the time, the caller's cancel.
-async fn fate(tree: &Tree, timeout: Duration, cancel: &CancellationToken) -> io::Result<Ended> {
+/// Waits for the main child's end, the timeout or the cancellation.
+async fn wait_for_end(tree: &Tree, timeout: Duration, cancel: &CancellationToken) -> io::Result<Ended> {
     tokio::select! {
         biased;
         ended = tree.ended() => ended,

@@ -1,7 +1,7 @@
-//! Asks Prometheus, and takes nothing but a complete instant vector for an answer.
+//! Queries Prometheus; only a complete instant vector is accepted.
 //!
-//! An answer with warnings may be a part of the truth (a store behind Thanos that did not answer), and a
-//! pod that is missing from it would look idle: it is refused as a whole.
+//! An answer with warnings may be partial (a store behind Thanos that did not answer), and a missing pod would
+//! look idle: it is refused as a whole.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    http_client::{self, HttpAnswer, HttpClient, HttpClientError, brief},
+    http_client::{self, HttpAnswer, HttpClient, HttpClientError, beginning, brief},
     secrets::{SecretError, Secrets},
 };
 use crate::decide::{
@@ -20,62 +20,40 @@ use crate::decide::{
     time::Timestamp,
 };
 
-/// What Prometheus itself leaves out of an answer when it is not told otherwise, in seconds.
+/// The age in seconds from which Prometheus leaves a sample out by default.
 const LOOKBACK: f64 = 300.0;
 
-/// No vector.
+/// A failed query.
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusError {
     /// The credentials cannot be read.
     #[error(transparent)]
     ReadSecret(#[from] SecretError),
-    /// The basic credentials have no colon.
-    #[error("the Secret {secret} does not hold user:password")]
-    SplitSecret {
-        /// Which.
-        secret: String,
-    },
+    /// The Secret for basic authentication has no colon.
+    #[error("the Secret {0} does not hold user:password")]
+    SplitSecret(String),
     /// No complete answer.
     #[error(transparent)]
     Inquire(#[from] HttpClientError),
-    /// It does not let us in.
-    #[error("refused us with status {status}: check auth")]
-    LogIn {
-        /// 401 or 403.
-        status: u16,
-    },
-    /// Any other status but 200, most often a mistake in the query.
-    #[error("answered with status {status}: {said}")]
-    Refused {
-        /// The status.
-        status: u16,
-        /// Its own words.
-        said: String,
-    },
-    /// HTML, or whatever else is not its API.
-    #[error("did not answer as Prometheus does but with {said:?}: is prometheusService its address?")]
-    Read {
-        /// How it begins.
-        said: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
+    /// Authentication failed, with status 401 or 403.
+    #[error("refused us with status {0}: check auth")]
+    LogIn(u16),
+    /// Any other status except 200, with the message; most often a mistake in the query.
+    #[error("answered with status {0}: {1}")]
+    Refused(u16, String),
+    /// The body, which begins so, is not of Prometheus's API (HTML, for example).
+    #[error("did not answer as Prometheus does but with {0:?}: is prometheusService its address?")]
+    Read(String, #[source] serde_json::Error),
     /// A matrix, a scalar or a text.
-    #[error("answered with a {found}: write a promQL that gives an instant vector")]
-    NotAVector {
-        /// What it is.
-        found: String,
-    },
-    /// With warnings.
-    #[error("answered with the warning {said:?}: it may be incomplete")]
-    Partial {
-        /// The first.
-        said: String,
-    },
+    #[error("answered with a {0}: write a promQL that gives an instant vector")]
+    NotAVector(&'static str),
+    /// An answer with warnings, of which this is the first.
+    #[error("answered with the warning {0:?}: it may be incomplete")]
+    Partial(String),
 }
 
 impl PrometheusError {
-    /// A word for metrics.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -90,10 +68,10 @@ impl PrometheusError {
     }
 }
 
-/// Asks once. `key` is the label that the numbers are counted by, if they are.
+/// Sends one query. `key` is the label that the detector counts by, if any.
 ///
 /// # Errors
-/// [`PrometheusError`] for anything but a complete vector.
+/// [`PrometheusError`] for anything except a complete vector.
 pub async fn ask(
     client: &HttpClient,
     secrets: &dyn Secrets,
@@ -104,7 +82,7 @@ pub async fn ask(
     let service = query.service.trim_end_matches('/');
     let scheme =
         if service.starts_with("http://") || service.starts_with("https://") { "" } else { "http://" };
-    // Newer ones leave out older samples on being told; the others show the time of a sample only as that of the query.
+    // Recent versions leave out samples older than lookback_delta; the answer shows the query's time, not the sample's.
     let lookback = query.max_sample_age.as_secs_f64().min(LOOKBACK).to_string();
     let request = client
         .client()
@@ -119,15 +97,15 @@ pub async fn ask(
                 .expose_secret()
                 .trim_end_matches(['\r', '\n'])
                 .split_once(':')
-                .ok_or_else(|| PrometheusError::SplitSecret { secret: secret.name.clone() })?;
+                .ok_or_else(|| PrometheusError::SplitSecret(secret.name.clone()))?;
             request.basic_auth(user, Some(password))
         }
     };
     let HttpAnswer { status, body } = http_client::send(request).await?;
     match status.as_u16() {
         200 => read(&body, &query.pod_name_key, key, now),
-        status @ (401 | 403) => Err(PrometheusError::LogIn { status }),
-        status => Err(PrometheusError::Refused { status, said: complaint(&body) }),
+        status @ (401 | 403) => Err(PrometheusError::LogIn(status)),
+        status => Err(PrometheusError::Refused(status, error_message(&body))),
     }
 }
 
@@ -150,30 +128,30 @@ enum Data {
 #[derive(Deserialize)]
 struct Element {
     metric: HashMap<String, String>,
-    /// A histogram has none.
+    /// Absent for a histogram.
     value: Option<(f64, String)>,
 }
 
 #[derive(Deserialize)]
-struct Complaint {
+struct PrometheusErrorBody {
     #[serde(rename = "errorType", default)]
     kind: String,
     error: String,
 }
 
-/// In its own words where it speaks as Prometheus, else how it begins.
-fn complaint(body: &[u8]) -> String {
-    match serde_json::from_slice::<Complaint>(body) {
-        Ok(Complaint { kind, error }) => brief(&format!("{kind}: {error}")),
-        Err(_) => brief(&String::from_utf8_lossy(body.get(..800).unwrap_or(body))),
+/// Prometheus's message, or the beginning of another body.
+fn error_message(body: &[u8]) -> String {
+    match serde_json::from_slice::<PrometheusErrorBody>(body) {
+        Ok(PrometheusErrorBody { kind, error }) => brief(&format!("{kind}: {error}")),
+        Err(_) => beginning(body),
     }
 }
 
 fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<Vector, PrometheusError> {
-    let answer: PrometheusResponse = serde_json::from_slice(body)
-        .map_err(|source| PrometheusError::Read { said: complaint(body), source })?;
+    let answer: PrometheusResponse =
+        serde_json::from_slice(body).map_err(|source| PrometheusError::Read(error_message(body), source))?;
     if let Some(warning) = answer.warnings.first() {
-        return Err(PrometheusError::Partial { said: brief(warning) });
+        return Err(PrometheusError::Partial(brief(warning)));
     }
     let found = match answer.data {
         Data::Vector(elements) => {
@@ -185,7 +163,7 @@ fn read(body: &[u8], pod: &str, key: Option<&str>, asked: Timestamp) -> Result<V
         Data::Scalar(_) => "scalar",
         Data::String(_) => "text",
     };
-    Err(PrometheusError::NotAVector { found: found.to_owned() })
+    Err(PrometheusError::NotAVector(found))
 }
 
 impl Element {
@@ -200,7 +178,7 @@ impl Element {
             }
             None => (asked, f64::NAN),
         };
-        // The two may be one label.
+        // `key` and `pod` may name the same label.
         let key = key.and_then(|key| self.metric.get(key).cloned());
         VectorElement { pod: self.metric.remove(pod), key, value, at }
     }
@@ -262,15 +240,18 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_and_harms_nobody() {
+    fn deep_nesting_is_refused() {
         let deep = format!(r#"{{"data":{}"#, "[".repeat(1 << 20));
         assert_eq!(category(&deep), "format");
     }
 
     #[test]
-    fn a_complaint_is_told_in_its_own_words_or_how_it_begins() {
-        assert_eq!(complaint(br#"{"status":"error","errorType":"bad_data","error":"no"}"#), "bad_data: no");
-        assert_eq!(complaint(b"<html>\n\x1b[31m"), "<html>  [31m");
-        assert!(complaint(&vec![b'x'; 1 << 20]).len() <= 200);
+    fn an_error_shows_the_message_or_the_beginning_of_the_body() {
+        assert_eq!(
+            error_message(br#"{"status":"error","errorType":"bad_data","error":"no"}"#),
+            "bad_data: no"
+        );
+        assert_eq!(error_message(b"<html>\n\x1b[31m"), "<html>  [31m");
+        assert!(error_message(&vec![b'x'; 1 << 20]).len() <= 200);
     }
 }

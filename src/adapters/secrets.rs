@@ -1,21 +1,21 @@
-//! Where a key of a Secret is read. Kubernetes has Secrets; a fleet without it has none.
+//! Reads keys of Secrets. Only Kubernetes has Secrets.
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::decide::detect::SecretKey;
 
-/// A place that keeps secrets. It is asked anew each time, so that a rotated one holds at once.
+/// A source of Secrets. Nothing is cached, so that a rotated Secret takes effect at once.
 #[async_trait]
 pub trait Secrets: Send + Sync {
-    /// The text under that key.
+    /// Reads the text of a key.
     ///
     /// # Errors
-    /// [`SecretError`]; the question that needed it is then not asked.
+    /// [`SecretError`]; the query that needs it is then not sent.
     async fn read(&self, key: &SecretKey) -> Result<SecretString, SecretError>;
 }
 
-/// No text for that key.
+/// A key that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// No such Secret, or no such key in it.
@@ -26,7 +26,7 @@ pub enum SecretError {
         /// The key.
         key: String,
     },
-    /// A key that holds something else than UTF-8.
+    /// The value is not UTF-8.
     #[error("the key {key} of Secret {name} is no text")]
     NotText {
         /// The Secret.
@@ -34,25 +34,25 @@ pub enum SecretError {
         /// The key.
         key: String,
     },
-    /// Kubernetes says no.
+    /// Not permitted by RBAC.
     #[error("may not get Secret {name}: allow this service account the verb get on secrets there")]
     Forbidden {
         /// The Secret.
         name: String,
-        /// In its own words.
+        /// The API server's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The place cannot be asked.
+    /// Any other failure.
     #[error("cannot read Secret {name}")]
     Read {
         /// The Secret.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Nothing is kept here.
+/// A source without Secrets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoSecrets;
 

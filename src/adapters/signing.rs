@@ -1,7 +1,7 @@
-//! Signed commands: Ed25519 keys in PEM as OpenSSL writes them, and what exactly a signature covers.
+//! Signed commands: Ed25519 keys in OpenSSL's PEM, and the text that a signature covers.
 //!
-//! The signed text is a domain tag and then every part with its length in front, so that no two
-//! different commands, agents or challenges spell the same bytes.
+//! The signed text is a domain tag and every part, each with its length in front, so that different commands,
+//! agents or challenges never give the same bytes.
 
 use std::{fmt, fs, io, net::SocketAddrV4, path::Path};
 
@@ -13,65 +13,50 @@ use ed25519_dalek::{
     },
 };
 
-/// Tells these signatures from any other use of the key.
+/// Separates these signatures from other uses of the key.
 const DOMAIN: &[u8] = b"kubervisor invoke v1";
 
 /// The version of this exchange.
 pub const VERSION: u8 = 1;
 
-/// What an agent draws for one command: never used twice.
+/// The random bytes that an agent generates for one command.
 pub type Challenge = [u8; 32];
 
-/// Why a key cannot be used or made.
+/// A key that cannot be read or made. The first member of a variant is the file's path.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeyError {
     /// The file cannot be read.
-    #[error("cannot read the key file {path}: {source}")]
-    Read {
-        /// Which file.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It holds no private key.
-    #[error("{path} holds no Ed25519 private key in PEM (PKCS#8): {source}; `kubervisor keygen` makes one")]
-    ReadPrivate {
-        /// Which file.
-        path: String,
-        /// Why not.
-        source: pkcs8::Error,
-    },
-    /// It holds no public key.
+    #[error("cannot read the key file {0}: {1}")]
+    Read(String, #[source] io::Error),
+    /// The file holds no private key.
+    #[error("{0} holds no Ed25519 private key in PEM (PKCS#8): {1}; `kubervisor keygen` makes one")]
+    ReadPrivate(String, #[source] pkcs8::Error),
+    /// The file holds no public key.
     #[error(
-        "{path} holds no Ed25519 public key in PEM (SPKI): {source}; `kubervisor keygen` makes one, \
+        "{0} holds no Ed25519 public key in PEM (SPKI): {1}; `kubervisor keygen` makes one, \
          `openssl pkey -pubout` takes it from a private key"
     )]
-    ReadPublic {
-        /// Which file.
-        path: String,
-        /// Why not.
-        source: spki::Error,
-    },
-    /// There is no randomness.
-    #[error("no randomness for a key: {0}")]
+    ReadPublic(String, #[source] spki::Error),
+    /// The system gave no random bytes.
+    #[error("no random bytes for a key: {0}")]
     Draw(getrandom::Error),
     /// A key cannot be written as PEM.
     #[error("cannot write the key as PEM: {0}")]
     Encode(String),
 }
 
-/// Everything that a signature covers.
+/// All that a signature covers.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedOrder<'a> {
     /// The agent's challenge.
     pub challenge: &'a Challenge,
-    /// The address that the caller dialled; the agent puts in its own.
+    /// The address that the caller dialled; the agent uses its own.
     pub address: SocketAddrV4,
     /// The agent's id.
     pub agent: &'a str,
-    /// The command, exactly.
+    /// The command, verbatim.
     pub cmd: &'a str,
-    /// The request's other members (but `kubervisor`) in their order, name and JSON text: the command reads them.
+    /// The request's other members except `kubervisor`, in order: name and JSON text, which the command reads.
     pub members: &'a [(&'a str, &'a str)],
 }
 
@@ -83,20 +68,15 @@ impl SignedOrder<'_> {
             text.extend_from_slice(&(part.len() as u64).to_be_bytes());
             text.extend_from_slice(part);
         };
-        push(DOMAIN);
-        push(self.challenge);
-        push(address.as_bytes());
-        push(self.agent.as_bytes());
-        push(self.cmd.as_bytes());
-        for (name, value) in self.members {
-            push(name.as_bytes());
-            push(value.as_bytes());
+        for part in [DOMAIN, self.challenge, address.as_bytes(), self.agent.as_bytes(), self.cmd.as_bytes()] {
+            push(part);
         }
+        self.members.iter().flat_map(|(name, value)| [name, value]).for_each(|part| push(part.as_bytes()));
         text
     }
 }
 
-/// Who may give orders. Its `Debug` shows nothing of it.
+/// Signs commands. `Debug` does not show the key.
 pub struct PrivateKey(SigningKey);
 
 impl fmt::Debug for PrivateKey {
@@ -106,7 +86,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// Draws a new one.
+    /// Generates a key.
     ///
     /// # Errors
     /// [`SigningKeyError::Draw`].
@@ -119,14 +99,14 @@ impl PrivateKey {
     /// Reads a PEM file, PKCS#8 version 1 or 2.
     ///
     /// # Errors
-    /// When it cannot be read or holds something else.
+    /// When the file cannot be read or holds no such key.
     pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let pem = read(path)?;
-        let failed = |source| SigningKeyError::ReadPrivate { path: path.display().to_string(), source };
+        let failed = |source| SigningKeyError::ReadPrivate(path.display().to_string(), source);
         SigningKey::from_pkcs8_pem(&pem).map(Self).map_err(failed)
     }
 
-    /// Its PEM: PKCS#8 version 1, which every OpenSSL reads.
+    /// The PEM: PKCS#8 version 1, which every OpenSSL reads.
     ///
     /// # Errors
     /// [`SigningKeyError::Encode`].
@@ -137,7 +117,7 @@ impl PrivateKey {
         Ok(pem.to_string())
     }
 
-    /// The other half.
+    /// The public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
@@ -150,7 +130,7 @@ impl PrivateKey {
     }
 }
 
-/// What tells whether an order is genuine.
+/// Verifies signatures.
 #[derive(Clone, Debug)]
 pub struct PublicKey(VerifyingKey);
 
@@ -158,14 +138,14 @@ impl PublicKey {
     /// Reads a PEM file, SPKI.
     ///
     /// # Errors
-    /// When it cannot be read or holds something else.
+    /// When the file cannot be read or holds no such key.
     pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let pem = read(path)?;
-        let failed = |source| SigningKeyError::ReadPublic { path: path.display().to_string(), source };
+        let failed = |source| SigningKeyError::ReadPublic(path.display().to_string(), source);
         VerifyingKey::from_public_key_pem(&pem).map(Self).map_err(failed)
     }
 
-    /// Its PEM.
+    /// The PEM.
     ///
     /// # Errors
     /// [`SigningKeyError::Encode`].
@@ -173,7 +153,7 @@ impl PublicKey {
         self.0.to_public_key_pem(LineEnding::LF).map_err(|error| SigningKeyError::Encode(error.to_string()))
     }
 
-    /// Whether `signature` is the private key's, over exactly this order.
+    /// Whether `signature` is the private key's signature of this order.
     #[must_use]
     pub fn verifies(&self, order: &SignedOrder<'_>, signature: &[u8; 64]) -> bool {
         self.0.verify_strict(&order.text(), &Signature::from_bytes(signature)).is_ok()
@@ -181,8 +161,7 @@ impl PublicKey {
 }
 
 fn read(path: &Path) -> Result<String, SigningKeyError> {
-    fs::read_to_string(path)
-        .map_err(|source| SigningKeyError::Read { path: path.display().to_string(), source })
+    fs::read_to_string(path).map_err(|source| SigningKeyError::Read(path.display().to_string(), source))
 }
 
 #[cfg(test)]

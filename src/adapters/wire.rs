@@ -1,7 +1,6 @@
-//! One port, two dialects: ZeroRPC (ZMTP 3) and HTTP, told apart by the first byte.
+//! The keepalive port with two dialects, ZeroRPC (ZMTP 3) and HTTP, told apart by the first byte.
 //!
-//! The server knows framing, limits, deadlines and fairness; what a keepalive means is the
-//! [`Handler`]'s business.
+//! The server does framing, limits, deadlines and fairness; a [`Handler`] interprets the requests.
 
 use std::net::SocketAddr;
 
@@ -24,35 +23,34 @@ pub use limits::Limits;
 pub use metrics::WireMetrics;
 pub use server::{BindError, Server};
 
-/// An answer that is there at once (the hot path: no allocation, no task), or one that takes a while.
+/// A handler's answer: immediate (the hot path, without allocation or task) or a future.
 pub enum Answer<T> {
     /// Ready.
     Now(T),
-    /// To be awaited, on the connection's own task.
+    /// Awaited on the connection's task.
     Later(BoxFuture<'static, T>),
 }
 
-/// Why a request was not served. HTTP shows it as 4xx/5xx with a JSON error. In ZeroRPC a refused
-/// `ping` answers None, as in the original, and so does an `invoke` that is malformed or not served;
-/// what the original did not know (any other refused `invoke`, the extra methods) answers `ERR` with
-/// the kind's label as the error's name.
+/// Why a request was not served. In HTTP: a 4xx or 5xx status with a JSON error. In ZeroRPC: None for a
+/// refused `ping` and for an `invoke` that is malformed or not served, as in the original; otherwise (any
+/// other refused `invoke`, the methods that the original lacks) `ERR`, named by the kind's label.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// What kind, for the status code and the metric's label.
+    /// Gives the status code and the metric's label.
     pub kind: RefusalKind,
-    /// What was wrong, and what to do.
+    /// The mistake and its remedy.
     pub message: String,
 }
 
-/// Kinds of refusal: static, so that they can label a metric.
+/// The kinds of refusal, also a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
     /// Malformed input: 400.
     Malformed,
     /// Well-formed and not allowed (forged address, bad signature, commands off): 403.
     Forbidden,
-    /// Clashes with what is there (a live key held by another pod): 409.
+    /// In conflict with the state (a live key held by another pod): 409.
     Conflict,
     /// Over a size or rate limit: 413 or 429.
     TooMuch,
@@ -63,7 +61,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Malformed, Self::Forbidden, Self::Conflict, Self::TooMuch, Self::NotServed, Self::Unavailable];
 
@@ -87,26 +85,26 @@ impl RefusalKind {
     }
 }
 
-/// What a master or an agent does with requests.
+/// Serves the requests of a master or an agent.
 ///
-/// A connection that ends drops the futures of its calls: work that must outlive its caller belongs on
-/// a task of its own. Called on the connection's task: `Answer::Now` must not block.
+/// The methods run on the connection's task and must not block. The end of a connection drops the futures
+/// of its calls: work that must outlive the caller needs a task of its own.
 pub trait Handler: Send + Sync + 'static {
-    /// A keepalive from `peer`, its raw JSON.
+    /// Takes a keepalive (raw JSON) from `peer`.
     fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>>;
 
-    /// A keepalive that another master forwards; never forwarded again.
+    /// Takes a keepalive that another master forwarded; it is not forwarded again.
     fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>>;
 
-    /// A command for this agent, its raw JSON; `None` is the original's "no answer".
+    /// Runs a command (raw JSON) on this agent; `None` is the original's "no answer".
     fn invoke(&self, peer: SocketAddr, raw: Bytes) -> BoxFuture<'static, Result<Option<String>, Refusal>>;
 
-    /// A fresh challenge for a signed command, as JSON text.
+    /// Returns a new challenge for a signed command, as JSON text.
     fn challenge(&self, peer: SocketAddr) -> Result<String, Refusal>;
 
-    /// The callback's persisted state (JSON), `None` when there is none.
+    /// Returns the callback's persisted state (JSON), if any.
     fn state(&self) -> BoxFuture<'static, Result<Option<Bytes>, Refusal>>;
 
-    /// Stop gracefully; the server has checked that the peer is on loopback.
+    /// Stops the process gracefully; the server has checked that the peer is on loopback.
     fn down(&self) -> Result<(), Refusal>;
 }

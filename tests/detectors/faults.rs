@@ -1,4 +1,4 @@
-//! Answers that a real server does not give, and the custom service.
+//! Answers of a faulty server, and the custom service.
 
 use std::{
     net::SocketAddrV4,
@@ -25,12 +25,12 @@ use crate::{
     stage::{Stage, keeping_alive, throughout, until},
 };
 
-/// What the server does with every request.
+/// The behaviour of the server.
 #[derive(Clone)]
 enum Manner {
-    /// Says exactly this and closes.
+    /// Sends exactly this and closes.
     Says(String),
-    /// Sends a hundred megabytes of `[`, with or without saying so first.
+    /// Sends a hundred megabytes of `[`, with or without `Content-Length`.
     Floods { told: bool },
     /// Takes the request and never answers.
     Hangs,
@@ -68,7 +68,7 @@ impl Server {
         Self::start(stage, host, Manner::Says(text)).await
     }
 
-    /// The categories of a question to it as Prometheus and as a custom service.
+    /// The error categories of a query to it as Prometheus and as a custom service.
     async fn categories(&self) -> [&'static str; 2] {
         let asker = asker();
         let word = |answer: Result<QueryAnswer, kubervisor::roles::breaker::AskError>| {
@@ -186,7 +186,7 @@ async fn a_custom_service_names_pods_by_namespace_and_name() {
 }
 
 #[tokio::test]
-async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_hang_withholds_nobody() {
+async fn a_custom_list_withholds_pods_of_this_fleet_only_and_a_hang_withholds_none() {
     let fleet = Fleet::new(5);
     let pod = |namespace: &str, name: &str| json!({"metadata": {"name": name, "namespace": namespace}});
     let list = json!({"kind": "PodList", "apiVersion": "v1", "items": [
@@ -206,7 +206,7 @@ async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_ha
             master.metric("kubervisor_detector_strangers_total").await.filter(|count| *count >= 3.0)
         })
         .await;
-        // A new policy holds without a restart; the question of the old one is forgotten.
+        // A new policy takes effect without a restart; the old query's result is dropped.
         fleet.stage.write("policy.yaml", &by(&hanging));
         until("the alarm", async || master.alarm_is_up("detector_failing").await).await;
         assert!(master.page("services").await.to_string().contains("no answer within 1 s"));
@@ -214,7 +214,7 @@ async fn of_a_custom_services_list_only_pods_of_this_fleet_are_withheld_and_a_ha
             fleet.stage.lines(crate::fleet::FILE).len() == 4 && !fleet.lists(1)
         })
         .await;
-        // One in flight: a question a second at the most, though five looks a second come due.
+        // One query in flight: at most one per second, although five evaluations per second are due.
         let before = hanging.asked.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let asked = hanging.asked.load(Ordering::SeqCst) - before;
@@ -235,7 +235,7 @@ fn vector(elements: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() {
+async fn invalid_numbers_withhold_no_pod_and_hide_no_bad_one() {
     let fleet = Fleet::new(5);
     // pod-12 is claimed twice, and the two agree.
     let odd = [("pod-10", "NaN"), ("pod-11", "+Inf"), ("pod-12", "9"), ("pod-12", "9"), ("pod-13", "-9")];
@@ -250,7 +250,7 @@ async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() 
     let discrete = query(json!({"key": "code", "goodValues": ["200"], "minActivity": 0}));
     let deviation = query(json!({"maxDeviationPercent": 75}));
     let outlier = query(json!({"minPeers": 3, "minDeviation": 0.1}));
-    // No coverage is asked for: one verdict of five is to count.
+    // Without a minimum coverage: one verdict of five counts.
     let judging = |field: &str, query: &Value| policy(60.0, &json!({field: query, "minCoveragePercent": 0}));
     let master = fleet.master(&judging("discreteValueOutOfList", &discrete)).await;
     let mut pods = fleet.pods();
@@ -267,7 +267,7 @@ async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() 
             fleet.stage.write("policy.yaml", &judging(field, query));
             until("it is in force", async || taken() > before).await;
             until("it is asked", async || server.asked.load(Ordering::SeqCst) > asked + 5).await;
-            // With an outlier comes a panic threshold, which the last verdict that stands is above.
+            // An outlier has a panic threshold, which the last verdict in force exceeds.
             let stays = async || others() && (field == "outlier" || !fleet.lists(4));
             throughout(Duration::from_millis(600), "nobody else is out", stays).await;
         }
@@ -276,7 +276,7 @@ async fn numbers_that_mean_nothing_withhold_nobody_and_hide_no_one_who_is_bad() 
 }
 
 #[tokio::test]
-async fn without_any_event_nobody_is_withheld_though_no_activity_is_asked_for() {
+async fn without_events_no_pod_is_withheld_even_without_a_minimum_of_activity() {
     let fleet = Fleet::new(3);
     let idle = vector(&[("pod-10", "0"), ("pod-11", "0"), ("pod-12", "0")]);
     let server = Server::saying(&fleet.stage, 2, "200 OK", "application/json", &idle).await;

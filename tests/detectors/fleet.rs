@@ -1,4 +1,4 @@
-//! Five pods that report themselves, and a master with a policy and an endpoints file.
+//! Five pods that send keepalives, and a master with a policy and an endpoints file.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::stage::{Node, Puppet, Stage, until};
 /// The endpoints file.
 pub(crate) const FILE: &str = "endpoints";
 
-/// One breaker with that detector, which looks five times a second and forgives after `period` seconds.
+/// One breaker with that detector, evaluated five times a second, which readmits after `period` seconds.
 pub(crate) fn policy(period: f64, detector: &Value) -> String {
     let mut breaker = json!({
         "name": "asking", "evaluationPeriod": 0.2, "minPodsAvailableRatio": 40, "timeout": 1,
@@ -34,7 +34,7 @@ impl Fleet {
         Self { stage, pods }
     }
 
-    /// The same pods, to be kept alive.
+    /// The same pods, for keepalives.
     pub(crate) fn pods(&self) -> Vec<Puppet> {
         let size = u8::try_from(self.pods.len()).unwrap();
         (0..size).map(|number| Puppet::new(&self.stage, 10 + number)).collect()

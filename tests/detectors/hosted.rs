@@ -1,4 +1,4 @@
-//! A master inside another role's process: its ensemble, joined to a list of pods, is what keepalive breakers judge.
+//! A master inside another role's process: its ensemble, joined to a list of pods, is the input of keepalive breakers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,7 +58,7 @@ async fn start(config: &Config) -> (HostedMaster, Clock) {
     (HostedMaster::start(config, &process, &CancellationToken::new()).await.unwrap(), clock)
 }
 
-/// What the puppet says, from `from`.
+/// Sends a keepalive of the puppet from `from`.
 async fn say(puppet: &Puppet, master: &MasterTarget, from: Ipv4Addr) -> Result<(), ClientError> {
     let connection = Connection::connect(master, Some(from), PATIENCE).await?;
     connection.ping(&puppet.keepalive().to_string(), PATIENCE).await
@@ -143,7 +143,7 @@ fn manifest(timing: api::Timing) -> Arc<Manifest> {
 }
 
 #[tokio::test]
-async fn keepalives_judge_the_pods_of_a_list_and_who_never_sent_one_has_no_verdict() {
+async fn keepalives_judge_listed_pods_and_a_pod_without_any_has_no_verdict() {
     let stage = Stage::new();
     let (config, target) = config(&stage);
     let (master, clock) = start(&config).await;
@@ -207,12 +207,12 @@ async fn keepalives_judge_the_pods_of_a_list_and_who_never_sent_one_has_no_verdi
 }
 
 #[tokio::test]
-async fn a_pod_speaks_for_itself_only_and_the_ensemble_outlives_its_master() {
+async fn a_pod_reports_itself_only_and_the_ensemble_survives_its_master() {
     let stage = Stage::new();
     let (config, target) = config(&stage);
     let (master, _) = start(&config).await;
     let (honest, liar) = (Puppet::new(&stage, 10), Puppet::new(&stage, 11));
-    // Over HTTP one is told.
+    // Over HTTP the refusal is reported.
     let told = MasterTarget { dialect: Dialect::Http, ..target.clone() };
     let refused = say(&honest, &told, liar.ip).await.unwrap_err();
     assert_eq!(refused.category(), "refused", "{refused}");

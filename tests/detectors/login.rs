@@ -1,4 +1,4 @@
-//! Credentials and TLS, with a real Prometheus that asks for both.
+//! Credentials and TLS, with a real Prometheus that requires both.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 /// bcrypt of "open sesame", at the lowest cost.
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
 
-/// Secrets whose every key is their name.
+/// Secrets whose value is their name.
 struct Keyring;
 
 #[async_trait]
@@ -36,12 +36,12 @@ impl Secrets for Keyring {
     }
 }
 
-/// An asker with that keyring.
+/// An asker with these secrets.
 pub(crate) fn asker() -> Asker {
     Asker::new(Arc::new(Keyring), Clock::start(), AskerMetrics::register(&mut Registry::default())).unwrap()
 }
 
-/// A question to `service`.
+/// A query to `service`.
 pub(crate) fn question(service: String, promql: &str, auth: Option<Auth>) -> Detector {
     let query = Query {
         service,
@@ -83,7 +83,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     assert_eq!(ask("vector(1)", Some(Auth::Basic(secret("no colon")))).await, Err("secret"));
     assert_eq!(ask("vector(1)", Some(Auth::Basic(secret("missing")))).await, Err("secret"));
     assert_eq!(ask("vector(1)", Some(Auth::Basic(secret("hanging")))).await, Err("timeout"));
-    // What a real one says of questions that are wrong.
+    // The errors of a real Prometheus for wrong queries.
     assert_eq!(ask("vector(", ali()).await, Err("status"));
     assert_eq!(ask("1", ali()).await, Err("not_a_vector"));
     assert_eq!(ask("\"text\"", ali()).await, Err("not_a_vector"));
@@ -93,7 +93,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
 }
 
 #[tokio::test]
-async fn https_is_trusted_by_the_authorities_that_the_process_is_given_and_by_no_other() {
+async fn https_trusts_only_the_configured_certificate_authorities() {
     let fleet = Fleet::new(2);
     let ip = fleet.stage.ip(200).to_string();
     let made = rcgen::generate_simple_self_signed(vec![ip]).unwrap();

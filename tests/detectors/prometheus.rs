@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes real targets, and the policy whose breakers ask it, from keepalives to the endpoints file.
+//! A real Prometheus that scrapes real targets, and a policy whose breakers query it, from keepalives to the endpoints file.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
@@ -18,14 +18,14 @@ use crate::{
     stage::{Stage, get, throughout, until},
 };
 
-/// What a target exposes; the test writes it.
+/// The metrics of a target, which the test sets.
 #[derive(Clone, Default)]
 pub(crate) struct Target {
     text: Arc<Mutex<String>>,
 }
 
 impl Target {
-    /// Counters that rise by so much at each scrape, by code, and a latency.
+    /// Increase of the counters per scrape, by code, and a latency.
     pub(crate) fn serve(
         ip: Ipv4Addr,
         behaviour: Behaviour,
@@ -59,7 +59,7 @@ impl Target {
     }
 }
 
-/// How a target behaves from now on.
+/// The behaviour of a target.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
     pub(crate) good: f64,
@@ -67,7 +67,7 @@ pub(crate) struct Behaviour {
     pub(crate) latency: f64,
 }
 
-/// Waits until the query finds so many series.
+/// Waits until the query has `count` series.
 async fn sees(prometheus: &Prometheus, query: &str, count: usize) {
     let url = format!("http://{}/api/v1/query?query={query}", prometheus.address);
     until(&format!("{query} has {count} series"), async || {
@@ -78,7 +78,7 @@ async fn sees(prometheus: &Prometheus, query: &str, count: usize) {
     .await;
 }
 
-/// Where it listens and what it scrapes is the stage's.
+/// Prometheus on an address of the stage, with its targets.
 pub(crate) async fn scraping(
     stage: &Stage,
     targets: &[(String, SocketAddrV4)],
@@ -102,7 +102,7 @@ impl Scraped {
         let mut targets = Vec::new();
         let mut behaviours = Vec::new();
         for (index, puppet) in fleet.pods.iter().enumerate() {
-            // Not all the same: more than half of equal values have no spread.
+            // Not all equal: with more than half of equal values there is no spread.
             #[allow(clippy::cast_precision_loss, reason = "five of them")]
             let latency = 0.1 + index as f64 / 1000.0;
             let (address, behaviour, _) = Target::serve(puppet.ip, Behaviour { latency, ..HEALTHY });
@@ -124,11 +124,11 @@ impl Scraped {
 }
 
 #[tokio::test]
-async fn codes_by_a_real_prometheus_withhold_the_bad_pod_and_an_outage_of_prometheus_withholds_nobody() {
+async fn codes_of_a_real_prometheus_withhold_the_bad_pod_and_its_outage_withholds_none() {
     let scraped = Scraped::new().await;
     let detector = json!({"discreteValueOutOfList": {
         "prometheusService": scraped.service(), "key": "code", "podNamekey": "pod", "goodValues": ["200"],
-        // Far below one a second.
+        // Far below one per second.
         "promQL": "sum by (pod, code) (rate(requests_total[3s])) / 1000", "tolerance": 50, "minActivity": 0,
     }});
     let master = scraped.fleet.master(&policy(60.0, &detector)).await;
@@ -146,7 +146,7 @@ async fn codes_by_a_real_prometheus_withhold_the_bad_pod_and_an_outage_of_promet
         let explained = master.page("explain/test/pod-12").await.to_string();
         assert!(explained.contains("discreteValueOutOfList"), "{explained}");
 
-        // From now on everybody looks bad to whoever takes an outage for zeroes.
+        // If an outage counted as zeroes, all pods would look bad.
         scraped.prometheus.kill();
         until("the alarm", async || master.alarm_is_up("detector_failing").await).await;
         throughout(Duration::from_millis(1500), "nothing moves", async || stage.lines(FILE).len() == 4).await;

@@ -1,4 +1,4 @@
-//! The callback: what it is told, what its answer means, and that a bad one harms nothing.
+//! The callback: input, answer, and failures without effect.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ fn state(outcome: CallbackOutcome) -> Value {
     serde_json::from_slice(&outcome.result.unwrap().state.unwrap()).unwrap()
 }
 
-/// A callback that answers with everything that it was told.
+/// A callback that prints its whole input.
 const ECHO: &str = r#"
 import json, os, sys
 read = lambda name: open(os.environ[name]).read() if name in os.environ else None
@@ -60,7 +60,7 @@ print(json.dumps({k: len(v) if v and len(v) > 1000 else v for k, v in told.items
 "#;
 
 #[tokio::test]
-async fn a_callback_is_told_the_same_in_every_way_and_its_files_go_with_it() {
+async fn every_input_of_a_callback_has_the_same_data_and_the_files_are_removed() {
     let pods = r#"[{"id":"web-1","seq":0}]"#;
     let told = state(python(ECHO, input(pods, Some("{\"n\":1}"))).await);
     for way in ["PODS", "stdin", "pods"] {
@@ -76,7 +76,7 @@ async fn a_callback_is_told_the_same_in_every_way_and_its_files_go_with_it() {
 }
 
 #[tokio::test]
-async fn a_thousand_pods_come_in_the_file_and_on_stdin_and_the_variable_says_it_is_left_out() {
+async fn a_thousand_pods_come_in_the_file_and_on_stdin_and_the_variable_is_truncated() {
     let pod = |i| {
         json!({"app": "web", "id": format!("web-{i}"), "ip": "10.0.0.1", "key": "aaaaa0", "nonce": "0123456789abcdef",
         "payload": {"rps": 12.5, "errors": 0.001}, "role": "web", "seq": i})
@@ -92,10 +92,10 @@ async fn a_thousand_pods_come_in_the_file_and_on_stdin_and_the_variable_says_it_
 }
 
 #[test]
-fn what_we_inherited_under_our_names_does_not_reach_the_callback() {
+fn inherited_variables_of_our_names_do_not_reach_the_callback() {
     let variables = ["MD5", "HASH", "PODS", "STATE", "PODS_TRUNCATED", "STATE_TRUNCATED", "STATE_FILE"];
     if std::env::var_os("STATE_FILE").is_none() {
-        let name = "callbacks::what_we_inherited_under_our_names_does_not_reach_the_callback";
+        let name = "callbacks::inherited_variables_of_our_names_do_not_reach_the_callback";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", name]).envs(variables.map(|variable| (variable, "stale")));
         let output = again.env("KONTROL_OWN", "kept").output().unwrap();
@@ -117,8 +117,8 @@ fn what_we_inherited_under_our_names_does_not_reach_the_callback() {
 }
 
 #[test]
-fn a_crowded_environment_costs_the_variables_and_never_the_run() {
-    let name = "callbacks::a_crowded_environment_costs_the_variables_and_never_the_run";
+fn a_large_environment_drops_the_variables_and_the_run_succeeds() {
+    let name = "callbacks::a_large_environment_drops_the_variables_and_the_run_succeeds";
     if std::env::var_os("CROWD_0").is_none() {
         // 1.9 MiB of the 2 MiB that a stack of 8 MiB allows.
         let crowd = (0..19).map(|i| (format!("CROWD_{i}"), "x".repeat(100 << 10)));
@@ -137,7 +137,7 @@ fn a_crowded_environment_costs_the_variables_and_never_the_run() {
 }
 
 #[tokio::test]
-async fn every_way_to_fail_is_told_apart_and_the_next_run_goes_on() {
+async fn every_failure_has_its_category_and_the_next_run_succeeds() {
     let cases = [
         ("exit 3", "exit_code"),
         ("echo '{}'; exit 1", "exit_code"),
@@ -169,7 +169,7 @@ async fn every_way_to_fail_is_told_apart_and_the_next_run_goes_on() {
 }
 
 #[tokio::test]
-async fn the_last_words_of_a_callback_are_in_the_error() {
+async fn the_last_line_of_stderr_is_in_the_error() {
     let outcome = python("import os; os.environ['NOT_THERE']", input("[]", None)).await;
     let error = outcome.result.unwrap_err();
     assert!(
@@ -179,7 +179,7 @@ async fn the_last_words_of_a_callback_are_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_callback_that_hangs_is_killed_and_typed() {
+async fn a_callback_that_hangs_is_killed_with_a_typed_error() {
     let config = CallbackConfig {
         command: CommandLine::Shell("echo '{}'; setsid sleep 1000".into()),
         timeout: Duration::from_millis(200),

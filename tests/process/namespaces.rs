@@ -1,5 +1,5 @@
-//! The same promises inside another pid namespace, where /proc may speak of other pids than ours and our
-//! session's leader is outside.
+//! The guarantees inside another pid namespace, where /proc may show other pids and the leader of our session
+//! is outside.
 
 use std::{
     os::unix::process::CommandExt,
@@ -8,12 +8,12 @@ use std::{
 
 use nix::unistd::geteuid;
 
-/// What finds, kills and reaps descendants; each passes here and must pass there.
+/// The tests that find, kill and reap descendants.
 const TESTS: [&str; 6] = [
-    "trees::a_child_that_left_the_session_goes_with_the_command",
-    "trees::a_daemon_goes_with_the_command",
-    "trees::a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays",
-    "trees::the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none",
+    "trees::a_child_that_left_the_session_is_killed_with_the_command",
+    "trees::a_daemon_is_killed_with_the_command",
+    "trees::a_daemon_without_the_marker_is_killed_and_reaped",
+    "trees::the_end_of_a_job_kills_neither_another_job_nor_other_children",
     "trees::a_command_dies_with_us_even_when_we_are_killed",
     "users::an_unprivileged_command_is_killed_with_all_its_daemons_too",
 ];
@@ -55,8 +55,8 @@ fn descendants_are_found_where_our_session_began_outside() {
 }
 
 #[test]
-fn where_proc_shows_nobody_the_group_is_killed_and_nothing_hangs() {
+fn where_proc_is_empty_the_group_is_killed_and_nothing_hangs() {
     let Some(unshare) = unshare(&["--mount"]) else { return };
     let hide = r#"mount -t tmpfs none /proc && exec "$@""#;
-    passes(unshare, &["sh", "-c", hide, "sh"], &["trees::children_in_the_background_go_with_the_command"]);
+    passes(unshare, &["sh", "-c", hide, "sh"], &["trees::background_children_are_killed_with_the_command"]);
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{alive, eventually, isolated, run, shell, text, words};
 
 #[tokio::test]
-async fn what_goes_in_comes_out_however_much_it_is() {
+async fn input_and_output_of_any_size_are_passed() {
     let input = Bytes::from(vec![b'x'; 5 << 20]);
     let finished = run(Job { stdin: input.clone(), ..words(&["cat"]) }).await.unwrap();
     assert_eq!(finished.ended, Ended::Exited(0));
@@ -40,7 +40,7 @@ async fn gigabytes_of_output_are_drained_and_the_first_bytes_kept() {
 }
 
 #[tokio::test]
-async fn a_flood_on_both_pipes_at_once_deadlocks_nobody() {
+async fn a_flood_on_both_pipes_does_not_deadlock() {
     let line = "yes err | head -c 20M >&2 & yes out | head -c 20M; wait; echo last >&2; exit 3";
     let finished = run(Job { stdout_limit: 10, ..shell(line) }).await.unwrap();
     assert_eq!(finished.ended, Ended::Exited(3));
@@ -48,7 +48,7 @@ async fn a_flood_on_both_pipes_at_once_deadlocks_nobody() {
 }
 
 #[tokio::test]
-async fn a_command_that_hangs_is_killed_when_its_time_is_up_and_what_it_printed_is_kept() {
+async fn a_command_that_hangs_is_killed_at_its_timeout_and_its_output_is_kept() {
     let begun = Instant::now();
     let job = Job { timeout: Duration::from_secs(1), ..shell("echo early $$; sleep 1000; echo late") };
     let finished = run(job).await.unwrap();
@@ -66,7 +66,7 @@ async fn the_code_and_the_signal_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_cancelled_command_may_say_goodbye() {
+async fn a_cancelled_command_can_handle_term() {
     let cancel = CancellationToken::new();
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready");
@@ -108,7 +108,7 @@ async fn nothing_starts_after_the_cancel() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_told_apart() {
+async fn every_failure_to_start_has_its_category() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str, mode| {
         let path = dir.path().join(name);
@@ -128,7 +128,7 @@ async fn what_cannot_be_started_is_told_apart() {
         assert_eq!(error.category(), category, "{program}: {error}");
         assert!(error.to_string().contains(&program));
     }
-    // As in a shell: without a first line it is the shell's.
+    // As in a shell: a script without `#!` goes to the shell.
     let script = file("bare", "echo from the shell", 0o755);
     assert_eq!(text(&run(words(&[&script])).await.unwrap()), "from the shell");
     let directory = Some(dir.path().join("nowhere"));
@@ -146,15 +146,15 @@ async fn a_variable_beyond_the_kernel_s_limit_is_a_typed_error() {
 }
 
 #[test]
-fn without_descriptors_the_error_says_so_and_the_next_run_goes_on() {
-    if !isolated("runs::without_descriptors_the_error_says_so_and_the_next_run_goes_on") {
+fn without_descriptors_the_error_is_typed_and_the_next_run_succeeds() {
+    if !isolated("runs::without_descriptors_the_error_is_typed_and_the_next_run_succeeds") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         assert_eq!(run(words(&["true"])).await.unwrap().ended, Ended::Exited(0));
         let in_use = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // Every room that is too small for the pipes and the pidfd fails in its own place.
+        // Each limit fails at another one of the pipes and the pidfd.
         let mut outcomes = Vec::new();
         for room in 0..9 {
             setrlimit(Resource::RLIMIT_NOFILE, in_use + room, 20_000).unwrap();
@@ -170,7 +170,7 @@ fn without_descriptors_the_error_says_so_and_the_next_run_goes_on() {
 }
 
 #[tokio::test]
-async fn the_environment_is_ours_less_what_is_taken_plus_what_is_given() {
+async fn the_environment_is_inherited_minus_removed_plus_added() {
     let inherited = run(words(&["env"])).await.unwrap();
     assert!(text(&inherited).contains("PATH="));
     let job = Job {
@@ -226,7 +226,7 @@ fn a_master_without_standard_descriptors_can_run_commands() {
     // SAFETY: nothing else runs in this process; 0, 1 and 2 are open until they are closed below, their copies after that.
     let borrow = |fd| unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     for fd in 0..3 {
-        // What the test prints is needed: move it out of the way and back again.
+        // The output of the test is needed: its descriptors are moved away and back.
         rustix::io::fcntl_dupfd_cloexec(borrow(fd), 100 + fd).map(std::mem::forget).unwrap();
         nix::unistd::close(fd).unwrap();
     }
@@ -241,12 +241,12 @@ fn a_master_without_standard_descriptors_can_run_commands() {
 #[tokio::test]
 async fn no_descriptor_of_ours_reaches_the_command() {
     use std::os::fd::AsRawFd;
-    // One that is not close-on-exec, as a parent that is not careful leaves behind.
+    // A descriptor without close-on-exec, as a parent may leave it.
     let stray = fs::File::open("/dev/null").unwrap();
     nix::fcntl::fcntl(&stray, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
     let finished = run(words(&["ls", "/proc/self/fd"])).await.unwrap();
     let seen: Vec<i32> = text(&finished).lines().map(|line| line.parse().unwrap()).collect();
-    // The fourth is what ls reads the directory with.
+    // The fourth is the directory that ls reads.
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert!(!seen.contains(&stray.as_raw_fd()) || stray.as_raw_fd() == 3);
 }

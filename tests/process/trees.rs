@@ -1,4 +1,4 @@
-//! Whatever a command leaves behind goes with it, and nobody else does.
+//! All processes of a command are killed with it, and no others.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{alive, eventually, isolated, run, shell, text, words};
 
-/// A daemon by the book: fork, setsid, fork, with its pipes closed; the parent prints its pid and ends (or waits).
+/// A classic daemon: fork, setsid, fork, with its pipes closed; the parent prints its pid and ends (or waits).
 const DAEMON: &str = r#"
 import os, sys, time
 read, write = os.pipe()
@@ -35,23 +35,23 @@ fn daemon(arguments: &[&str]) -> Job {
     words(&all)
 }
 
-/// Whether a child of ours has ended and nobody has reaped it.
+/// Whether a child of ours is a zombie.
 fn a_zombie_is_left() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::All, options).is_ok_and(|found| found.is_some())
 }
 
 #[tokio::test]
-async fn children_in_the_background_go_with_the_command() {
+async fn background_children_are_killed_with_the_command() {
     let finished = run(shell("sleep 1000 & echo $!")).await.unwrap();
     assert_eq!(finished.ended, Ended::Exited(0));
     assert!(!alive(text(&finished).parse().unwrap()));
 }
 
 #[tokio::test]
-async fn a_child_that_left_the_session_goes_with_the_command() {
+async fn a_child_that_left_the_session_is_killed_with_the_command() {
     let dir = tempfile::tempdir().unwrap();
-    // It keeps stdout open as well: nobody waits for it.
+    // It keeps stdout open as well, which the run does not wait for.
     let line = format!(
         "setsid sh -c 'echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & \
          while [ ! -e {0} ]; do sleep 0.01; done; cat {0}",
@@ -64,22 +64,22 @@ async fn a_child_that_left_the_session_goes_with_the_command() {
 }
 
 #[tokio::test]
-async fn a_daemon_goes_with_the_command() {
+async fn a_daemon_is_killed_with_the_command() {
     let finished = run(daemon(&[])).await.unwrap();
     assert_eq!(finished.ended, Ended::Exited(0));
     assert!(!alive(text(&finished).parse().unwrap()));
 }
 
 #[tokio::test]
-async fn a_daemon_goes_when_the_time_is_up() {
+async fn a_daemon_is_killed_at_the_timeout() {
     let finished = run(Job { timeout: Duration::from_secs(3), ..daemon(&["wait"]) }).await.unwrap();
     assert_eq!(finished.ended, Ended::TimedOut);
     assert!(!alive(text(&finished).parse().unwrap()));
 }
 
 #[test]
-fn a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays() {
-    if !isolated("trees::a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays") {
+fn a_daemon_without_the_marker_is_killed_and_reaped() {
+    if !isolated("trees::a_daemon_without_the_marker_is_killed_and_reaped") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -96,20 +96,20 @@ fn a_daemon_that_cleared_its_environment_goes_and_no_zombie_stays() {
 }
 
 #[test]
-fn the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none() {
-    if !isolated("trees::the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none") {
+fn the_end_of_a_job_kills_neither_another_job_nor_other_children() {
+    if !isolated("trees::the_end_of_a_job_kills_neither_another_job_nor_other_children") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        // With no pipe of ours: if this test fails the child stays, and whoever reads our output would wait for it.
+        // Without our pipes: if this test fails the child stays and would keep the output open.
         let mut plain = Command::new("sleep");
         let plain = plain.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut plain = plain.spawn().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let note = |name: &str| dir.path().join(name);
         let read = |name: &str| fs::read_to_string(note(name)).ok()?.trim().parse::<i32>().ok();
-        // The other job has an ordinary child, a stray with its marker, and one without.
+        // The other job has an ordinary child, an orphan with its marker, and one without.
         let line = format!(
             "sleep 1000 & echo $! > {0}/child; (setsid sh -c 'echo $$ > {0}/stray; exec sleep 1000' &); \
              (env -i setsid sh -c 'echo $$ > {0}/unmarked; exec sleep 1000' &); sleep 1000",
@@ -141,7 +141,7 @@ fn the_end_of_one_job_touches_neither_another_job_nor_a_child_that_is_none() {
 }
 
 #[tokio::test]
-async fn many_jobs_at_once_each_get_their_own_end() {
+async fn concurrent_jobs_get_their_own_results() {
     let runs = (0..24).map(|i| async move {
         let line = format!("(setsid sleep 1000 &); echo {i}; exit {i}");
         (i, run(shell(&line)).await.unwrap())
@@ -152,7 +152,7 @@ async fn many_jobs_at_once_each_get_their_own_end() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_dropped_half_way_is_killed_all_the_same() {
+async fn a_dropped_run_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pid");
     let line = format!("echo $$ > {0}.tmp && mv {0}.tmp {0}; sleep 1000", file.display());

@@ -1,4 +1,4 @@
-//! Whose rights commands have. Most of it takes root, and says so when there is none.
+//! The user of commands. Most tests need root and report when it is missing.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -41,7 +41,11 @@ async fn a_named_user_has_its_own_rights_only() {
     assert_eq!(lines[..5], [&uid, &uid, &gid, "0000000000000000", home.as_str()]);
     assert_eq!(lines[5], "Permission denied");
     let dumpable = rustix::process::dumpable_behavior().unwrap();
-    assert_eq!(dumpable, rustix::process::DumpableBehavior::Dumpable, "the child's new user was noted on us");
+    assert_eq!(
+        dumpable,
+        rustix::process::DumpableBehavior::Dumpable,
+        "the child's change of user cleared our dumpable flag"
+    );
 }
 
 #[tokio::test]
@@ -58,7 +62,7 @@ async fn an_unprivileged_command_is_killed_with_all_its_daemons_too() {
 }
 
 #[tokio::test]
-async fn a_user_that_cannot_be_had_is_an_error_and_nothing_runs() {
+async fn an_unavailable_user_is_an_error_and_nothing_runs() {
     let error =
         run(Job { user: RunAs::User("no-such-user-here".into()), ..shell("true") }).await.unwrap_err();
     assert!(matches!(error, ProcessError::User(_)));
@@ -66,7 +70,7 @@ async fn a_user_that_cannot_be_had_is_an_error_and_nothing_runs() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_callback_belong_to_its_user_and_nobody_else_may_look() {
+async fn the_files_of_a_callback_are_private_to_its_user() {
     let user = if nobody().is_some() { RunAs::User("nobody".into()) } else { RunAs::Ourselves };
     let line = r#"d=$(dirname $PODS_FILE); stat -c '"%a %U"' $d $PODS_FILE $STATE_FILE $FLEET_FILE > /dev/stderr
         cat $PODS_FILE $STATE_FILE $FLEET_FILE > /dev/null || exit 9
@@ -90,7 +94,7 @@ async fn the_files_of_a_callback_belong_to_its_user_and_nobody_else_may_look() {
 }
 
 #[tokio::test]
-async fn a_program_that_the_user_may_not_execute_is_said_to_be_so() {
+async fn a_program_that_the_user_may_not_execute_is_a_typed_error() {
     if nobody().is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Peers that mean harm: each is dropped or refused, counted, and the others are still served.
+//! Malicious peers: each is dropped or refused, counted, and other peers are still served.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rmpv::Value;
 
 use crate::house::{House, call, client_hello, message, ping};
 
-/// Sends `bytes` on a connection that has shaken hands: the server closes it, says why, and lives on.
+/// Sends `bytes` after the handshake: the server closes the connection, counts the reason and serves others.
 async fn is_dropped(bytes: &[u8], reason: &str) {
     let house = House::open();
     let mut raw = house.greeted().await;
@@ -17,8 +17,8 @@ async fn is_dropped(bytes: &[u8], reason: &str) {
     house.still_serves().await;
 }
 
-/// Sends `bytes` as a connection's first.
-async fn is_turned_away(bytes: &[u8], reason: &str) {
+/// Sends `bytes` as the first of a connection.
+async fn is_refused_at_once(bytes: &[u8], reason: &str) {
     let house = House::open();
     let mut raw = house.raw().await;
     raw.send(bytes).await;
@@ -29,17 +29,17 @@ async fn is_turned_away(bytes: &[u8], reason: &str) {
 
 #[tokio::test]
 async fn a_first_byte_of_no_dialect_is_dropped() {
-    is_turned_away(b"\x16\x03\x01", "dialect").await;
-    is_turned_away(b"\0", "dialect").await;
+    is_refused_at_once(b"\x16\x03\x01", "dialect").await;
+    is_refused_at_once(b"\0", "dialect").await;
 }
 
 #[tokio::test]
 async fn a_malformed_greeting_is_dropped() {
-    is_turned_away(b"\xff\0\0\0\0\0\0\0\x01\x00", "greeting").await;
-    is_turned_away(b"\xff\0\0\0\0\0\0\0\x01\x7f\x01", "greeting").await;
+    is_refused_at_once(b"\xff\0\0\0\0\0\0\0\x01\x00", "greeting").await;
+    is_refused_at_once(b"\xff\0\0\0\0\0\0\0\x01\x7f\x01", "greeting").await;
     let mut curve = client_hello();
     curve[12..17].copy_from_slice(b"CURVE");
-    is_turned_away(&curve, "greeting").await;
+    is_refused_at_once(&curve, "greeting").await;
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_malformed_ready_is_dropped() {
         b"\x00\x01x",
         b"\x06\0\0\0\0\0\x10\0\0",
     ] {
-        is_turned_away(&[greeting, bad].concat(), "ready").await;
+        is_refused_at_once(&[greeting, bad].concat(), "ready").await;
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_msgpack_depth_bomb_is_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_dropped() {
+async fn a_message_that_is_no_event_is_dropped() {
     for payload in [&b""[..], b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x93\x80\xa4ping\x90", b"hello"] {
         is_dropped(&message(payload), "event").await;
     }
@@ -107,11 +107,11 @@ async fn a_wrong_method_is_a_name_error_and_bad_json_is_none() {
     assert_eq!(house.metric(r#"wire_refused_total{kind="malformed"}"#), 3);
     assert_eq!(house.metric(r#"wire_refused_total{kind="unknown_method"}"#), 1);
     raw.send(&ping("{}")).await;
-    assert!(raw.read_some().await.ends_with(b"\xa2OK\x91\xc0"), "the connection is as good as before");
+    assert!(raw.read_some().await.ends_with(b"\xa2OK\x91\xc0"), "the connection stays usable");
 }
 
 #[tokio::test]
-async fn http_that_is_none_is_refused() {
+async fn malformed_http_is_refused() {
     for bad in [
         &b"NONSENSE\r\n\r\n"[..],
         b"PUT /ping HTTP/1.1\r\nContent-Length: x\r\n\r\n",
@@ -137,7 +137,7 @@ fn hasty() -> Limits {
     Limits { handshake: Duration::from_millis(200), idle: Duration::from_millis(400), ..Limits::default() }
 }
 
-/// Sends a byte at a time, faster than any single read would time out, until the server closes.
+/// Sends single bytes, each before a read could time out, until the server closes.
 async fn drip(house: &House, bytes: &[u8]) {
     let mut raw = house.raw().await;
     let (mut read, mut write) = raw.0.split();
@@ -161,7 +161,7 @@ async fn drip(house: &House, bytes: &[u8]) {
 #[tokio::test]
 async fn a_slow_loris_is_dropped_on_both_dialects() {
     let house = House::with(hasty());
-    // Never a byte.
+    // No byte at all.
     let mut silent = house.raw().await;
     silent.closed().await;
     drip(&house, &client_hello()).await;

@@ -1,9 +1,9 @@
-//! The bytes that were captured from Python's zerorpc 0.6.3 with pyzmq 27, and ours beside them.
+//! The bytes that were captured from Python's zerorpc 0.6.3 with pyzmq 27, and ours.
 
 use crate::house::{House, client_hello, message};
 
 #[tokio::test]
-async fn the_handshake_has_the_captured_bytes_and_waits_for_nothing() {
+async fn the_handshake_has_the_captured_bytes_and_does_not_wait() {
     let house = House::open();
     let mut raw = house.raw().await;
     // libzmq sends ten bytes of its greeting and then waits for ours.
@@ -31,7 +31,7 @@ async fn a_ping_and_its_answer_have_the_captured_bytes() {
     request.extend(b"\xa1v\x03\xa4ping\x91\xa2{}");
     raw.send(&message(&request)).await;
     let answer = raw.read_some().await;
-    // The answer's own id is new: 32 hex digits after the bin's head.
+    // The answer's own id is new: 32 hex digits after the header of the bin.
     let mut wanted = b"\x93\x83\xaamessage_id\xc4\x20".to_vec();
     let at = 4 + wanted.len();
     assert!(answer[at..at + 32].iter().all(u8::is_ascii_hexdigit));

@@ -1,4 +1,4 @@
-//! A served port whose handler writes down what it gets, and raw sockets to it.
+//! A served port with a recording handler, and raw sockets to it.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// No step of a test takes longer.
+/// The time limit of a step.
 pub(crate) const CAP: Duration = Duration::from_secs(20);
 
-/// Writes down; what it answers depends on the request.
+/// Records requests; the answer depends on the content.
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub(crate) pings: Mutex<Vec<String>>,
@@ -145,7 +145,7 @@ impl House {
         Raw(TcpStream::connect(self.address).await.unwrap())
     }
 
-    /// A raw connection that has shaken hands.
+    /// A raw connection after the handshake.
     pub(crate) async fn greeted(&self) -> Raw {
         let mut raw = self.raw().await;
         raw.send(&client_hello()).await;
@@ -154,7 +154,7 @@ impl House {
         raw
     }
 
-    /// Others are still served.
+    /// Checks that other connections are served.
     pub(crate) async fn still_serves(&self) {
         let mut raw = self.greeted().await;
         raw.send(&ping("{}")).await;
@@ -163,12 +163,12 @@ impl House {
     }
 }
 
-/// A socket that says what it likes.
+/// A socket for arbitrary bytes.
 pub(crate) struct Raw(pub(crate) TcpStream);
 
 impl Raw {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed already: that is for the reads to find.
+        // The server may have closed already; the reads find that.
         let _ = timeout(CAP, self.0.write_all(bytes)).await.unwrap();
     }
 
@@ -179,7 +179,7 @@ impl Raw {
         bytes
     }
 
-    /// Waits for the server to close; what it still said.
+    /// Waits until the server closes; returns the last bytes.
     pub(crate) async fn closed(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = timeout(CAP, self.0.read_to_end(&mut bytes)).await.expect("the server closes it in time");
@@ -187,7 +187,7 @@ impl Raw {
     }
 }
 
-/// What libzmq's DEALER sends at the beginning, as captured.
+/// The captured first bytes of libzmq's DEALER.
 pub(crate) fn client_hello() -> Vec<u8> {
     let mut hello = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01NULL".to_vec();
     hello.resize(64, 0);

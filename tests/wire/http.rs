@@ -1,4 +1,4 @@
-//! HTTP as curl speaks it, and its refusals.
+//! HTTP with curl, and refusals.
 
 use std::{process::Stdio, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::house::House;
 
-/// Runs curl; the status code and the body.
+/// Runs curl; returns status code and body.
 async fn curl(house: &House, path: &str, args: &[&str]) -> (u16, String) {
     let url = format!("http://{}{path}", house.address);
     let mut command = Command::new("curl");

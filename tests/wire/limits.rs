@@ -1,4 +1,4 @@
-//! Connections, memory and fairness: what one peer does costs the others nothing.
+//! Limits of connections and memory, and fairness between peers.
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,7 @@ async fn a_peer_that_never_reads_its_answers_is_not_read_any_more() {
     let house = House::with(Limits { idle: Duration::from_millis(500), ..Limits::default() });
     let mut deaf = house.greeted().await;
     let pings = ping("{}").repeat(2000);
-    // Its answers fill the sockets' buffers; then the server stops reading, and in the end gives it up.
+    // The answers fill the sockets' buffers; then the server stops reading and at last closes the connection.
     let send = async { while tokio::io::AsyncWriteExt::write_all(&mut deaf.0, &pings).await.is_ok() {} };
     timeout(CAP, send).await.expect("the server closes the connection");
     house.reaches(r#"wire_closed_total{kind="idle"}"#, 1).await;

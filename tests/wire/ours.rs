@@ -73,7 +73,7 @@ async fn thousands_of_keepalives_are_forwarded_side_by_side_on_one_connection() 
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_connect_error_and_no_such_host_a_resolve_error() {
+async fn a_closed_port_is_a_connect_error_and_an_unknown_host_a_resolve_error() {
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
@@ -86,7 +86,7 @@ async fn nobody_there_is_a_connect_error_and_no_such_host_a_resolve_error() {
 }
 
 #[tokio::test]
-async fn a_local_address_that_is_not_ours_is_done_without() {
+async fn a_local_address_of_another_host_is_ignored() {
     let house = House::open();
     let target = target(house.address.port(), Dialect::ZeroRpc);
     let connection = Connection::connect(&target, Some([192, 0, 2, 1].into()), CAP).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_local_address_that_is_not_ours_is_done_without() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_ends_in_the_deadline() {
+async fn a_silent_server_ends_in_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let deadline = Duration::from_millis(100);
@@ -106,7 +106,7 @@ async fn a_server_that_says_nothing_ends_in_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_something_else_is_a_protocol_error() {
+async fn another_protocol_is_a_protocol_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let served = tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn a_server_that_speaks_something_else_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_closes_the_calls_in_flight() {
+async fn a_closed_connection_ends_the_calls_in_flight() {
     let house = House::open();
     let connection = connect(&house, Dialect::ZeroRpc).await;
     let waiting = connection.invoke(r#"{"sleep":60000}"#, CAP);

@@ -79,14 +79,14 @@ async fn many_pings_at_once_are_all_answered(version: u8) {
     assert_eq!(house.handler.pings.lock().unwrap().len(), 500);
 }
 
-/// A client that wants to hear something every second waits six for its command.
+/// A client with heartbeats of 1 s waits 6 s for its command.
 async fn a_long_command_keeps_its_client(version: u8) {
     let house = House::with(Limits { heartbeat: Duration::from_millis(500), ..Limits::default() });
     let Some(client) = client(version, &house).await else { return };
     assert_eq!(client.run("1", &["invoke", r#"{"sleep":6000,"cmd":"done"}"#]).await, "done");
 }
 
-/// ... and would not without our heartbeats.
+/// Without our heartbeats it would not.
 async fn without_heartbeats_a_client_is_lost(version: u8) {
     let house = House::with(Limits { heartbeat: Duration::from_secs(3600), ..Limits::default() });
     let Some(client) = client(version, &house).await else { return };
@@ -134,7 +134,7 @@ async fn our_client_is_served(version: u8) {
     assert!(futures::future::join_all(pings).await.into_iter().all(|answer| answer.is_ok()));
 }
 
-/// The original's server gives a silent client up after two of its heartbeats.
+/// The original's server drops a client that is silent for two heartbeats.
 async fn our_client_is_not_lost_in_a_long_command(version: u8) {
     let Some(original) = Original::start(version, "1").await else { return };
     let heartbeat = Duration::from_millis(500);

@@ -1,6 +1,6 @@
-//! What a callback's stdout means.
+//! Interprets a callback's stdout.
 //!
-//! Wrong shapes inside valid JSON are warnings: the state is the callback's own and is kept whatever it holds.
+//! Wrong types inside valid JSON are warnings, not errors: the output is kept as the state in any case.
 
 use std::time::Duration;
 
@@ -8,17 +8,13 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{CallbackAnswer, CallbackError};
-use crate::adapters::store::STATE_LIMIT;
+use crate::{adapters::store::STATE_LIMIT, decide::damper::AGAIN_LIMITS};
 
-/// The shortest and the longest `again`; others are moved to the nearer one.
-pub const AGAIN_LIMITS: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60));
-
-/// Something odd about an answer that did no harm.
+/// A mistake in an answer that is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
-    /// Bytes that are no UTF-8.
+    /// Bytes that are no UTF-8, which are replaced.
     #[error("its output is not UTF-8: the offending bytes were replaced")]
     BadUtf8,
     /// `again` is no number.
@@ -30,7 +26,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// A static name of the kind, for a metric's label.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -41,7 +37,7 @@ impl Warning {
     }
 }
 
-/// Reads the stdout of a run that ended well.
+/// Reads the stdout of a successful run.
 pub(super) fn read(
     stdout: &Bytes,
     truncated: bool,
@@ -52,7 +48,7 @@ pub(super) fn read(
         return Ok(CallbackAnswer::default());
     }
     if truncated || trimmed.len() > STATE_LIMIT {
-        return Err(CallbackError::StateTooLarge { size: trimmed.len() });
+        return Err(CallbackError::StateTooLarge(trimmed.len()));
     }
     let state = match String::from_utf8_lossy(trimmed) {
         std::borrow::Cow::Borrowed(_) => stdout.slice_ref(trimmed),
@@ -62,31 +58,30 @@ pub(super) fn read(
         }
     };
     if state.len() > STATE_LIMIT {
-        return Err(CallbackError::StateTooLarge { size: state.len() });
+        return Err(CallbackError::StateTooLarge(state.len()));
     }
-    let value: Value =
-        serde_json::from_slice(&state).map_err(|source| CallbackError::InvalidJson { source })?;
+    let value: Value = serde_json::from_slice(&state).map_err(CallbackError::InvalidJson)?;
     let (traffic, again) = members(value);
     Ok(CallbackAnswer {
         state: Some(state),
-        traffic: traffic.filter(|traffic| well_shaped(traffic, warnings)),
+        traffic: traffic.filter(|traffic| is_traffic(traffic, warnings)),
         again: again.and_then(|again| seconds(&again, warnings)),
     })
 }
 
-/// The two members that mean something to us; `null` is the same as absent.
+/// The members `traffic` and `again`; `null` counts as absent.
 fn members(value: Value) -> (Option<Value>, Option<Value>) {
     let Value::Object(mut members) = value else { return (None, None) };
     let mut take = |name| members.remove(name).filter(|member| !member.is_null());
     (take("traffic"), take("again"))
 }
 
-fn well_shaped(traffic: &Value, warnings: &mut Vec<Warning>) -> bool {
-    let fine = traffic.is_array() || traffic.is_object();
-    if !fine {
+fn is_traffic(traffic: &Value, warnings: &mut Vec<Warning>) -> bool {
+    let valid = traffic.is_array() || traffic.is_object();
+    if !valid {
         warnings.push(Warning::BadTraffic);
     }
-    fine
+    valid
 }
 
 fn seconds(again: &Value, warnings: &mut Vec<Warning>) -> Option<Duration> {
@@ -108,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_success_that_leaves_the_state_alone() {
+    fn empty_output_is_a_success_that_keeps_the_state() {
         for text in ["", "\n", " \t\r\n"] {
             let (answer, warnings) = read_str(text);
             assert_eq!(answer.unwrap(), CallbackAnswer::default());
@@ -127,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn again_is_moved_into_its_range_and_a_wrong_shape_is_a_warning() {
+    fn again_is_clamped_and_a_wrong_type_is_a_warning() {
         for (text, expected) in [("0", 0.1), ("-5", 0.1), ("2.5", 2.5), ("1e300", 86_400.0), ("7", 7.0)] {
             let (answer, warnings) = read_str(&format!("{{\"again\": {text}}}"));
             assert_eq!(answer.unwrap().again, Some(Duration::from_secs_f64(expected)), "{text}");
@@ -144,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn traffic_is_handed_over_as_it_is_and_a_wrong_shape_is_a_warning() {
+    fn traffic_is_returned_verbatim_and_a_wrong_type_is_a_warning() {
         let (answer, warnings) = read_str(r#"{"traffic": {"a": "withhold"}, "mine": 1}"#);
         let answer = answer.unwrap();
         assert_eq!(answer.traffic, Some(serde_json::json!({"a": "withhold"})));

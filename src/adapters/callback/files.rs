@@ -1,7 +1,7 @@
-//! What a callback reads: the files in a private directory, and the variables that fit.
+//! The input of a callback: files in a private directory, and variables up to the kernel's limits.
 //!
-//! One variable takes at most [`VARIABLE_LIMIT`] bytes and all of them together, with the arguments, a quarter
-//! of the stack's limit. What does not fit is left out and said to be; the files and stdin have it.
+//! One variable takes at most [`VARIABLE_LIMIT`] bytes; all together, with the arguments, a quarter of the stack's
+//! limit. A variable that does not fit is replaced by `..._TRUNCATED=1`; the files and stdin have its value.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,7 +22,7 @@ use tokio::task;
 use super::{CallbackError, CallbackInput};
 use crate::adapters::process::{Account, VARIABLE_LIMIT};
 
-/// Set by us alone: what we inherited under these names says nothing about this run.
+/// Variables of this run, which are never inherited.
 const NAMES: [&str; 9] = [
     "PODS",
     "PODS_FILE",
@@ -35,16 +35,16 @@ const NAMES: [&str; 9] = [
     "FLEET_FILE",
 ];
 
-/// Taken when the temporary directory cannot be written (a read-only root file system).
-const SECOND_CHOICE: &str = "/dev/shm";
+/// Used when the temporary directory cannot be written (a read-only root file system).
+const FALLBACK_DIRECTORY: &str = "/dev/shm";
 
-/// Left free of the kernel's limit on all strings: pointers, the program's path, the auxiliary vector.
+/// Bytes left free below the kernel's limit: pointers, the program's path, the auxiliary vector.
 const MARGIN: usize = 32 << 10;
 
-/// The kernel's bounds on that limit.
+/// The kernel's bounds on that limit, in bytes.
 const TOTAL_LIMITS: (usize, usize) = (128 << 10, 6 << 20);
 
-/// One run's files and variables.
+/// The files and variables of a run.
 pub(super) struct CallbackFiles {
     directory: TempDir,
     input: CallbackInput,
@@ -52,26 +52,26 @@ pub(super) struct CallbackFiles {
 }
 
 impl CallbackFiles {
-    /// Writes the files, owned by `account` where there is one.
+    /// Writes the files, owned by `account` if given.
     pub(super) async fn write(
         input: CallbackInput,
         account: Option<Account>,
         environment: Vec<(OsString, OsString)>,
     ) -> Result<Self, CallbackError> {
         let written = task::spawn_blocking(move || {
-            let directory = write_somewhere(&input, account.as_ref())?;
+            let directory = write_with_fallback(&input, account.as_ref())?;
             Ok(Self { directory, input, environment })
         });
-        written.await.unwrap_or_else(|lost| {
-            Err(CallbackError::WriteFiles { directory: String::new(), source: io::Error::other(lost) })
-        })
+        written
+            .await
+            .unwrap_or_else(|lost| Err(CallbackError::WriteFiles(String::new(), io::Error::other(lost))))
     }
 
-    /// Removes the files. A run that is dropped half-way removes them too.
+    /// Removes the files, as dropping does, too.
     pub(super) async fn remove(self) {
         let directory = self.directory;
         if let Ok(Err(error)) = task::spawn_blocking(move || directory.close()).await {
-            tracing::warn!(%error, "the callback's files stay behind");
+            tracing::warn!(%error, "cannot remove the callback's files");
         }
     }
 
@@ -80,7 +80,7 @@ impl CallbackFiles {
         NAMES.iter().map(OsString::from).collect()
     }
 
-    /// What is set, later ones winning; without `large` ones only what always fits.
+    /// The variables, later ones win; without `large`, `PODS` and `STATE` are left out.
     pub(super) fn variables(&self, large: bool) -> Vec<(OsString, OsString)> {
         let file = |name: &str, file: &str| (OsString::from(name), self.directory.path().join(file).into());
         let mut variables = self.environment.clone();
@@ -88,31 +88,31 @@ impl CallbackFiles {
         variables.push(("MD5".into(), self.input.digest.clone().into()));
         variables.push(file("PODS_FILE", "pods.json"));
         variables.push(file("FLEET_FILE", "fleet.json"));
-        let mut room = if large { room(&variables) } else { 0 };
-        let mut offer = |name: &str, value: &Bytes, sign: &str| {
-            if fits(name, value) && value.len() + name.len() + 2 <= room {
-                room -= value.len() + name.len() + 2;
+        let mut space = if large { space_left(&variables) } else { 0 };
+        let mut add = |name: &str, value: &Bytes, truncated: &str| {
+            if fits(name, value) && value.len() + name.len() + 2 <= space {
+                space -= value.len() + name.len() + 2;
                 variables.push((name.into(), OsString::from_vec(value.to_vec())));
             } else {
-                variables.push((sign.into(), "1".into()));
+                variables.push((truncated.into(), "1".into()));
             }
         };
-        offer("PODS", &self.input.pods, "PODS_TRUNCATED");
+        add("PODS", &self.input.pods, "PODS_TRUNCATED");
         if let Some(state) = &self.input.state {
-            offer("STATE", state, "STATE_TRUNCATED");
+            add("STATE", state, "STATE_TRUNCATED");
             variables.push(file("STATE_FILE", "state.json"));
         }
         variables
     }
 }
 
-/// Whether the kernel takes it as one variable.
+/// Whether the kernel takes this as one variable.
 fn fits(name: &str, value: &[u8]) -> bool {
     name.len() + 1 + value.len() <= VARIABLE_LIMIT && !value.contains(&0)
 }
 
-/// What the kernel still takes beside what we inherit and `ours`.
-fn room(ours: &[(OsString, OsString)]) -> usize {
+/// Bytes of variables that the kernel takes beside the inherited ones and `ours`.
+fn space_left(ours: &[(OsString, OsString)]) -> usize {
     let stack = getrlimit(Resource::Stack).current.unwrap_or(u64::MAX);
     let (least, most) = TOTAL_LIMITS;
     let total = usize::try_from(stack / 4).unwrap_or(most).clamp(least, most);
@@ -123,12 +123,12 @@ fn room(ours: &[(OsString, OsString)]) -> usize {
     total.saturating_sub(inherited + set + MARGIN)
 }
 
-fn write_somewhere(input: &CallbackInput, account: Option<&Account>) -> Result<TempDir, CallbackError> {
+fn write_with_fallback(input: &CallbackInput, account: Option<&Account>) -> Result<TempDir, CallbackError> {
     let first = std::env::temp_dir();
     match write_files(&first, input, account) {
         Ok(directory) => Ok(directory),
-        Err(_) => write_files(Path::new(SECOND_CHOICE), input, account)
-            .map_err(|source| CallbackError::WriteFiles { directory: first.display().to_string(), source }),
+        Err(_) => write_files(Path::new(FALLBACK_DIRECTORY), input, account)
+            .map_err(|source| CallbackError::WriteFiles(first.display().to_string(), source)),
     }
 }
 
@@ -143,7 +143,7 @@ fn write_files(parent: &Path, input: &CallbackInput, account: Option<&Account>) 
     if let Some(state) = &input.state {
         write("state.json", state)?;
     }
-    // Last: from here on the user may do in it what it likes, and nothing of ours follows a name in it.
+    // Last: afterwards the user may change its content, so no path in it is opened any more.
     if let Some(account) = account {
         chown(directory.path(), Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
     }
@@ -171,7 +171,7 @@ mod tests {
             state: state.map(text),
             fleet: Bytes::from_static(b"{}"),
         };
-        let directory = write_somewhere(&input, None).unwrap();
+        let directory = write_with_fallback(&input, None).unwrap();
         CallbackFiles { directory, input, environment: vec![("HASH".into(), "stale".into())] }
     }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_win_and_everything_that_we_may_set_is_cleared_of_what_we_inherited() {
+    fn our_variables_override_and_none_of_them_is_inherited() {
         let files = files(2, Some(3));
         let variables = files.variables(true);
         assert_eq!(value(&variables, "HASH").unwrap(), "ab:cd");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_large_ones_the_files_still_say_everything() {
+    fn without_the_large_variables_the_files_have_everything() {
         let files = files(2, Some(3));
         let variables = files.variables(false);
         assert_eq!(value(&variables, "PODS"), None);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_state_nothing_speaks_of_one() {
+    fn without_a_state_its_variables_are_not_set() {
         let variables = files(2, None).variables(true);
         assert!(
             ["STATE", "STATE_FILE", "STATE_TRUNCATED"].iter().all(|name| value(&variables, name).is_none())

@@ -1,4 +1,4 @@
-//! What is counted about callbacks.
+//! The callback's metrics.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ struct CallbackResultLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CallbackErrorLabel {
+struct CallbackWarningLabel {
     kind: &'static str,
 }
 
-/// The callback's metrics; clones share them.
+/// The metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct CallbackMetrics {
     runs: Family<CallbackResultLabel, Counter>,
-    warnings: Family<CallbackErrorLabel, Counter>,
+    warnings: Family<CallbackWarningLabel, Counter>,
     duration: Histogram,
     state_bytes: Gauge,
 }
@@ -44,7 +44,7 @@ impl Default for CallbackMetrics {
 }
 
 impl CallbackMetrics {
-    /// Adds them to `registry`.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("callback_runs", "Runs of the callback by how they ended", self.runs.clone());
         registry.register(
@@ -75,7 +75,7 @@ impl CallbackMetrics {
         let outcome = result.as_ref().map_or_else(CallbackError::category, |_| "success");
         self.runs.get_or_create_owned(&CallbackResultLabel { outcome }).inc();
         for warning in warnings {
-            self.warnings.get_or_create_owned(&CallbackErrorLabel { kind: warning.category() }).inc();
+            self.warnings.get_or_create_owned(&CallbackWarningLabel { kind: warning.category() }).inc();
         }
         self.duration.observe(duration.as_secs_f64());
         if let Ok(CallbackAnswer { state: Some(state), .. }) = result {

@@ -1,9 +1,8 @@
-//! What a child does between its birth and exec, in memory that it shares with us.
+//! The child between clone and exec, in memory that it shares with this process.
 //!
-//! A fork copies page tables: at 64 MiB that was measured at ten milliseconds. So the child is made as
-//! `posix_spawn` makes it (`CLONE_VM | CLONE_VFORK`): it borrows our memory, and the calling thread waits
-//! until it has become another program. In return everything in here makes raw system calls over memory
-//! that was laid out before: no allocation, no lock, no library function that could take one.
+//! A fork copies page tables: 10 ms at 64 MiB (measured). So the child is created as `posix_spawn` does it
+//! (`CLONE_VM | CLONE_VFORK`): it shares our memory, and the calling thread waits until exec. Therefore the child
+//! makes only raw system calls on memory that was allocated before: no allocation, no lock.
 
 use std::{
     ffi::CString,
@@ -31,13 +30,13 @@ use super::{
     user::Account,
 };
 
-/// Never given to others, whatever our own mask is: a callback's files are not world-writable.
+/// The least umask: files of a command are not writable by group and others.
 const MASK: u32 = 0o022;
 
-/// The child's stack; it needs a few hundred bytes.
+/// Bytes of the child's stack, of which it uses a few hundred.
 const STACK: usize = 128 << 10;
 
-/// What the child does to itself.
+/// The settings that the child applies to itself.
 pub(super) struct Preparation {
     parent: Pid,
     directory: Option<CString>,
@@ -66,14 +65,14 @@ impl Preparation {
         Self { parent: getpid(), directory, identity, limits: limits.collect() }
     }
 
-    /// Whether [`become_image`] changes the user, which the kernel notes on the memory that we share.
+    /// Whether [`become_image`] changes the user, which makes the kernel mark the shared memory as not dumpable.
     pub(super) fn changes_user(&self) -> bool {
         self.identity.is_some()
     }
 
-    /// In the child. The order matters: rights go last, but for what a change of user resets (the death signal).
+    /// Runs in the child. Rights are dropped late; the death signal comes after that, as a change of user resets it.
     fn apply(&self) -> Result<(), Errno> {
-        // A session of its own: nothing in it can ever return to ours, which is how strays are told from our own children.
+        // A process in a new session cannot return to ours, which tells a job's orphans from our own children.
         setsid()?;
         let inherited = umask(Mode::from_raw_mode(0o777));
         umask(inherited | Mode::from_raw_mode(MASK));
@@ -81,7 +80,7 @@ impl Preparation {
             setrlimit(*resource, *limit)?;
         }
         if let Some((uid, gid, groups)) = &self.identity {
-            // Of this thread only, unlike the C library's: there is no other one in the child.
+            // For this thread only, unlike the C library's functions; the child has no other.
             set_thread_groups(groups)?;
             set_thread_res_gid(*gid, *gid, *gid)?;
             set_thread_res_uid(*uid, *uid, *uid)?;
@@ -96,17 +95,17 @@ impl Preparation {
     }
 }
 
-/// A child that did not become its image.
+/// A child that failed before or at exec.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) errno: Errno,
-    /// The candidate that it failed on.
+    /// The index of the failing candidate.
     pub(super) candidate: usize,
-    /// The child, to be reaped; `None` when there never was one.
+    /// The child to reap, if one was created.
     pub(super) child: Option<Pid>,
 }
 
-/// Makes the child; returns when it is another program or has failed. All signals must be blocked in the calling thread.
+/// Creates the child; returns after its exec or failure. All signals must be blocked in the calling thread.
 pub(super) fn become_image(
     preparation: &Preparation,
     image: &Image,
@@ -121,21 +120,21 @@ pub(super) fn become_image(
             Err(errno) => errno,
         };
         failed.store(errno.raw_os_error(), Ordering::Relaxed);
-        // The return value is the exit code; the caller reads the error itself.
+        // The exit code; the caller reads the error from `failed`.
         127
     });
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: the child runs on its own stack while this thread is suspended (CLONE_VFORK), so that whatever it borrows
     // outlives it; it makes only raw system calls and touches only what was laid out above. Descriptors, signal
     // dispositions, limits, umask and directory are copies of ours, not shared.
-    let made = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) };
+    let cloned = unsafe { clone(child, &mut stack, flags, Some(libc::SIGCHLD)) };
     let candidate = candidate.load(Ordering::Relaxed);
     let none = |errno: nix::errno::Errno| Failure {
         errno: Errno::from_raw_os_error(errno as i32),
         candidate,
         child: None,
     };
-    let pid = Pid::from_raw(made.map_err(none)?.as_raw()).ok_or_else(|| none(nix::errno::Errno::ECHILD))?;
+    let pid = Pid::from_raw(cloned.map_err(none)?.as_raw()).ok_or_else(|| none(nix::errno::Errno::ECHILD))?;
     match failed.load(Ordering::Relaxed) {
         0 => Ok(pid),
         errno => Err(Failure { errno: Errno::from_raw_os_error(errno), candidate, child: Some(pid) }),
@@ -152,8 +151,8 @@ fn prepare(preparation: &Preparation, stdio: &[OwnedFd; 3]) -> Result<(), Errno>
     Ok(())
 }
 
-/// Handlers are ours and must not run in the child; what is ignored stays so, but for the pipe's (our runtime ignores it).
-/// Then signals may come again.
+/// Resets handlers to the default, as they must not run in the child. Ignored signals stay ignored, except
+/// SIGPIPE, which our runtime ignores. Then unblocks all signals.
 fn reset_signals() {
     // SAFETY: the structures are plain data on this stack; dispositions and mask are the child's own copies.
     unsafe {
@@ -173,42 +172,42 @@ fn reset_signals() {
     }
 }
 
-/// `fd` is never 0, 1 or 2 itself: see `spawn::pipe`.
+/// Duplicates `fd`, which is never 0, 1 or 2 (see `spawn::pipe`).
 fn duplicate(fd: &OwnedFd, target: RawFd) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     // SAFETY: dup2 of an open descriptor over one of the child's own three.
     if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 { Err(last_error()) } else { Ok(()) }
 }
 
-/// Ours are all close-on-exec; those that we inherited ourselves (a shell's, make's) may not be.
+/// Our descriptors are all close-on-exec; inherited ones (from a shell or make) may not be.
 fn close_descriptors_at_exec() {
     const FIRST: libc::c_uint = 3;
     // SAFETY: only flags of descriptors in this child change, and no memory is touched. A kernel without the call
-    // answers ENOSYS; then they stay as they are.
+    // returns ENOSYS; then they stay open.
     unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
-/// Tries the candidates in order, as a shell does; returns only with an error.
+/// Tries the candidates in order, as a shell does; returns only on failure.
 fn exec(
     candidates: &[CString],
     arguments: &[*const c_char],
     environment: &[*const c_char],
     reached: &AtomicUsize,
 ) -> Errno {
-    let mut verdict = Errno::NOENT;
+    let mut error = Errno::NOENT;
     for (index, candidate) in candidates.iter().enumerate() {
         // SAFETY: all are null-terminated arrays of null-terminated strings that outlive the call.
         unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
         match last_error() {
             Errno::NOENT | Errno::NOTDIR => {}
-            Errno::ACCESS => verdict = Errno::ACCESS,
+            Errno::ACCESS => error = Errno::ACCESS,
             errno => {
                 reached.store(index, Ordering::Relaxed);
                 return errno;
             }
         }
     }
-    verdict
+    error
 }
 
 fn last_error() -> Errno {

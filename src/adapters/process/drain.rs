@@ -1,4 +1,4 @@
-//! A job's three pipes: fed and drained at the same time, and whatever it writes, only so much is kept.
+//! A job's three pipes: fed and drained concurrently, with a bound on what is kept and logged.
 
 use std::{io, time::Duration};
 
@@ -11,20 +11,20 @@ use tokio::{
 
 use super::spawn::Ends;
 
-/// How much is read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 << 10;
 
-/// A longer line of stderr is cut here.
+/// Bytes of one logged line; the rest is cut.
 const LINE_LIMIT: usize = 2 << 10;
 
-/// Lines of stderr that are logged at once, and per second after that; the rest is counted.
+/// Lines of stderr that are logged in a burst, and per second after it; the rest is counted.
 const BURST: u32 = 200;
 const PER_SECOND: u32 = 50;
 
-/// How much of the last line is kept for messages.
+/// Bytes of the last line that are kept for messages.
 const COMPLAINT_LIMIT: usize = 300;
 
-/// Our ends of the pipes, as the runtime reads them.
+/// Our ends of the pipes, registered with the runtime.
 pub(super) struct Pipes {
     stdin: Sender,
     stdout: Receiver,
@@ -40,16 +40,16 @@ impl Pipes {
         })
     }
 
-    /// Feeds and drains until all of them are closed. May be dropped at any time: what was read is in `kept` and `log`.
+    /// Feeds and drains until all pipes are closed. Cancel-safe: what was read is in `kept` and `log`.
     pub(super) async fn pump(self, input: Bytes, kept: &mut Captured, log: &mut Log) {
         let feed = async {
             let mut pipe = self.stdin;
-            // A command that does not read its input closes the pipe: that is its business.
+            // An error means that the command closed its stdin, which it may.
             let _ = pipe.write_all(&input).await;
         };
         let keep = drain(self.stdout, |chunk| kept.take(chunk));
-        let tell = drain(self.stderr, |chunk| log.take(chunk));
-        tokio::join!(feed, keep, tell);
+        let log = drain(self.stderr, |chunk| log.take(chunk));
+        tokio::join!(feed, keep, log);
     }
 }
 
@@ -65,7 +65,7 @@ async fn drain(mut pipe: Receiver, mut sink: impl FnMut(&[u8])) {
     }
 }
 
-/// The first bytes of stdout, up to a limit.
+/// The first `limit` bytes of stdout.
 pub(super) struct Captured {
     bytes: BytesMut,
     limit: usize,
@@ -88,7 +88,7 @@ impl Captured {
     }
 }
 
-/// stderr, line by line into our log, at a bounded rate.
+/// Logs stderr line by line at a bounded rate.
 pub(super) struct Log {
     job: &'static str,
     line: Vec<u8>,
@@ -137,21 +137,18 @@ impl Log {
         }
     }
 
-    /// The rest of an unfinished line, and how many were not logged; the last line.
+    /// Logs an unfinished line and the number of lines that were not logged; returns the last line.
     pub(super) fn finish(mut self) -> String {
         self.end_line();
         if self.suppressed > 0 {
-            tracing::warn!(
-                job = self.job,
-                suppressed = self.suppressed,
-                "lines of stderr were not logged: too many"
-            );
+            let Self { job, suppressed, .. } = self;
+            tracing::warn!(job, suppressed, "lines of stderr were not logged: too many");
         }
         self.last
     }
 }
 
-/// Text that cannot forge log lines or move a terminal's cursor.
+/// Replaces control characters, which could forge log lines or move a terminal's cursor.
 fn readable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
@@ -180,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_ends_at_the_limit_and_says_so() {
+    fn captured_output_ends_at_the_limit_and_is_marked_as_truncated() {
         let mut kept = Captured::new(5);
         kept.take(b"abc");
         kept.take(b"de");

@@ -1,4 +1,4 @@
-//! Why a command did not start, as far as the caller can do something about it.
+//! Why a command did not start, sorted by the remedy.
 
 use std::io;
 
@@ -6,88 +6,51 @@ use rustix::io::Errno;
 
 use super::user::UserError;
 
-/// A command that did not run.
+/// A command that did not run. Each variant holds the program as configured and the kernel's error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
     /// The program, or the interpreter that its first line names, does not exist.
-    #[error("cannot start '{program}': no such program; check the path and $PATH")]
-    NotFound {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It exists and may not be executed by this user, or is no executable format.
-    #[error("cannot start '{program}': not executable ({source}); chmod +x it, and begin scripts with #!")]
-    NotExecutable {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// No directory to run in.
-    #[error("cannot start '{program}' in {directory}: {source}")]
-    NoDirectory {
-        /// As configured.
-        program: String,
-        /// Where it should have run.
-        directory: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Our descriptors, or the machine's, are used up.
-    #[error("cannot start '{program}': no descriptors left ({source}); raise the limit of open files")]
-    NoDescriptors {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Arguments and environment together are more than the kernel takes.
-    #[error("cannot start '{program}': arguments and environment are too long ({source})")]
-    TooLong {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// No process or no memory to be had.
-    #[error("cannot start '{program}': no process or memory to be had ({source})")]
-    NoResources {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The user to run as cannot be had: a configuration error.
+    #[error("cannot start '{0}': no such program; check the path and $PATH")]
+    NotFound(String, #[source] io::Error),
+    /// It exists, but this user may not execute it, or its format is unknown.
+    #[error("cannot start '{0}': not executable ({1}); chmod +x it, and begin scripts with #!")]
+    NotExecutable(String, #[source] io::Error),
+    /// The working directory, the second member, cannot be entered.
+    #[error("cannot start '{0}' in {1}: {2}")]
+    NoDirectory(String, String, #[source] io::Error),
+    /// No descriptors are left, in this process or on this machine.
+    #[error("cannot start '{0}': no descriptors left ({1}); raise the limit of open files")]
+    NoDescriptors(String, #[source] io::Error),
+    /// Arguments and environment exceed the kernel's limit.
+    #[error("cannot start '{0}': arguments and environment are too long ({1})")]
+    TooLong(String, #[source] io::Error),
+    /// No process or no memory is available.
+    #[error("cannot start '{0}': no process or memory available ({1})")]
+    NoResources(String, #[source] io::Error),
+    /// The user to run as is not available: a configuration error.
     #[error(transparent)]
     User(#[from] UserError),
-    /// Something else went wrong between fork and exec, or with its pipes.
-    #[error("cannot run '{program}': {source}")]
-    Failed {
-        /// As configured.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// Any other failure between fork and exec, or of the pipes.
+    #[error("cannot run '{0}': {1}")]
+    Failed(String, #[source] io::Error),
 }
 
 impl ProcessError {
-    /// Sorts what the kernel said about starting `program`.
-    pub(super) fn sort(program: &str, source: io::Error) -> Self {
+    /// Sorts the kernel's error at the start of `program`.
+    pub(super) fn classify(program: &str, source: io::Error) -> Self {
         let program = program.to_owned();
         match source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound { program, source },
-            Some(Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR) => Self::NotExecutable { program, source },
-            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors { program, source },
-            Some(Errno::TOOBIG) => Self::TooLong { program, source },
-            Some(Errno::AGAIN | Errno::NOMEM) => Self::NoResources { program, source },
-            _ => Self::Failed { program, source },
+            Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound(program, source),
+            Some(Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR) => Self::NotExecutable(program, source),
+            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors(program, source),
+            Some(Errno::TOOBIG) => Self::TooLong(program, source),
+            Some(Errno::AGAIN | Errno::NOMEM) => Self::NoResources(program, source),
+            _ => Self::Failed(program, source),
         }
     }
 
-    /// A static name of the kind, for a metric's label.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What a child becomes: program, arguments and environment as the kernel takes them, laid out before the child exists.
+//! Program, arguments and environment in the kernel's form, allocated before the child exists.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use nix::libc::c_char;
 use super::{Job, tree, user::Account};
 use crate::config::CommandLine;
 
-/// Where programs are looked for when nothing says where.
+/// The search path without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What runs a script that has no first line, as everywhere.
+/// Runs scripts without `#!`.
 const SHELL: &str = "/bin/sh";
 
 /// The program as configured, for messages.
@@ -26,10 +26,10 @@ pub(super) fn program(command: &CommandLine) -> &str {
     }
 }
 
-/// A program image to be.
+/// The arguments of exec.
 #[derive(Debug)]
 pub(super) struct Image {
-    /// Where the program may be, in order.
+    /// Paths to try, in order.
     pub(super) candidates: Vec<CString>,
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
@@ -59,7 +59,7 @@ impl Image {
         })
     }
 
-    /// The shell running candidate `index` as a script.
+    /// The image of the shell that runs candidate `index` as a script.
     pub(super) fn into_script(mut self, index: usize) -> Result<Self, NulError> {
         let script = self.candidates.swap_remove(index);
         self.arguments.splice(..self.arguments.len().min(1), [CString::new(SHELL)?, script]);
@@ -68,7 +68,7 @@ impl Image {
     }
 }
 
-/// Pointers to `strings`, ended by null, valid as long as they are.
+/// A null-terminated array of pointers to `strings`, valid as long as they are.
 pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }

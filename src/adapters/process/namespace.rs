@@ -1,43 +1,42 @@
-//! Whose pids /proc speaks of: not ours, if it was mounted outside our pid namespace (`unshare --pid`
-//! without `--mount-proc`, some build machines). There a process has one pid in the namespace of the mount,
-//! another in ours; `/proc/<name>/status` lists both.
+//! Translates the pids of /proc into those of our pid namespace. They differ when /proc was mounted outside it
+//! (`unshare --pid` without `--mount-proc`); `/proc/<name>/status` lists a process's pids in all namespaces.
 
 use std::fs;
 
-/// Where we stand in the namespace of /proc.
+/// Our position in the namespace of /proc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcView {
-    /// What /proc calls us.
+    /// Our pid in /proc.
     pub(super) us: i32,
-    /// How many namespaces deep ours is below that of /proc: which number of each list is the one we know.
+    /// Levels of our namespace below that of /proc: the index of our ids in each list.
     depth: usize,
 }
 
 impl ProcView {
-    /// Ours; `None` when /proc does not show us: it is absent, or mounted in a namespace that is not around ours.
+    /// Our view; `None` when /proc does not show this process: absent, or of a namespace that does not contain ours.
     pub(super) fn here(pid: i32) -> Option<Self> {
         Self::parse(&status("self")?, pid)
     }
 
     fn parse(status: &str, pid: i32) -> Option<Self> {
-        // An old kernel does not say; then the names are taken for ours if ours is.
+        // Without NSpid (an old kernel) the namespaces are taken to be one if our pid matches.
         let list = numbers(status, "NSpid:").or_else(|| numbers(status, "Pid:"))?;
         let (us, last) = (*list.first()?, *list.last()?);
         (last == pid).then_some(Self { us, depth: list.len() - 1 })
     }
 
-    /// Whether the names in /proc are the pids that we know.
+    /// Whether the names in /proc are pids of our namespace.
     pub(super) fn is_ours(self) -> bool {
         self.depth == 0
     }
 
-    /// What we call the process with this name in /proc. Right for those in our namespace and in those inside it.
+    /// The ids in our namespace of a process in /proc; valid for processes in our namespace and in nested ones.
     pub(super) fn ids(self, name: i32) -> Option<ProcessIds> {
         ProcessIds::parse(&status(&name.to_string())?, self.depth)
     }
 }
 
-/// A process as our namespace knows it; 0 is a group or a session from outside.
+/// Ids in our namespace; 0 is a group or session from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcessIds {
     pub(super) pid: i32,
@@ -54,7 +53,7 @@ impl ProcessIds {
 
 fn status(name: &str) -> Option<String> {
     let bytes = fs::read(format!("/proc/{name}/status")).ok()?;
-    // Only a program's name may be no text, and nobody asks for it here.
+    // Only the program's name may be no UTF-8, and it is not used.
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -71,7 +70,7 @@ mod tests {
         "Name:\tx\nPid:\t900\nPPid:\t1\nNSpid:\t900\t7\t1\nNSpgid:\t880\t0\t0\nNSsid:\t870\t5\t0\n";
 
     #[test]
-    fn our_place_is_that_of_our_pid_in_the_list() {
+    fn our_depth_is_the_index_of_our_pid_in_the_list() {
         assert_eq!(ProcView::parse(NESTED, 1), Some(ProcView { us: 900, depth: 2 }));
         assert_eq!(ProcView::parse("Pid:\t42\nNSpid:\t42\n", 42), Some(ProcView { us: 42, depth: 0 }));
         assert_eq!(ProcView::parse("Pid:\t42\n", 42), Some(ProcView { us: 42, depth: 0 }), "an old kernel");

@@ -1,8 +1,7 @@
-//! Starts a job's main child, from one thread that never ends.
+//! Starts a job's main child, on one dedicated thread that never ends.
 //!
-//! `PR_SET_PDEATHSIG` fires when the *thread* that made the child ends, and the runtime's blocking threads
-//! end when they are idle; so all jobs are started by one thread of their own. It also waits until the child
-//! has become its program, which is no business of a runtime thread's.
+//! `PR_SET_PDEATHSIG` fires when the *thread* that created the child ends, and the runtime's blocking threads
+//! end when they are idle. The thread also blocks until the child's exec.
 
 use std::{
     ffi::CString,
@@ -48,10 +47,10 @@ pub(super) struct Ends {
     pub(super) stderr: OwnedFd,
 }
 
-/// Starts `job`. A caller that goes away meanwhile leaves nothing behind: the answer kills what it holds when dropped.
+/// Starts `job`. Cancel-safe: an answer that is not received kills its tree when dropped.
 pub(super) async fn spawn(job: &Job) -> Result<Spawned, ProcessError> {
     let program = image::program(&job.command);
-    let failed = |source| ProcessError::sort(program, source);
+    let failed = |source| ProcessError::classify(program, source);
     let account = user::resolve(&job.user)?;
     let directory = job.directory.as_deref().map(|directory| enterable(directory, program)).transpose()?;
     let marker = tree::new_marker();
@@ -60,65 +59,61 @@ pub(super) async fn spawn(job: &Job) -> Result<Spawned, ProcessError> {
     let (answer, started) = oneshot::channel();
     starter()
         .map_err(failed)?
-        .send(SpawnOrder { preparation, image, marker, answer })
-        .map_err(|_| failed(gone()))?;
-    started.await.map_err(|_| failed(gone()))?.map_err(failed)
+        .send(SpawnRequest { preparation, image, marker, answer })
+        .map_err(|_| failed(thread_ended()))?;
+    started.await.map_err(|_| failed(thread_ended()))?.map_err(failed)
 }
 
-fn gone() -> io::Error {
-    io::Error::other("the thread that starts processes is gone")
+fn thread_ended() -> io::Error {
+    io::Error::other("the thread that starts processes has ended")
 }
 
-/// A missing directory and a missing program are the same error number in the child, so look before.
+/// Checks the directory here: in the child its absence has the same error number as that of the program.
 fn enterable(directory: &Path, program: &str) -> Result<CString, ProcessError> {
     match directory.metadata() {
         Ok(meta) if meta.is_dir() => CString::new(directory.as_os_str().as_bytes()).map_err(io::Error::from),
         Ok(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
         Err(error) => Err(error),
     }
-    .map_err(|source| ProcessError::NoDirectory {
-        program: program.to_owned(),
-        directory: directory.display().to_string(),
-        source,
-    })
+    .map_err(|source| ProcessError::NoDirectory(program.into(), directory.display().to_string(), source))
 }
 
-struct SpawnOrder {
+struct SpawnRequest {
     preparation: Preparation,
     image: Image,
     marker: String,
     answer: oneshot::Sender<io::Result<Spawned>>,
 }
 
-/// The thread that starts jobs, started itself by the first one.
-fn starter() -> io::Result<&'static Sender<SpawnOrder>> {
-    static STARTER: OnceLock<Sender<SpawnOrder>> = OnceLock::new();
+/// The channel to the thread that starts jobs, which the first job starts.
+fn starter() -> io::Result<&'static Sender<SpawnRequest>> {
+    static STARTER: OnceLock<Sender<SpawnRequest>> = OnceLock::new();
     if let Some(sender) = STARTER.get() {
         return Ok(sender);
     }
-    let (sender, orders) = mpsc::channel::<SpawnOrder>();
+    let (sender, requests) = mpsc::channel::<SpawnRequest>();
     thread::Builder::new().name("starter".into()).spawn(move || {
-        // A handler of ours must not run in a child that borrows our memory; children unblock them again.
+        // Our signal handlers must not run in a child that shares our memory; the child unblocks the signals.
         let blocked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
         if let Err(error) = tree::become_subreaper() {
             tracing::warn!(%error, "daemons that a command leaves behind cannot be found");
         }
-        for SpawnOrder { preparation, image, marker, answer } in orders {
+        for SpawnRequest { preparation, image, marker, answer } in requests {
             let started = blocked.map_err(io::Error::from).and_then(|()| start(&preparation, image, marker));
-            // A caller that is gone drops the answer, and with it the tree.
+            // If the caller is gone, this drops the answer, which kills the tree.
             let _ = answer.send(started);
         }
     })?;
-    // A thread that loses the race ends when its sender is dropped here; it has started nothing.
+    // Of two concurrent threads, one ends here with its sender, before it has started a job.
     Ok(STARTER.get_or_init(|| sender))
 }
 
 fn start(preparation: &Preparation, image: Image, marker: String) -> io::Result<Spawned> {
     let (stdin, stdout, stderr) = (pipe()?, pipe()?, pipe()?);
     let ends = Ends { stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 };
-    let theirs = [stdin.0, stdout.1, stderr.1];
+    let stdio = [stdin.0, stdout.1, stderr.1];
     let root = tree::register(marker, || {
-        let pid = with_dumps_kept(preparation, || make(preparation, image, &theirs))?;
+        let pid = preserving_dumpable(preparation, || create(preparation, image, &stdio))?;
         pidfd_open(pid, PidfdFlags::NONBLOCK).map(|pidfd| (pid, pidfd)).map_err(|errno| {
             let _ = kill_process_group(pid, Signal::KILL);
             reap(pid);
@@ -128,8 +123,8 @@ fn start(preparation: &Preparation, image: Image, marker: String) -> io::Result<
     Ok(Spawned { root, ends })
 }
 
-/// Makes the child; a program of no known format is a script without a first line, and the shell's.
-fn make(preparation: &Preparation, image: Image, stdio: &[OwnedFd; 3]) -> io::Result<Pid> {
+/// Creates the child; a program of unknown format is a script without `#!` and goes to the shell.
+fn create(preparation: &Preparation, image: Image, stdio: &[OwnedFd; 3]) -> io::Result<Pid> {
     match attempt(preparation, &image, stdio) {
         Err(Failure { errno: Errno::NOEXEC, candidate, .. }) => {
             attempt(preparation, &image.into_script(candidate)?, stdio)
@@ -147,13 +142,13 @@ fn attempt(preparation: &Preparation, image: &Image, stdio: &[OwnedFd; 3]) -> Re
     })
 }
 
-/// Waits for a child that is about to end.
+/// Waits for a child that is ending.
 fn reap(pid: Pid) {
     while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
 }
 
-/// A child that changes its user marks the memory that it shares with us as not to be dumped: mark it as it was.
-fn with_dumps_kept<T>(preparation: &Preparation, act: impl FnOnce() -> T) -> T {
+/// Restores the dumpable flag, which a child that changes its user clears on the memory that it shares with us.
+fn preserving_dumpable<T>(preparation: &Preparation, act: impl FnOnce() -> T) -> T {
     let before = dumpable_behavior().ok().filter(|_| preparation.changes_user());
     let result = act();
     if before == Some(DumpableBehavior::Dumpable) {
@@ -162,7 +157,7 @@ fn with_dumps_kept<T>(preparation: &Preparation, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A pipe whose ends are none of the three standard descriptors, even if we have none of those open.
+/// A pipe with descriptors above 2, even when our standard descriptors are closed.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     use std::os::fd::AsRawFd;
     let raise = |fd: OwnedFd| if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(fd, 3) };

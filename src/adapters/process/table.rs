@@ -1,4 +1,4 @@
-//! Who is alive on this machine and whose child it is, from /proc.
+//! The processes of this machine and their parents, from /proc.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use rustix::process::getpid;
 
 use super::namespace::{ProcView, ProcessIds};
 
-/// One process at the time of the count; all ids are those of our pid namespace.
+/// One process; all ids are those of our pid namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProcessEntry {
     pub(super) pid: i32,
@@ -19,9 +19,9 @@ pub(super) struct ProcessEntry {
     pub(super) group: i32,
     pub(super) session: i32,
     pub(super) zombie: bool,
-    /// What /proc calls it: the pid, unless /proc is another namespace's.
+    /// The name in /proc: the pid, unless /proc belongs to another pid namespace.
     name: i32,
-    /// Clock ticks after boot: with the pid, which process this is.
+    /// The start in clock ticks after boot; with the pid, it identifies the process.
     started: u64,
 }
 
@@ -42,12 +42,12 @@ impl ProcessEntry {
         Some(Self { pid: name, parent, group, session, zombie, name, started })
     }
 
-    /// Whether the pid is still this process and not a later one.
+    /// Whether the pid still belongs to this process.
     pub(super) fn is_still_there(&self) -> bool {
         Self::read(self.name).is_some_and(|now| now.started == self.started)
     }
 
-    /// A variable of the environment that it was started with; `None` also when we may not look.
+    /// A variable of its initial environment; `None` also when reading it is not permitted.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let environment = fs::read(format!("/proc/{}/environ", self.name)).ok()?;
         environment.split(|byte| *byte == 0).find_map(|pair| {
@@ -57,23 +57,23 @@ impl ProcessEntry {
     }
 }
 
-/// All processes of one moment, as far as /proc can tell one.
+/// A snapshot of all processes; /proc does not give a consistent one.
 pub(super) struct ProcessTable {
-    us: i32,
-    our_session: i32,
+    own_pid: i32,
+    own_session: i32,
     processes: BTreeMap<i32, ProcessEntry>,
 }
 
 impl ProcessTable {
-    /// Counts. Where /proc does not show us nobody is found, and a job loses but what its group holds.
+    /// Reads /proc. Empty when it does not show this process; then a job's process group alone is killed.
     pub(super) fn take() -> Self {
-        let us = getpid().as_raw_nonzero().get();
-        let Some(view) = ProcView::here(us) else {
+        let own_pid = getpid().as_raw_nonzero().get();
+        let Some(view) = ProcView::here(own_pid) else {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
                 tracing::warn!("/proc does not show us: what leaves a command's process group outlives it");
             });
-            return Self::of(us, BTreeMap::new());
+            return Self::of(own_pid, BTreeMap::new());
         };
         let names =
             fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
@@ -81,24 +81,24 @@ impl ProcessTable {
             });
         let processes = names.filter_map(|name| Some((name, ProcessEntry::read(name)?))).collect();
         if view.is_ours() {
-            return Self::of(us, processes);
+            return Self::of(own_pid, processes);
         }
-        Self::of(us, translated(processes, view.us, |name| view.ids(name)))
+        Self::of(own_pid, translated(processes, view.us, |name| view.ids(name)))
     }
 
-    /// Our session is read where all others are: `getsid` would say 0 for one that was begun outside our
-    /// namespace, which a `Pid` cannot hold.
-    fn of(us: i32, processes: BTreeMap<i32, ProcessEntry>) -> Self {
-        let our_session = processes.get(&us).map_or(0, |process| process.session);
-        Self { us, our_session, processes }
+    /// Our session comes from /proc, too: `getsid` returns 0 for a session that began outside our namespace,
+    /// which a `Pid` cannot hold.
+    fn of(own_pid: i32, processes: BTreeMap<i32, ProcessEntry>) -> Self {
+        let own_session = processes.get(&own_pid).map_or(0, |process| process.session);
+        Self { own_pid, own_session, processes }
     }
 
-    /// A child of ours that left our session: a job's main child, or a stray that came to us.
+    /// Whether it is a child of ours in another session: a job's main child, or an orphan.
     pub(super) fn is_orphan(&self, process: &ProcessEntry) -> bool {
-        process.parent == self.us && process.session != self.our_session
+        process.parent == self.own_pid && process.session != self.own_session
     }
 
-    /// The main child, the orphans that `ours` claims, everybody in the main child's session, and all their descendants.
+    /// The main child, its session, the orphans that `ours` accepts, and all descendants of these.
     pub(super) fn members(&self, main: i32, ours: impl Fn(&ProcessEntry) -> bool) -> Vec<&ProcessEntry> {
         let mut children = BTreeMap::<i32, Vec<i32>>::new();
         for process in self.processes.values() {
@@ -110,7 +110,7 @@ impl ProcessTable {
         let mut next: Vec<i32> = roots.map(|process| process.pid).collect();
         let mut found = BTreeSet::new();
         while let Some(pid) = next.pop() {
-            if pid != self.us && found.insert(pid) {
+            if pid != self.own_pid && found.insert(pid) {
                 next.extend(children.get(&pid).into_iter().flatten());
             }
         }
@@ -118,22 +118,22 @@ impl ProcessTable {
     }
 }
 
-/// Us and all that comes from us, with the ids of our namespace instead of those of /proc.
+/// This process and all that descend from it, with the ids of our namespace instead of those of /proc.
 ///
-/// Others are left out: one of a namespace beside ours would look as if its pid were one of ours.
+/// Others are left out: in a sibling namespace a process can have the same pid as one in ours.
 fn translated(
     named: BTreeMap<i32, ProcessEntry>,
-    us: i32,
+    own_pid: i32,
     ids: impl Fn(i32) -> Option<ProcessIds>,
 ) -> BTreeMap<i32, ProcessEntry> {
-    // Whoever shares a session that a child of ours began comes from that child, even when init adopted it.
+    // A process in a session that a child of ours began descends from it, even when init has adopted it.
     let mut followers = BTreeMap::<i32, Vec<i32>>::new();
     for process in named.values() {
         for leader in [process.parent, process.session] {
             followers.entry(leader).or_default().push(process.name);
         }
     }
-    let (mut next, mut known) = (vec![us], BTreeMap::new());
+    let (mut next, mut known) = (vec![own_pid], BTreeMap::new());
     let mut seen = BTreeSet::new();
     while let Some(name) = next.pop() {
         if seen.insert(name) {
@@ -164,28 +164,28 @@ mod tests {
     }
 
     #[test]
-    fn members_are_the_session_the_claimed_orphans_and_their_descendants_and_nobody_else() {
+    fn members_are_the_session_the_accepted_orphans_and_their_descendants() {
         let process = |pid, parent, session| {
             (pid, ProcessEntry { pid, parent, group: session, session, zombie: false, name: pid, started: 1 })
         };
         let processes = [
-            process(10, 1, 10),  // us
+            process(10, 1, 10),  // this process
             process(11, 10, 10), // a child that other code started
             process(20, 10, 20), // the job
             process(21, 20, 20),
             process(22, 21, 22), // setsid, parent alive
-            process(30, 10, 30), // a stray that is claimed
+            process(30, 10, 30), // an accepted orphan
             process(31, 30, 31),
             process(40, 10, 40), // another job
             process(41, 40, 40),
         ];
-        let table = ProcessTable { us: 10, our_session: 10, processes: processes.into_iter().collect() };
+        let table = ProcessTable { own_pid: 10, own_session: 10, processes: processes.into_iter().collect() };
         let found: Vec<i32> = table.members(20, |orphan| orphan.pid == 30).iter().map(|p| p.pid).collect();
         assert_eq!(found, [20, 21, 22, 30, 31]);
     }
 
     #[test]
-    fn where_proc_has_other_names_only_what_comes_from_us_is_known_and_by_our_pids() {
+    fn with_another_namespaces_proc_only_our_descendants_are_listed_by_our_pids() {
         let process = |name, parent, session| {
             (
                 name,
@@ -194,8 +194,8 @@ mod tests {
         };
         let named = [
             process(1, 0, 1),
-            process(700, 1, 700),   // in a namespace beside ours, where it is 3 as well
-            process(900, 850, 850), // us, in a session from outside
+            process(700, 1, 700),   // in a sibling namespace, with pid 3 there, too
+            process(900, 850, 850), // this process, in a session from outside
             process(901, 900, 850), // a child that other code started
             process(902, 900, 902), // the job
             process(903, 902, 902), // its child, gone before its ids are read
@@ -224,11 +224,11 @@ mod tests {
     }
 
     #[test]
-    fn we_are_in_our_own_census() {
+    fn this_process_is_in_the_table() {
         let table = ProcessTable::take();
-        let me = &table.processes[&table.us];
+        let me = &table.processes[&table.own_pid];
         assert!(me.is_still_there());
-        assert_eq!(me.session, table.our_session);
+        assert_eq!(me.session, table.own_session);
         assert!(me.variable("PATH").is_some());
     }
 }

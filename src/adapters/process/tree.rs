@@ -1,10 +1,10 @@
-//! A job's process tree: knows when its main child has ended, and kills whatever is left of it.
+//! A job's process tree: waits for the end of its main child and kills the rest.
 //!
-//! Each job is a session of its own. Its members are: the session, all descendants by parentage, and
-//! orphans that came to us because we are a child subreaper. An orphan is a child of ours in a foreign
-//! session that is no job's main child; whose it is, its session or the marker in its environment
-//! says. One that says neither goes when no other job runs. Children that other code of this
-//! process has started share our session and are never touched.
+//! Each job is a session of its own. Its members are the session, all descendants, and the orphans that this
+//! process adopted as a child subreaper. An orphan is a child of ours in another session that is no job's main
+//! child. It belongs to the job of its session or of the marker in its environment; without either it is
+//! killed when no other job runs. Children that other code of this process started share our session and are
+//! never killed.
 
 use std::{
     collections::BTreeMap,
@@ -33,35 +33,35 @@ use super::{
     table::{ProcessEntry, ProcessTable},
 };
 
-/// The variable by which a stray is known: whose job it was.
+/// The variable that assigns an orphan to its job.
 pub(super) const MARKER: &str = "KUBERVISOR_JOB";
 
-/// Rounds of killing before a tree is given up (processes stuck in the kernel), and how long a round waits.
+/// Rounds of killing before a tree is given up (processes stuck in the kernel), and the duration of a round.
 const ROUNDS: usize = 40;
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Jobs that run now, by the main child's pid: its marker.
+/// The markers of running jobs, by the main child's pid.
 static RUNNING: Mutex<BTreeMap<i32, String>> = Mutex::new(BTreeMap::new());
 
 fn running() -> MutexGuard<'static, BTreeMap<i32, String>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes orphaned descendants children of this process instead of init's. Called once at the start; again is harmless.
+/// Makes orphaned descendants children of this process instead of init's. Idempotent.
 ///
 /// # Errors
-/// What the kernel says; then daemons that a command leaves behind are not found.
+/// The kernel's error; then daemons that a command leaves behind are not found.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// A marker that no other job of this machine has.
+/// A marker that is unique in this pid namespace.
 pub(super) fn new_marker() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}.{}", getpid().as_raw_nonzero(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Starts a main child and registers it in one step, so that nobody takes it for a stray in between.
+/// Starts and registers a main child under one lock, so that it never counts as an orphan.
 pub(super) fn register(
     marker: String,
     start: impl FnOnce() -> io::Result<(Pid, OwnedFd)>,
@@ -69,15 +69,15 @@ pub(super) fn register(
     let mut running = running();
     let (pid, pidfd) = start()?;
     running.insert(pid.as_raw_nonzero().get(), marker.clone());
-    Ok(Root { pid, pidfd, marker, dead: false })
+    Ok(Root { pid, pidfd, marker, killed: false })
 }
 
-/// The main child of a job. Dropped before its tree is dead, it kills it in the background.
+/// The main child of a job. Dropping it kills its tree in the background.
 pub(super) struct Root {
     pid: Pid,
     pidfd: OwnedFd,
     marker: String,
-    dead: bool,
+    killed: bool,
 }
 
 impl AsRawFd for Root {
@@ -87,7 +87,7 @@ impl AsRawFd for Root {
 }
 
 impl Root {
-    /// How it ended, if it has; it stays a zombie, so that its pid and group cannot be used again yet.
+    /// How it ended, if it has. It stays a zombie, which reserves its pid and group.
     fn status(&self) -> io::Result<Option<Ended>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?;
@@ -97,12 +97,12 @@ impl Root {
         }))
     }
 
-    /// Kills everything that is left and reaps it. Blocks for as long as that takes, at most `ROUNDS * ROUND`.
-    fn extinguish(&mut self) {
-        self.dead = true;
+    /// Kills and reaps the tree. Blocks, at most for `ROUNDS * ROUND`.
+    fn kill_all(&mut self) {
+        self.killed = true;
         let mut left = 0;
         for _ in 0..ROUNDS {
-            // The group first: the kernel kills it in one step, no fork escapes.
+            // The group first: the kernel kills it atomically, without a race with fork.
             let _ = kill_process_group(self.pid, Signal::KILL);
             let table = ProcessTable::take();
             let dying = self.kill_members(&table);
@@ -113,18 +113,21 @@ impl Root {
             wait_for_one(&dying);
         }
         if left > 0 {
-            tracing::warn!(left, "processes of a command do not die; they are left to the next one's end");
+            tracing::warn!(
+                left,
+                "processes of a command survive SIGKILL; the end of the next command tries again"
+            );
         }
-        // Without /proc nobody has waited for the main child yet; a signal takes its time.
+        // Without /proc nothing has waited for the main child yet.
         wait_for_one(slice::from_ref(&self.pidfd));
         let mut running = running();
         running.remove(&self.pid.as_raw_nonzero().get());
-        // Reaped last: until here its pid could not be used again.
+        // Reaped last, which releases its pid.
         let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);
     }
 
-    /// One round: signals all members that live, reaps orphans that do not. Holds the register, so that a job that is
-    /// just starting is not taken for a stray.
+    /// One round: kills the living members and reaps dead orphans. Holds the lock, so that a job that is
+    /// starting does not count as an orphan.
     fn kill_members(&self, table: &ProcessTable) -> Vec<OwnedFd> {
         let running = running();
         let main = self.pid.as_raw_nonzero().get();
@@ -143,24 +146,24 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        if self.dead {
+        if self.killed {
             return;
         }
         let _ = kill_process_group(self.pid, Signal::KILL);
-        // Keep the descriptor's number out of it: the grave needs the pid only, which stays ours until reaped.
+        // The thread gets a descriptor of its own; the pid stays ours until it is reaped.
         let Ok(pidfd) = self.pidfd.try_clone() else {
-            self.extinguish();
+            self.kill_all();
             return;
         };
-        let mut root = Self { pid: self.pid, pidfd, marker: self.marker.clone(), dead: true };
-        self.dead = true;
-        if thread::Builder::new().name("undertaker".into()).spawn(move || root.extinguish()).is_err() {
-            self.extinguish();
+        let mut root = Self { pid: self.pid, pidfd, marker: self.marker.clone(), killed: true };
+        self.killed = true;
+        if thread::Builder::new().name("reaper".into()).spawn(move || root.kill_all()).is_err() {
+            self.kill_all();
         }
     }
 }
 
-/// Whether an orphan is this job's; called with the register held.
+/// Whether an orphan belongs to this job; called with the lock held.
 fn belongs(orphan: &ProcessEntry, main: i32, marker: &str, running: &BTreeMap<i32, String>) -> bool {
     if orphan.session == main {
         return true;
@@ -175,7 +178,7 @@ fn belongs(orphan: &ProcessEntry, main: i32, marker: &str, running: &BTreeMap<i3
     }
 }
 
-/// Kills one process, and with it its group, if it is still the one that was counted.
+/// Kills a process and its group, unless its pid belongs to another process by now.
 fn kill(process: &ProcessEntry) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
     if !process.is_still_there() {
@@ -194,7 +197,7 @@ fn wait_for_one(dying: &[OwnedFd]) {
     let _ = poll(&mut ends, Some(&timeout));
 }
 
-/// The tree as a task sees it.
+/// The asynchronous handle of a tree.
 pub(super) struct Tree {
     root: AsyncFd<Root>,
 }
@@ -206,7 +209,7 @@ impl Tree {
         Ok(Self { root })
     }
 
-    /// Waits for the main child's end.
+    /// Waits for the end of the main child.
     pub(super) async fn ended(&self) -> io::Result<Ended> {
         loop {
             let mut ready = self.root.readable().await?;
@@ -217,14 +220,14 @@ impl Tree {
         }
     }
 
-    /// Asks the group to end.
+    /// Sends TERM to the group.
     pub(super) fn terminate(&self) {
         let _ = kill_process_group(self.root.get_ref().pid, Signal::TERM);
     }
 
-    /// Kills and reaps all that is left, on a blocking thread.
-    pub(super) async fn extinguish(self) {
+    /// Kills and reaps the tree on a blocking thread.
+    pub(super) async fn kill_all(self) {
         let mut root = self.root.into_inner();
-        let _ = tokio::task::spawn_blocking(move || root.extinguish()).await;
+        let _ = tokio::task::spawn_blocking(move || root.kill_all()).await;
     }
 }

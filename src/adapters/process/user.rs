@@ -1,4 +1,4 @@
-//! Whose rights a command has: only root can choose, and a choice that was asked for is never skipped silently.
+//! The user that a command runs as. Only root can change it; a configured user that is not available is an error.
 
 use std::{ffi::CString, path::PathBuf, sync::Once};
 
@@ -9,41 +9,26 @@ use nix::{
 
 use crate::config::RunAs;
 
-/// The user that is taken without being named, when it exists.
+/// The default user, if it exists.
 const DEFAULT_USER: &str = "kontrol";
 
-/// The user to run as cannot be had.
+/// The user to run as, the first member, is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// No such user.
     #[error(
-        "KONTROL_USER={name}: no such user on this machine; create it, or set KONTROL_USER to an empty value"
+        "KONTROL_USER={0}: no such user on this machine; create it, or set KONTROL_USER to an empty value"
     )]
-    Unknown {
-        /// As configured.
-        name: String,
-    },
-    /// We are not root and not that user either.
-    #[error(
-        "KONTROL_USER={name}: only root can run commands as another user, and this process has uid {ours}"
-    )]
-    NotRoot {
-        /// As configured.
-        name: String,
-        /// Our uid.
-        ours: u32,
-    },
+    Unknown(String),
+    /// This process is neither root nor that user; the second member is its uid.
+    #[error("KONTROL_USER={0}: only root can run commands as another user, and this process has uid {1}")]
+    NotRoot(String, u32),
     /// The user database could not be read.
-    #[error("cannot look up the user '{name}': {source}")]
-    LookUp {
-        /// As configured.
-        name: String,
-        /// What the system said.
-        source: Errno,
-    },
+    #[error("cannot look up the user '{0}': {1}")]
+    LookUp(String, #[source] Errno),
 }
 
-/// A user to switch to, looked up before the fork: nothing in the child may allocate or read files.
+/// A user to switch to, looked up before the fork, as the child must not allocate or read files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Its name.
@@ -58,10 +43,10 @@ pub struct Account {
     pub home: PathBuf,
 }
 
-/// Who runs the command: `None` is ourselves.
+/// The account to switch to; `None` keeps ours.
 ///
 /// # Errors
-/// A user that was named and cannot be had: a configuration error, checked at the start too.
+/// A configured user that is not available.
 pub fn resolve(user: &RunAs) -> Result<Option<Account>, UserError> {
     match user {
         RunAs::Ourselves => Ok(None),
@@ -74,19 +59,19 @@ pub fn resolve(user: &RunAs) -> Result<Option<Account>, UserError> {
             Ok(account)
         }
         RunAs::User(name) => {
-            let account = look_up(name)?.ok_or_else(|| UserError::Unknown { name: name.clone() })?;
+            let account = look_up(name)?.ok_or_else(|| UserError::Unknown(name.clone()))?;
             let ours = geteuid();
             match (ours == account.uid, ours.is_root()) {
                 (true, false) => Ok(None),
                 (_, true) => Ok(Some(account)),
-                (false, false) => Err(UserError::NotRoot { name: name.clone(), ours: ours.as_raw() }),
+                (false, false) => Err(UserError::NotRoot(name.clone(), ours.as_raw())),
             }
         }
     }
 }
 
 fn look_up(name: &str) -> Result<Option<Account>, UserError> {
-    let failed = |source| UserError::LookUp { name: name.to_owned(), source };
+    let failed = |source| UserError::LookUp(name.to_owned(), source);
     let Some(user) = User::from_name(name).map_err(failed)? else { return Ok(None) };
     let c_name = CString::new(name).map_err(|_| failed(Errno::EINVAL))?;
     let groups = getgrouplist(&c_name, user.gid).map_err(failed)?;
@@ -98,7 +83,7 @@ fn warn_once() {
     WARNED.call_once(|| {
         tracing::warn!(
             "commands run as root: create the user '{DEFAULT_USER}', or name one in KONTROL_USER \
-             (an empty value says that root is meant)"
+             (an empty value means root)"
         );
     });
 }
@@ -108,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_that_does_not_exist_is_an_error_that_says_what_to_do() {
+    fn a_missing_user_is_an_error_with_a_remedy() {
         let error = resolve(&RunAs::User("no-such-user-here".into())).unwrap_err();
         assert!(matches!(error, UserError::Unknown { .. }));
         assert!(error.to_string().contains("KONTROL_USER"));
     }
 
     #[test]
-    fn nobody_is_switched_to_only_by_root() {
+    fn only_root_can_switch_the_user() {
         match resolve(&RunAs::User("nobody".into())) {
             Ok(account) => assert_eq!(account.is_some(), geteuid().is_root()),
             Err(error) => assert!(matches!(error, UserError::NotRoot { .. }), "{error}"),

@@ -1,8 +1,7 @@
-//! The calls of one ZeroRPC connection that take a while: their callers hear heartbeats until the answer.
+//! The calls in flight of one ZeroRPC connection, with heartbeats for each until its answer.
 //!
-//! A client that hears nothing for about 15 seconds gives its call up, so a heartbeat goes out for
-//! every call, first one interval after it began. Whether the client sends any is its own business:
-//! some never do, and their work is not cancelled for it.
+//! Clients give up a call after about 15 s without a heartbeat, so each call gets one per interval, the first
+//! one interval after its start. A client's own heartbeats are not required: some never send any.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +19,7 @@ use super::{
     zmtp,
 };
 
-/// What a call comes to.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum CallReply {
     /// `OK` with None.
@@ -28,15 +27,10 @@ pub(super) enum CallReply {
     /// `OK` with a text.
     Text(String),
     /// `ERR`.
-    Error {
-        /// The error's name.
-        name: &'static str,
-        /// Its message.
-        message: String,
-    },
+    Error { name: &'static str, message: String },
 }
 
-/// Whom an answer goes to: the leading frames of the request, and its id as raw msgpack.
+/// The addressee of an answer: the request's leading frames, and its id as raw msgpack.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) envelope: &'a [u8],
@@ -70,81 +64,80 @@ impl Caller<'_> {
     }
 }
 
-struct Waiting {
+struct CallInFlight {
     envelope: Box<[u8]>,
     id: Box<[u8]>,
-    _held: Option<ByteShare>,
+    _share: Option<ByteShare>,
 }
 
-impl Waiting {
+impl CallInFlight {
     fn caller(&self) -> Caller<'_> {
         Caller { envelope: &self.envelope, id: &self.id }
     }
 }
 
-/// Bytes of answers that are written before they are sent.
+/// Bytes of answers that are buffered before a send.
 const BATCH: usize = 256 << 10;
 
 /// Calls in flight.
 pub(super) struct Calls {
     running: FuturesUnordered<BoxFuture<'static, (u64, CallReply)>>,
-    waiting: HashMap<u64, Waiting>,
-    beats: VecDeque<(Instant, u64)>,
+    in_flight: HashMap<u64, CallInFlight>,
+    heartbeats: VecDeque<(Instant, u64)>,
     timer: Pin<Box<Sleep>>,
-    every: Duration,
+    interval: Duration,
     number: u64,
 }
 
 impl Calls {
-    pub(super) fn new(every: Duration) -> Self {
+    pub(super) fn new(interval: Duration) -> Self {
         Self {
             running: FuturesUnordered::new(),
-            waiting: HashMap::new(),
-            beats: VecDeque::new(),
-            timer: Box::pin(sleep_until(Instant::now() + every)),
-            every,
+            in_flight: HashMap::new(),
+            heartbeats: VecDeque::new(),
+            timer: Box::pin(sleep_until(Instant::now() + interval)),
+            interval,
             number: 0,
         }
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.in_flight.len()
     }
 
-    /// Adds a call; `held` is its share of the memory for commands.
+    /// Adds a call; `share` is the memory that its command holds.
     pub(super) fn add(
         &mut self,
         caller: Caller<'_>,
-        held: Option<ByteShare>,
+        share: Option<ByteShare>,
         work: impl Future<Output = CallReply> + Send + 'static,
     ) {
         self.number += 1;
         let number = self.number;
-        self.waiting
-            .insert(number, Waiting { envelope: caller.envelope.into(), id: caller.id.into(), _held: held });
-        self.beats.push_back((Instant::now() + self.every, number));
+        let (envelope, id) = (caller.envelope.into(), caller.id.into());
+        self.in_flight.insert(number, CallInFlight { envelope, id, _share: share });
+        self.heartbeats.push_back((Instant::now() + self.interval, number));
         self.running.push(Box::pin(async move { (number, work.await) }));
     }
 
-    /// Appends the answers that are there and the heartbeats that are due.
+    /// Appends the answers that are ready and the heartbeats that are due.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut MessageIds) {
         while let Poll::Ready(Some((number, reply))) = self.running.poll_next_unpin(cx) {
-            if let Some(waiting) = self.waiting.remove(&number) {
-                waiting.caller().answer(&reply, out, ids);
+            if let Some(call) = self.in_flight.remove(&number) {
+                call.caller().answer(&reply, out, ids);
             }
             if out.len() >= BATCH {
                 cx.waker().wake_by_ref();
                 break;
             }
         }
-        self.beat(cx, out, ids);
+        self.send_heartbeats(cx, out, ids);
     }
 
-    fn beat(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut MessageIds) {
-        while let Some(&(due, number)) = self.beats.front() {
-            let Some(waiting) = self.waiting.get(&number) else {
-                self.beats.pop_front();
+    fn send_heartbeats(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, ids: &mut MessageIds) {
+        while let Some(&(due, number)) = self.heartbeats.front() {
+            let Some(call) = self.in_flight.get(&number) else {
+                self.heartbeats.pop_front();
                 continue;
             };
             if self.timer.deadline() != due {
@@ -153,9 +146,9 @@ impl Calls {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return;
             }
-            waiting.caller().event(out, ids, "_zpc_hb", zerorpc::write_heartbeat);
-            self.beats.pop_front();
-            self.beats.push_back((Instant::now() + self.every, number));
+            call.caller().event(out, ids, "_zpc_hb", zerorpc::write_heartbeat);
+            self.heartbeats.pop_front();
+            self.heartbeats.push_back((Instant::now() + self.interval, number));
         }
     }
 }

@@ -1,69 +1,62 @@
-//! The other end: how an agent reaches its masters, a follower its leader, and the command line an agent.
+//! The client side: from an agent to its masters, from a follower to the leader, from `invoke` to an agent.
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
 use super::{Refusal, RefusalKind, zerorpc::EventError, zmtp::ZmtpError};
-use crate::config::{self, MasterTarget};
+use crate::config::{Dialect, MasterTarget};
 
 mod dial;
 mod http;
 mod rpc;
 
-/// Why a call, or a connection, came to nothing.
+/// Bytes of an answer, at most: 16 MiB of a command's output and 1 MiB for the encoding.
+const MAX_ANSWER: usize = 17 << 20;
+
+/// A failed connection or call.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The host's name has no address that we can use.
-    #[error("cannot resolve {host} to an IPv4 address: {source}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// No connection.
-    #[error("cannot connect to {target}: {source}")]
-    Connect {
-        /// Where.
-        target: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The time ran out.
+    /// The host's name has no IPv4 address.
+    #[error("cannot resolve {0} to an IPv4 address: {1}")]
+    Resolve(String, #[source] io::Error),
+    /// The connection to `host:port` was not established.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, #[source] io::Error),
+    /// No answer within the deadline.
     #[error("no answer in time")]
     Deadline,
-    /// The peer sent no heartbeat any more for a call in flight.
+    /// The peer stopped sending heartbeats for a call in flight.
     #[error("the peer stopped sending heartbeats")]
     Silent,
-    /// The connection ended.
+    /// The connection was closed.
     #[error("the connection was closed")]
     Closed,
-    /// The peer does not speak ZMTP 3 as we do.
+    /// A violation of ZMTP 3.
     #[error("the peer does not speak ZeroMQ's protocol: {0}")]
     Zmtp(#[from] ZmtpError),
-    /// The peer sent something that is no event.
+    /// A message that is no event.
     #[error("the peer sent something that is no ZeroRPC event: {0}")]
     ZeroRpcEvent(#[from] EventError),
-    /// HTTP went wrong.
+    /// A failure of HTTP.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
     /// An answer of an unexpected shape.
     #[error("an answer of an unexpected shape: {0}")]
     Answer(&'static str),
-    /// A kubervisor refused.
+    /// Refused by a kubervisor.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// The peer's code raised an error.
+    /// An error of the peer's code.
     #[error("the peer failed: {name}: {message}")]
     Remote {
-        /// The error's name there.
+        /// The error's name, such as `NameError`.
         name: String,
-        /// Its message.
+        /// The error's message.
         message: String,
     },
 }
 
 impl ClientError {
-    /// A label for a metric.
+    /// The metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -79,21 +72,21 @@ impl ClientError {
     }
 }
 
-/// A connection to a peer; dropping it closes it. Calls may run side by side (`&self`) on one socket;
-/// how many is bounded, and a call waits for its turn within its own deadline.
+/// A connection to a peer, closed when dropped. Calls run concurrently (`&self`); their number is bounded,
+/// and a call waits for its turn within its own deadline.
 #[derive(Debug)]
 pub struct Connection {
-    dialect: DialectClient,
+    transport: Transport,
 }
 
 #[derive(Debug)]
-enum DialectClient {
+enum Transport {
     ZeroRpc(rpc::Rpc),
     Http(http::Http),
 }
 
 impl Connection {
-    /// Connects and shakes hands within `deadline`, from the local address `from` where that is ours.
+    /// Connects, with the handshake, within `deadline`, from the local address `from` if this host has it.
     pub async fn connect(
         target: &MasterTarget,
         from: Option<Ipv4Addr>,
@@ -102,7 +95,7 @@ impl Connection {
         Self::connect_with_heartbeat(target, from, deadline, rpc::HEARTBEAT).await
     }
 
-    /// As [`connect`](Self::connect), with other than five seconds between heartbeats, ours and the peer's.
+    /// As [`connect`](Self::connect), with another heartbeat interval than 5 s for both ends.
     pub async fn connect_with_heartbeat(
         target: &MasterTarget,
         from: Option<Ipv4Addr>,
@@ -112,11 +105,11 @@ impl Connection {
         let connect = async {
             let stream = dial::dial(target, from).await?;
             Ok(match target.dialect {
-                config::Dialect::ZeroRpc => DialectClient::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
-                config::Dialect::Http => DialectClient::Http(http::Http::start(stream, target).await?),
+                Dialect::ZeroRpc => Transport::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
+                Dialect::Http => Transport::Http(http::Http::start(stream, target).await?),
             })
         };
-        within(deadline, connect).await.map(|dialect| Self { dialect })
+        within(deadline, connect).await.map(|transport| Self { transport })
     }
 
     /// Sends a keepalive (raw JSON) and waits for its answer.
@@ -124,14 +117,14 @@ impl Connection {
         self.call(ClientCall::Ping, raw, deadline).await.map(drop)
     }
 
-    /// Passes a client's keepalive on to the leader; [`ClientError::Refused`] is the leader's answer.
+    /// Forwards a client's keepalive to the leader; [`ClientError::Refused`] is the leader's answer.
     pub async fn forward(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
         self.call(ClientCall::Forward, raw, deadline).await.map(drop)
     }
 
-    /// Has an agent run a command (raw JSON); `None` is the original's "no answer".
+    /// Runs a command (raw JSON) on an agent; `None` is the original's "no answer".
     ///
-    /// Both ends send heartbeats meanwhile; a peer that began to and stops is given up before the deadline.
+    /// Both ends send heartbeats meanwhile; a peer that stops after the first fails before the deadline.
     pub async fn invoke(&self, raw: &str, deadline: Duration) -> Result<Option<String>, ClientError> {
         match self.call(ClientCall::Invoke, raw, deadline).await? {
             CallOutcome::Nothing => Ok(None),
@@ -140,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Asks an agent for a challenge (JSON text).
+    /// Gets a challenge (JSON text) from an agent.
     pub async fn challenge(&self, deadline: Duration) -> Result<String, ClientError> {
         match self.call(ClientCall::Challenge, "", deadline).await? {
             CallOutcome::Text(text) => Ok(text),
@@ -148,12 +141,12 @@ impl Connection {
         }
     }
 
-    /// Whether it has ended: then connect anew.
+    /// Whether the connection has ended; then connect anew.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        match &self.dialect {
-            DialectClient::ZeroRpc(rpc) => rpc.is_closed(),
-            DialectClient::Http(http) => http.is_closed(),
+        match &self.transport {
+            Transport::ZeroRpc(rpc) => rpc.is_closed(),
+            Transport::Http(http) => http.is_closed(),
         }
     }
 
@@ -163,9 +156,9 @@ impl Connection {
         raw: &str,
         deadline: Duration,
     ) -> Result<CallOutcome, ClientError> {
-        match &self.dialect {
-            DialectClient::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
-            DialectClient::Http(http) => within(deadline, http.call(call, raw)).await,
+        match &self.transport {
+            Transport::ZeroRpc(rpc) => within(deadline, rpc.call(call, raw)).await,
+            Transport::Http(http) => within(deadline, http.call(call, raw)).await,
         }
     }
 }
@@ -177,7 +170,6 @@ async fn within<T>(
     tokio::time::timeout(deadline, work).await.unwrap_or(Err(ClientError::Deadline))
 }
 
-/// What may be called.
 #[derive(Clone, Copy, Debug)]
 enum ClientCall {
     Ping,
@@ -186,7 +178,7 @@ enum ClientCall {
     Challenge,
 }
 
-/// What a call returned.
+/// The result of a call; `Other` is neither text nor None.
 #[derive(Debug)]
 enum CallOutcome {
     Nothing,
@@ -194,7 +186,7 @@ enum CallOutcome {
     Other,
 }
 
-/// The error that a peer reported: one of ours says what kind of refusal it is.
+/// The error that a peer reported: a refusal if its name is the label of a kind.
 fn reported(name: String, message: String) -> ClientError {
     match RefusalKind::from_label(&name) {
         Some(kind) => ClientError::Refused(Refusal { kind, message }),

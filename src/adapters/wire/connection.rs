@@ -16,11 +16,11 @@ use super::{
 /// What ended a connection.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum ConnectionEnd {
-    #[error("the peer closed it")]
+    #[error("the peer closed the connection")]
     PeerClosed,
-    #[error("we stop")]
+    #[error("this server is stopping")]
     Shutdown,
-    #[error("nothing was said for too long")]
+    #[error("no traffic for too long")]
     Idle,
     #[error("a handshake or a request took too long")]
     Slow,
@@ -33,7 +33,7 @@ pub(super) enum ConnectionEnd {
     #[error(transparent)]
     Zmtp(#[from] ZmtpError),
     #[error(transparent)]
-    ZeroRpcEvent(#[from] EventError),
+    Event(#[from] EventError),
     #[error("the peer broke HTTP")]
     Http,
 }
@@ -49,18 +49,18 @@ impl ConnectionEnd {
             Self::NoMemory => "no_memory",
             Self::Io(_) => "io",
             Self::Zmtp(error) => error.category(),
-            Self::ZeroRpcEvent(_) => "event",
+            Self::Event(_) => "event",
             Self::Http => "http",
         }
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct ServerState {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) limits: Limits,
     pub(super) metrics: WireMetrics,
-    pub(super) hold: ByteLimiter,
+    pub(super) held_bytes: ByteLimiter,
     pub(super) draining: AtomicBool,
     seed: u64,
     connections: AtomicU64,
@@ -70,11 +70,11 @@ impl ServerState {
     pub(super) fn new(handler: Arc<dyn Handler>, limits: Limits, metrics: WireMetrics) -> Self {
         Self {
             handler,
-            hold: ByteLimiter::new(limits.held),
+            held_bytes: ByteLimiter::new(limits.held),
             limits,
             metrics,
             draining: AtomicBool::new(false),
-            // MessageIds of messages need to differ between processes, no more: the hasher's seed does.
+            // Message ids only have to differ between processes, as the hasher's seed does.
             seed: RandomState::new().hash_one(std::process::id()),
             connections: AtomicU64::new(0),
         }
@@ -89,7 +89,7 @@ impl ServerState {
         self.seed.wrapping_add(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Counts a refusal and hands it on.
+    /// Counts a refusal and returns it.
     pub(super) fn count(&self, refusal: Refusal) -> Refusal {
         self.metrics.refuse(refusal.kind.label());
         refusal

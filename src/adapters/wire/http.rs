@@ -1,11 +1,11 @@
-//! The older dialect: HTTP/1.1 by hyper, with the same limits as ZeroRPC.
+//! The HTTP/1.1 dialect (the older one), by hyper, with the same limits as ZeroRPC.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    HeaderMap, Method as Verb, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER},
     server::conn::http1,
@@ -21,22 +21,22 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Refusal, RefusalKind,
     connection::{ConnectionEnd, ServerState},
-    metrics::{Method, Spoken},
+    metrics::{DialectLabel, MethodLabel},
 };
 
 mod timeouts;
 
 use timeouts::{RequestProgress, TimedStream, TimeoutKind};
 
-/// Bytes of a request's head.
-const HEAD: usize = 16 << 10;
+/// Bytes of a request's head, at most.
+const MAX_HEAD: usize = 16 << 10;
 
-/// Bodies up to this size are not charged to the memory for unfinished messages.
-const SMALL: usize = 16 << 10;
+/// Bytes of a body up to which it does not count towards `Limits::held`.
+const SMALL_BODY: usize = 16 << 10;
 
 type HttpReply = Response<Full<Bytes>>;
 
-/// Speaks HTTP on `io` until either end has enough.
+/// Serves HTTP on `io` until one end closes, a limit is reached or `stop` fires.
 pub(super) async fn serve<S>(
     io: S,
     peer: SocketAddr,
@@ -59,17 +59,19 @@ where
         }
     });
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD).pipeline_flush(true);
+    builder.max_buf_size(MAX_HEAD).pipeline_flush(true);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     if let Some(ended) = stop.run_until_cancelled(connection.as_mut()).await {
-        return judge(&ended, &watched);
+        return connection_end(&ended, &watched);
     }
     connection.as_mut().graceful_shutdown();
-    timeout(limits.drain, connection).await.map_or(ConnectionEnd::Shutdown, |ended| judge(&ended, &watched))
+    timeout(limits.drain, connection)
+        .await
+        .map_or(ConnectionEnd::Shutdown, |ended| connection_end(&ended, &watched))
 }
 
-/// hyper takes an end while idle for a good one and wraps the others, so the socket is asked first.
-fn judge(ended: &hyper::Result<()>, progress: &RequestProgress) -> ConnectionEnd {
+/// hyper reports a timeout while idle as success and wraps the others, so the stream's own state comes first.
+fn connection_end(ended: &hyper::Result<()>, progress: &RequestProgress) -> ConnectionEnd {
     match (progress.timed_out(), ended) {
         (Some(TimeoutKind::Idle), _) => ConnectionEnd::Idle,
         (Some(TimeoutKind::Slow), _) => ConnectionEnd::Slow,
@@ -78,7 +80,7 @@ fn judge(ended: &hyper::Result<()>, progress: &RequestProgress) -> ConnectionEnd
     }
 }
 
-/// A request's path, as far as we know it.
+/// A path that is served.
 #[derive(Clone, Copy)]
 enum Route {
     Ping,
@@ -102,14 +104,14 @@ impl Route {
         })
     }
 
-    fn method(self) -> Method {
+    fn label(self) -> MethodLabel {
         match self {
-            Self::Ping => Method::ping,
-            Self::Forward => Method::forward,
-            Self::Script => Method::invoke,
-            Self::Challenge => Method::challenge,
-            Self::State => Method::state,
-            Self::Down => Method::down,
+            Self::Ping => MethodLabel::ping,
+            Self::Forward => MethodLabel::forward,
+            Self::Script => MethodLabel::invoke,
+            Self::Challenge => MethodLabel::challenge,
+            Self::State => MethodLabel::state,
+            Self::Down => MethodLabel::down,
         }
     }
 
@@ -121,12 +123,12 @@ impl Route {
         }
     }
 
-    fn takes(self, verb: &Verb) -> bool {
-        self.allowed().split(", ").any(|allowed| allowed == verb.as_str())
+    fn allows(self, method: &Method) -> bool {
+        self.allowed().split(", ").any(|allowed| allowed == method.as_str())
     }
 }
 
-/// Answers one request; an error closes the connection, for the rest of its body never came.
+/// Answers one request; an error (an incomplete body) closes the connection.
 async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
@@ -134,13 +136,13 @@ async fn answer(
     progress: &RequestProgress,
 ) -> Result<HttpReply, io::Error> {
     let Some(route) = Route::of(request.uri().path()) else {
-        shared.metrics.request(Spoken::http, Method::unknown);
+        shared.metrics.request(DialectLabel::http, MethodLabel::unknown);
         shared.metrics.refuse("unknown_path");
         let message = "nothing here; PUT /ping, PUT /script, GET /state, POST /challenge, POST /down";
         return Ok(closing(problem(StatusCode::NOT_FOUND, "not_served", message)));
     };
-    shared.metrics.request(Spoken::http, route.method());
-    if !route.takes(request.method()) {
+    shared.metrics.request(DialectLabel::http, route.label());
+    if !route.allows(request.method()) {
         shared.metrics.refuse("method_not_allowed");
         let message = format!("this path takes {}", route.allowed());
         let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "not_served", &message);
@@ -151,14 +153,14 @@ async fn answer(
     let result = match receive(body, shared, progress).await? {
         Ok(raw) => dispatch(route, peer, &head.headers, raw, shared).await,
         Err(refusal) => {
-            // What is left of the body is not read: this connection is of no more use.
+            // The rest of the body is unread, so the connection cannot be used again.
             return Ok(closing(refused(&shared.count(refusal), StatusCode::PAYLOAD_TOO_LARGE)));
         }
     };
     Ok(result.unwrap_or_else(|refusal| refused(&shared.count(refusal), StatusCode::TOO_MANY_REQUESTS)))
 }
 
-/// The whole body, if it is small enough and there is memory for it.
+/// Reads the body, within the limits of one message and of held bytes.
 async fn receive(
     body: Incoming,
     shared: &ServerState,
@@ -170,8 +172,8 @@ async fn receive(
     if announced > limit && !body.is_end_stream() {
         return Ok(Err(too_long(limit)));
     }
-    let mut held = shared.hold.open();
-    if announced > SMALL && !held.set(announced) {
+    let mut share = shared.held_bytes.open();
+    if announced > SMALL_BODY && !share.set(announced) {
         let message = "too many large requests at once; try again later".into();
         return Ok(Err(Refusal { kind: RefusalKind::Unavailable, message }));
     }
@@ -216,7 +218,7 @@ async fn dispatch(
     }
 }
 
-/// Only this machine may stop us, and no web page that is open on it.
+/// `/down` is for local programs: over loopback and without `Origin`, which browsers send.
 fn allow_down(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
     if peer.ip().to_canonical().is_loopback() && !headers.contains_key(ORIGIN) {
         return Ok(());

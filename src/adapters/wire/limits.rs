@@ -1,6 +1,6 @@
-//! What a peer may use, counted before it is used: connections, bytes that wait for their rest, time.
+//! Limits of the server: connections, held bytes, times. A resource is counted before it is used.
 //!
-//! Every bound is a field, so that a test can lower it and reach it in milliseconds.
+//! Every bound is a field, so that a test can lower it.
 
 use std::{
     collections::HashMap,
@@ -16,28 +16,28 @@ use ipnet::IpNet;
 
 use crate::config::Listen;
 
-/// The server's limits.
+/// The limits; [`Default`] gives the values that are not configurable.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections in all.
+    /// Open connections in total.
     pub connections: usize,
-    /// Connections of one peer address.
+    /// Open connections per peer address.
     pub per_peer: usize,
-    /// Peers that the per-peer limit does not count.
+    /// Networks that are exempt from the limit per peer.
     pub trusted: Vec<IpNet>,
-    /// A connection without traffic is closed after this.
+    /// Time without traffic after which a connection is closed.
     pub idle: Duration,
-    /// From the first byte to the end of a handshake, or of an HTTP request.
+    /// Time from the first byte to the end of a handshake or of an HTTP request.
     pub handshake: Duration,
-    /// Bytes of one message, all its frames together.
+    /// Bytes of one message with all its frames.
     pub message: usize,
-    /// Calls in flight on one connection; more are not read until one is answered.
+    /// Calls in flight per connection; at the limit nothing more is read until one is answered.
     pub calls: usize,
-    /// Bytes that all connections together may hold of unfinished messages and queued commands.
+    /// Bytes of unfinished messages and queued commands, over all connections.
     pub held: usize,
-    /// How long calls in flight may take to finish after a shutdown began.
+    /// Time that calls in flight have to finish after a shutdown began.
     pub drain: Duration,
-    /// Time between heartbeats of a call in flight; clients give up after three.
+    /// Interval of the heartbeats for a call in flight; clients give up after three missed ones.
     pub heartbeat: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits that the configuration asks for.
+    /// The limits of the configuration.
     #[must_use]
     pub fn of(listen: &Listen) -> Self {
         Self {
@@ -72,24 +72,24 @@ impl Limits {
     }
 }
 
-/// Why a connection was turned away at the limiter.
+/// The limit that refused a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
-    /// The server has as many connections as it may have.
+    /// [`Limits::connections`].
     Server,
-    /// This peer has.
+    /// [`Limits::per_peer`].
     Peer,
 }
 
 #[derive(Default)]
-struct Counts {
-    all: usize,
+struct ConnectionCounts {
+    total: usize,
     peers: HashMap<IpAddr, usize>,
 }
 
-/// Counts connections, in all and per peer.
+/// Bounds the open connections, in total and per peer.
 pub(super) struct ConnectionLimiter {
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Mutex<ConnectionCounts>>,
     connections: usize,
     per_peer: usize,
     trusted: Vec<IpNet>,
@@ -105,10 +105,10 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Counts one more connection, until the permit is dropped.
+    /// Counts a connection until the permit is dropped.
     pub(super) fn enter(&self, peer: IpAddr) -> Result<ConnectionPermit, LimitReached> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.all >= self.connections {
+        if counts.total >= self.connections {
             return Err(LimitReached::Server);
         }
         let counted = !self.trusted.iter().any(|net| net.contains(&peer));
@@ -119,21 +119,21 @@ impl ConnectionLimiter {
             }
             *held += 1;
         }
-        counts.all += 1;
+        counts.total += 1;
         Ok(ConnectionPermit { counts: Arc::clone(&self.counts), peer: counted.then_some(peer) })
     }
 }
 
 /// A counted connection.
 pub(super) struct ConnectionPermit {
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Mutex<ConnectionCounts>>,
     peer: Option<IpAddr>,
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all = counts.all.saturating_sub(1);
+        counts.total = counts.total.saturating_sub(1);
         let Some(peer) = self.peer else { return };
         if let Some(held) = counts.peers.get_mut(&peer) {
             *held = held.saturating_sub(1);
@@ -144,7 +144,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// The bytes that all connections together hold of what cannot be worked off yet.
+/// Bounds the bytes that all connections together hold.
 #[derive(Clone)]
 pub(super) struct ByteLimiter {
     held: Arc<AtomicUsize>,
@@ -156,30 +156,30 @@ impl ByteLimiter {
         Self { held: Arc::default(), limit }
     }
 
-    /// An account with nothing on it.
+    /// A share of 0 bytes.
     pub(super) fn open(&self) -> ByteShare {
-        ByteShare { hold: self.clone(), bytes: 0 }
+        ByteShare { limiter: self.clone(), bytes: 0 }
     }
 }
 
-/// One connection's or one command's share of [`ByteLimiter`]; returned when dropped.
+/// The bytes that one connection or command holds of a [`ByteLimiter`]; released when dropped.
 pub(super) struct ByteShare {
-    hold: ByteLimiter,
+    limiter: ByteLimiter,
     bytes: usize,
 }
 
 impl ByteShare {
-    /// Sets the share to `bytes`; false, and nothing changed, if that is more than there is.
+    /// Sets the share to `bytes`; false, without a change, if that exceeds the limit.
     pub(super) fn set(&mut self, bytes: usize) -> bool {
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            let before = self.hold.held.fetch_add(more, Ordering::Relaxed);
-            if before.saturating_add(more) > self.hold.limit {
-                self.hold.held.fetch_sub(more, Ordering::Relaxed);
+            let before = self.limiter.held.fetch_add(more, Ordering::Relaxed);
+            if before.saturating_add(more) > self.limiter.limit {
+                self.limiter.held.fetch_sub(more, Ordering::Relaxed);
                 return false;
             }
         } else if bytes < self.bytes {
-            self.hold.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.limiter.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;
         true
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_door_counts_in_all_and_per_peer_and_forgets_who_left() {
+    fn connections_are_limited_in_total_and_per_peer_until_they_end() {
         let limits = Limits { connections: 3, per_peer: 2, ..Limits::default() };
         let limiter = ConnectionLimiter::new(&limits);
         let first = limiter.enter(peer(1)).ok();
@@ -231,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn held_bytes_are_bounded_over_all_connections_and_given_back() {
-        let hold = ByteLimiter::new(100);
-        let (mut one, mut two) = (hold.open(), hold.open());
+    fn held_bytes_are_bounded_over_all_connections_and_released() {
+        let limiter = ByteLimiter::new(100);
+        let (mut one, mut two) = (limiter.open(), limiter.open());
         assert!(one.set(80));
         assert!(!two.set(30));
         assert!(one.set(60));

@@ -1,4 +1,4 @@
-//! What the wire counts. The counters of the hot path are looked up once, not at each request.
+//! The metrics of the keepalive port. The request counters are resolved at registration, not per request.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -8,18 +8,18 @@ use prometheus_client::{
 
 use super::RefusalKind;
 
-/// A dialect, as a label.
+/// The label `dialect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
-pub(super) enum Spoken {
+pub(super) enum DialectLabel {
     zerorpc,
     http,
 }
 
-/// A method, as a label.
+/// The label `method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
-pub(super) enum Method {
+pub(super) enum MethodLabel {
     ping,
     invoke,
     forward,
@@ -30,7 +30,7 @@ pub(super) enum Method {
     unknown,
 }
 
-impl Method {
+impl MethodLabel {
     const ALL: [Self; 8] = [
         Self::ping,
         Self::invoke,
@@ -45,8 +45,8 @@ impl Method {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    dialect: Spoken,
-    method: Method,
+    dialect: DialectLabel,
+    method: MethodLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,24 +54,24 @@ struct KindLabel {
     kind: &'static str,
 }
 
-/// The wire's metrics; clones share the counters.
+/// The metrics; clones share the counters.
 #[derive(Clone, Debug)]
 pub struct WireMetrics {
-    /// Connections that are open.
     pub(super) connections: Gauge,
-    requests: [[Counter; Method::ALL.len()]; 2],
+    requests: [[Counter; MethodLabel::ALL.len()]; 2],
     refused: Family<KindLabel, Counter>,
     closed: Family<KindLabel, Counter>,
 }
 
 impl WireMetrics {
-    /// Makes and registers them; the registry adds the prefix.
+    /// Creates and registers the metrics; the registry adds the prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
         let metrics = Self {
             connections: Gauge::default(),
-            requests: [Spoken::zerorpc, Spoken::http].map(|dialect| {
-                Method::ALL.map(|method| requests.get_or_create_owned(&RequestLabels { dialect, method }))
+            requests: [DialectLabel::zerorpc, DialectLabel::http].map(|dialect| {
+                MethodLabel::ALL
+                    .map(|method| requests.get_or_create_owned(&RequestLabels { dialect, method }))
             }),
             refused: Family::default(),
             closed: Family::default(),
@@ -94,16 +94,16 @@ impl WireMetrics {
         metrics
     }
 
-    pub(super) fn request(&self, dialect: Spoken, method: Method) {
+    pub(super) fn request(&self, dialect: DialectLabel, method: MethodLabel) {
         self.requests[dialect as usize][method as usize].inc();
     }
 
-    /// Counts a refusal: of a request ([`RefusalKind::label`]) or of a connection.
+    /// Counts a refused request ([`RefusalKind::label`]) or connection.
     pub(super) fn refuse(&self, kind: &'static str) {
         self.refused.get_or_create_owned(&KindLabel { kind }).inc();
     }
 
-    /// Counts the end of a connection.
+    /// Counts an ended connection.
     pub(super) fn close(&self, kind: &'static str) {
         self.closed.get_or_create_owned(&KindLabel { kind }).inc();
     }

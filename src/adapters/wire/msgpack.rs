@@ -1,17 +1,17 @@
-//! Reads msgpack in place: what a peer sends is walked over, never copied into a tree.
+//! Reads msgpack in place, without building a tree.
 //!
-//! A value is skipped with a stack of fixed size, so that neither deep nesting nor an announced
-//! length of four billion costs memory or a stack frame.
+//! A value is skipped with a stack of [`DEPTH`] entries: neither deep nesting nor an announced length of
+//! 4 billion costs memory or recursion.
 
 use rmp::Marker;
 
-/// Deeper nesting is refused.
+/// Levels of nesting, at most.
 pub const DEPTH: usize = 32;
 
-/// Why bytes are no msgpack value that we take.
+/// Bytes that are no acceptable msgpack value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MsgpackError {
-    /// Ends inside a value.
+    /// The bytes end inside a value.
     #[error("the msgpack value is cut off")]
     Truncated,
     /// Nested deeper than [`DEPTH`].
@@ -20,25 +20,25 @@ pub enum MsgpackError {
     /// The marker 0xC1, which msgpack never uses.
     #[error("a reserved msgpack marker")]
     Reserved,
-    /// Another type was wanted.
+    /// Another type was expected.
     #[error("a msgpack value of another type than expected")]
     WrongType,
 }
 
-/// A place in a msgpack document.
+/// A position in a msgpack document.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    /// At its start.
+    /// At the start of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// What follows.
+    /// The bytes that have not been read.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 
-    /// Goes over the value that begins here, whatever it is, and returns its bytes.
+    /// Skips the value that begins here and returns its bytes.
     pub fn value(&mut self) -> Result<&'a [u8], MsgpackError> {
         let start = self.rest;
         let mut open = [0_usize; DEPTH];
@@ -116,7 +116,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes over a scalar, or over the head of a collection; the number of values inside it.
+    /// Skips a scalar, or the head of a collection; returns the number of values in it.
     fn head(&mut self) -> Result<usize, MsgpackError> {
         let scalar = match self.marker()? {
             Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => 0,
@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_skipped_value_ends_where_another_decoder_says(value in value(), tail in any::<[u8; 3]>()) {
+        fn a_skipped_value_has_the_length_of_another_encoder(value in value(), tail in any::<[u8; 3]>()) {
             let mut bytes = Vec::new();
             rmpv::encode::write_value(&mut bytes, &value).unwrap();
             let whole = bytes.len();

@@ -1,4 +1,4 @@
-//! The keepalive port: takes connections, tells the dialect by the first byte, and ends in order.
+//! The keepalive port: accepts connections, selects the dialect by the first byte, drains on shutdown.
 
 use std::{
     io,
@@ -23,19 +23,19 @@ use super::{
 };
 use crate::config::Listen;
 
-/// The port cannot be had: a configuration error.
+/// The port cannot be bound: a configuration error.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {address}: {source}; is another process on that port? set KONTROL_PORT or KONTROL_BIND"
 )]
 pub struct BindError {
-    /// What was asked for.
+    /// The address of the configuration.
     pub address: SocketAddr,
-    /// Why not.
+    /// The system's error.
     pub source: io::Error,
 }
 
-/// A bound port that does not answer yet.
+/// A bound port; [`Server::serve`] starts to accept.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -55,7 +55,7 @@ impl Server {
         Ok(Self { listener, limits, metrics })
     }
 
-    /// The address that was bound (the real port, where 0 was asked for).
+    /// The bound address, with the assigned port where 0 was configured.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -80,7 +80,7 @@ impl Server {
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted server must get its port back although old connections still linger.
+    // A restart gets the port back while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -99,7 +99,7 @@ async fn accept(
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely: existing connections go on, and free some.
+                // Most likely out of descriptors: open connections go on and free some.
                 shared.metrics.refuse("accept");
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(Duration::from_millis(50)).await;
@@ -124,7 +124,7 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let _open = OpenConnection::new(permit, &shared);
-    // Answers are small and complete: waiting to fill a segment only delays them.
+    // Answers are small and complete: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let ended = match first_byte(&stream, &shared, &stop).await {
         Err(ended) => ended,
@@ -154,7 +154,7 @@ async fn first_byte(
     }
 }
 
-/// Counts an open connection, also when its task ends by a panic.
+/// Keeps the gauge of open connections right, also when a task panics.
 struct OpenConnection {
     shared: Arc<ServerState>,
     _permit: ConnectionPermit,

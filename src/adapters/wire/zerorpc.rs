@@ -1,19 +1,18 @@
 //! ZeroRPC events: `[header, name, args]` in msgpack, read in place and written by hand.
 //!
-//! A message id is echoed as the raw msgpack bytes it came in: a client that sent it as bin does
-//! not find an answer whose id is a str.
+//! A message id is echoed as raw msgpack: a client that sent it as bin does not find an answer with a str.
 
 use rmp::encode;
 
 use super::msgpack::{Cursor, MsgpackError};
 
-/// Bytes of a message id; real ones have 34.
+/// Bytes of a message id, at most; real ones have 34.
 const MAX_ID: usize = 256;
 
-/// Why a payload is no event.
+/// A payload that is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// Not msgpack that we take.
+    /// Invalid msgpack.
     #[error(transparent)]
     Msgpack(#[from] MsgpackError),
     /// Not an array of three.
@@ -27,12 +26,12 @@ pub enum EventError {
     Trailing,
 }
 
-/// An event, as slices of the buffer it arrived in.
+/// An event, as slices of the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZeroRpcEvent<'a> {
-    /// Its own id, raw msgpack.
+    /// The message id, raw msgpack.
     pub id: &'a [u8],
-    /// The id of the request it belongs to, raw msgpack; `None` opens a call.
+    /// The id of the request, raw msgpack; `None` in a request.
     pub response_to: Option<&'a [u8]>,
     /// The method, or `OK`, `ERR`, `_zpc_hb`, ...
     pub name: &'a [u8],
@@ -41,7 +40,7 @@ pub struct ZeroRpcEvent<'a> {
 }
 
 impl<'a> ZeroRpcEvent<'a> {
-    /// Reads a payload.
+    /// Parses a payload.
     pub fn parse(payload: &'a [u8]) -> Result<Self, EventError> {
         let mut cursor = Cursor::new(payload);
         if cursor.array()? != 3 {
@@ -49,7 +48,7 @@ impl<'a> ZeroRpcEvent<'a> {
         }
         let (mut id, mut response_to) = (None, None);
         for _ in 0..cursor.map()? {
-            // Only a name can be one of ours; whatever else serves as a key is stepped over.
+            // Keys that are no text are skipped.
             let key = cursor.value()?;
             let value = cursor.value()?;
             match Cursor::new(key).text() {
@@ -84,7 +83,7 @@ impl<'a> ZeroRpcEvent<'a> {
 
 const NIL: u8 = 0xc0;
 
-/// Makes message ids: 32 hex digits, half of them the connection's own, half a count.
+/// Generates message ids: 16 hex digits of the connection, 16 of a counter.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageIds {
     prefix: u64,
@@ -92,19 +91,19 @@ pub struct MessageIds {
 }
 
 impl MessageIds {
-    /// MessageIds that begin with `prefix`.
+    /// Ids that begin with `prefix`.
     #[must_use]
     pub fn new(prefix: u64) -> Self {
         Self { prefix, count: 0 }
     }
 
-    /// A new id, and its count.
+    /// A new id and its counter value.
     pub fn make(&mut self) -> ([u8; 32], u64) {
         self.count += 1;
         (self.id_of(self.count), self.count)
     }
 
-    /// The id with that count.
+    /// The id of a counter value.
     #[must_use]
     pub fn id_of(&self, count: u64) -> [u8; 32] {
         let mut id = [0; 32];
@@ -113,7 +112,7 @@ impl MessageIds {
         id
     }
 
-    /// The count of an id that we made: `raw` is msgpack, str or bin.
+    /// The counter value of one of our ids; `raw` is msgpack, str or bin.
     #[must_use]
     pub fn count_of(&self, raw: &[u8]) -> Option<u64> {
         let text = std::str::from_utf8(Cursor::new(raw).text().ok()?).ok()?;
@@ -130,7 +129,7 @@ fn hex(mut number: u64, digits: &mut [u8]) {
     }
 }
 
-/// Writes an event; `write_args` writes the arguments, as one msgpack array.
+/// Writes an event; `write_args` writes the arguments as one msgpack array.
 pub fn write_event(
     out: &mut Vec<u8>,
     id: &[u8; 32],

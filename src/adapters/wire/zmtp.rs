@@ -1,55 +1,55 @@
-//! ZMTP 3: greeting, READY, frames. Pure: bytes in, what they mean out; reading and writing is the session's.
+//! ZMTP 3: greeting, READY, frames. Pure parsing and encoding, without I/O.
 //!
-//! Nothing here allocates for what a peer announces: a frame's length is compared with the limit
-//! before anybody waits for its bytes, and a message is a slice of the buffer it arrived in.
+//! An announced length allocates nothing: it is compared with the limit before the frame's bytes are awaited,
+//! and a message is a slice of the buffer that it arrived in.
 
-/// The greeting's length.
+/// Bytes of a greeting.
 pub const GREETING_LEN: usize = 64;
 
-/// Leading frames of one message; ZeroRPC uses one.
+/// Leading frames per message, at most; ZeroRPC uses one.
 const MAX_LEADING_FRAMES: usize = 8;
 
-/// Bytes of a command before the handshake is over.
+/// Bytes of a command during the handshake, at most.
 const MAX_HANDSHAKE_COMMAND: usize = 2048;
 
 const MORE: u8 = 0x01;
 const LONG: u8 = 0x02;
 const COMMAND: u8 = 0x04;
 
-/// Why a peer is not (or no longer) spoken to.
+/// A violation of the protocol, which ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZmtpError {
-    /// The first bytes are no ZMTP signature.
+    /// The first byte or byte 9 is no ZMTP signature.
     #[error("no ZMTP signature")]
     Signature,
-    /// An older protocol.
-    #[error("ZMTP {0}.x is not spoken here, only 3.x")]
+    /// A version before 3.
+    #[error("ZMTP {0}.x is not supported, only 3.x")]
     Version(u8),
-    /// Not `NULL`.
+    /// A security mechanism other than `NULL`.
     #[error("a security mechanism other than NULL")]
     Mechanism,
-    /// No READY where one belongs, or one that is malformed.
+    /// READY is missing or malformed.
     #[error("a malformed READY command")]
     Ready,
-    /// A socket type that does not speak to ours.
-    #[error("a socket type that does not speak to ours")]
+    /// A socket type that cannot be connected with ours.
+    #[error("a socket type that does not match ours")]
     SocketType,
     /// The peer sent ERROR.
     #[error("the peer refused the handshake")]
     Refused,
-    /// Flags that do not exist, or not together.
+    /// Reserved frame flags, or MORE and COMMAND together.
     #[error("invalid frame flags {0:#04x}")]
     Flags(u8),
-    /// Over the limit for a message.
+    /// A message over the limit.
     #[error("a message over the limit")]
     TooLong,
-    /// A message of too many frames.
+    /// A message with more than 8 leading frames.
     #[error("a message of too many frames")]
     TooManyFrames,
 }
 
 impl ZmtpError {
-    /// A label for a metric.
+    /// The metric's label.
     #[must_use]
     pub fn category(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl ZmtpError {
     }
 }
 
-/// Which end of a connection we are.
+/// Our side of a connection, which gives the socket type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalSide {
     /// ROUTER.
@@ -78,7 +78,7 @@ impl LocalSide {
         }
     }
 
-    fn speaks_to(self, socket_type: &[u8]) -> bool {
+    fn accepts(self, socket_type: &[u8]) -> bool {
         match self {
             Self::Server => matches!(socket_type, b"DEALER" | b"REQ"),
             Self::Client => matches!(socket_type, b"ROUTER" | b"REP" | b"DEALER"),
@@ -100,9 +100,9 @@ pub fn greeting() -> [u8; GREETING_LEN] {
 
 /// Our READY command, as a frame.
 #[must_use]
-pub fn ready(end: LocalSide) -> Vec<u8> {
+pub fn ready(side: LocalSide) -> Vec<u8> {
     let mut body = b"\x05READY".to_vec();
-    for (name, value) in [(&b"Socket-Type"[..], end.socket_type()), (b"Identity", b"")] {
+    for (name, value) in [(&b"Socket-Type"[..], side.socket_type()), (b"Identity", b"")] {
         body.push(u8::try_from(name.len()).unwrap_or(0));
         body.extend_from_slice(name);
         body.extend_from_slice(&u32::try_from(value.len()).unwrap_or(0).to_be_bytes());
@@ -113,12 +113,12 @@ pub fn ready(end: LocalSide) -> Vec<u8> {
     frame
 }
 
-/// Looks at what has arrived of a peer's greeting; true when all of it has.
+/// Checks the bytes of a peer's greeting that have arrived; true when it is complete.
 ///
-/// libzmq sends its greeting in stages and waits in between, so this is asked at every stage and
-/// refuses as soon as there is a reason.
+/// libzmq sends its greeting in stages and waits in between, so this is called at every stage and fails at
+/// the first byte that is wrong.
 pub fn check_greeting(bytes: &[u8]) -> Result<bool, ZmtpError> {
-    let at = |place: usize| bytes.get(place).copied();
+    let at = |index: usize| bytes.get(index).copied();
     if at(0).is_some_and(|byte| byte != 0xff) || at(9).is_some_and(|byte| byte & 1 == 0) {
         return Err(ZmtpError::Signature);
     }
@@ -134,21 +134,21 @@ pub fn check_greeting(bytes: &[u8]) -> Result<bool, ZmtpError> {
     Ok(bytes.len() >= GREETING_LEN)
 }
 
-/// Checks the peer's READY: `body` is the command's.
-pub fn check_ready(body: &[u8], us: LocalSide) -> Result<(), ZmtpError> {
+/// Checks the body of the peer's READY command.
+pub fn check_ready(body: &[u8], side: LocalSide) -> Result<(), ZmtpError> {
     if body.starts_with(b"\x05ERROR") {
         return Err(ZmtpError::Refused);
     }
     let mut rest = body.strip_prefix(b"\x05READY").ok_or(ZmtpError::Ready)?;
-    let mut speaks = false;
+    let mut accepted = false;
     while !rest.is_empty() {
         let (name, value, after) = property(rest).ok_or(ZmtpError::Ready)?;
         if name.eq_ignore_ascii_case(b"Socket-Type") {
-            speaks = us.speaks_to(value);
+            accepted = side.accepts(value);
         }
         rest = after;
     }
-    if speaks { Ok(()) } else { Err(ZmtpError::SocketType) }
+    if accepted { Ok(()) } else { Err(ZmtpError::SocketType) }
 }
 
 fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
@@ -159,14 +159,14 @@ fn property(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((name, value, rest))
 }
 
-/// What a peer sent.
+/// A command or message of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A command's body.
     Command(&'a [u8]),
     /// A message.
     Message {
-        /// All its frames but the last, as they came: an answer begins with them.
+        /// All frames but the last, verbatim: an answer begins with them.
         envelope: &'a [u8],
         /// The content of its last frame.
         payload: &'a [u8],
@@ -179,7 +179,7 @@ struct Frame<'a> {
     end: usize,
 }
 
-/// The frame that begins at `start`; `None` when its rest has not arrived yet.
+/// The frame at `start`; `None` while it is incomplete.
 fn frame(bytes: &[u8], start: usize, limit: usize) -> Result<Option<Frame<'_>>, ZmtpError> {
     let Some(&flags) = bytes.get(start) else { return Ok(None) };
     if flags & !(MORE | LONG | COMMAND) != 0 || flags & (MORE | COMMAND) == MORE | COMMAND {
@@ -200,15 +200,15 @@ fn frame(bytes: &[u8], start: usize, limit: usize) -> Result<Option<Frame<'_>>, 
     Ok(bytes.get(body..end).map(|body| Frame { flags, body, end }))
 }
 
-/// The first command or message in `bytes` and how many bytes it takes; `None` until all of it is there.
+/// The first command or message in `bytes` and its length in bytes; `None` while it is incomplete.
 ///
-/// `limit` bounds the message with all its frames and their heads.
+/// `limit` bounds the message with all its frames and their headers.
 pub fn next(bytes: &[u8], limit: usize) -> Result<Option<(Received<'_>, usize)>, ZmtpError> {
     let mut start = 0;
     for _ in 0..=MAX_LEADING_FRAMES {
         let Some(Frame { flags, body, end }) = frame(bytes, start, limit)? else { return Ok(None) };
         if flags & COMMAND != 0 {
-            // A command between the frames of one message is nothing a peer may send.
+            // A command must not come between the frames of one message.
             return if start == 0 {
                 Ok(Some((Received::Command(body), end)))
             } else {
@@ -223,7 +223,7 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Option<(Received<'_>, usize)>,
     Err(ZmtpError::TooManyFrames)
 }
 
-/// As [`next`], while the handshake lasts: a command and nothing else.
+/// As [`next`] during the handshake, where only a command is allowed.
 pub fn next_handshake_command(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, ZmtpError> {
     match next(bytes, MAX_HANDSHAKE_COMMAND) {
         Ok(Some((Received::Command(body), end))) => Ok(Some((body, end))),
@@ -232,9 +232,9 @@ pub fn next_handshake_command(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Zm
     }
 }
 
-/// Writes the answer that a command asks for, if it asks for one: PONG for PING.
+/// Answers PING with PONG; other commands need no answer.
 pub fn answer_command(body: &[u8], out: &mut Vec<u8>) {
-    // PING: a time to live of two bytes, then a context of at most 16 that comes back.
+    // PING: a time to live of two bytes, then a context of at most 16 bytes that PONG returns.
     let Some(context) = body.strip_prefix(b"\x04PING").and_then(|rest| rest.get(2..)) else { return };
     let context = &context[..context.len().min(16)];
     out.extend_from_slice(&[COMMAND, 5 + u8::try_from(context.len()).unwrap_or(0)]);
@@ -245,7 +245,7 @@ pub fn answer_command(body: &[u8], out: &mut Vec<u8>) {
 /// The delimiter frame that opens every message of a client.
 pub const DELIMITER: [u8; 2] = [MORE, 0];
 
-/// Appends a message: the envelope's frames as they are, then one frame with what `write` writes.
+/// Appends a message: the envelope verbatim, then one frame with the output of `write`.
 pub fn write_message(out: &mut Vec<u8>, envelope: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(envelope);
     let head = out.len();
@@ -276,10 +276,10 @@ mod tests {
             assert_eq!(check_greeting(&ours[..arrived]), Ok(false));
         }
         assert_eq!(check_greeting(&ours), Ok(true));
-        let with = |place: usize, byte: u8| {
+        let with = |index: usize, byte: u8| {
             let mut other = ours;
-            other[place] = byte;
-            check_greeting(&other[..=place])
+            other[index] = byte;
+            check_greeting(&other[..=index])
         };
         assert_eq!(with(0, b'G'), Err(ZmtpError::Signature));
         assert_eq!(with(9, 0x7e), Err(ZmtpError::Signature));
@@ -347,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back_and_never_before_it_is_whole(
+        fn a_message_is_read_back_once_it_is_complete(
             payload in proptest::collection::vec(any::<u8>(), 0..600),
         ) {
             let mut bytes = Vec::new();

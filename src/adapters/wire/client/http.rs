@@ -1,4 +1,4 @@
-//! A client of the older dialect: one request at a time on a kept-alive connection.
+//! The HTTP client: one request at a time on a kept-alive connection.
 
 use std::error::Error;
 
@@ -15,13 +15,9 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, sync::Mutex};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{CallOutcome, ClientCall, ClientError, reported};
+use super::{CallOutcome, ClientCall, ClientError, MAX_ANSWER, reported};
 use crate::config::MasterTarget;
 
-/// Bytes of an answer.
-const MAX_ANSWER: usize = 17 << 20;
-
-/// A connection.
 #[derive(Debug)]
 pub(super) struct Http {
     sender: Mutex<SendRequest<Full<Bytes>>>,
@@ -70,9 +66,9 @@ impl Http {
 
 async fn outcome(response: Response<Incoming>) -> Result<CallOutcome, ClientError> {
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(broken)?.to_bytes();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(body_error)?.to_bytes();
     if !status.is_success() {
-        return Err(problem(status, &body));
+        return Err(status_error(status, &body));
     }
     Ok(match String::from_utf8_lossy(&body).into_owned() {
         text if text.is_empty() => CallOutcome::Nothing,
@@ -80,14 +76,14 @@ async fn outcome(response: Response<Incoming>) -> Result<CallOutcome, ClientErro
     })
 }
 
-fn broken(error: Box<dyn Error + Send + Sync>) -> ClientError {
+fn body_error(error: Box<dyn Error + Send + Sync>) -> ClientError {
     match error.downcast::<hyper::Error>() {
         Ok(error) => ClientError::Http(*error),
         Err(_) => ClientError::Answer("longer than 17 MiB"),
     }
 }
 
-fn problem(status: StatusCode, body: &[u8]) -> ClientError {
+fn status_error(status: StatusCode, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<HttpErrorBody>(body) {
         Ok(HttpErrorBody { error, kind: Some(kind) }) => reported(kind, error),
         Ok(HttpErrorBody { error, kind: None }) => reported(status.as_str().into(), error),

@@ -1,4 +1,4 @@
-//! A client of ZeroRPC: one task owns the socket, many calls are in flight on it.
+//! The ZeroRPC client: one task owns the socket and multiplexes the calls.
 
 use std::{
     collections::HashMap,
@@ -19,26 +19,22 @@ use super::{
         zerorpc::{self, MessageIds, ZeroRpcEvent},
         zmtp::{self, LocalSide, Received},
     },
-    CallOutcome, ClientCall, ClientError, reported,
+    CallOutcome, ClientCall, ClientError, MAX_ANSWER, reported,
 };
 
-/// Calls in flight on one connection; more wait for their turn.
+/// Calls in flight per connection; more wait for a permit.
 const IN_FLIGHT: usize = 1024;
 
-/// Bytes of an answer: an agent's command may print a lot.
-const MAX_ANSWER: usize = 17 << 20;
-
-/// Bytes of requests that are written before they are sent.
+/// Bytes of requests that are buffered before a send.
 const BATCH: usize = 64 << 10;
 
-/// Time between heartbeats, ours and the peer's, unless told otherwise.
+/// Default interval of heartbeats, ours and the peer's.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// A connection.
 #[derive(Debug)]
 pub(super) struct Rpc {
     requests: mpsc::Sender<Outgoing>,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Debug)]
@@ -49,7 +45,7 @@ struct Outgoing {
 }
 
 impl Rpc {
-    /// Shakes hands, and hands the socket to a task that lives as long as this.
+    /// Does the handshake and starts the task that owns the socket until this is dropped.
     pub(super) async fn start<S>(mut stream: S, heartbeat: Duration) -> Result<Self, ClientError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -57,7 +53,7 @@ impl Rpc {
         let arrived = shake_hands(&mut stream).await?;
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT);
         tokio::spawn(Driver::new(stream, arrived, outgoing, heartbeat).run());
-        Ok(Self { requests, turns: Semaphore::new(IN_FLIGHT) })
+        Ok(Self { requests, permits: Semaphore::new(IN_FLIGHT) })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -71,7 +67,7 @@ impl Rpc {
             ClientCall::Invoke => ("invoke", Some(raw)),
             ClientCall::Challenge => ("kubervisor_challenge", None),
         };
-        let _turn = self.turns.acquire().await.map_err(|_| ClientError::Closed)?;
+        let _permit = self.permits.acquire().await.map_err(|_| ClientError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing { method, raw: raw.map(Into::into), answer };
         self.requests.send(outgoing).await.map_err(|_| ClientError::Closed)?;
@@ -79,7 +75,7 @@ impl Rpc {
     }
 }
 
-/// Sends our greeting and READY at once, reads the peer's; what came after them is returned.
+/// Sends our greeting and READY, reads the peer's, and returns the bytes that follow them.
 async fn shake_hands<S>(stream: &mut S) -> Result<BytesMut, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -112,8 +108,8 @@ async fn fill<S: AsyncRead + Unpin>(stream: &mut S, arrived: &mut BytesMut) -> R
 struct OpenCall {
     answer: oneshot::Sender<Result<CallOutcome, ClientError>>,
     since: Instant,
-    /// When the peer's last heartbeat for this call came, if it sends any.
-    heard: Option<Instant>,
+    /// The peer's last heartbeat for this call, if it sends any.
+    last_heartbeat: Option<Instant>,
 }
 
 struct Driver<S> {
@@ -128,16 +124,16 @@ struct Driver<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>, heartbeat: Duration) -> Self {
-        // MessageIds need to differ between connections, no more: the hasher's seed does.
+        // Message ids only have to differ between connections, as the hasher's seed does.
         let ids = MessageIds::new(RandomState::new().hash_one(std::process::id()));
         Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new(), heartbeat }
     }
 
-    /// Until the handle is dropped or the connection ends; then every open call hears that it is closed.
+    /// Runs until the handle is dropped or the connection ends; then open calls fail with `Closed`.
     async fn run(mut self) {
-        let look = self.heartbeat / 5;
-        let mut beat = interval_at(Instant::now() + look, look);
-        let mut last_beat = HashMap::new();
+        let check = self.heartbeat / 5;
+        let mut ticks = interval_at(Instant::now() + check, check);
+        let mut sent = HashMap::new();
         while self.receive().is_ok() {
             let (mut read, mut write) = tokio::io::split(&mut self.stream);
             tokio::select! {
@@ -146,16 +142,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     None => return,
                 },
                 read = fill(&mut read, &mut self.arrived) => if read.is_err() { return },
-                sent = write.write_buf(&mut self.out), if !self.out.is_empty() => match sent {
+                written = write.write_buf(&mut self.out), if !self.out.is_empty() => match written {
                     Ok(count) if count > 0 => {}
                     Ok(_) | Err(_) => return,
                 },
-                _ = beat.tick(), if !self.open.is_empty() => self.beat(&mut last_beat),
+                _ = ticks.tick(), if !self.open.is_empty() => self.check_heartbeats(&mut sent),
             }
         }
     }
 
-    /// Writes a request, and those that already wait behind it.
+    /// Writes a request, and those that are queued behind it.
     fn request(&mut self, first: Outgoing) {
         let mut next = Some(first);
         while let Some(Outgoing { method, raw, answer }) = next {
@@ -164,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Some(raw) => zerorpc::write_text_result(out, raw),
                 None => out.push(0x90),
             });
-            self.open.insert(count, OpenCall { answer, since: Instant::now(), heard: None });
+            self.open.insert(count, OpenCall { answer, since: Instant::now(), last_heartbeat: None });
             next = if self.out.len() < BATCH { self.outgoing.try_recv().ok() } else { None };
         }
     }
@@ -177,22 +173,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.out.extend_from_slice(&message);
     }
 
-    /// Five times per interval: heartbeats for calls that last, an end for those whose caller or peer has gone.
-    fn beat(&mut self, last: &mut HashMap<u64, Instant>) {
-        let (now, every) = (Instant::now(), self.heartbeat);
-        last.retain(|count, _| self.open.contains_key(count));
-        let silent = |open: &mut OpenCall| open.heard.is_some_and(|heard| now >= heard + 3 * every);
+    /// Five times per interval: sends due heartbeats, ends calls whose caller is gone or whose peer is silent.
+    fn check_heartbeats(&mut self, sent: &mut HashMap<u64, Instant>) {
+        let (now, interval) = (Instant::now(), self.heartbeat);
+        sent.retain(|count, _| self.open.contains_key(count));
+        let silent = |open: &mut OpenCall| open.last_heartbeat.is_some_and(|last| now >= last + 3 * interval);
         for (_, open) in self.open.extract_if(|_, open| open.answer.is_closed() || silent(open)) {
             let _ = open.answer.send(Err(ClientError::Silent));
         }
         let due: Vec<u64> = self
             .open
             .iter()
-            .filter(|(count, open)| now >= *last.get(count).unwrap_or(&open.since) + every)
+            .filter(|(count, open)| now >= *sent.get(count).unwrap_or(&open.since) + interval)
             .map(|(count, _)| *count)
             .collect();
         for count in due {
-            last.insert(count, now);
+            sent.insert(count, now);
             let mut channel = b"\xc4\x20".to_vec();
             channel.extend(self.ids.id_of(count));
             let (id, _) = self.ids.make();
@@ -200,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Works off what has arrived.
+    /// Processes the messages that have arrived.
     fn receive(&mut self) -> Result<(), ClientError> {
         while let Some((received, used)) = zmtp::next(&self.arrived, MAX_ANSWER)? {
             match received {
@@ -222,12 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-/// Hands an event to the call that it belongs to, if that is still open.
+/// Passes an event to its call, if that is still open.
 fn answer(open: &mut HashMap<u64, OpenCall>, count: u64, event: &ZeroRpcEvent<'_>) {
     let result = match event.name {
         b"_zpc_hb" => {
             if let Some(call) = open.get_mut(&count) {
-                call.heard = Some(Instant::now());
+                call.last_heartbeat = Some(Instant::now());
             }
             return;
         }

@@ -1,7 +1,7 @@
-//! A socket that does not wait for ever: slow requests, idle connections and readers that stall end it.
+//! A stream with timeouts for slow requests, idle connections and peers that stop reading.
 //!
-//! hyper's own time-out for heads also runs while a kept-alive connection is idle between two
-//! keepalives, so it cannot be short. This one knows the difference, and it covers the body too.
+//! hyper's own timeout for request heads also runs while a kept-alive connection is idle between two
+//! keepalives, so it cannot be short. This one starts with a request, and covers its body too.
 
 use std::{
     io,
@@ -23,28 +23,28 @@ const IDLE: u8 = 0;
 const RECEIVING: u8 = 1;
 const WORKING: u8 = 2;
 const ANSWERED: u8 = 3;
-const GAVE_UP_IDLE: u8 = 4;
-const GAVE_UP_SLOW: u8 = 5;
+const TIMED_OUT_IDLE: u8 = 4;
+const TIMED_OUT_SLOW: u8 = 5;
 
-/// Over what a socket's patience ended.
+/// The timeout that ended a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
-    /// Nothing of a request has come since the last answer.
+    /// No byte of a request since the last answer.
     Idle,
-    /// A request, or the reading of its answer, took too long.
+    /// A request took too long, or the peer did not read its answer.
     Slow,
 }
 
-/// Where a connection is in its current request; shared by the socket and the service.
+/// The progress of the current request, shared by the stream and the service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestProgress(Arc<AtomicU8>);
 
 impl RequestProgress {
-    /// Whether, and over what, the socket's patience has ended.
+    /// The timeout that has ended the stream, if any.
     pub(super) fn timed_out(&self) -> Option<TimeoutKind> {
         match self.get() {
-            GAVE_UP_IDLE => Some(TimeoutKind::Idle),
-            GAVE_UP_SLOW => Some(TimeoutKind::Slow),
+            TIMED_OUT_IDLE => Some(TimeoutKind::Idle),
+            TIMED_OUT_SLOW => Some(TimeoutKind::Slow),
             _ => None,
         }
     }
@@ -59,18 +59,18 @@ impl RequestProgress {
         }
     }
 
-    /// The whole request is here.
+    /// The request has arrived completely.
     pub(super) fn received(&self) {
         self.set(WORKING);
     }
 
-    /// Its answer is ready.
+    /// The answer is ready.
     pub(super) fn answered(&self) {
         self.set(ANSWERED);
     }
 }
 
-/// The socket.
+/// A stream that fails with `TimedOut`.
 pub(super) struct TimedStream<S> {
     io: S,
     progress: RequestProgress,
@@ -78,17 +78,17 @@ pub(super) struct TimedStream<S> {
     request: Duration,
     idle: Duration,
     since: Instant,
-    stalled: Option<Instant>,
+    stalled_since: Option<Instant>,
 }
 
 impl<S> TimedStream<S> {
-    /// Gives a request `request` from its first to its last byte, and silence `idle`.
+    /// `request` bounds the time from a request's first to its last byte, `idle` the time without traffic.
     pub(super) fn new(io: S, progress: RequestProgress, request: Duration, idle: Duration) -> Self {
         let now = Instant::now();
-        // The first byte is there already: it told the dialect.
+        // The first byte has arrived: it selected the dialect.
         progress.set(RECEIVING);
         let timer = Box::pin(sleep_until(now + request));
-        Self { io, progress, timer, request, idle, since: now, stalled: None }
+        Self { io, progress, timer, request, idle, since: now, stalled_since: None }
     }
 
     fn arrived(&mut self) {
@@ -98,8 +98,8 @@ impl<S> TimedStream<S> {
         }
     }
 
-    /// When waiting for the peer's bytes has to end.
-    fn read_until(&mut self) -> Option<Instant> {
+    /// The deadline of a read; none while the request is being served.
+    fn read_deadline(&mut self) -> Option<Instant> {
         match self.progress.get() {
             RECEIVING => Some(self.since + self.request),
             WORKING => None,
@@ -112,7 +112,7 @@ impl<S> TimedStream<S> {
         }
     }
 
-    /// Fails once `due` has passed; is woken no later than then.
+    /// Fails once `due` has passed, and wakes the task by then.
     fn poll_until<T>(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<io::Result<T>> {
         if self.timer.deadline() > due {
             self.timer.as_mut().reset(due);
@@ -121,16 +121,25 @@ impl<S> TimedStream<S> {
             ready!(self.timer.as_mut().poll(cx));
             if due <= Instant::now() {
                 let idle = self.progress.get() == IDLE;
-                self.progress.set(if idle { GAVE_UP_IDLE } else { GAVE_UP_SLOW });
+                self.progress.set(if idle { TIMED_OUT_IDLE } else { TIMED_OUT_SLOW });
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.timer.as_mut().reset(due);
         }
     }
 
-    fn poll_stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let since = *self.stalled.get_or_insert_with(Instant::now);
-        self.poll_until(cx, since + self.idle)
+    /// Adds the timeout of a stalled peer to the result of a write.
+    fn poll_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            let since = *self.stalled_since.get_or_insert_with(Instant::now);
+            return self.poll_until(cx, since + self.idle);
+        }
+        self.stalled_since = None;
+        written
     }
 }
 
@@ -148,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
                 }
                 Poll::Ready(read)
             }
-            Poll::Pending => match self.read_until() {
+            Poll::Pending => match self.read_deadline() {
                 Some(due) => self.poll_until(cx, due),
                 None => Poll::Pending,
             },
@@ -158,13 +167,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.io).poll_write(cx, bytes) {
-            Poll::Pending => self.poll_stall(cx),
-            ready => {
-                self.stalled = None;
-                ready
-            }
-        }
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.poll_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -172,13 +176,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.io).poll_write_vectored(cx, bytes) {
-            Poll::Pending => self.poll_stall(cx),
-            ready => {
-                self.stalled = None;
-                ready
-            }
-        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.poll_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
