@@ -1,7 +1,7 @@
-//! What a process shows over HTTP: scrape and probes on one address, everything else on another.
+//! HTTP pages of a process: scrape and probes on one address, read-only JSON pages on another.
 //!
-//! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest, JSON and
-//! read-only, to the machine it runs on. Neither knows a role: they show [`Views`].
+//! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest to the local machine.
+//! Both depend on [`Views`] only, not on a role.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
-/// What a role lets people see.
+/// The data behind the pages; one implementation per role.
 pub trait Views: Send + Sync + 'static {
-    /// Whether this process can do its work; the text says why not.
+    /// Whether this process can do its work.
     ///
     /// # Errors
-    /// The reason, for a person.
+    /// The reason why it is not ready.
     fn ready(&self) -> Result<(), String>;
 
     /// Digest, leader, and the pods with sequence and age.
@@ -36,7 +36,7 @@ pub trait Views: Send + Sync + 'static {
     /// Every service: fleet, ledger, last plan, alarms.
     fn services(&self) -> Value;
 
-    /// One of them.
+    /// One service.
     fn service(&self, namespace: &str, name: &str) -> Option<Value>;
 
     /// Why a pod is or is not withheld.

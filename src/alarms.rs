@@ -1,7 +1,7 @@
-//! Alarms: what a human must know. Each is a gauge, a log event and an entry in a bounded history.
+//! Alarms: conditions that need an operator. Each is a gauge, a log event and an entry in a bounded history.
 //!
-//! Raising an alarm that is already up only refreshes its text; it is logged and recorded when it
-//! changes between up and down. The history keeps the newest [`HISTORY`] changes.
+//! Raising an alarm that is up replaces its text; only a change between up and down is logged and recorded.
+//! The history keeps the newest [`HISTORY`] changes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,7 +15,7 @@ use crate::{
     decide::{alarm_reason::AlarmReason, time::Timestamp},
 };
 
-/// How many changes are kept.
+/// Changes that are kept.
 pub const HISTORY: usize = 100;
 
 /// One change of one alarm.
@@ -25,12 +25,12 @@ pub struct AlarmChange {
     pub at: Timestamp,
     /// Which alarm.
     pub reason: AlarmReason,
-    /// Of what; empty: of the process, or of the one fleet that it has.
+    /// The service (`namespace/name`); empty for the process or its only fleet.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub of: Arc<str>,
     /// Up, or cleared.
     pub up: bool,
-    /// For a person: what, where, what to do.
+    /// What is wrong, where, and what to do.
     pub message: String,
 }
 
@@ -55,13 +55,13 @@ impl Alarms {
         Self { clock, of: "".into(), table: Arc::default() }
     }
 
-    /// The alarms of one of several things, such as `namespace/name` of a service, in the same table.
+    /// The alarms of one service (`namespace/name`), in the same table.
     #[must_use]
     pub fn of(&self, what: &str) -> Self {
         Self { of: what.into(), ..self.clone() }
     }
 
-    /// Puts the alarm up.
+    /// Raises the alarm, or replaces its text.
     pub fn raise(&self, reason: AlarmReason, message: impl Into<String>) {
         let of = Arc::clone(&self.of);
         let change = AlarmChange { at: self.clock.wall(), reason, of, up: true, message: message.into() };
@@ -72,7 +72,7 @@ impl Alarms {
         }
     }
 
-    /// Takes the alarm down, if it is up.
+    /// Clears the alarm, if it is up.
     pub fn clear(&self, reason: AlarmReason) {
         let mut table = self.lock();
         if let Some(was) = table.up.remove(&(reason, Arc::clone(&self.of))) {
@@ -86,7 +86,7 @@ impl Alarms {
         if up { self.raise(reason, message()) } else { self.clear(reason) }
     }
 
-    /// Records something that happened once and is over already.
+    /// Records an event that is over already.
     pub fn note(&self, reason: AlarmReason, message: impl Into<String>) {
         self.raise(reason, message);
         self.clear(reason);
@@ -145,7 +145,7 @@ mod tests {
         alarms.clear(AlarmReason::StoreAway);
         assert!(alarms.up().is_empty());
         for _ in 0..HISTORY {
-            alarms.note(AlarmReason::NoData, "x");
+            alarms.note(AlarmReason::KeyCollision, "x");
         }
         assert_eq!(alarms.history().len(), HISTORY);
     }

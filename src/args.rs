@@ -1,6 +1,6 @@
-//! The command line: which role, with which arguments. Every flag has a variable, so that a container needs no command line at all.
+//! The command line: subcommands and their dispatch. Each role owns its `Args`.
 //!
-//! Each role owns its `Args`; this file only lists them.
+//! Every flag has a variable, so that a container needs no command line.
 
 use clap::{Parser, Subcommand};
 
@@ -10,7 +10,7 @@ use crate::{
     telemetry::{LogFormat, Verbosity},
 };
 
-/// What was asked for.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(name = "kubervisor", version, about, max_term_width = 110)]
 pub struct Cli {
@@ -52,7 +52,7 @@ impl Cli {
     /// Parses `arguments` (the first is the program); without a subcommand it is `run` when `kontrol_mode` is set.
     ///
     /// # Errors
-    /// What clap says: wrong usage, or the help that was asked for.
+    /// Wrong usage, or the help text that was requested.
     pub fn read(mut arguments: Vec<std::ffi::OsString>, kontrol_mode: bool) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(&arguments)?;
         if cli.command.is_some() || !kontrol_mode {
@@ -64,33 +64,21 @@ impl Cli {
 }
 
 impl Command {
-    /// How much the role logs unless `RUST_LOG` says otherwise: tools speak up only when something is wrong.
+    /// The role's log level unless `RUST_LOG` sets one; command line tools log warnings only.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),
-            Self::Controller(args) => {
-                if args.debug {
-                    Verbosity::Verbose
-                } else {
-                    Verbosity::Normal
-                }
-            }
-            Self::Invoke(_)
-            | Self::Keygen(_)
-            | Self::Status(_)
-            | Self::Demo(_)
-            | Self::Explain(_)
-            | Self::Breaker(_)
-            | Self::Check(_)
-            | Self::Crd(_) => Verbosity::Warnings,
+            Self::Controller(args) if args.debug => Verbosity::Verbose,
+            Self::Controller(_) => Verbosity::Normal,
+            _ => Verbosity::Warnings,
         }
     }
 
     /// Runs the role to its end.
     ///
     /// # Errors
-    /// The role's own: the exit code and what to tell the user.
+    /// The role's own, as exit code and message.
     pub async fn run(self) -> Result<(), Exit> {
         match self {
             Self::Run(args) => roles::run::run(args).await,

@@ -1,8 +1,7 @@
 //! The only place that reads clocks.
 //!
-//! The wall clock is read once, at the start; after that it advances with the monotonic one. A
-//! wall clock that jumps by an hour therefore moves nothing in a running process, and under
-//! tokio's paused time both clocks are virtual.
+//! The wall clock is read once, at the start; then it advances with the monotonic one, so that a jump of the
+//! system's wall clock has no effect, and under tokio's paused time both clocks are virtual.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::decide::time::{Moment, Timestamp};
 
-/// The process's clocks. Cheap to copy; make one at the start and hand it on.
+/// The process's clocks: made once at the start, then copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
@@ -47,8 +46,8 @@ impl Clock {
         self.origin + moment.since_origin()
     }
 
-    /// Sleeps until `moment`; for ever without one. What is due already is not left to the timer, whose
-    /// grain is a millisecond.
+    /// Sleeps until `moment`, for ever without one. Returns at once when it is due, because the timer's
+    /// resolution is 1 ms.
     pub async fn sleep_until(&self, moment: Option<Moment>) {
         match moment {
             Some(moment) if moment <= self.now() => {}
@@ -58,8 +57,8 @@ impl Clock {
     }
 }
 
-/// A point on the clock that goes on while the machine sleeps: for what must not be done with knowledge that is
-/// old, however it got old.
+/// A point on the clock that advances while the machine is suspended (`CLOCK_BOOTTIME`): for actions that depend on
+/// recent data.
 #[derive(Clone, Copy, Debug)]
 pub struct Awake(Duration);
 

@@ -1,4 +1,4 @@
-//! Validated configuration: what `KONTROL_*` and `KUBERVISOR_*` say, once, in types that cannot hold nonsense.
+//! Validated configuration: `KONTROL_*` and `KUBERVISOR_*` read once, into types that only hold valid settings.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub mod variables;
 /// The variables of this process with `flags` over them; a misspelt setting is logged.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a variable that is no text.
+/// [`Exit::Usage`] for a variable of ours that is not UTF-8.
 pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
     for (name, value) in flags.as_variables() {
@@ -51,7 +51,7 @@ pub fn in_pod(env: &Environment) -> bool {
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// What configuration takes from the metadata of the pod that this process runs in.
+/// Metadata of this process's pod, as a role reads it from the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodFacts {
     /// `metadata.name`.
@@ -77,7 +77,7 @@ pub struct Config {
     pub master: Option<MasterConfig>,
 }
 
-/// Who a process is: its pod's metadata, or what the variables say.
+/// Identity of a process: from the variables, else from its pod's metadata.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `NAMESPACE`, default `default`.
@@ -96,7 +96,7 @@ pub struct Identity {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Where keepalives and commands are taken, and how much of them.
+/// The keepalive port and its limits.
 #[derive(Clone, Debug)]
 pub struct Listen {
     /// `KONTROL_BIND`:`KONTROL_PORT`.
@@ -105,26 +105,26 @@ pub struct Listen {
     pub max_connections: usize,
     /// `KUBERVISOR_MAX_CONNECTIONS_PER_PEER`, default 4096.
     pub max_per_peer: usize,
-    /// `KUBERVISOR_KEEPALIVE_TRUSTED`: exempt from the per-peer limit, and may speak for other addresses.
+    /// `KUBERVISOR_KEEPALIVE_TRUSTED`: exempt from the per-peer limit, and allowed to send keepalives of other addresses.
     pub trusted: Vec<IpNet>,
-    /// An idle connection is closed after max(2 TTL, 60 s).
+    /// Idle connections are closed after max(2 TTL, 60 s).
     pub idle: Duration,
 }
 
-/// What an agent does.
+/// Settings of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// The masters; each gets every keepalive.
     pub masters: Vec<MasterTarget>,
     /// `KONTROL_PING`, default TTL/3.
     pub ping_every: Duration,
-    /// min(TTL/6, 2 s): then reconnect and retry at once.
+    /// Deadline of a keepalive, min(TTL/6, 2 s); then the agent reconnects and retries at once.
     pub ping_deadline: Duration,
     /// `KONTROL_PAYLOAD`.
     pub payload: Option<PathBuf>,
-    /// Whether and which commands run here.
+    /// `KONTROL_INVOKE`: which commands run here.
     pub invoke: InvokePolicy,
-    /// Whose rights those commands have.
+    /// The user of those commands.
     pub user: RunAs,
 }
 
@@ -135,7 +135,7 @@ pub struct MasterTarget {
     pub host: String,
     /// Port, default our own.
     pub port: u16,
-    /// How to speak to it.
+    /// `ZeroRPC` or HTTP.
     pub dialect: Dialect,
 }
 
@@ -170,19 +170,19 @@ pub enum InvokePolicy {
         /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
         allow: Option<PathBuf>,
     },
-    /// Anybody's: the original's open door, with a warning at each start.
+    /// Any caller's, as in the original; a warning is logged at each start.
     Open {
         /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
         allow: Option<PathBuf>,
     },
 }
 
-/// What a master does.
+/// Settings of a master.
 #[derive(Clone, Debug)]
 pub struct MasterConfig {
     /// `KONTROL_TTL`, default 25 s.
     pub ttl: Duration,
-    /// How often agents are expected to ping: a newcomer on a live key is taken once its holder has missed two.
+    /// Expected interval of keepalives: a newcomer on a live key is accepted once its holder has missed two.
     pub ping_every: Duration,
     /// `KONTROL_DAMPER`, default 10 s; the maximum wait is ten times that.
     pub damper: Duration,
@@ -196,24 +196,24 @@ pub struct MasterConfig {
     pub policy: Option<PathBuf>,
     /// `KUBERVISOR_ENDPOINTS`.
     pub endpoints: Option<EndpointsConfig>,
-    /// A keepalive must come from the address that it names, or from a trusted network: traffic follows from it.
+    /// A keepalive must come from the address that it names, or from a trusted network, because traffic depends on it.
     pub own_address_only: bool,
-    /// `--dry-run`: decide and report, write no endpoints.
+    /// `--dry-run`: decide and report, do not write the endpoints file.
     pub dry_run: bool,
     /// `--addr`: `/metrics /live /ready`; `None` is off.
     pub addr: Option<SocketAddr>,
-    /// `--admin-addr`: everything else; `None` is off.
+    /// `--admin-addr`: the other pages; `None` is off.
     pub admin_addr: Option<SocketAddr>,
 }
 
-/// The callback's command and how it runs.
+/// Settings of the callback.
 #[derive(Clone, Debug)]
 pub struct CallbackConfig {
     /// The command.
     pub command: CommandLine,
     /// `KONTROL_CALLBACK_TIMEOUT`, default 60 s.
     pub timeout: Duration,
-    /// Whose rights it runs with.
+    /// Its user.
     pub user: RunAs,
 }
 
@@ -226,18 +226,18 @@ pub enum CommandLine {
     Shell(String),
 }
 
-/// `KONTROL_USER`: whose rights callbacks and commands have when we are root.
+/// `KONTROL_USER`: the user of callbacks and commands when this process is root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunAs {
-    /// Unset: `kontrol` if that user exists and we are root, else as we are, with one warning.
+    /// Unset: `kontrol` if that user exists and this process is root, else our own, with one warning.
     KontrolIfThere,
-    /// This user, or it is a configuration error.
+    /// This user; a configuration error where it does not exist.
     User(String),
-    /// Set and empty: as we are.
+    /// Set and empty: our own user.
     Ourselves,
 }
 
-/// Where coordination lives.
+/// The store of leadership and records.
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// `embedded:PATH`: one process, one crash-safe file.
@@ -249,7 +249,7 @@ pub enum StoreConfig {
     Etcd(EtcdConfig),
 }
 
-/// How to reach etcd: `KUBERVISOR_ETCD_{USER,PASSWORD_FILE,CA_FILE,CERT_FILE,KEY_FILE}`.
+/// Addresses, login and certificates of etcd: `KUBERVISOR_ETCD_{USER,PASSWORD_FILE,CA_FILE,CERT_FILE,KEY_FILE}`.
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
     /// `http(s)://host:port`, at least one.
@@ -277,14 +277,15 @@ pub struct EndpointsConfig {
     pub fleet_size: Option<u32>,
     /// `KUBERVISOR_ENDPOINTS_COMMAND`: runs after each write.
     pub command: Option<CommandLine>,
-    /// Whose rights that command has.
+    /// The user of that command.
     pub user: RunAs,
 }
 
 /// Formats of the endpoints file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum EndpointsFormat {
-    /// One `ip:port` a line.
+    /// One `ip:port` per line.
     Plain,
     /// Envoy's EDS resource file.
     Envoy,
@@ -294,7 +295,7 @@ pub enum EndpointsFormat {
     Nginx,
 }
 
-/// Where a pod's traffic port comes from.
+/// Source of a pod's traffic port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetPort {
     /// The same for all.

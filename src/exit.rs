@@ -1,14 +1,14 @@
-//! How a command ends: the exit codes that scripts rely on.
+//! Exit codes of the command, which scripts rely on.
 
 use std::process::ExitCode;
 
-/// Why a command did not end well.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Exit {
     /// The work failed: 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// Wrong usage or configuration: 2. The text says what, where and what to do.
+    /// Wrong usage or configuration: 2. The text names the setting and what to write.
     #[error("{0}")]
     Usage(String),
     /// A `--timeout` ran out: 124.

@@ -1,31 +1,31 @@
 //! kubervisor: a health-gating traffic controller.
 //!
 //! # The flow
-//! Every arrow is a value that can be printed, recorded and replayed:
+//! Each stop hands a plain value to the next:
 //!
 //! agent [`Keepalive`](decide::keepalive) → wire (ZeroRPC or HTTP, one port) →
 //! [`Ensemble::observe`](decide::ensemble) → ordered snapshot → [digest](decide::digest) →
 //! [damper](decide::damper) → callback and detectors → [verdicts](decide::verdict) →
-//! [`gate::plan`](decide::gate) → ledger reservation → [traffic sink](adapters::sink) → the fleet
-//! as it is now, which is where the next plan starts.
+//! [`gate::plan`](decide::gate) → ledger reservation → [traffic sink](adapters::sink) → the observed
+//! fleet, with which the next plan starts.
 //!
 //! # Invariants
 //! - `roles → adapters → decide` and `api → decide`; `decide` has no clock, no I/O and no
-//!   randomness: time is an argument, the next wake-up is a result. `tests/architecture.rs` holds it.
-//! - Nothing takes a pod out of traffic but [`decide::gate::plan`], and it never goes below the floor.
-//! - A plain heartbeat is never written to a store; a change is durable before anyone sees it.
-//! - Whatever arrives from outside is bounded before memory is reserved for it.
+//!   randomness: time is an argument, the next wake-up is a result. `tests/architecture.rs` checks it.
+//! - Only [`decide::gate::plan`] takes a pod out of traffic, and never below the floor.
+//! - A plain heartbeat is never written to a store; a change is durable before it appears in a snapshot.
+//! - Input is checked against its limit before memory is reserved for it.
 //!
 //! # Module map
-//! | room | what lives there |
+//! | room | content |
 //! |---|---|
 //! | [`decide`] | the pure core: ensemble, digest, damper, detectors, the gate |
 //! | [`api`] | the `KubervisorService` manifest: raw spec → validated policy |
-//! | [`adapters`] | stores, wire, processes, files: everything with a descriptor |
-//! | [`roles`] | master, agent, controller, command line: wiring that reads as named steps |
+//! | [`adapters`] | I/O: stores, wire, Kubernetes, processes, files |
+//! | [`roles`] | one module per subcommand: master, agent, controller, command line |
 //! | [`args`], [`telemetry`] | the command line; logs |
 //! | [`config`] | `KONTROL_*` and `KUBERVISOR_*` → validated configuration |
-//! | [`clock`], [`alarms`] | the two clocks; what a human must know |
+//! | [`clock`], [`alarms`] | the two clocks; conditions that need an operator |
 
 pub mod adapters;
 pub mod admin;

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use kubervisor::{args::Cli, exit::Exit, telemetry};
 
 fn main() -> ExitCode {
-    // Every TLS client in the process uses this provider; an error would only say that there is one already.
+    // The provider of all TLS clients in the process; the error means that one is installed already.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::read(std::env::args_os().collect(), std::env::var_os("KONTROL_MODE").is_some()) {
         Ok(cli) => cli,
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot start the runtime")))
         .and_then(|runtime| {
             let ended = runtime.block_on(command.run());
-            // A task that still hangs (a DNS look-up on a dead resolver) must not hold up the exit.
+            // Bounds the exit when a blocking task hangs, for instance a DNS lookup.
             runtime.shutdown_timeout(std::time::Duration::from_millis(200));
             ended
         });

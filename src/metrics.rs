@@ -1,7 +1,7 @@
-//! The process's metrics: one registry, prefix `kubervisor_`, to which each room adds its own struct.
+//! The process's metrics: one registry, prefix `kubervisor_`, with which each module registers its own struct.
 //!
-//! Labels are static words; never a pod's name, never an error's text. `docs/metrics.md` lists every
-//! metric and `tests/telemetry.rs` holds that list against a running process.
+//! Label values come from fixed lists, never from a pod's name or an error's text. `docs/metrics.md` lists all
+//! metrics; `tests/telemetry.rs` compares the list with a running process.
 
 use std::{
     fmt,
@@ -12,6 +12,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
     metrics::{
+        MetricType,
         family::Family,
         gauge::{ConstGauge, Gauge},
         info::Info,
@@ -31,7 +32,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry with what every process shows: its version, its alarms and its memory.
+    /// A registry with version, alarms and memory.
     #[must_use]
     pub fn new(alarms: &Alarms) -> Self {
         let mut registry = Registry::with_prefix("kubervisor");
@@ -45,7 +46,7 @@ impl Metrics {
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 
-    /// Lets a room register its metrics.
+    /// Gives access to the registry, for registration.
     pub fn with_registry<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -53,7 +54,7 @@ impl Metrics {
     /// The exposition text, OpenMetrics.
     ///
     /// # Errors
-    /// When a collector fails to encode, which none of ours does.
+    /// When a collector fails to encode, which ours never do.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -81,28 +82,13 @@ impl Collector for AlarmGauge {
         for change in self.alarms.up() {
             gauge.get_or_create_owned(&AlarmLabel { reason: change.reason.as_str() }).set(1);
         }
-        let metric = encoder.encode_descriptor(
-            "alarm",
-            "1 while something needs a human",
-            None,
-            gauge.metric_type_of(),
-        )?;
+        let metric =
+            encoder.encode_descriptor("alarm", "1 while something needs a human", None, MetricType::Gauge)?;
         gauge.encode(metric)
     }
 }
 
-/// The type of a metric, asked of the value (the trait's method is hidden behind a generic otherwise).
-trait MetricTypeOf {
-    fn metric_type_of(&self) -> prometheus_client::metrics::MetricType;
-}
-
-impl<M: EncodeMetric> MetricTypeOf for M {
-    fn metric_type_of(&self) -> prometheus_client::metrics::MetricType {
-        self.metric_type()
-    }
-}
-
-/// `kubervisor_resident_memory_bytes`, read when scraped.
+/// `kubervisor_resident_memory_bytes`, read at each scrape.
 #[derive(Debug)]
 struct ResidentMemory;
 
@@ -111,15 +97,15 @@ impl Collector for ResidentMemory {
         let gauge = ConstGauge::new(resident_bytes().unwrap_or(0));
         let metric = encoder.encode_descriptor(
             "resident_memory_bytes",
-            "ResidentMemory of this process that is in RAM",
+            "Memory of this process that is in RAM",
             None,
-            gauge.metric_type(),
+            MetricType::Gauge,
         )?;
         gauge.encode(metric)
     }
 }
 
-/// This process's resident set, in bytes; `None` where the kernel does not tell.
+/// This process's resident set, in bytes; `None` where `/proc` is missing.
 #[must_use]
 pub fn resident_bytes() -> Option<i64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -131,8 +117,7 @@ pub fn resident_bytes() -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::decide::alarm_reason::AlarmReason;
+    use crate::{clock::Clock, decide::alarm_reason::AlarmReason};
 
     #[test]
     fn an_alarm_shows_as_one_while_it_is_up_and_zero_afterwards() {
@@ -140,9 +125,9 @@ mod tests {
         let metrics = Metrics::new(&alarms);
         assert!(!metrics.text().unwrap().contains("kubervisor_alarm{"));
         alarms.raise(AlarmReason::StoreAway, "away");
-        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 1"));
+        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store_away\"} 1"));
         alarms.clear(AlarmReason::StoreAway);
-        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store\"} 0"));
+        assert!(metrics.text().unwrap().contains("kubervisor_alarm{reason=\"store_away\"} 0"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Logs: on stderr, as text for people or JSON for collectors; stdout is for data.
+//! Logs on stderr, as text or JSON; stdout is for data.
 
 use std::io::IsTerminal;
 
@@ -7,26 +7,26 @@ use tracing_subscriber::EnvFilter;
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One readable line an event.
+    /// One line of text per event.
     #[default]
     Text,
-    /// One JSON object an event.
+    /// One JSON object per event.
     Json,
 }
 
-/// How much is logged unless `RUST_LOG` says otherwise.
+/// The log level unless `RUST_LOG` sets one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
     /// Warnings and errors: command line tools.
     Warnings,
-    /// What a service did: `run`.
+    /// Information too: `run` and `controller`.
     Normal,
-    /// Every step of ours: `verbose` or `debug` among the tokens of `KONTROL_MODE`.
+    /// Debug messages of this crate too: `verbose` or `debug` in `KONTROL_MODE`, `controller --debug`.
     Verbose,
 }
 
 impl Verbosity {
-    /// What the tokens of `KONTROL_MODE` ask for.
+    /// The level that the tokens of `KONTROL_MODE` select.
     #[must_use]
     pub fn of_mode(mode: &str) -> Self {
         let verbose = mode.split(',').any(|token| matches!(token.trim(), "verbose" | "debug"));
@@ -42,11 +42,11 @@ impl Verbosity {
     }
 }
 
-/// Starts logging. `RUST_LOG`, where it is valid, wins over `verbosity`. A second call changes nothing.
+/// Starts logging. A valid `RUST_LOG` takes precedence over `verbosity`. A second call has no effect.
 pub fn start(format: LogFormat, verbosity: Verbosity) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(verbosity.directives()));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A subscriber that somebody else has installed (a test) stays.
+    // A subscriber that a test has installed stays.
     let _installed = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

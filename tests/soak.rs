@@ -1,5 +1,5 @@
-//! A slice of the soak that every test run can afford: a real master, thousands of pods that ping in time, and
-//! nobody expires. `make soak` does the same with 50 000 pods for minutes.
+//! A short soak for every test run: a real master, thousands of pods that ping in time, none of which may expire.
+//! `make soak` does the same with 50 000 pods for minutes.
 //!
 //! `SOAK_SLICE` sets the seconds (default 12).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
@@ -40,7 +40,7 @@ fn of_thousands_of_pods_that_ping_in_time_none_expires() {
     while began.elapsed() < Duration::from_secs(slice) {
         everybody_pings(&mut links);
         rounds += 1;
-        // The pace of the default ping; a round on a busy machine may take a part of it.
+        // The default ping interval; a round may take a part of it on a busy machine.
         let due = Duration::from_secs_f64(f64::from(rounds * TTL) / 3.0);
         running::pause(due.saturating_sub(began.elapsed()));
     }

@@ -1,4 +1,4 @@
-//! One contract over every store, and what only a store of several processes can get wrong.
+//! One contract suite over all stores, and the failures of each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(unreachable_pub, reason = "modules of one test binary")]
@@ -18,5 +18,5 @@ mod etcd;
 mod etcd_access;
 #[path = "store/etcd_faults.rs"]
 mod etcd_faults;
-#[path = "store/seats.rs"]
-mod seats;
+#[path = "store/fixture.rs"]
+mod fixture;

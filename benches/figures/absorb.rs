@@ -76,12 +76,12 @@ fn join(server: &Running) -> anyhow::Result<()> {
 fn zerorpc(report: &mut Report, server: &Running) -> anyhow::Result<()> {
     let encode = |pod: Pod| fleet::request(&pod.keepalive());
     let (request, reply) = (encode(Pod::new(0)).len(), fleet::reply_length());
-    let mut limiter = limiter(&PIPELINED, encode, || Link::zerorpc(server.port))?;
-    let ours = rounds(&mut limiter, &PIPELINED, reply, || server.processor_time())?;
-    drop(limiter);
+    let mut connections = connections(&PIPELINED, encode, || Link::zerorpc(server.port))?;
+    let ours = rounds(&mut connections, &PIPELINED, reply, || server.processor_time())?;
+    drop(connections);
     let echo = yardsticks::Server::start(&["echo", &request.to_string(), &reply.to_string()])?;
-    let mut limiter = self::limiter(&PIPELINED, encode, || Link::raw(echo.port))?;
-    let bare = rounds(&mut limiter, &PIPELINED, reply, || echo.processor_time())?;
+    let mut connections = self::connections(&PIPELINED, encode, || Link::raw(echo.port))?;
+    let bare = rounds(&mut connections, &PIPELINED, reply, || echo.processor_time())?;
     let how = "5000 pods, 16 connections, 2 x 32 in flight on each";
     report.add(
         Figure::new("keepalives/s, ZMTP pipelined", ours.per_second, "/s")
@@ -129,12 +129,12 @@ fn http_rounds(port: SocketAddr, used: impl Fn() -> io::Result<Duration>) -> any
         (head + &body).into_bytes()
     };
     let reply = Link::raw(port)?.learn(&encode(Pod::new(0)))?;
-    let mut limiter = limiter(&KEPT_ALIVE, encode, || Link::raw(port))?;
-    rounds(&mut limiter, &KEPT_ALIVE, reply, used)
+    let mut connections = connections(&KEPT_ALIVE, encode, || Link::raw(port))?;
+    rounds(&mut connections, &KEPT_ALIVE, reply, used)
 }
 
 /// The pods shared out over the connections.
-fn limiter(
+fn connections(
     talk: &Talk,
     encode: impl Fn(Pod) -> Vec<u8>,
     open: impl Fn() -> io::Result<Link>,
@@ -152,16 +152,16 @@ fn limiter(
 }
 
 fn rounds(
-    limiter: &mut [Lane],
+    connections: &mut [Lane],
     talk: &Talk,
     reply: usize,
     used: impl Fn() -> io::Result<Duration>,
 ) -> anyhow::Result<Absorbed> {
-    drive(limiter, talk.window, reply, ROUND / 4)?;
+    drive(connections, talk.window, reply, ROUND / 4)?;
     let (mut rates, mut costs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let before = used()?;
-        let (requests, took) = drive(limiter, talk.window, reply, ROUND)?;
+        let (requests, took) = drive(connections, talk.window, reply, ROUND)?;
         rates.push(requests as f64 / took.as_secs_f64());
         costs.push((used()? - before).as_secs_f64() * 1e6 / requests as f64);
     }

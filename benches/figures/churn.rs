@@ -11,7 +11,7 @@ use kubervisor::decide::{
 };
 
 use crate::{
-    herd::{Herd, ROUNDS},
+    load::{Load, ROUNDS},
     running,
 };
 
@@ -30,17 +30,17 @@ pub(crate) fn hour(pods: u32) -> anyhow::Result<Vec<f64>> {
 /// The process itself.
 pub(crate) fn run(size: u32) -> anyhow::Result<()> {
     let mut ensemble = Ensemble::new(Settings::new(TTL, TTL / 3));
-    let mut herd = Herd::new(size);
+    let mut load = Load::new(size);
     let mut held = None;
     let (mut now, mut next_digest) = (Duration::from_secs(1), DAMPER);
     for round in 0..ROUNDS {
         if round > 0 {
-            for (_, pod) in herd.churn() {
+            for (_, pod) in load.churn() {
                 let _ = ensemble.observe(Moment::after_origin(now), pod.farewell().as_bytes(), None);
             }
         }
-        let step = TTL / 3 / u32::try_from(herd.pods().len())?.max(1);
-        for pod in herd.pods() {
+        let step = TTL / 3 / u32::try_from(load.pods().len())?.max(1);
+        for pod in load.pods() {
             now += step;
             let moment = Moment::after_origin(now);
             ensemble.observe(moment, pod.keepalive().as_bytes(), None)?;

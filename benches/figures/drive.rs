@@ -40,9 +40,9 @@ impl Lane {
     }
 }
 
-/// Drives all limiter for `time`, each with `window` batches in flight; returns requests and the time they took.
+/// Drives all connections for `time`, each with `window` batches in flight; returns requests and the time they took.
 pub(crate) fn drive(
-    limiter: &mut [Lane],
+    connections: &mut [Lane],
     window: usize,
     reply: usize,
     time: Duration,
@@ -50,17 +50,17 @@ pub(crate) fn drive(
     let began = Instant::now();
     let mut requests = 0;
     for _ in 0..window {
-        for lane in &mut *limiter {
+        for lane in &mut *connections {
             requests += lane.send(reply)?;
         }
     }
     while began.elapsed() < time {
-        for lane in &mut *limiter {
+        for lane in &mut *connections {
             lane.take(window, reply)?;
             requests += lane.send(reply)?;
         }
     }
-    for lane in &mut *limiter {
+    for lane in &mut *connections {
         lane.link.settle()?;
     }
     Ok((requests, began.elapsed()))

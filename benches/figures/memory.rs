@@ -12,7 +12,7 @@ use anyhow::ensure;
 use crate::{
     churn, cores, fleet,
     fleet::{Link, Pod},
-    herd::Herd,
+    load::Load,
     report::{Figure, Goal, Report},
     running::{Recipe, Running, pause},
 };
@@ -51,17 +51,17 @@ fn real(report: &mut Report, size: u32, goal: f64) -> anyhow::Result<()> {
     let recipe = Recipe::master("bench").with("KONTROL_DAMPER", "1.2");
     let server = cores::on_the_first(|| recipe.start())??;
     let bare = mebibytes(&server)?;
-    let mut herd = Herd::new(size);
+    let mut load = Load::new(size);
     let mut links = (0..LINKS).map(|_| Link::zerorpc(server.port)).collect::<std::io::Result<Vec<_>>>()?;
-    ping_all(&mut links, herd.pods())?;
+    ping_all(&mut links, load.pods())?;
     server.wait_for("ensemble_pods", f64::from(size), Duration::from_secs(60))?;
     let mut series = vec![mebibytes(&server)?];
     for _ in 0..PASSES {
         let began = Instant::now();
-        for (slot, pod) in herd.churn() {
+        for (slot, pod) in load.churn() {
             links[slot % LINKS].ping(&pod.farewell())?;
         }
-        ping_all(&mut links, herd.pods())?;
+        ping_all(&mut links, load.pods())?;
         series.push(mebibytes(&server)?);
         pause(PACE.saturating_sub(began.elapsed()));
     }

@@ -1,9 +1,8 @@
-//! Coordination: who leads, who is there, and the few records that must outlive a process.
+//! Coordination: leader election, membership, and the records that must outlive a process.
 //!
-//! One trait, several real backends, one contract test suite (`tests/store.rs`). What is written is
-//! always fenced by the leader's [`Term`]: a leader that was frozen and wakes up writes nothing.
-//! Heartbeats never come here; only changes do, in batches. What each backend keeps where, and what an
-//! operator sees when it is away, is in `docs/stores.md`.
+//! One trait, several backends, one contract test suite (`tests/store.rs`). Every write is fenced by the leader's
+//! [`Term`], so that a leader that was suspended writes nothing after it resumes. Only changes are written, in
+//! batches; plain heartbeats never are. Keys, guarantees and failures of each backend: `docs/stores.md`.
 
 mod embedded;
 mod etcd;
@@ -23,12 +22,12 @@ pub use metrics::{Operation, StoreMetrics};
 
 use crate::{clock::Clock, config::StoreConfig, decide::key::Key};
 
-/// A leader's term: strictly greater than that of every leader before it on the same prefix.
+/// A leader's term: strictly greater than every earlier leader's on the same prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Term(pub u64);
 
-/// What a store holds for one prefix (`/kontrol/<namespace>/<app>/`).
+/// The records below one prefix (`/kontrol/<namespace>/<app>/`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
     /// One pod of the ensemble: `pods/<key>`.
@@ -49,12 +48,12 @@ pub const STATE_LIMIT: usize = 1 << 20;
 /// The largest value of any other record, in bytes.
 pub const RECORD_LIMIT: usize = STATE_LIMIT;
 
-/// Writes that happen together or not at all.
+/// Writes of one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Records to write.
     pub put: Vec<(RecordKey, Bytes)>,
-    /// Records to remove; an absent one is fine.
+    /// Records to remove; an absent one is no error.
     pub delete: Vec<RecordKey>,
 }
 
@@ -64,7 +63,7 @@ pub type Records = BTreeMap<RecordKey, Bytes>;
 /// One process on the prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Pod id and a random part drawn at each start: two processes never share it.
+    /// Pod id and a random part drawn at each start, so that two processes never share it.
     pub id: String,
     /// `host:port` of its keepalive listener, where followers forward pings to.
     pub address: String,
@@ -73,20 +72,20 @@ pub struct Member {
 /// The elected member and its term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leader {
-    /// Who.
+    /// The elected process.
     pub member: Member,
-    /// Since which term.
+    /// Its term.
     pub term: Term,
 }
 
-/// Leadership as this process may rely on it right now, judged on its own monotonic clock.
+/// This process's leadership, judged on its own monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
-    /// Not known (no answer yet, or the store is away for longer than the lease): freeze.
+    /// No answer yet, or the store has not answered for longer than the lease: nothing may be decided.
     Unknown,
-    /// Somebody else leads, or nobody does at the moment.
+    /// Another process leads, or none does at the moment.
     Follower {
-        /// The leader, when there is one.
+        /// The leader, if any.
         leader: Option<Leader>,
     },
     /// This process leads; every write carries this term.
@@ -96,29 +95,29 @@ pub enum Leadership {
     },
 }
 
-/// Why the store did not do it.
+/// Why a request to the store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another term has begun: this process is not the leader any more and must stop acting.
+    /// A newer term has begun: this process no longer leads and must stop acting.
     #[error("term {ours:?} is over: another leader was elected")]
     LeadershipLost {
         /// The term that the write carried.
         ours: Term,
     },
-    /// No answer in time, or a refusal that may pass; the write may or may not have happened.
+    /// No answer in time, or a transient refusal; whether a write happened is unknown.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
         /// What was tried and what came back.
         reason: String,
     },
-    /// The store is out of space (etcd's NOSPACE alarm, a full disk).
+    /// Out of space: etcd's NOSPACE alarm, a full disk.
     #[error("the store is out of space: {reason}")]
     NoSpace {
         /// What came back.
         reason: String,
     },
-    /// A record is larger than the store takes.
+    /// A record exceeds the size limit.
     #[error("{what} has {size} bytes; at most {limit} are stored")]
     TooLarge {
         /// Which record.
@@ -128,7 +127,7 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Stored bytes that this version cannot read, or a file that another process holds.
+    /// A permanent failure: bytes of an unknown layout, a file in use, a refused login.
     #[error("the store cannot be used: {reason}")]
     Unusable {
         /// What, where, and what to do.
@@ -136,17 +135,17 @@ pub enum StoreError {
     },
 }
 
-/// A coordination backend, opened for one prefix and one member; it runs for leader from the moment it is opened.
+/// A coordination backend, opened for one prefix and one member; it campaigns from the moment it is opened.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Leadership as it changes. A lost lease shows here before anybody else can be elected.
+    /// Leadership as it changes. A lost lease is published before another process can be elected.
     ///
     /// It leaves [`Leadership::Unknown`] only after the followed records have been read, and it may come back
     /// from there to `Leading` with the *same* term: then nobody else led in between.
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
-    /// Whether this process may act under `term` at this very moment, judged on its own clock: who was frozen
-    /// and wakes up asks before it does what no store can refuse, such as starting a process.
+    /// Whether `term` is still valid at this moment, judged on our own clock. To be checked before actions that no
+    /// store can refuse, such as starting a process, because this process may have been suspended in between.
     fn may_act(&self, term: Term) -> bool {
         *self.leadership().borrow() == Leadership::Leading { term }
     }
@@ -174,23 +173,23 @@ pub trait Store: Send + Sync + 'static {
     /// except `TooLarge` and `NoSpace`, after which nothing was written.
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError>;
 
-    /// A record's committed value, now and as it changes, on leaders and followers alike; bursts may be
-    /// coalesced, the last value wins. `None` is an absent record; before the first read of the store
-    /// (leadership [`Leadership::Unknown`]; for a pod, shortly after this call) it is one that is not known yet.
+    /// A record's committed value, now and as it changes, on leaders and followers; bursts may be coalesced to
+    /// the last value. `None` is an absent record, or, before the first read of the store (leadership
+    /// [`Leadership::Unknown`]; for a pod, shortly after this call), one that has not been read yet.
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>>;
 
-    /// Leaves: hands the lead over at once (the next leader need not wait for the lease) and withdraws the membership.
+    /// Gives up leadership and membership at once, so that the next leader need not wait for the lease to end.
     async fn resign(&self);
 }
 
-/// Where on a store a process sits, and as whom.
+/// The prefix, member record and lease that a process opens a store with.
 #[derive(Clone, Debug)]
 pub struct Membership {
-    /// What all keys begin with, as [`prefix`] makes it.
+    /// Start of all keys; see [`prefix`].
     pub prefix: String,
     /// This process.
     pub member: Member,
-    /// How long a leader that is not heard from stays leader (`KONTROL_FOVER`).
+    /// How long a leader stays elected without a renewal (`KONTROL_FOVER`).
     pub lease: Duration,
 }
 
@@ -200,14 +199,14 @@ pub fn prefix(namespace: &str, app: &str) -> String {
     format!("/kontrol/{namespace}/{app}/")
 }
 
-/// Opens the configured store, joins its members and runs for leader.
+/// Opens the configured store, registers as a member and campaigns.
 ///
-/// An etcd that does not answer is no error: leadership stays [`Leadership::Unknown`] and the store keeps
-/// trying, so that a fleet that starts all at once comes up in any order.
+/// An etcd that does not answer is no error: leadership stays [`Leadership::Unknown`] and the store retries,
+/// so that masters and etcd may start in any order.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] for what waiting cannot cure: a file that another process holds or that is
-/// corrupt, a certificate that cannot be read, a password that is refused. [`StoreError::NoSpace`] for a full disk.
+/// [`StoreError::Unusable`] for permanent failures: a file that is in use or corrupt, a certificate that cannot be
+/// read, a refused password. [`StoreError::NoSpace`] for a full disk.
 pub async fn open(
     config: &StoreConfig,
     membership: Membership,
@@ -225,7 +224,7 @@ pub async fn open(
 }
 
 impl StoreError {
-    /// What kind, as a metric's label.
+    /// The kind, as a metric's label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {

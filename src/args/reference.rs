@@ -1,6 +1,6 @@
-//! Holds `docs/configuration.md` to the code: its table is made from the variables and the command line.
+//! Checks the table in `docs/configuration.md`, which is made from the variables and the command line.
 //!
-//! `UPDATE_DOCS=1 cargo test --lib reference` writes it anew.
+//! `UPDATE_DOCS=1 cargo test --lib reference` rewrites it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -83,9 +83,9 @@ fn every_variable_of_the_code_is_in_the_table_and_the_other_way_round() {
         }
     }
     for name in &listed {
-        assert!(read.contains(name), "{name} is in the table, but nobody reads it");
+        assert!(read.contains(name), "{name} is in the table, but is not read");
     }
-    // Set by us for the commands that we start; the tests' own.
+    // Set for started commands; used by tests.
     let others = ["KUBERVISOR_JOB", "KUBERVISOR_ENPOINTS"].map(str::to_owned);
     for name in read.iter().filter(|name| !others.contains(name)) {
         assert!(listed.contains(name), "{name} is read, but is missing in src/config/variables.rs");

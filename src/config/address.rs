@@ -1,4 +1,4 @@
-//! `host[:port]` with an optional scheme in front: how masters, agents and etcd are named.
+//! Addresses as settings name them: `host[:port]` with an optional scheme, and `IP:PORT` to serve on.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use hyper::http::uri::Authority;
 
 use super::{Dialect, MasterTarget};
 
-/// Why a text names no host.
+/// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not `host[:port]`.
@@ -15,7 +15,7 @@ pub enum AddressError {
     /// An IPv6 literal.
     #[error("{0:?} is an IPv6 address, which is not supported; write a name or an IPv4 address")]
     Ipv6(String),
-    /// A scheme that is not spoken here.
+    /// An unknown scheme.
     #[error("{0:?}: this scheme is not spoken; write host[:port] for ZeroRPC or http://host[:port]")]
     Scheme(String),
 }

@@ -1,6 +1,8 @@
-//! The endpoints file: where it is, how it is written, and where a pod's traffic port comes from.
+//! Settings of the endpoints file: path, format, and source of the pods' traffic port.
 
 use std::path::PathBuf;
+
+use clap::ValueEnum;
 
 use super::{CommandLine, EndpointsConfig, EndpointsFormat, RunAs, TargetPort, environment::Reader};
 
@@ -22,13 +24,7 @@ pub(super) fn read(reader: &mut Reader<'_>, user: &RunAs) -> Option<EndpointsCon
 }
 
 fn format(reader: &mut Reader<'_>) -> EndpointsFormat {
-    let parse = |text: &str| match text {
-        "plain" => Some(EndpointsFormat::Plain),
-        "envoy" => Some(EndpointsFormat::Envoy),
-        "file_sd" => Some(EndpointsFormat::FileSd),
-        "nginx" => Some(EndpointsFormat::Nginx),
-        _ => None,
-    };
+    let parse = |text: &str| EndpointsFormat::from_str(text, false).ok();
     let expected = "no format; write plain, envoy, file_sd or nginx";
     reader.parse("KUBERVISOR_ENDPOINTS_FORMAT", expected, parse).unwrap_or(EndpointsFormat::Plain)
 }

@@ -1,6 +1,6 @@
-//! Reads variables into values and collects every complaint, so that a user fixes them all at once.
+//! Parses variables and collects all complaints, so that a user can correct them at once.
 //!
-//! Each complaint names the variable, the value and what to write. An empty variable counts as unset.
+//! A complaint names the variable, the value and what to write. An empty variable counts as unset.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::address::serving;
 use crate::exit::Exit;
 
-/// The variables that configuration may look at. A pure value: tests make one from pairs.
+/// Variables by name; a pure value, which tests make from pairs.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     values: BTreeMap<String, String>,
@@ -76,7 +76,7 @@ pub(super) struct Reader<'a> {
     complaints: Vec<String>,
 }
 
-/// The longest time that any setting takes: a day.
+/// Upper bound of all times, in seconds: a day.
 const LONGEST: f64 = 86_400.0;
 
 impl<'a> Reader<'a> {

@@ -1,8 +1,8 @@
-//! The flags of `run`: each is another way to write one `KUBERVISOR_...` variable, so that there is one parser and one set of messages.
+//! The flags of `run`. Each sets one `KUBERVISOR_...` variable, so that there is one parser and one set of messages.
 
 use clap::Args;
 
-/// Flags that win over the variable of the same name.
+/// Flags, which take precedence over their variables.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
     /// Where coordination lives: embedded:PATH or etcd:HOST[:PORT][,...].

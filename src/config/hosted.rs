@@ -1,17 +1,17 @@
-//! The configuration of a master inside the controller: `--keepalives ADDR` and whatever `KONTROL_*` says.
+//! The configuration of a master inside the controller: `--keepalives ADDR` and the `KONTROL_*` variables.
 //!
-//! A person who writes one flag should not have to write six variables, so everything that a master of its
-//! own must be told has a default here. What would make it gate by itself is left out: the controller does.
+//! All settings that a separate master requires have a default here, so that the flag is enough. Policy and endpoints
+//! are ignored, because the controller gates.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::{Config, PodFacts, address::serving, environment::Environment, reading};
 use crate::exit::Exit;
 
-/// Its ensemble's name in the store, and its role there.
+/// Default labels: `app` is part of the store's prefix.
 const LABELS: &str = r#"{"app":"kubervisor","role":"master"}"#;
 
-/// What has no meaning here.
+/// Variables that are ignored, with a warning.
 const LEFT_OUT: [&str; 2] = ["KUBERVISOR_POLICY", "KUBERVISOR_ENDPOINTS"];
 
 /// Reads `--keepalives`: `IP:PORT`, or `:PORT` for all addresses.
@@ -25,10 +25,10 @@ pub fn address(text: &str) -> Result<SocketAddrV4, String> {
     }
 }
 
-/// The process's own variables; those that have no meaning in a controller are logged.
+/// The process's own variables; the ignored ones are logged.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a variable that is no text.
+/// [`Exit::Usage`] for a variable of ours that is not UTF-8.
 pub fn environment() -> Result<Environment, Exit> {
     let env = Environment::of_process()?;
     for name in LEFT_OUT.into_iter().filter(|name| env.get(name).is_some()) {
@@ -72,11 +72,11 @@ pub fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> 
     if !address.ip().is_unspecified() {
         set_if_unset(&mut env, "KONTROL_IP", &address.ip().to_string());
     } else if !is_etcd {
-        // Only other masters connect to it, and a file has no others.
+        // Only other masters connect to this address, and a file store has none.
         set_if_unset(&mut env, "KONTROL_IP", &Ipv4Addr::LOCALHOST.to_string());
     }
     if in_pod && !is_etcd {
-        // Pods report again within one ping, so that nothing is lost with the container.
+        // A file that ends with the container is enough: all pods report again within one ping.
         let folder = env.get("TMPDIR").unwrap_or("/tmp").trim_end_matches('/').to_owned();
         set_if_unset(&mut env, "KUBERVISOR_STORE", &format!("embedded:{folder}/kubervisor/keepalives.redb"));
     }

@@ -1,13 +1,13 @@
-//! Who this process is: what the variables say, and in a pod its metadata for the rest.
+//! The identity of this process: variables first, then the pod's metadata.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{Identity, PodFacts, environment::Reader, mode::Mode};
 
-/// The longest id: that of a pod's name.
+/// Longest id in bytes, that of a pod's name.
 const ID_LIMIT: usize = 253;
 
-/// Whether the variables leave something open that only the pod's metadata can tell.
+/// Whether the variables leave out something that the pod's metadata can supply.
 pub(super) fn leaves_open(reader: &Reader<'_>, mode: Mode) -> bool {
     let unset = |name| reader.get(name).is_none();
     !mode.debug
@@ -15,7 +15,7 @@ pub(super) fn leaves_open(reader: &Reader<'_>, mode: Mode) -> bool {
             || (mode.slave && unset("KONTROL_ANNOTATIONS")))
 }
 
-/// The address that `debug` uses for everything.
+/// The address of pod and master in mode `debug`.
 pub(super) fn debug_host(reader: &mut Reader<'_>) -> Ipv4Addr {
     reader.ipv4("KONTROL_HOST").unwrap_or(Ipv4Addr::LOCALHOST)
 }
@@ -112,7 +112,7 @@ fn label(reader: &mut Reader<'_>, labels: &BTreeMap<String, String>, name: &str)
     value.cloned()
 }
 
-/// What Kubernetes takes as the value of a label, except the empty one; it becomes part of the store's prefix.
+/// A non-empty label value as Kubernetes defines it; it becomes part of the store's prefix.
 fn is_label_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

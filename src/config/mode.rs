@@ -1,8 +1,8 @@
-//! `KONTROL_MODE`: what a process is.
+//! `KONTROL_MODE`: the roles of a process.
 
 use super::environment::Reader;
 
-/// The tokens of `KONTROL_MODE`, with what they imply.
+/// The tokens of `KONTROL_MODE` with their implications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mode {
     pub(super) slave: bool,

@@ -1,4 +1,4 @@
-//! From variables to a [`Config`]: a pure function, but for the files that it names and the user that it looks up.
+//! Variables to [`Config`]: pure, except that it reads the password file and looks up the user.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,7 +19,7 @@ use crate::exit::Exit;
 /// The annotation that names the masters.
 pub const MASTER_ANNOTATION: &str = "kontrol.unity3d.com/master";
 
-/// Whether `env` leaves something open that only the pod's metadata can tell.
+/// Whether `env` leaves out something that the pod's metadata can supply.
 #[must_use]
 pub fn needs_pod(env: &Environment) -> bool {
     let mut reader = Reader::new(env);
@@ -27,7 +27,7 @@ pub fn needs_pod(env: &Environment) -> bool {
     identity::leaves_open(&reader, mode)
 }
 
-/// Reads `env`; what it leaves open comes from `pod`. `in_pod` changes a few defaults.
+/// Reads `env`, with `pod` for what it leaves out; `in_pod` changes a few defaults.
 ///
 /// # Errors
 /// [`Exit::Usage`] with all complaints.
@@ -56,7 +56,7 @@ pub fn read(env: &Environment, in_pod: bool, pod: Option<&PodFacts>) -> Result<C
     reader.finish(config)
 }
 
-/// The two times that everything else is measured by.
+/// TTL and ping interval, from which other times are derived.
 struct Times {
     ttl: Duration,
     ping: Duration,

@@ -1,4 +1,4 @@
-//! Where coordination lives: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else (no pod) a file of our own.
+//! The store: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else, outside a pod, an embedded file.
 
 use std::path::{Path, PathBuf};
 

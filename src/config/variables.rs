@@ -1,13 +1,13 @@
-//! Every variable that configures us, with its default and meaning: `docs/configuration.md` is this table.
+//! All variables with default and meaning; the table in `docs/configuration.md` is made from them.
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// Its default, for a reader.
+    /// Its default, as text for the docs.
     pub default: &'static str,
-    /// What it does.
+    /// Its meaning, for the docs.
     pub meaning: &'static str,
 }
 
@@ -82,12 +82,12 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "KONTROL_USER",
         "`kontrol` where that user exists and we are root",
-        "user of callbacks and commands; set and empty: as we are",
+        "user of callbacks and commands; set and empty: our own user",
     ),
     row(
         "KUBERVISOR_STORE",
         "etcd if `KONTROL_ETCD` is set, else `embedded:$XDG_STATE_HOME/kubervisor/<namespace>/<app>.redb`",
-        "where a master keeps what outlives it: `embedded:PATH` or `etcd:HOST[:PORT][,...]`",
+        "store of a master's records: `embedded:PATH` or `etcd:HOST[:PORT][,...]`",
     ),
     row("KUBERVISOR_ETCD_USER", "none", "user name for etcd"),
     row("KUBERVISOR_ETCD_PASSWORD_FILE", "none", "file with that user's password"),
@@ -117,7 +117,7 @@ pub const VARIABLES: &[Variable] = &[
         "controller: how to reach the API server",
     ),
     row("KUBERVISOR_MASTER", "the kubeconfig's", "controller: URL of the API server"),
-    row("KUBERVISOR_NAMESPACE", "all", "controller: works on these namespaces only, comma-separated"),
+    row("KUBERVISOR_NAMESPACE", "all", "controller: its namespaces, comma-separated"),
     row(
         "KUBERVISOR_KEEPALIVES",
         "none",
@@ -140,7 +140,7 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "KUBERVISOR_KEEPALIVE_TRUSTED",
         "none",
-        "CIDRs of peers without that limit, which may speak for other addresses",
+        "CIDRs of peers without that limit, which may send keepalives of other addresses",
     ),
     row("KUBERVISOR_INVOKE_CMD", "none", "command line, or a name in the agent's allow-list"),
     row("KUBERVISOR_INVOKE_JSON", "none", "a further member of the request, `KEY=VALUE`"),
@@ -155,13 +155,13 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_DEMO_CAP", "20", "seconds that a promise of the demo is waited for"),
 ];
 
-/// Marks the processes of a command that we started; one of them may be us again.
+/// Set by this program for commands that it starts, one of which may be this program.
 const SET_FOR_COMMANDS: &str = "KUBERVISOR_JOB";
 
-/// Names among `names` that look like settings of ours and are none: probably misspelt.
+/// Names that start with `KUBERVISOR_` and are no setting, probably misspelt.
 ///
-/// What Kubernetes sets for a Service called `kubervisor` does not count, and other `KONTROL_`
-/// variables are the callback's business.
+/// Variables that Kubernetes sets for a Service called `kubervisor` are left out, as are unknown `KONTROL_` ones, which
+/// callbacks may use.
 pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let foreign = |name: &str| is_service_link(name) || name == SET_FOR_COMMANDS;
     names.filter(move |name| name.starts_with("KUBERVISOR_") && !foreign(name)).filter(is_unlisted)

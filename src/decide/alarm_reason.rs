@@ -35,31 +35,31 @@ macro_rules! reasons {
 }
 
 reasons! {
-    BelowFloor, "below_floor", "Fewer pods serve than the floor asks for; withheld pods are given their traffic back, the best first.";
+    BelowFloor, "below_floor", "Fewer pods serve than the floor requires; withheld pods are given their traffic back, the best first.";
     CallbackFailed, "callback_failed", "The last run of the callback failed; its earlier state and verdicts stay in force, and it is tried again.";
     DetectorFailing, "detector_failing", "A breaker gets no usable answer from its source; its pods have no verdict until it does.";
     EndpointsCommand, "endpoints_command", "The command after a write of the endpoints file failed; it is tried again.";
-    EndpointsEmpty, "endpoints_empty", "The list would be empty although not every pod said `down`; the endpoints file keeps the last one.";
+    EndpointsEmpty, "endpoints_empty", "The list would be empty although not every pod sent `down`; the endpoints file keeps the last one.";
     EndpointsWrite, "endpoints_write", "The endpoints file cannot be written; the write is tried again.";
-    FloorReached, "floor_reached", "Pods are bad and serve all the same, because the floor allows no more to be withheld.";
-    ForeignNo, "foreign_no", "Pods are withheld by somebody else; their labels are left alone.";
+    FloorReached, "floor_reached", "Pods are bad and still serve, because the floor allows no more to be withheld.";
+    ForeignNo, "foreign_no", "Pods are withheld, but not by this controller; their labels stay as they are.";
     GateFrozen, "gate_frozen", "No decision can be made or stored; traffic stays as it is.";
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
-    LedgerFull, "ledger_full", "Pods are bad and serve all the same, because the ledger takes no more entries.";
-    NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` says what happens to what it withheld.";
-    OddSwitch, "odd_switch", "Pods have a traffic label that is neither yes, no nor pause; it is left alone.";
-    Panic, "panic", "Most of the fleet looks bad: nothing is withheld, and what was is given back.";
-    PolicyRefused, "policy_refused", "The changed policy file has mistakes; the old policy stays in force.";
+    LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
+    NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";
+    OddSwitch, "odd_switch", "Pods have a traffic label that is neither `yes`, `no` nor `pause`; correct it.";
+    Panic, "panic", "More pods look bad than `panicThreshold` allows: none is withheld, and withheld ones get their traffic back.";
+    PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
-    SilentListed, "silent_listed", "Pods are silent and stay listed: taking them out would break the floor or the panic threshold.";
-    StatusForbidden, "status_forbidden", "The ledger may not be stored or read; nothing is withheld until the right is given.";
+    SilentListed, "silent_listed", "Silent pods stay in the endpoints file: the floor, the panic threshold or missing keepalives of most pods keep them.";
+    StatusForbidden, "status_forbidden", "The API server forbids reading or writing the ledger; nothing is withheld until the role allows it.";
     StoreAway, "store_away", "The store does not answer; the ensemble is frozen and nothing expires.";
-    StoreUnreadable, "store_unreadable", "What the store holds cannot be read, so that a leadership term cannot begin.";
+    StoreUnreadable, "store_unreadable", "The stored records cannot be read, so that the leadership term cannot begin.";
     StoreWrite, "store_write", "Changes cannot be written to the store; they wait in memory.";
     Unclaimed, "unclaimed", "Pods are not claimed yet; nothing is withheld until they are.";
-    UnknownListed, "unknown_listed", "A plan keeps silent pods listed: the floor or the panic threshold forbids to take them out.";
+    UnknownListed, "unknown_listed", "Silent pods stay listed by the plan, because removing them would break the floor or the panic threshold.";
     VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";
-    WithheldForGood, "withheld_for_good", "Pods whose retries are used up stay withheld until a person or a callback says otherwise.";
+    WithheldForGood, "withheld_for_good", "Pods are due to be killed, which this process cannot do; they stay withheld.";
 }
 
 impl fmt::Display for AlarmReason {

@@ -1,4 +1,4 @@
-//! What every store keeps. Each test runs over each backend.
+//! The contract of [`Store`]; each test runs over each backend.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     etcd_server::Etcd,
-    seats::{eventually, follows, leading, open, pod, put},
+    fixture::{eventually, follows, leading, open, pod, put},
 };
 
 /// A backend that can be opened again.
@@ -126,7 +126,7 @@ async fn followers_of_a_record_see_committed_values_and_the_last_one_wins(backen
     for n in 0..20 {
         store.commit(term, put(RecordKey::Ledger, &n.to_string())).await.unwrap();
     }
-    let values = tokio::time::timeout(crate::seats::CAP, watching).await.unwrap().unwrap();
+    let values = tokio::time::timeout(crate::fixture::CAP, watching).await.unwrap().unwrap();
     assert!(values.is_sorted(), "{values:?}");
     store.commit(term, put(pod(1), "one")).await.unwrap();
     follows(&*store, pod(1), Some("one")).await;
@@ -188,7 +188,7 @@ async fn who_resigned_leads_no_more_and_writes_nothing(backend: Backend) {
     store.resign().await;
     assert_eq!(*store.leadership().borrow(), Leadership::Follower { leader: None });
     let refused = store.commit(term, put(RecordKey::State, "late")).await.unwrap_err();
-    assert_eq!(refused.category(), "leadership_lost");
+    assert_eq!(refused.category(), "deposed");
     store.resign().await;
 }
 

@@ -1,4 +1,4 @@
-//! What only a file can do wrong.
+//! Failures of the embedded store's file.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use kubervisor::{
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::seats::{leading, open, pod, put};
+use crate::fixture::{leading, open, pod, put};
 
 fn config(path: &Path) -> StoreConfig {
     StoreConfig::Embedded { path: path.to_owned() }

@@ -1,4 +1,4 @@
-//! Several processes on one etcd: who leads, how the lead moves, what everybody sees.
+//! Several members on one etcd: elections, hand-over, followed records.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use kubervisor::{
 
 use crate::{
     etcd_server::Etcd,
-    seats::{LEASE, eventually, follows, leading, membership, open, put, until},
+    fixture::{LEASE, eventually, follows, leading, membership, open, put, until},
 };
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn one_of_three_leads_and_the_others_know_its_address_and_term() {
         let Leadership::Follower { leader: Some(leader) } = seen else { panic!("{seen:?}") };
         assert_eq!((leader.member.address.as_str(), leader.term), ("a:8000", term));
         let refused = store.commit(term, put(RecordKey::State, "not mine")).await.unwrap_err();
-        assert_eq!(refused.category(), "leadership_lost");
+        assert_eq!(refused.category(), "deposed");
         store.resign().await;
     }
     assert!(first.load().await.unwrap().is_empty());
@@ -82,7 +82,7 @@ async fn followers_see_what_the_leader_commits_and_all_members() {
     assert_eq!(ids, ["a", "b"]);
 }
 
-/// A frozen process: its runtime's only thread is held for longer than the lease.
+/// A suspended process: its runtime's only thread is blocked for longer than the lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_rejoins_as_a_follower() {
     let etcd = Etcd::start().await;
@@ -117,12 +117,12 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_rejoins_as_a_
     admin.compact(revision, None).await.unwrap();
     thaw.send(()).unwrap();
     let late = tokio::task::spawn_blocking(|| frozen.join().unwrap()).await.unwrap();
-    assert_eq!(late.category(), "leadership_lost", "{late}");
+    assert_eq!(late.category(), "deposed", "{late}");
     assert_eq!(other.load().await.unwrap()[&RecordKey::State].as_ref(), b"after");
     other.commit(next, put(RecordKey::State, "still mine")).await.unwrap();
 }
 
-/// What a heartbeat costs is counted by the master's tests; here: nothing but the lease costs anything by itself.
+/// An idle store makes no request except renewals; the master's tests count the requests of heartbeats.
 #[tokio::test]
 async fn a_leader_at_rest_asks_for_nothing_but_its_lease() {
     let etcd = Etcd::start().await;
@@ -154,7 +154,7 @@ async fn two_ensembles_on_one_etcd_do_not_meet() {
     assert_eq!(second.members().await.unwrap().len(), 1);
 }
 
-/// A member that dies while nobody listens must not keep a dead endpoint's store from opening.
+/// Endpoints that refuse or do not answer must not keep a store from opening.
 #[tokio::test]
 async fn a_dead_endpoint_among_several_delays_little() {
     let etcd = Etcd::start().await;

@@ -9,7 +9,7 @@ use kubervisor::{
 
 use crate::{
     etcd_server::{Etcd, Options, USER},
-    seats::{leading, open, put},
+    fixture::{leading, open, put},
 };
 
 const TLS: Options = Options { tls: true, quota: None, token_ttl: None };

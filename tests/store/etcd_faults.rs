@@ -8,7 +8,7 @@ use kubervisor::adapters::store::{Batch, Leadership, RecordKey, StoreError};
 
 use crate::{
     etcd_server::{Etcd, Options},
-    seats::{LEASE, eventually, follows, leading, open, pod, put, until},
+    fixture::{LEASE, eventually, follows, leading, open, pod, put, until},
 };
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_lease_that_was_revoked_by_hand_ends_the_term_and_the_process_rejoins(
         until(&*store, |now| matches!(now, Leadership::Leading { term: newer } if *newer > term)).await;
     let Leadership::Leading { term: newer } = newer else { panic!("{newer:?}") };
     let refused = store.commit(term, put(RecordKey::State, "old term")).await.unwrap_err();
-    assert_eq!(refused.category(), "leadership_lost");
+    assert_eq!(refused.category(), "deposed");
     store.commit(newer, put(RecordKey::State, "new term")).await.unwrap();
     eventually("a member again", || async { store.members().await.unwrap().len() == 1 }).await;
 }

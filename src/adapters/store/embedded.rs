@@ -1,7 +1,7 @@
-//! One process, one crash-safe file: the store of fleets that have nothing else.
+//! The embedded store: one process, one crash-safe file.
 //!
-//! Whoever holds the file leads, from the moment it is open; the term rises at each opening, in the file. All
-//! writes go through one thread ([`writer`]), which joins what waits into one durable transaction.
+//! The process that holds the file leads; the term is stored in the file and raised at each opening. All writes go
+//! through one thread ([`writer`]), which joins waiting requests into one durable transaction.
 
 mod file;
 mod writer;
@@ -19,7 +19,7 @@ use super::{
 use file::File;
 use writer::{Writer, WriterRequest};
 
-/// The store in one file.
+/// [`Store`] in one file.
 pub(super) struct EmbeddedStore {
     membership: Membership,
     term: Term,
@@ -36,9 +36,9 @@ impl EmbeddedStore {
         membership: Membership,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
-        let (place, prefix) = (path.to_owned(), membership.prefix.clone());
-        let (file, term) = off_the_runtime(path, move || {
-            let mut file = File::open(&place, &prefix)?;
+        let (owned_path, prefix) = (path.to_owned(), membership.prefix.clone());
+        let (file, term) = run_blocking(path, move || {
+            let mut file = File::open(&owned_path, &prefix)?;
             let term = file.raise_term()?;
             Ok((file, term))
         })
@@ -62,8 +62,8 @@ impl EmbeddedStore {
     }
 }
 
-/// Runs file work on a blocking thread; a panic in it (redb asserts what a corrupt file may break) is an error.
-async fn off_the_runtime<T: Send + 'static>(
+/// Runs `work` on a blocking thread. A panic becomes an error, because redb asserts invariants that a corrupt file breaks.
+async fn run_blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

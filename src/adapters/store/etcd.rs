@@ -1,9 +1,8 @@
 //! Coordination over etcd: one leased election key, one watch, and transactions that compare the key.
 //!
-//! The leader is who made `election/leader`; its create revision is the term, so terms rise by themselves.
-//! Every write is a transaction that compares that revision: a leader that was frozen and wakes up writes
-//! nothing, however late its clocks are. On top of that, [`lease_state`] stops acting on our own clock before the
-//! lease can run out on the server.
+//! The leader is the member that created `election/leader`; the key's create revision is the term. Every write is a
+//! transaction that compares that revision, so that a leader that was suspended writes nothing. In addition
+//! [`LeaseState`] ends leadership on our own clock before the lease can end on the server.
 
 mod connect;
 mod refusal;
@@ -31,13 +30,13 @@ use super::{
 use crate::{clock::Clock, config::EtcdConfig};
 use connect::EtcdEndpoint;
 
-/// How many keys one page of a load holds.
+/// Keys per page of a load.
 const PAGE: i64 = 1000;
 
-/// How often a load that was overtaken by a compaction starts over.
+/// Attempts of a load that a compaction overtakes.
 const LOAD_ATTEMPTS: usize = 3;
 
-/// What the store's calls and its background session share.
+/// Shared by the store's calls and its background session.
 struct EtcdShared {
     membership: Membership,
     clock: Clock,
@@ -46,11 +45,11 @@ struct EtcdShared {
     lease_state: LeaseState,
     /// The session's connection, or why there is none.
     client: watch::Sender<Result<Client, String>>,
-    /// The lease that our keys hang on.
+    /// The lease of our keys.
     lease: Mutex<Option<i64>>,
 }
 
-/// The store in etcd.
+/// [`Store`] in etcd.
 pub(super) struct EtcdStore {
     shared: Arc<EtcdShared>,
     follows: mpsc::UnboundedSender<RecordKey>,
@@ -59,7 +58,7 @@ pub(super) struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// Starts the session, and waits until it stands or every endpoint has been tried once.
+    /// Starts the session task; returns when it has joined or each endpoint has failed once.
     pub(super) async fn open(
         config: &EtcdConfig,
         membership: Membership,
@@ -79,7 +78,7 @@ impl EtcdStore {
         let (follows, followed) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let leaving = CancellationToken::new();
-        let task = live(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
+        let task = run_session(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
         let session = AbortOnDropHandle::new(tokio::spawn(task));
         started
             .await
@@ -88,8 +87,8 @@ impl EtcdStore {
     }
 }
 
-/// The background task: sessions, one after the other, under a guard that watches the lease's deadline.
-async fn live(
+/// The background task: sessions one after the other, and the guard of the lease's deadline.
+async fn run_session(
     shared: Arc<EtcdShared>,
     endpoints: Vec<EtcdEndpoint>,
     followed: mpsc::UnboundedReceiver<RecordKey>,
@@ -124,7 +123,7 @@ impl EtcdShared {
         request_deadline(self.membership.lease)
     }
 
-    /// The session's client; waits a request's deadline for one while a session is being made.
+    /// The session's client; waits up to a request's deadline while the session connects.
     async fn client(&self) -> Result<Client, StoreError> {
         let mut client = self.client.subscribe();
         let _ = tokio::time::timeout(self.deadline(), client.wait_for(Result::is_ok)).await;
@@ -149,7 +148,7 @@ impl EtcdShared {
         StoreError::Unavailable { reason: format!("etcd: {what}: no answer within {waited} ms") }
     }
 
-    /// Gives the lease back, and all keys with it: the next leader need not wait.
+    /// Revokes the lease and all keys with it, so that the next leader need not wait.
     async fn leave(&self, endpoints: &[EtcdEndpoint]) {
         let Some(lease) = self.lease() else { return };
         self.set_lease(None);
@@ -280,7 +279,7 @@ impl Store for EtcdStore {
     }
 }
 
-/// How long one request may take: some of them must fit into a lease.
+/// Deadline of one request, a quarter of the lease: several attempts fit into it.
 fn request_deadline(lease: Duration) -> Duration {
     (lease / 4).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }

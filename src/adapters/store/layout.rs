@@ -1,4 +1,4 @@
-//! How records are named below the prefix, the same in every backend, and what is checked before any is sent.
+//! Names of records below the prefix, the same in every backend, and the checks before a write.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,12 +9,12 @@ use super::{Batch, RECORD_LIMIT, RecordKey, StoreError};
 /// The key of the elected member's record, below the prefix.
 pub(super) const LEADER: &str = "election/leader";
 
-/// What the keys of member records begin with, below the prefix.
+/// Start of the member records' keys, below the prefix.
 pub(super) const MEMBERS: &str = "members/";
 
 const PODS: &str = "pods/";
 
-/// The records that are always followed: there is one of each.
+/// The records that exist once; they are always followed.
 pub(super) const SINGLES: [RecordKey; 4] =
     [RecordKey::Sequence, RecordKey::State, RecordKey::Ledger, RecordKey::Windows];
 
@@ -31,8 +31,7 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// The record that `name`, below the prefix, stands for; `None` for names that are no records (members, the
-/// election, what a later version may add).
+/// The record with this `name` below the prefix; `None` for members, the election and unknown names.
 pub(super) fn record(name: &str) -> Result<Option<RecordKey>, StoreError> {
     if let Some(key) = name.strip_prefix(PODS) {
         return key.parse().map(|key| Some(RecordKey::Pod(key))).map_err(|error| StoreError::Unusable {
@@ -44,7 +43,7 @@ pub(super) fn record(name: &str) -> Result<Option<RecordKey>, StoreError> {
     Ok(SINGLES.into_iter().find(|single| single.to_string() == name))
 }
 
-/// One write for each record of a batch, in the order in which they must become durable: a value, or `None` to delete.
+/// One write per record, in the order in which they must become durable; `None` deletes.
 pub(super) type Writes = Vec<(RecordKey, Option<Bytes>)>;
 
 /// Orders the writes of `batch`: sequence, pods, state, ledger, windows.

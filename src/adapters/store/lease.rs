@@ -1,8 +1,7 @@
-//! What this process may believe about its leadership, and until when.
+//! A leader's lease, judged on this process's monotonic clock; free of any backend.
 //!
-//! A renewed lease vouches until the moment the renewal was *sent* plus its time to live, less a margin: all on
-//! our own monotonic clock, so that it ends here before it can end on the server. After that moment the lease_state
-//! is unknown, whatever it was.
+//! A renewal is valid from the moment it was *sent*, for its time to live less a margin, so that it ends here before
+//! it can end on the server. After that moment leadership is [`Leadership::Unknown`].
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,18 +17,18 @@ use crate::{
 };
 
 struct LeaseRecord {
-    /// The lease vouches for us until then.
+    /// End of the last renewal, margin deducted.
     until: Moment,
-    /// The term that was ours last and that nobody has ended yet.
+    /// Our newest term, until another leader, a refused write or a lost lease ends it.
     held: Option<Term>,
-    /// We have left for good.
+    /// Set once by `retire`; nothing is published afterwards.
     retired: bool,
 }
 
-/// Our leadership, as others may watch it.
+/// This process's leadership as a watch channel; shared by the tasks of one store.
 pub(super) struct LeaseState {
     clock: Clock,
-    book: Mutex<LeaseRecord>,
+    record: Mutex<LeaseRecord>,
     until: watch::Sender<Moment>,
     leadership: watch::Sender<Leadership>,
 }
@@ -38,7 +37,7 @@ impl LeaseState {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             clock,
-            book: Mutex::new(LeaseRecord { until: Moment::ORIGIN, held: None, retired: false }),
+            record: Mutex::new(LeaseRecord { until: Moment::ORIGIN, held: None, retired: false }),
             until: watch::channel(Moment::ORIGIN).0,
             leadership: watch::channel(Leadership::Unknown).0,
         }
@@ -55,62 +54,62 @@ impl LeaseState {
     /// The lease was renewed by a request sent at `sent`, for `ttl`.
     pub(super) fn vouch(&self, sent: Moment, ttl: Duration) {
         let margin = (ttl / 10).clamp(Duration::from_millis(100), Duration::from_secs(2));
-        let mut book = self.lock();
-        book.until = book.until.max(sent + ttl.saturating_sub(margin));
-        self.until.send_replace(book.until);
+        let mut record = self.lock();
+        record.until = record.until.max(sent + ttl.saturating_sub(margin));
+        self.until.send_replace(record.until);
     }
 
-    /// Our lease has ended: whatever hung on it is gone.
+    /// The server has ended our lease, and with it the leadership.
     pub(super) fn forfeit(&self) {
-        let mut book = self.lock();
-        if book.held.take().is_some() {
-            self.publish(&book, Leadership::Follower { leader: None });
+        let mut record = self.lock();
+        if record.held.take().is_some() {
+            self.publish(&record, Leadership::Follower { leader: None });
         }
     }
 
-    /// The election key is ours.
+    /// This process was elected.
     pub(super) fn lead(&self, term: Term) {
-        let mut book = self.lock();
-        book.held = Some(term);
-        self.publish(&book, Leadership::Leading { term });
+        let mut record = self.lock();
+        record.held = Some(term);
+        self.publish(&record, Leadership::Leading { term });
     }
 
-    /// The election key is another's, or not there.
+    /// Another process leads, or none.
     pub(super) fn follow(&self, leader: Option<Leader>) {
-        let mut book = self.lock();
-        book.held = None;
-        self.publish(&book, Leadership::Follower { leader });
+        let mut record = self.lock();
+        record.held = None;
+        self.publish(&record, Leadership::Follower { leader });
     }
 
-    /// A write was refused: `term` is over.
+    /// A write was refused because `term` is over.
     pub(super) fn depose(&self, term: Term) {
-        let mut book = self.lock();
-        if book.held == Some(term) {
-            book.held = None;
-            self.publish(&book, Leadership::Follower { leader: None });
+        let mut record = self.lock();
+        if record.held == Some(term) {
+            record.held = None;
+            self.publish(&record, Leadership::Follower { leader: None });
         }
     }
 
-    /// We leave: nothing changes any more.
+    /// Ends the leadership for good: later calls publish nothing.
     pub(super) fn retire(&self) {
-        let mut book = self.lock();
-        book.held = None;
-        book.retired = true;
+        let mut record = self.lock();
+        record.held = None;
+        record.retired = true;
         self.leadership.send_replace(Leadership::Follower { leader: None });
     }
 
-    /// Whether a write with `term` is worth sending. The transaction's own comparison is what protects the store.
+    /// Whether `term` may still be the newest. The transaction's comparison is the fence; this saves requests.
     pub(super) fn may_write(&self, term: Term) -> bool {
         self.lock().held == Some(term)
     }
 
-    /// Whether the lease vouches for `term` now, whether or not the guard has had its turn.
+    /// Whether the lease covers `term` at this moment, even before the guard has noticed the deadline.
     pub(super) fn may_act(&self, term: Term) -> bool {
-        let book = self.lock();
-        book.held == Some(term) && self.clock.now() < book.until
+        let record = self.lock();
+        record.held == Some(term) && self.clock.now() < record.until
     }
 
-    /// Watches the deadline, for ever.
+    /// Publishes `Unknown` at each deadline that no renewal has moved; never returns.
     pub(super) async fn guard(&self) {
         let mut until = self.until.subscribe();
         loop {
@@ -128,18 +127,18 @@ impl LeaseState {
     }
 
     fn lapse(&self) {
-        let book = self.lock();
-        if self.clock.now() >= book.until {
-            self.publish(&book, Leadership::Unknown);
+        let record = self.lock();
+        if self.clock.now() >= record.until {
+            self.publish(&record, Leadership::Unknown);
         }
     }
 
-    /// Shows `leadership`, or that it is unknown when the lease vouches for nothing any more.
-    fn publish(&self, book: &LeaseRecord, leadership: Leadership) {
-        if book.retired {
+    /// Publishes `leadership`, or `Unknown` when the lease has lapsed.
+    fn publish(&self, record: &LeaseRecord, leadership: Leadership) {
+        if record.retired {
             return;
         }
-        let now = if self.clock.now() < book.until { leadership } else { Leadership::Unknown };
+        let now = if self.clock.now() < record.until { leadership } else { Leadership::Unknown };
         let changed = self.leadership.send_if_modified(|shown| {
             let changed = *shown != now;
             shown.clone_from(&now);
@@ -151,7 +150,7 @@ impl LeaseState {
     }
 
     fn lock(&self) -> MutexGuard<'_, LeaseRecord> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,16 +163,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leadership_ends_on_our_own_clock_before_the_lease_can_end_on_the_server() {
         let clock = Clock::start();
-        let lease_state = std::sync::Arc::new(LeaseState::new(clock));
-        let guarded = std::sync::Arc::clone(&lease_state);
+        let lease = std::sync::Arc::new(LeaseState::new(clock));
+        let guarded = std::sync::Arc::clone(&lease);
         let guard = tokio::spawn(async move { guarded.guard().await });
-        let mut shown = lease_state.subscribe();
-        lease_state.vouch(clock.now(), TTL);
-        lease_state.lead(Term(7));
+        let mut shown = lease.subscribe();
+        lease.vouch(clock.now(), TTL);
+        lease.lead(Term(7));
         let granted = clock.now();
         shown.wait_for(|now| *now == Leadership::Leading { term: Term(7) }).await.unwrap();
         tokio::time::advance(Duration::from_secs(5)).await;
-        lease_state.vouch(clock.now(), TTL);
+        lease.vouch(clock.now(), TTL);
         shown.wait_for(|now| *now == Leadership::Unknown).await.unwrap();
         assert_eq!(
             clock.now().since(granted),
@@ -186,39 +185,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lapsed_term_may_still_try_to_write_and_an_ended_one_may_not() {
         let clock = Clock::start();
-        let lease_state = LeaseState::new(clock);
-        lease_state.vouch(clock.now(), TTL);
-        lease_state.lead(Term(7));
-        assert!(lease_state.may_act(Term(7)));
+        let lease = LeaseState::new(clock);
+        lease.vouch(clock.now(), TTL);
+        lease.lead(Term(7));
+        assert!(lease.may_act(Term(7)));
         tokio::time::advance(TTL).await;
-        assert!(!lease_state.may_act(Term(7)), "also before the guard has woken up");
-        lease_state.lapse();
-        assert!(lease_state.is_unknown());
-        assert!(lease_state.may_write(Term(7)), "the transaction decides");
-        assert!(!lease_state.may_act(Term(7)), "nothing guards what is no write");
-        assert!(!lease_state.may_write(Term(6)));
-        lease_state.forfeit();
-        assert!(!lease_state.may_write(Term(7)));
+        assert!(!lease.may_act(Term(7)), "also before the guard has woken up");
+        lease.lapse();
+        assert!(lease.is_unknown());
+        assert!(lease.may_write(Term(7)), "the transaction decides");
+        assert!(!lease.may_act(Term(7)), "nothing guards what is no write");
+        assert!(!lease.may_write(Term(6)));
+        lease.forfeit();
+        assert!(!lease.may_write(Term(7)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_election_won_with_an_old_lease_does_not_show() {
         let clock = Clock::start();
-        let lease_state = LeaseState::new(clock);
-        lease_state.vouch(clock.now(), TTL);
+        let lease = LeaseState::new(clock);
+        lease.vouch(clock.now(), TTL);
         tokio::time::advance(TTL).await;
-        lease_state.lead(Term(7));
-        assert!(lease_state.is_unknown());
+        lease.lead(Term(7));
+        assert!(lease.is_unknown());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_left_never_leads_again() {
         let clock = Clock::start();
-        let lease_state = LeaseState::new(clock);
-        lease_state.vouch(clock.now(), TTL);
-        lease_state.lead(Term(7));
-        lease_state.retire();
-        lease_state.lead(Term(8));
-        assert_eq!(*lease_state.subscribe().borrow(), Leadership::Follower { leader: None });
+        let lease = LeaseState::new(clock);
+        lease.vouch(clock.now(), TTL);
+        lease.lead(Term(7));
+        lease.retire();
+        lease.lead(Term(8));
+        assert_eq!(*lease.subscribe().borrow(), Leadership::Follower { leader: None });
     }
 }

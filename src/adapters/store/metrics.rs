@@ -1,4 +1,4 @@
-//! Counts what is asked of the store, so that "a heartbeat costs the store nothing" is a number and no promise.
+//! Counters of requests to the store and of their errors; tests use them to show that a heartbeat makes no request.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -8,20 +8,20 @@ use prometheus_client::{
 
 use super::StoreError;
 
-/// What was asked of the store.
+/// A kind of request to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// All records were read.
+    /// Reads all records.
     Load,
-    /// A batch was written: one for each transaction.
+    /// Writes a batch: one per transaction.
     Commit,
-    /// The members were listed.
+    /// Lists the members.
     Members,
-    /// The process ran for leader.
+    /// Campaigns for leadership.
     Campaign,
-    /// The lease was granted, renewed or given back: at a fixed pace, whatever the fleet does.
+    /// Grants, renews or revokes the lease: at a fixed rate, independent of the fleet.
     Lease,
-    /// The leader and the followed records were read anew (start, reconnect, compaction).
+    /// Reads the leader and the followed records (start, reconnect, compaction).
     Follow,
 }
 
@@ -62,13 +62,13 @@ impl StoreMetrics {
         registry.register("store_errors", "Failed requests to the store, by category", self.errors.clone());
     }
 
-    /// How often `operation` was asked of the store.
+    /// Requests of this kind so far.
     #[must_use]
     pub fn operations(&self, operation: Operation) -> u64 {
         self.operations.get_or_create_owned(&OperationLabels { op: operation.label() }).get()
     }
 
-    /// How many requests failed in this [category](StoreError::category).
+    /// Failed requests of this [category](StoreError::category) so far.
     #[must_use]
     pub fn errors(&self, category: &'static str) -> u64 {
         self.errors.get_or_create_owned(&ErrorLabels { category }).get()

@@ -1,6 +1,7 @@
-//! The committed values that somebody follows: one channel for each record, fed by whoever sees commits.
+//! Committed values of the followed records: one watch channel per record, fed by the backend.
 //!
-//! Pods are not kept here unless asked for: with 50 000 of them a second copy would cost more memory than all else.
+//! A pod's record is kept only while it is followed, because a second copy of 50 000 pods would be the largest
+//! part of the process's memory.
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,7 @@ impl Mirror {
         Self { feeds: Mutex::new(feeds) }
     }
 
-    /// A receiver, and whether the record was not followed before: its value must be fetched then.
+    /// A receiver, and whether the record is newly followed, so that its value must be fetched.
     pub(super) fn follow(&self, record: RecordKey) -> (watch::Receiver<Option<Bytes>>, bool) {
         let mut feeds = self.lock();
         let fresh = !feeds.contains_key(&record);
@@ -33,7 +34,7 @@ impl Mirror {
         (feed.subscribe(), fresh)
     }
 
-    /// A value was committed (or is found when reading anew).
+    /// Publishes a committed value, or one that was read again.
     pub(super) fn set(&self, record: RecordKey, value: Option<Bytes>) {
         if let Some(feed) = self.lock().get(&record) {
             feed.send_if_modified(|seen| {
@@ -44,7 +45,7 @@ impl Mirror {
         }
     }
 
-    /// The records that are followed now. Pods that nobody listens to any more are forgotten.
+    /// The followed records; drops pods without a receiver.
     pub(super) fn followed(&self) -> Vec<RecordKey> {
         let mut feeds = self.lock();
         feeds.retain(|record, feed| !matches!(record, RecordKey::Pod(_)) || feed.receiver_count() > 0);

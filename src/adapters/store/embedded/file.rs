@@ -1,4 +1,4 @@
-//! The redb file: its tables, its term, and what each of its errors means to an operator.
+//! The redb file: tables, term, and the translation of its errors into [`StoreError`].
 
 use std::{
     fs, io,
@@ -29,12 +29,12 @@ const CACHE_BYTES: usize = 4 << 20;
 pub(super) struct File {
     path: PathBuf,
     prefix: String,
-    /// `None` after an error that redb does not recover from by itself: opened again by the next request.
+    /// `None` after a failed request: the next one opens the file again, which runs redb's recovery.
     database: Option<Database>,
 }
 
 impl File {
-    /// Opens `path`, and makes it and its directories (for this user only) where they are missing.
+    /// Opens `path`; creates it (mode 0600) and missing directories (0700).
     pub(super) fn open(path: &Path, prefix: &str) -> Result<Self, StoreError> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| {
@@ -169,7 +169,7 @@ fn explain(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
-/// What to say of a file that is not, or not any more, a store.
+/// The error of a file that is damaged or no store.
 pub(super) fn corrupt(path: &Path, what: &str) -> StoreError {
     let file = path.display();
     StoreError::Unusable {

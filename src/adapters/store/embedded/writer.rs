@@ -1,4 +1,4 @@
-//! The thread that owns the file: it takes everything that waits, makes one durable transaction of it, and answers.
+//! The thread that owns the file: it joins all waiting requests into one durable transaction, then answers them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
@@ -16,27 +16,27 @@ use crate::adapters::store::{
 
 type WriterReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// What the thread is asked for.
+/// A request to the thread.
 pub(super) enum WriterRequest {
-    /// Read everything.
+    /// Reads all records.
     Load(WriterReply<Records>),
-    /// Write durably; answered after the transaction is on disk.
+    /// Writes durably; answered after the transaction is on disk.
     Commit(Writes, WriterReply<()>),
-    /// RecordFeed the mirror with this record's value.
+    /// Publishes this record's value in the mirror.
     Follow(RecordKey),
 }
 
-/// At most this many requests share one transaction.
+/// Most requests in one transaction.
 const BATCH: usize = 256;
 
-/// The thread's other end; the thread ends, and lets go of the file, when it is closed or dropped.
+/// Handle of the thread, which ends and closes the file when this is closed or dropped.
 pub(super) struct Writer {
     requests: Mutex<Option<mpsc::Sender<WriterRequest>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the thread and waits until the mirror holds what the file does.
+    /// Starts the thread and waits until the mirror holds the file's records.
     pub(super) async fn start(mut file: File, mirror: Arc<Mirror>) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel();
         let (ready, started) = oneshot::channel();
@@ -58,12 +58,12 @@ impl Writer {
         Ok(Self { requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Whether the thread is still there to take it.
+    /// Sends the request; `false` when the thread has ended.
     pub(super) fn send(&self, request: WriterRequest) -> bool {
         lock(&self.requests).as_ref().is_some_and(|requests| requests.send(request).is_ok())
     }
 
-    /// Finishes what waits, and lets go of the file.
+    /// Completes waiting requests and closes the file.
     pub(super) async fn close(&self) {
         lock(&self.requests).take();
         let thread = lock(&self.thread).take();
@@ -77,7 +77,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Waits for the thread, so that the file can be opened again at once.
+    /// Joins the thread, so that the file can be opened again at once.
     fn drop(&mut self) {
         lock(&self.requests).take();
         if let Some(thread) = lock(&self.thread).take() {

@@ -1,5 +1,5 @@
-//! One connection to one endpoint. With several endpoints a session takes the next when one fails: a balancer
-//! that spreads requests would keep sending some of them to the dead one.
+//! One connection to one endpoint. With several endpoints a session uses one and takes the next when it fails,
+//! because a balancer would keep sending a part of the requests to an endpoint that is down.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -8,10 +8,10 @@ use secrecy::ExposeSecret;
 
 use crate::{adapters::store::StoreError, config::EtcdConfig};
 
-/// The largest answer that is taken: a page of records.
+/// Limit of an answer in bytes: a page of records.
 const ANSWER_LIMIT: usize = 256 << 20;
 
-/// How the transport says that the server hung up: which of them depends on what we were writing at that moment.
+/// Texts of the transport for a connection that the server closed; which one depends on the moment.
 const HUNG_UP: [&str; 4] = ["connection closed", "broken pipe", "connection reset", "stream closed"];
 
 /// How to reach one endpoint.
@@ -26,8 +26,8 @@ impl EtcdEndpoint {
         Client::connect([&self.url], Some(self.options.clone())).await
     }
 
-    /// Says what may be behind a TLS connection that the server closes without a word: with TLS 1.3 a client
-    /// certificate is checked only after the client's side of the handshake is done.
+    /// Adds a hint to a TLS connection that the server closes without an alert: with TLS 1.3 it checks a client
+    /// certificate only after the client's side of the handshake is complete.
     pub(super) fn hint(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::Unavailable { reason }

@@ -1,4 +1,4 @@
-//! What an answer of etcd's means to an operator: what passes by itself, and what does not.
+//! Translates etcd's errors into [`StoreError`]: transient, out of space, or permanent with advice.
 
 use std::error::Error as _;
 
@@ -6,11 +6,11 @@ use etcd_client::Error;
 
 use crate::adapters::store::StoreError;
 
-/// Etcd's default for the size of a request, which most servers keep.
+/// Etcd's default limit of a request, in bytes.
 const REQUEST_LIMIT: usize = 1_572_864;
 
-/// What is wrong when etcd's text holds the first, and what to do about it.
-const HOPELESS: [(&str, &str); 7] = [
+/// Permanent errors: a part of etcd's text, and what to do.
+const PERMANENT: [(&str, &str); 7] = [
     ("authentication failed", "check KUBERVISOR_ETCD_USER and KUBERVISOR_ETCD_PASSWORD_FILE"),
     ("user name is empty", "it wants a login: set KUBERVISOR_ETCD_USER and KUBERVISOR_ETCD_PASSWORD_FILE"),
     ("authentication is not enabled", "it knows no users: unset KUBERVISOR_ETCD_USER"),
@@ -20,7 +20,7 @@ const HOPELESS: [(&str, &str); 7] = [
     ("BadCertificate", "it refuses our certificate: check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"),
 ];
 
-/// The error of the request `what`, as the store's callers know it.
+/// The [`StoreError`] of the request `what`.
 pub(super) fn explain(what: &str, error: &Error) -> StoreError {
     let text = chain(error);
     if text.contains("database space exceeded") {
@@ -37,7 +37,7 @@ pub(super) fn explain(what: &str, error: &Error) -> StoreError {
             limit: REQUEST_LIMIT,
         };
     }
-    match HOPELESS.iter().find(|(sign, _)| text.contains(sign)) {
+    match PERMANENT.iter().find(|(sign, _)| text.contains(sign)) {
         Some((_, advice)) => StoreError::Unusable { reason: format!("etcd: {what}: {text}; {advice}") },
         None => StoreError::Unavailable { reason: format!("etcd: {what}: {text}") },
     }
@@ -53,7 +53,7 @@ pub(super) fn is_compacted(reason: &str) -> bool {
     reason.contains("revision has been compacted")
 }
 
-/// The texts of the error and its sources: the transport says what happened only in the last.
+/// The texts of the error and its sources; the transport gives the cause only in the last.
 fn chain(error: &Error) -> String {
     let mut text = match error {
         Error::GRpcStatus(status) => status.message().to_owned(),

@@ -1,7 +1,7 @@
-//! One stay at etcd after the other: join with a lease, read what is followed, watch, renew, run for leader.
+//! Sessions with etcd: join with a lease, read the followed records, watch, renew, campaign.
 //!
-//! A session lives on one connection. Whatever goes wrong ends it, and the next one begins with a read of
-//! everything that is followed, so that nothing is missed: there is one way to start and no way to patch up.
+//! A session uses one connection. Any failure ends it, and the next session begins with a read of all followed
+//! records, so that no change is missed and there is no repair path beside the start.
 
 use std::{iter, time::Duration};
 
@@ -25,12 +25,12 @@ use crate::{
 /// Records in one transaction of reads.
 const READS: usize = 100;
 
-/// Between a session that was stale and the next: what keeps being stale must not spin.
+/// Pause after a stale session, which prevents a busy loop when the cause persists.
 const STALE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a session ended.
 enum SessionEnd {
-    /// What we know is stale: begin anew.
+    /// The session's data are outdated: start the next one at once.
     Stale(&'static str),
     /// The connection or the server failed.
     Lost(StoreError),
@@ -42,7 +42,7 @@ impl From<StoreError> for SessionEnd {
     }
 }
 
-/// Keeps a session, for ever. `ready` hears of the first one that stands, or that none can be made.
+/// Runs one session after the other, for ever. `ready` is answered by the first that joins, or when each endpoint failed.
 pub(super) async fn keep(
     shared: &EtcdShared,
     endpoints: &[EtcdEndpoint],
@@ -50,18 +50,18 @@ pub(super) async fn keep(
     ready: oneshot::Sender<Result<(), StoreError>>,
 ) {
     let mut ready = Some(ready);
-    let mut hopeless = None;
+    let mut permanent = None;
     let (mut turn, mut failures, mut delays) = (0, 0, delays(shared.membership.lease));
     loop {
         let endpoint = &endpoints[turn % endpoints.len()];
-        let mut stood = false;
+        let mut joined = false;
         let end = session(shared, endpoint, &mut followed, &mut || {
-            stood = true;
+            joined = true;
             ready.take().map(|ready| ready.send(Ok(())));
             tracing::info!(etcd = endpoint.url, "joined");
         })
         .await;
-        if stood {
+        if joined {
             (failures, delays) = (0, self::delays(shared.membership.lease));
         }
         let error = match end {
@@ -77,11 +77,11 @@ pub(super) async fn keep(
         tracing::warn!(etcd = endpoint.url, %error, failures, "the session was lost; trying again");
         (turn, failures) = (turn + 1, failures + 1);
         if matches!(error, StoreError::Unusable { .. }) {
-            hopeless = Some(error);
+            permanent = Some(error);
         }
         if failures % endpoints.len() == 0 {
             if let Some(ready) = ready.take() {
-                let _ = ready.send(hopeless.take().map_or(Ok(()), Err));
+                let _ = ready.send(permanent.take().map_or(Ok(()), Err));
             }
             tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
         }
@@ -102,13 +102,13 @@ async fn session(
     shared: &EtcdShared,
     endpoint: &EtcdEndpoint,
     followed: &mut mpsc::UnboundedReceiver<RecordKey>,
-    lease_state: &mut impl FnMut(),
+    on_join: &mut impl FnMut(),
 ) -> SessionEnd {
     let mut session = match EtcdSession::begin(shared, endpoint).await {
         Ok(session) => session,
         Err(end) => return end,
     };
-    lease_state();
+    on_join();
     loop {
         if let Err(end) = session.step(followed).await {
             return end;
@@ -124,17 +124,17 @@ struct EtcdSession<'a> {
     keeper: LeaseKeeper,
     renewals: LeaseKeepAliveStream,
     watch: WatchStream,
-    /// When the renewal that is under way was sent.
+    /// When the unanswered renewal was sent.
     sent: Option<Moment>,
-    /// When the lease is renewed next.
+    /// When to renew the lease next.
     renew_at: Moment,
-    /// When the election is tried (again), while nobody leads.
+    /// When to campaign (again), while there is no leader.
     campaign_at: Option<Moment>,
-    /// The newest revision of the election key that has been dealt with.
+    /// The newest revision of the election key that was applied.
     election: i64,
 }
 
-/// What a session begins with.
+/// The first read of a session.
 struct SessionStart {
     revision: i64,
     leader: Option<KeyValue>,
@@ -178,7 +178,7 @@ impl<'a> EtcdSession<'a> {
         Ok(session)
     }
 
-    /// Waits for one thing to happen, and deals with it.
+    /// Handles the next message, deadline or request.
     async fn step(&mut self, followed: &mut mpsc::UnboundedReceiver<RecordKey>) -> Result<(), SessionEnd> {
         let clock = self.shared.clock;
         let late = self.sent.map(|sent| sent + self.shared.deadline());
@@ -192,7 +192,7 @@ impl<'a> EtcdSession<'a> {
                 None => self.renew().await,
                 Some(_) => Err(SessionEnd::Lost(self.shared.overdue("renew the lease"))),
             },
-            () = sleep_until(self.shared, self.campaign_at) => self.campaign().await,
+            () = clock.sleep_until(self.campaign_at) => self.campaign().await,
             Some(record) = followed.recv() => fetch(self.shared, &self.client, &[record]).await.map(drop),
         }
     }
@@ -254,7 +254,7 @@ impl<'a> EtcdSession<'a> {
         Ok(())
     }
 
-    /// The election key as of `revision`; what is older than what we know is passed over.
+    /// Applies the election key as of `revision`; an older one than the last is ignored.
     fn elected(&mut self, key: Option<&KeyValue>, revision: i64) -> Result<(), SessionEnd> {
         if revision < self.election {
             return Ok(());
@@ -304,7 +304,7 @@ impl<'a> EtcdSession<'a> {
     }
 }
 
-/// Holds on to the lease that we have, or takes a new one.
+/// Renews the lease that we have, or takes a new one.
 async fn join(
     shared: &EtcdShared,
     client: &Client,
@@ -316,7 +316,7 @@ async fn join(
     shared.metrics.asked(Operation::Lease);
     let mut leases = client.lease_client();
     let (mut keeper, mut renewals) = ask(shared, "renew the lease", leases.keep_alive(lease)).await?;
-    // The first answer does not tell how long the lease lives, a second one does.
+    // Only the second answer carries the lease's time to live.
     let sent = shared.clock.now();
     ask(shared, "renew the lease", keeper.keep_alive()).await?;
     let answer = ask(shared, "renew the lease", renewals.message()).await?;
@@ -345,14 +345,14 @@ async fn register(shared: &EtcdShared, client: &Client, lease: i64) -> Result<()
     ask(shared, "register", client.kv_client().put(key, value, Some(options))).await.map(drop)
 }
 
-/// Our lease is gone, and with it our membership and the lead.
+/// Records the loss of the lease, and with it of membership and leadership.
 fn forfeit(shared: &EtcdShared) -> SessionEnd {
     shared.set_lease(None);
     shared.lease_state.forfeit();
     SessionEnd::Stale("our lease has run out")
 }
 
-/// One request under the deadline; a lease that is gone is noticed whoever says so.
+/// One request under the deadline; any answer that the lease is gone ends the session.
 async fn ask<T>(
     shared: &EtcdShared,
     what: &'static str,
@@ -421,11 +421,4 @@ pub(super) fn member(kv: &KeyValue) -> Result<Member, StoreError> {
     serde_json::from_slice(kv.value()).map_err(|error| StoreError::Unusable {
         reason: format!("etcd: {}: {error}; remove that key", String::from_utf8_lossy(kv.key())),
     })
-}
-
-async fn sleep_until(shared: &EtcdShared, moment: Option<Moment>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(shared.clock.instant(moment)).await,
-        None => std::future::pending().await,
-    }
 }

@@ -1,7 +1,7 @@
 //! Batches as guarded transactions, within etcd's limits.
 //!
-//! A transaction may hold 128 operations, and an operation may be a transaction of what is left of them: 64
-//! inner ones of 64 make 4096 writes that still happen together or not at all, in one request.
+//! A transaction may hold 128 operations, and an operation may itself be a transaction: 64 inner transactions of 64
+//! writes make 4096 atomic writes in one request.
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
@@ -16,7 +16,7 @@ const INNER: usize = 64;
 /// Bytes of keys and values in one request; etcd's default limit is 1.5 MiB.
 const BYTES: usize = 1_400_000;
 
-/// What a write costs beside its key and value.
+/// Bytes of a write beside key and value.
 const OVERHEAD: usize = 32;
 
 /// Splits `writes` into as few requests as the limits allow, in order.

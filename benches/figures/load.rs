@@ -1,4 +1,4 @@
-//! A fleet in steady churn: each round every pod pings, and a few change, restart, leave or are replaced.
+//! The load of a fleet: in each round every pod pings, and a few change, restart, leave or are replaced.
 //!
 //! An hour at TTL 25 is 432 rounds of TTL/3. In that hour 4 % of the pods per minute change their
 //! payload, 1 % restart, 1 % leave (half of them say `down`) and are replaced by pods on new addresses.
@@ -12,13 +12,13 @@ pub(crate) const ROUNDS: u32 = 432;
 const MINUTE: usize = 7;
 
 /// The pods, by the connection slots that they use.
-pub(crate) struct Herd {
+pub(crate) struct Load {
     pods: Vec<Pod>,
     born: u32,
     round: usize,
 }
 
-impl Herd {
+impl Load {
     pub(crate) fn new(size: u32) -> Self {
         Self { pods: (0..size).map(Pod::new).collect(), born: size, round: 0 }
     }
@@ -34,7 +34,7 @@ impl Herd {
         let size = self.pods.len();
         let (change, restart, leave) = (share(4, size), share(1, size), share(1, size));
         let start = self.round * (change + restart + leave);
-        let mut farewells = Vec::new();
+        let mut leaving = Vec::new();
         for step in 0..change + restart + leave {
             let slot = (start + step) * 7919 % size;
             let pod = self.pods[slot];
@@ -44,12 +44,12 @@ impl Herd {
                 Pod { life: pod.life + 1, ..pod }
             } else {
                 if step % 2 == 0 {
-                    farewells.push((slot, pod));
+                    leaving.push((slot, pod));
                 }
                 self.born += 1;
                 Pod::new(self.born)
             };
         }
-        farewells
+        leaving
     }
 }

@@ -1,4 +1,4 @@
-//! Short ways to open stores and to wait for what they show.
+//! Helpers that open stores and wait for their state.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use kubervisor::{
     decide::key::Key,
 };
 
-/// Nothing that a test waits for takes longer, unless it is broken.
+/// Limit of every wait.
 pub const CAP: Duration = Duration::from_secs(20);
 
 /// The shortest lease that etcd grants with its defaults.
