@@ -88,7 +88,7 @@ fn explanations() -> Value {
                 "name": text("Name of the pod.", 253),
                 "standing": text("State of the pod, such as withheld or serving.", 63),
                 "breaker": text("Breaker that finds the pod bad.", 63),
-                "why": text("CrdRule, value and threshold of that breaker.", 4096),
+                "why": text("Rule, value and threshold of that breaker.", 4096),
                 "decision": text("Decision of the gate, and its reason.", 4096),
             },
         },

@@ -53,7 +53,7 @@ impl Views for ControllerPages {
     fn cluster(&self) -> BoxFuture<'_, Value> {
         match &self.master {
             Some(master) => master.cluster(),
-            None => Box::pin(async { json!({"members": [], "leadership": {"mode": "alone"}}) }),
+            None => Box::pin(async { json!({"members": [], "leadership": {"posture": "alone"}}) }),
         }
     }
 
