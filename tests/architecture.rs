@@ -7,6 +7,8 @@
 mod circles;
 #[path = "architecture/picture.rs"]
 mod picture;
+#[path = "architecture/recipes.rs"]
+mod recipes;
 #[path = "architecture/rooms.rs"]
 mod rooms;
 #[path = "architecture/source.rs"]

@@ -25,8 +25,10 @@ pub(super) fn read(reader: &mut Reader<'_>, user: &RunAs) -> Option<EndpointsCon
 
 fn format(reader: &mut Reader<'_>) -> EndpointsFormat {
     let parse = |text: &str| EndpointsFormat::from_str(text, false).ok();
-    let expected = "no format; write plain, envoy, file_sd or nginx";
-    reader.parse("KUBERVISOR_ENDPOINTS_FORMAT", expected, parse).unwrap_or(EndpointsFormat::Plain)
+    let names = EndpointsFormat::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names = names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+    let expected = format!("no format; write one of {names}");
+    reader.parse("KUBERVISOR_ENDPOINTS_FORMAT", &expected, parse).unwrap_or(EndpointsFormat::Plain)
 }
 
 fn port(reader: &mut Reader<'_>) -> Option<TargetPort> {

@@ -14,7 +14,7 @@ pub struct Flags {
     /// The file that lists the addresses which may get traffic.
     #[arg(long, env = "KUBERVISOR_ENDPOINTS", value_name = "FILE")]
     pub endpoints: Option<String>,
-    /// plain, envoy, file_sd or nginx.
+    /// The format of that file; docs/endpoints.md lists them.
     #[arg(long, env = "KUBERVISOR_ENDPOINTS_FORMAT", value_name = "FORMAT")]
     pub endpoints_format: Option<String>,
     /// The pods' traffic port, the same for all.

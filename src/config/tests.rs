@@ -323,7 +323,7 @@ fn an_endpoints_file_needs_a_port_and_two_formats_need_json() {
     let port = ("KUBERVISOR_TARGET_PORT", "80");
     assert!(refused(&[port, ("KUBERVISOR_ENDPOINTS_FORMAT", "file_sd")]).contains(".json"));
     assert!(
-        refused(&[port, ("KUBERVISOR_ENDPOINTS_FORMAT", "xml")]).contains("plain, envoy, file_sd or nginx")
+        refused(&[port, ("KUBERVISOR_ENDPOINTS_FORMAT", "xml")]).contains("plain, envoy, file_sd, nginx")
     );
     assert!(refused(&[port, ("KUBERVISOR_TARGET_PORT_POINTER", "/p")]).contains("keep one"));
     assert!(refused(&[("KUBERVISOR_TARGET_PORT_POINTER", "port")]).contains("JSON pointer"));

@@ -96,7 +96,11 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_ETCD_KEY_FILE", "none", "PEM of that certificate's key"),
     row("KUBERVISOR_POLICY", "none", "KubervisorService manifest: breakers and activators over the ensemble"),
     row("KUBERVISOR_ENDPOINTS", "none", "file that lists the addresses which may get traffic"),
-    row("KUBERVISOR_ENDPOINTS_FORMAT", "plain", "`plain`, `envoy`, `file_sd` or `nginx`"),
+    row(
+        "KUBERVISOR_ENDPOINTS_FORMAT",
+        "plain",
+        "format of the endpoints file; [endpoints.md](endpoints.md) lists them",
+    ),
     row(
         "KUBERVISOR_TARGET_PORT",
         "none",

@@ -25,7 +25,7 @@ pub mod queried;
 pub mod series;
 pub mod windows;
 
-use windows::BreakerWindows;
+use self::{listed::FleetScope, queried::QueryAnswer, series::ByPod, windows::BreakerWindows};
 pub use windows::Windows;
 
 pub use super::ensemble::LifeStatus;
@@ -79,6 +79,56 @@ impl Detector {
             Self::Outlier(outlier) => matches!(outlier.source, OutlierSource::Pointer(_)),
             Self::Discrete(_) | Self::Deviation(_) | Self::Custom(_) => false,
         }
+    }
+
+    /// Its Prometheus query, and the label by whose values its series are counted.
+    #[must_use]
+    pub fn query(&self) -> Option<(&Query, Option<&str>)> {
+        match self {
+            Self::Discrete(discrete) => Some((&discrete.query, Some(&discrete.key))),
+            Self::Deviation(deviation) => Some((&deviation.query, None)),
+            Self::Outlier(Outlier { source: OutlierSource::Query(query), .. }) => Some((query, None)),
+            Self::Outlier(_) | Self::Silence(_) | Self::Payload(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// How long an answer may take; `None` for a detector that sends no query.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Custom(custom) => Some(custom.timeout),
+            other => other.query().map(|(query, _)| query.timeout),
+        }
+    }
+
+    /// Judges the pods by an answer, in their order, and counts the parts that belong to none of them; `None`: no
+    /// answer, or one of another kind.
+    fn judge_answer(
+        &self,
+        answer: &QueryAnswer,
+        pods: &[&Observation],
+        scope: &FleetScope,
+        windows: &mut BreakerWindows,
+    ) -> Option<(Vec<Judgement>, usize)> {
+        Some(match (self, answer) {
+            (Self::Discrete(discrete), QueryAnswer::Vector(vector)) => {
+                discrete::judge(discrete, vector, pods)
+            }
+            (Self::Deviation(deviation), QueryAnswer::Vector(vector)) => {
+                deviation::judge(deviation, vector, pods)
+            }
+            (
+                Self::Outlier(outlier @ Outlier { source: OutlierSource::Query(query), .. }),
+                QueryAnswer::Vector(vector),
+            ) => {
+                let (by_pod, strangers) = ByPod::new(vector, pods, query.max_sample_age);
+                let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
+                let compared = outlier::judge(outlier, &samples);
+                (windows.judge(outlier.consecutive, pods, compared, true), strangers)
+            }
+            (Self::Custom(_), QueryAnswer::Named(named)) => listed::judge(scope, named, pods),
+            _ => return None,
+        })
     }
 }
 

@@ -4,10 +4,9 @@
 //! the pods as they are at its arrival. Without an answer every pod is [`Judgement::Error`], and `onNoData` applies.
 
 use super::{
-    Detector, Observation, Outlier, OutlierSource, Rule, Windows, deviation, discrete, judged_pods,
-    listed::{self, FleetScope, NamedPod},
-    outlier,
-    series::{ByPod, Vector},
+    Observation, Rule, Windows, judged_pods,
+    listed::{FleetScope, NamedPod},
+    series::Vector,
     source,
 };
 use crate::decide::{
@@ -70,26 +69,8 @@ pub fn judge(
     windows: &mut Windows,
 ) -> JudgedAnswer {
     let pods = judged_pods(observations);
-    let (judgements, strangers) = match (&rule.detector, answer) {
-        (Detector::Discrete(discrete), QueryAnswer::Vector(vector)) => {
-            discrete::judge(discrete, vector, &pods)
-        }
-        (Detector::Deviation(deviation), QueryAnswer::Vector(vector)) => {
-            deviation::judge(deviation, vector, &pods)
-        }
-        (
-            Detector::Outlier(outlier @ Outlier { source: OutlierSource::Query(query), .. }),
-            QueryAnswer::Vector(vector),
-        ) => {
-            let (by_pod, strangers) = ByPod::new(vector, &pods, query.max_sample_age);
-            let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
-            let compared = outlier::judge(outlier, &samples);
-            (windows.of(&rule.breaker).judge(outlier.consecutive, &pods, compared, true), strangers)
-        }
-        (Detector::Custom(_), QueryAnswer::Named(named)) => listed::judge(scope, named, &pods),
-        // No answer, or one of another kind.
-        _ => (vec![Judgement::Error; pods.len()], 0),
-    };
+    let judged = rule.detector.judge_answer(answer, &pods, scope, windows.of(&rule.breaker));
+    let (judgements, strangers) = judged.unwrap_or_else(|| (vec![Judgement::Error; pods.len()], 0));
     JudgedAnswer { source: source(rule, now, &pods, judgements), strangers }
 }
 
@@ -100,7 +81,7 @@ mod tests {
     use super::*;
     use crate::decide::{
         detect::{
-            Consecutive, Custom, Direction, LifeStatus,
+            Consecutive, Custom, Detector, Direction, LifeStatus, Outlier, OutlierSource,
             series::tests::{pod, query, vector},
         },
         verdict::Opinion,

@@ -20,7 +20,7 @@ use crate::{
         secrets::Secrets,
     },
     clock::Clock,
-    decide::detect::{Detector, Outlier, OutlierSource, Query, queried::QueryAnswer},
+    decide::detect::{Detector, queried::QueryAnswer},
 };
 
 /// Sends queries; any number may be under way.
@@ -112,7 +112,7 @@ impl Asker {
     }
 
     async fn within_time(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
-        let Some(timeout) = timeout(detector) else { return Ok(QueryAnswer::Nothing) };
+        let Some(timeout) = detector.timeout() else { return Ok(QueryAnswer::Nothing) };
         let answer = tokio::time::timeout(timeout, self.fetch(detector)).await;
         answer.unwrap_or(Err(AskError::TimedOut { after: timeout }))
     }
@@ -124,29 +124,12 @@ impl Asker {
                 .map(QueryAnswer::Named)
                 .map_err(|source| AskError::Custom { service: custom.service.clone(), source });
         }
-        let Some((query, key)) = query(detector) else { return Ok(QueryAnswer::Nothing) };
+        let Some((query, key)) = detector.query() else { return Ok(QueryAnswer::Nothing) };
         let now = self.clock.wall();
         let vector = prometheus::ask(&self.client, self.secrets.as_ref(), query, key, now).await;
         vector
             .map(QueryAnswer::Vector)
             .map_err(|source| AskError::Prometheus { service: query.service.clone(), source })
-    }
-}
-
-/// The Prometheus query, and the label that its series are counted by.
-fn query(detector: &Detector) -> Option<(&Query, Option<&str>)> {
-    match detector {
-        Detector::Discrete(discrete) => Some((&discrete.query, Some(&discrete.key))),
-        Detector::Deviation(deviation) => Some((&deviation.query, None)),
-        Detector::Outlier(Outlier { source: OutlierSource::Query(query), .. }) => Some((query, None)),
-        Detector::Outlier(_) | Detector::Silence(_) | Detector::Payload(_) | Detector::Custom(_) => None,
-    }
-}
-
-fn timeout(detector: &Detector) -> Option<Duration> {
-    match detector {
-        Detector::Custom(custom) => Some(custom.timeout),
-        other => query(other).map(|(query, _)| query.timeout),
     }
 }
 

@@ -212,7 +212,7 @@ impl EventRules {
         // One rule makes all claims one series: a rollout claims pod by pod.
         let rule = "claims".to_owned();
         let event = self.of_fleet("Claimed", EventKind::Normal, &note);
-        (!claims.is_empty()).then(|| Event { action: "Claim", rule, ..event })
+        (!claims.is_empty()).then_some(Event { action: "Claim", rule, ..event })
     }
 
     fn of_fleet(&self, reason: &'static str, kind: EventKind, note: &str) -> Event {
