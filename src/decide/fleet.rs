@@ -1,7 +1,7 @@
-//! The fleet as the gate sees it: what is stored about each pod, whoever stores it.
+//! The fleet as input of the gate.
 //!
-//! No Kubernetes type and no address in here: a pod with labels and a line of an endpoints file are
-//! the same [`PodView`], so that one gate serves both.
+//! No Kubernetes type and no address: a pod with labels and a line of an endpoints file are both a
+//! [`PodView`], so that one gate serves both sinks.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use super::gate::fence::{Epoch, Fence};
 use super::time::Timestamp;
 
-/// What a pod is known by: never re-used. Kubernetes' UID, or key, id and nonce.
+/// A pod's identity, never used again: Kubernetes' UID, or key, id and nonce.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(Arc<str>);
@@ -47,7 +47,7 @@ impl fmt::Display for Uid {
     }
 }
 
-/// What the pod's traffic switch says.
+/// The value of the pod's traffic switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Traffic {
@@ -55,60 +55,60 @@ pub enum Traffic {
     Yes,
     /// It is withheld.
     No,
-    /// It is withheld until a person or a callback says otherwise.
+    /// It is withheld until a person or a callback admits it.
     Pause,
     /// No switch yet.
     Unlabelled,
-    /// A value that nobody of ours writes.
+    /// Any other value.
     Other,
 }
 
-/// Whether the pod is known to be there.
+/// Whether the pod is known to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Presence {
-    /// It was heard of in time (with Kubernetes: it is in the list).
+    /// Its last keepalive is younger than the TTL (with Kubernetes: it is listed).
     Present,
-    /// Silent for longer than its TTL: it may be dead, or we may be deaf. Not serving, but listed until the
-    /// gate lets it go.
+    /// No keepalive for longer than the TTL: the pod is dead, or the master is cut off. Not serving, but listed until the
+    /// gate withholds it.
     Unknown,
 }
 
 /// One pod of the fleet, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {
-    /// Its identity.
+    /// The pod.
     pub uid: Uid,
-    /// Its name, for people.
+    /// Its name, for display.
     pub name: String,
     /// Kubernetes' Ready; without Kubernetes: it has a port and an address to list.
     pub ready: bool,
-    /// It is being deleted: not of the fleet any more.
+    /// It is being deleted: no longer of the fleet.
     pub terminating: bool,
-    /// Whether it is known to be there.
+    /// Whether it is known to exist.
     pub presence: Presence,
-    /// Its switch.
+    /// The switch.
     pub traffic: Traffic,
-    /// Its fence; absent or malformed is `None`.
+    /// The fence; `None`: absent or malformed.
     pub fence: Option<Fence>,
-    /// It carries this service's name.
+    /// `kubervisor/name` is this resource.
     pub claimed: bool,
-    /// Somebody would replace it: only such a pod is killed.
+    /// A controller would replace it: only such a pod is killed.
     pub has_controller: bool,
-    /// The breaker that cut it.
+    /// The breaker that withheld it.
     pub strategy: Option<String>,
-    /// When it was cut by us. A `no` without it is somebody else's.
+    /// When we withheld it. A `no` without it is another writer's.
     pub break_at: Option<Timestamp>,
-    /// How often it was cut.
+    /// Number of withdrawals.
     pub retry_count: Option<u32>,
-    /// When it was last given its traffic back.
+    /// When it was last admitted.
     pub admitted_at: Option<Timestamp>,
-    /// The load balancer's own view shows it ready.
+    /// A ready endpoint of the load balancer names it.
     pub in_endpoints: bool,
 }
 
 impl PodView {
-    /// A healthy pod that serves: the start for builders.
+    /// A pod that serves: ready, present, claimed, traffic=yes and listed.
     #[must_use]
     pub fn serving(uid: impl Into<Uid>, name: impl Into<String>, fence: Fence) -> Self {
         Self {
@@ -133,23 +133,23 @@ impl PodView {
 /// The fleet at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fleet {
-    /// How many pods there should be; the floor is a share of it, so that it does not sink with the fleet.
+    /// Pods that there should be; the floor is a share of it.
     pub desired: u32,
-    /// The traffic switch is in force (the Service's selector has the key). `false`: give everything back.
+    /// The Service's selector has the traffic key. `false`: every pod is admitted.
     pub gated: bool,
-    /// The service is being given up: give everything back and claim nothing.
+    /// The resource is being deleted: every pod is admitted, none is claimed.
     pub leaving: bool,
-    /// This sink can end a pod's life.
+    /// The sink can evict pods.
     pub can_kill: bool,
-    /// An entry's pod that is missing here is gone: the list was begun after the ledger was read.
+    /// The list was begun after the ledger was read, so a pod that is missing in it is deleted.
     pub absence_proven: bool,
-    /// Why nothing may be withheld at the moment, if so (just started, list too old, ledger not stored).
+    /// Why the sink allows no withdrawal now (just started, list too old, ledger not stored).
     pub hold: Option<String>,
     pods: Vec<PodView>,
 }
 
 impl Fleet {
-    /// A gated fleet of these pods; they are put in order of their UID, a repeated one is dropped.
+    /// A gated fleet of these pods, sorted by UID; repeated UIDs are dropped.
     #[must_use]
     pub fn new(desired: u32, mut pods: Vec<PodView>) -> Self {
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
@@ -169,11 +169,15 @@ impl Fleet {
         self.pods.binary_search_by(|pod| pod.uid.as_str().cmp(uid)).ok().and_then(|at| self.pods.get(at))
     }
 
-    /// Every pod of the fleet changed by `edit`, which must leave the UID alone.
+    /// Changes every pod by `edit`, which must not change the UID.
     #[must_use]
     pub fn map(mut self, edit: impl FnMut(&mut PodView)) -> Self {
         self.pods.iter_mut().for_each(edit);
-        self.pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         self
     }
+}
+
+/// The number of items, at most `u32::MAX`.
+pub(super) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,7 @@
-//! `$FLEET_FILE`: what the master knows of each pod beyond its keepalive, as a callback reads it.
+//! `$FLEET_FILE`: age, status and traffic of each pod, as input of a callback.
 //!
-//! It stands outside the digest, because ages change with every ping and a change of the digest runs
-//! the callback. It is where `kubervisor breaker` sees silence, and what was carried out of what it
-//! asked for.
+//! Not part of the digest, because ages change with every keepalive and a change of the digest runs the
+//! callback. `kubervisor breaker` reads silence and the results of its verdicts from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,14 +18,14 @@ pub struct FleetRow {
     /// Its role.
     #[serde(default)]
     pub role: String,
-    /// The process that speaks for it; clients of old send none.
+    /// Nonce of its agent's process; `None` from clients of the older dialect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     /// Seconds since its last keepalive.
     pub age: f64,
-    /// Whether it is there.
+    /// Whether its keepalives arrive.
     pub status: LifeStatus,
-    /// What its traffic switch says.
+    /// Its traffic switch.
     pub traffic: Traffic,
     /// The breaker or callback that withheld it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,16 +33,16 @@ pub struct FleetRow {
     /// When it was withheld, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_at: Option<Timestamp>,
-    /// How often it was withheld.
+    /// Number of withdrawals.
     #[serde(default)]
     pub retry_count: u32,
-    /// What was last said about it, in words.
+    /// The last verdict on it, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
 }
 
 impl FleetRow {
-    /// The pod gets no traffic because of us.
+    /// Whether its switch is `no` or `pause`.
     #[must_use]
     pub fn is_withheld(&self) -> bool {
         matches!(self.traffic, Traffic::No | Traffic::Pause)
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_read_back_as_it_was_written_and_its_names_do_not_drift() {
+    fn a_row_round_trips_under_its_public_names() {
         let row = json!({"id": "web-1", "key": "2T3m2n", "role": "web", "nonce": "00ff", "age": 1.5,
             "status": "live", "traffic": "no", "breaker": "errors", "breakAt": 1_700_000_000_000_i64,
             "retryCount": 2, "verdict": "outlier, value 3"});

@@ -1,8 +1,8 @@
-//! The gate: the only function that takes pods out of traffic, and why it never takes too many.
+//! The gate: the only code that decides to take pods out of traffic, and that keeps the floor.
 //!
-//! [`plan`] is pure: production, the dry run, the simulation and the model run the same function. Its
-//! caller stores [`Plan::next`] first (by compare-and-swap) and only then carries out
-//! [`Plan::actions`]; on a conflict it plans again. It never replays an old plan over a new ledger.
+//! [`plan`] is pure: production, the dry run, the simulation and the model run the same function. The
+//! caller stores [`Plan::next`] by compare-and-swap before it carries out [`Plan::actions`]; after a
+//! conflict it plans again, because an old plan over a new ledger can go below the floor.
 
 pub mod action;
 pub mod activator;
@@ -33,31 +33,31 @@ pub use self::{
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};
 
-/// What to do now: immutable data that leaves the executor no choice but to send or to leave.
+/// A decision as immutable data: the executor either sends an action as it is or drops it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
-    /// When it was made.
+    /// The time that the plan was made for.
     pub at: Timestamp,
-    /// The ledger to store before any action is carried out; `None`: it stays as it is.
+    /// The ledger to store before any action is carried out; `None`: unchanged.
     pub next: Option<Ledger>,
-    /// What to do then, in this order.
+    /// The actions, in the order of their execution.
     pub actions: Vec<Action>,
-    /// The arithmetic, before the actions.
+    /// The numbers of the floor, before the actions.
     pub budget: Budget,
-    /// Why nothing may be withheld at the moment, if so.
+    /// Why this plan withholds nothing; `None`: it may withhold.
     pub hold: Option<String>,
-    /// Pods that are not simply serving, in order of their UID.
+    /// Every pod that is withheld, not serving or objected to, in order of the UID.
     pub explanations: Vec<Explanation>,
-    /// What a human must know now; what is not in here is over.
+    /// The alarms in force; an alarm that is missing here has ended.
     pub alarms: Vec<FleetAlarm>,
-    /// Time alone changes something then.
+    /// When the plan changes without any new input.
     pub next_wakeup: Option<Timestamp>,
 }
 
-/// Decides what may be done about `verdicts` to `fleet`, given what `ledger` says is under way.
+/// Plans for `fleet`, judged by `verdicts`, with the withdrawals of `ledger` under way.
 #[must_use]
 pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, verdicts: &Verdicts) -> Plan {
-    let mut planning = Planning::open(now, policy, fleet, ledger, verdicts);
+    let mut planning = Planning::new(now, policy, fleet, ledger, verdicts);
     restore::restore(&mut planning);
     activator::activate(&mut planning);
     breaker::withhold(&mut planning);
@@ -74,14 +74,14 @@ pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, ver
 }
 
 impl Plan {
-    /// The ledger after this plan, where storing the ledger is the withdrawal itself (the endpoints file): every
-    /// action has landed with it. `None`: nothing changes.
+    /// The ledger after this plan for a sink where storing it is the withdrawal (the endpoints file), so that every
+    /// action lands with the store. `None`: unchanged.
     #[must_use]
     pub fn committed(&self, ledger: &Ledger) -> Option<Ledger> {
         outcome::committed(self.at, &self.actions, self.next.as_ref(), ledger)
     }
 
-    /// Why that pod is or is not withheld; `None`: it serves, and nobody objects to it.
+    /// Why a pod is or is not withheld; `None`: it serves and has no objection.
     #[must_use]
     pub fn explain(&self, uid: &str) -> Option<&Explanation> {
         let at = self.explanations.binary_search_by(|explanation| explanation.uid.as_str().cmp(uid)).ok()?;
@@ -89,8 +89,8 @@ impl Plan {
     }
 }
 
-/// The same decision on a fleet whose switches exist only in `shadow`: nothing of it is to be carried out, the second
-/// value is the next shadow. For dry runs, of a policy or of one breaker.
+/// Plans for a dry run: the switches are those of the ledger `shadow`, `dryRun` is ignored, and nothing is carried
+/// out. Returns the plan and the next shadow.
 #[must_use]
 pub fn rehearse(
     now: Timestamp,
@@ -103,7 +103,7 @@ pub fn rehearse(
     policy.dry_run = false;
     policy.breakers.iter_mut().for_each(|breaker| breaker.dry_run = false);
     let mut fleet = fleet.clone().map(|pod| shadow.project(pod));
-    // Nothing follows it, so that any list is good enough.
+    // Nothing is sent, so the age of the list does not matter.
     (fleet.gated, fleet.absence_proven) = (true, true);
     let plan = plan(now, &policy, &fleet, shadow, verdicts);
     let next = plan.committed(shadow).unwrap_or_else(|| shadow.clone());

@@ -1,41 +1,41 @@
-//! The validated policy of one service: what the gate and the detectors are allowed to rely on.
+//! The validated policy of one service.
 //!
-//! Nothing here can hold nonsense: `api` turns a manifest into these types once, with every default
-//! and every inheritance already resolved, so that the gate never asks "and if it is not set?".
+//! `api` makes these types from a manifest once, with all defaults and inherited values filled in, so
+//! that the gate needs no case for a missing value.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Everything that is settled about one service.
+/// The policy of one service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Policy {
     /// The resource's name.
     pub name: String,
-    /// The service that it gates.
+    /// The Service whose pods it gates.
     pub service: String,
-    /// A floor beside those of the breakers: what holds when there is no breaker at all.
+    /// A floor besides those of the breakers; the only one without breakers.
     pub floor: FloorRule,
-    /// What looks for bad pods.
+    /// The breakers, in order of the manifest.
     pub breakers: Vec<Breaker>,
-    /// For pods that were withheld by a breaker that is not (or no longer) in this policy.
+    /// The activator of pods withheld by a callback or by a breaker that is not in this policy.
     pub default_activator: ActivatorStrategy,
-    /// Percent of bad pods above which nothing is withheld; `None`: only the floor rules.
+    /// Percent of bad pods above which nothing is withheld; `None`: no panic but for silence.
     pub panic_threshold: Option<u8>,
-    /// Freeze: no withhold, admit or kill; restores below the floor go on.
+    /// No withhold, admit or kill; only restores up to the floor.
     pub paused: bool,
-    /// Give back what is withheld, then decide and report only.
+    /// Admit every pod, then only report what would be withheld.
     pub dry_run: bool,
-    /// A cut that did not lower the share of bad pods among the serving ones within this time is taken back.
+    /// A withdrawal that does not lower the share of bad pods of the serving ones within this time is reverted.
     pub revert_if_no_better: Option<Duration>,
 }
 
-/// The smallest number of pods that must serve, as the user wrote it.
+/// A floor as in the manifest; the larger of the two holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FloorRule {
-    /// `minPodsAvailableCount`.
+    /// `minPodsAvailableCount`, in pods.
     pub min_available_count: u32,
-    /// `minPodsAvailableRatio`, percent of the desired size.
+    /// `minPodsAvailableRatio`, in percent of desired.
     pub min_available_ratio: Option<u8>,
 }
 
@@ -44,65 +44,65 @@ impl FloorRule {
     pub const DEFAULT: Self = Self { min_available_count: 1, min_available_ratio: None };
 }
 
-/// One detector and the rules for what it finds.
+/// One detector, and the rules for the pods that it judges bad.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Breaker {
     /// Unique in the policy.
     pub name: String,
-    /// How often the detector looks.
+    /// Time between two runs of the detector.
     pub evaluation_period: Duration,
-    /// This breaker's floor; the largest of all holds.
+    /// Its floor; the largest of all breakers holds.
     pub floor: FloorRule,
-    /// How its pods come back.
+    /// How the pods that it withheld are admitted.
     pub activator: ActivatorStrategy,
-    /// What happens to its pods when it sees nothing.
+    /// What happens to the pods that it withheld while it has no data.
     pub on_no_data: OnNoData,
-    /// Percent of the serving pods that need a verdict before any of its verdicts counts.
+    /// Percent of the serving pods that need a verdict, or none of its verdicts counts.
     pub min_coverage: u8,
-    /// Report what it would do, do nothing.
+    /// Its verdicts are only reported.
     pub dry_run: bool,
 }
 
-/// What a breaker without data does to the pods that it withheld.
+/// What happens to withheld pods while their breaker has no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OnNoData {
-    /// Nothing: the activator's time goes on as ever.
+    /// The activator goes on.
     Hold,
-    /// They come back at once.
+    /// They are admitted at once.
     Restore,
 }
 
-/// How withheld pods come back, or do not.
+/// When withheld pods are admitted, and what follows the last retry.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ActivatorStrategy {
-    /// What happens at the end of the retries.
+    /// See [`ActivatorMode`].
     pub mode: ActivatorMode,
-    /// The wait; with the retry modes, per retry.
+    /// The wait before an admit; in the retry modes per retry.
     pub period: Duration,
-    /// The most often that a pod is admitted again by a retry mode.
+    /// Most admits of a pod in the retry modes.
     pub max_retry: u32,
-    /// The most pods that are paused at a time; the next one is killed.
+    /// Most pods paused at a time; the next one is killed.
     pub max_pause: u32,
-    /// The cap of the growing wait.
+    /// Longest wait in the retry modes, without jitter.
     pub max_period: Duration,
-    /// 0..1: by what share a wait may be longer, spread over the pods.
+    /// 0..1: the share of the wait that may be added, different for each pod.
     pub jitter: f64,
-    /// How many come back at once (within one evaluation); `None`: all.
+    /// Most pods admitted within one evaluation period; `None`: all.
     pub batch: Option<u32>,
-    /// `None`: no limit of its own, the fleet's budget holds.
+    /// Most kills within one hour; `None`: no limit.
     pub max_kills_per_hour: Option<u32>,
 }
 
-/// The end of an activator's patience.
+/// What an activator does with a pod after its wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ActivatorMode {
-    /// Always back after one period.
+    /// Admits it after one period.
     Periodic,
-    /// Back after retry x period; after the last retry it is killed.
+    /// Admits it after retry x period; kills it after the last retry.
     RetryAndKill,
-    /// Back after retry x period; after the last retry it is paused.
+    /// Admits it after retry x period; pauses it after the last retry.
     RetryAndPause,
 }
 
@@ -122,7 +122,7 @@ impl Default for ActivatorStrategy {
 }
 
 impl Policy {
-    /// For verdicts without any policy: half of the fleet stays, pods come back after ten seconds.
+    /// For callbacks without a manifest: a floor of 50 %, and admits after 10 s.
     #[must_use]
     pub fn without_manifest(name: &str) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Policy {
         }
     }
 
-    /// The breaker of that name.
+    /// The breaker of this name.
     #[must_use]
     pub fn breaker(&self, name: &str) -> Option<&Breaker> {
         self.breakers.iter().find(|breaker| breaker.name == name)
@@ -150,7 +150,7 @@ impl Policy {
         self.breaker(breaker).map_or(&self.default_activator, |breaker| &breaker.activator)
     }
 
-    /// How long a returned batch is on trial before the next one: until the detector has looked again.
+    /// Time between two batches: one evaluation period of the breaker, 5 s for other sources.
     #[must_use]
     pub fn trial(&self, breaker: &str) -> Duration {
         self.breaker(breaker).map_or(Duration::from_secs(5), |breaker| breaker.evaluation_period)

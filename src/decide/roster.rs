@@ -1,11 +1,11 @@
-//! The roster: who belongs to a fleet without Kubernetes, and which of its addresses may get traffic.
+//! The roster: the pods of a fleet without Kubernetes, and which of their addresses get traffic.
 //!
-//! It is one committed record, the ledger with it, and the endpoints file of every master is a
-//! projection of it and of nothing else. So a withdrawal *is* the commit of a roster: there is no
-//! moment at which the file and the ledger disagree, and nothing to cancel after a crash.
+//! One committed record with the ledger in it; the endpoints file of every master is made from it
+//! alone. So the commit of a roster *is* the withdrawal: file and ledger cannot disagree, and nothing
+//! has to be cancelled after a crash.
 //!
-//! Pods join as soon as they are heard and leave by their own `down`; a pod that merely fell silent
-//! stays, as unknown, until [`gate::plan`](super::gate::plan) lets it go.
+//! A pod joins with its first keepalive and leaves with its own `down`. A silent pod stays with
+//! [`Presence::Unknown`] until [`gate::plan`](super::gate::plan) withholds it.
 
 mod observe;
 pub mod silence;
@@ -20,55 +20,55 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid},
+    fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid, count},
     gate::{
         Plan,
         action::Verb,
-        ledger::{self, Ledger, LedgerError},
+        ledger::{Ledger, LedgerError, SchemaNumber},
     },
     key::Key,
     time::Timestamp,
 };
 
-/// The layout that this version writes and reads.
+/// The schema number that this version writes and reads.
 pub const SCHEMA: u32 = 1;
 
-/// What the ensemble says of one pod now.
+/// One pod of the ensemble, as input of [`Roster::observe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Its key.
     pub key: Key,
     /// Its id.
     pub id: String,
-    /// Drawn at each start of its agent.
+    /// Random for each start of its agent.
     pub nonce: Option<String>,
     /// Its role.
     pub role: String,
-    /// The port in its payload or in our configuration; `None` while nobody told.
+    /// The port in its payload or in our configuration, if any.
     pub port: Option<u16>,
-    /// When it was last heard.
+    /// Time of its last keepalive.
     pub heard: Timestamp,
-    /// How it is.
+    /// Live, silent or down.
     pub state: RowState,
 }
 
-/// How a pod of the ensemble is.
+/// The state of a pod of the ensemble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowState {
-    /// Heard within its TTL.
+    /// The last keepalive is younger than the TTL.
     Live,
-    /// Expired. Leaving such a row out says the same.
+    /// Expired; the same as no row.
     Silent,
-    /// It said so itself.
+    /// It sent `down`.
     Down,
 }
 
-/// Which pods are the fleet, and how many there should be.
+/// The configured limits of the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetRules {
-    /// Roles that belong to it; empty means all.
+    /// Roles that belong to it; empty: all.
     pub roles: Vec<String>,
-    /// The number of pods that there should be; otherwise the most that were ever live at once.
+    /// Pods that there should be; `None`: [`Roster::most_live`].
     pub size: Option<u32>,
 }
 
@@ -76,17 +76,17 @@ pub struct FleetRules {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
-    /// Its id; empty for an address that was found in the file of a lost store.
+    /// Its id; empty for an address that was adopted from the file of a lost store.
     pub id: String,
     /// Its agent's nonce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// Its port, once it was known.
+    /// The last port in its payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Whether it is known to be there.
+    /// Whether it is known to exist.
     pub presence: Presence,
-    /// Since when that is so.
+    /// Since when it has this presence.
     pub since: Timestamp,
 }
 
@@ -96,54 +96,54 @@ pub struct Pod {
 pub struct Roster {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Rises with every commit.
+    /// Rises with each commit.
     pub generation: u64,
-    /// The most pods that were ever live at once, less those that said `down`.
+    /// Most pods that were ever live at once, less those that sent `down`.
     pub most_live: u32,
-    /// There were pods, and the last one said `down`: the one time at which the file may become empty.
+    /// The last pod sent `down`: only then may the file become empty.
     pub all_said_down: bool,
-    /// By key: an address has one pod.
+    /// By key: one pod per address.
     pub pods: BTreeMap<Key, Pod>,
-    /// Who is withheld, and why.
+    /// The withdrawals.
     pub ledger: Ledger,
 }
 
-/// Stored bytes that are no roster of ours. All of them mean: read only, withhold nothing, leave the file alone.
+/// A roster that cannot be used. After each of these nothing is withheld, and the endpoints file stays unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RosterError {
-    /// Not JSON, or not with our members.
+    /// Not JSON, or a member is missing or wrong.
     #[error("the stored roster cannot be read")]
     DecodeRoster {
-        /// What is wrong, and where.
+        /// The decoder's error.
         #[source]
         source: serde_json::Error,
     },
-    /// Another version wrote it.
+    /// Written by another version.
     #[error(
         "the stored roster has schema {found}, this version reads {SCHEMA}: run one version only; the endpoints file stays as it is meanwhile"
     )]
     UnknownSchema {
-        /// What it says.
+        /// The stored schema number.
         found: u64,
     },
-    /// Its ledger is not ours to use.
+    /// Its ledger has another schema or UID.
     #[error("the roster's ledger cannot be used")]
     UseLedger {
-        /// Why.
+        /// The ledger's error.
         #[source]
         source: LedgerError,
     },
-    /// It cannot be written.
+    /// It cannot be encoded.
     #[error("the roster cannot be written as JSON")]
     EncodeRoster {
-        /// Why.
+        /// The encoder's error.
         #[source]
         source: serde_json::Error,
     },
 }
 
 impl RosterError {
-    /// The step, as a metric's label.
+    /// The label of a metric.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -168,7 +168,7 @@ impl Pod {
         uid(key, &self.id, self.nonce.as_deref())
     }
 
-    /// What people call it.
+    /// Its name for display: the id, or the address if there is none.
     #[must_use]
     pub fn name(&self, key: Key) -> String {
         if self.id.is_empty() { key.address().to_string() } else { self.id.clone() }
@@ -176,7 +176,7 @@ impl Pod {
 }
 
 impl Roster {
-    /// Nobody yet; `epoch` must be random, `of` names the fleet.
+    /// An empty roster; `epoch` must be random, `of` names the fleet.
     #[must_use]
     pub fn begin(of: &str, epoch: Epoch) -> Self {
         Self {
@@ -189,9 +189,9 @@ impl Roster {
         }
     }
 
-    /// What is left when the store was lost: the addresses in the file, as pods that nobody has heard yet.
+    /// A roster of the addresses in the endpoints file, as silent pods, after the store was lost.
     ///
-    /// Without this the first pod to be heard again would be the whole list, and the file would shrink to it.
+    /// Without them the file would shrink to the first pod that sends a keepalive.
     #[must_use]
     pub fn adopt(of: &str, epoch: Epoch, addresses: &BTreeSet<SocketAddrV4>, now: Timestamp) -> Self {
         let pods: BTreeMap<Key, Pod> = addresses
@@ -203,32 +203,22 @@ impl Roster {
                 (Key::of(*address.ip()), pod)
             })
             .collect();
-        let most_live = u32::try_from(pods.len()).unwrap_or(u32::MAX);
+        let most_live = count(pods.keys());
         Self { pods, most_live, ..Self::begin(of, epoch) }
     }
 
     /// Reads a stored roster of the fleet `of`.
     ///
     /// # Errors
-    /// When this version cannot use it.
+    /// When it is not a roster of `of` in [`SCHEMA`].
     pub fn decode(bytes: &[u8], of: &str) -> Result<Self, RosterError> {
-        #[derive(Deserialize)]
-        struct RosterLayout {
-            schema: u64,
-        }
         let failed = |source| RosterError::DecodeRoster { source };
-        let RosterLayout { schema } = serde_json::from_slice(bytes).map_err(failed)?;
-        if schema != u64::from(SCHEMA) {
-            return Err(RosterError::UnknownSchema { found: schema });
+        let SchemaNumber { schema: found } = serde_json::from_slice(bytes).map_err(failed)?;
+        if found != u64::from(SCHEMA) {
+            return Err(RosterError::UnknownSchema { found });
         }
         let roster: Self = serde_json::from_slice(bytes).map_err(failed)?;
-        let refused = |source| Err(RosterError::UseLedger { source });
-        if roster.ledger.schema != ledger::SCHEMA {
-            return refused(LedgerError::UnknownSchema { found: roster.ledger.schema.into() });
-        }
-        if roster.ledger.uid != of {
-            return refused(LedgerError::ForeignLedger { found: roster.ledger.uid, expected: of.to_owned() });
-        }
+        roster.ledger.check(of).map_err(|source| RosterError::UseLedger { source })?;
         Ok(roster)
     }
 
@@ -240,13 +230,13 @@ impl Roster {
         serde_json::to_vec(self).map_err(|source| RosterError::EncodeRoster { source })
     }
 
-    /// How many pods there should be.
+    /// Pods that there should be.
     #[must_use]
     pub fn desired(&self, rules: &FleetRules) -> u32 {
         rules.size.unwrap_or(self.most_live)
     }
 
-    /// The fleet as the gate sees it. `believed` says whether a silent pod's silence is its own (see [`silence`]).
+    /// The input of the gate. `believed`: whether the pod itself is silent, not the master cut off (see [`silence`]).
     #[must_use]
     pub fn fleet(&self, rules: &FleetRules, believed: impl Fn(Key) -> bool, hold: Option<String>) -> Fleet {
         let view = |(&key, pod): (&Key, &Pod)| self.view(key, pod, believed(key));
@@ -256,7 +246,7 @@ impl Roster {
         fleet
     }
 
-    /// A silent pod whose silence is not believed yet does not serve, and is no candidate either: not ready.
+    /// A silent pod that is not believed yet counts as present and not ready: it neither serves nor can be withheld.
     fn view(&self, key: Key, pod: &Pod, believed: bool) -> PodView {
         let silent = pod.presence == Presence::Unknown;
         let mut view = PodView::serving(pod.uid(key), pod.name(key), self.ledger.fence());
@@ -283,8 +273,8 @@ impl Roster {
         self
     }
 
-    /// This roster with the next generation, if it says something else than `committed`. A draft that took the
-    /// generation of an attempt whose fate is unknown always does.
+    /// This roster with the next generation; `None` if it equals `committed`. (It never does with the generation of an
+    /// earlier commit whose outcome is unknown.)
     #[must_use]
     pub fn after(mut self, committed: Option<&Self>) -> Option<Self> {
         self.generation = self.generation.max(committed.map_or(0, |roster| roster.generation));
@@ -295,7 +285,7 @@ impl Roster {
         Some(self)
     }
 
-    /// Who may get traffic: what the endpoints file says.
+    /// The addresses for the endpoints file.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<SocketAddrV4> {
         let listed = |(&key, pod): (&Key, &Pod)| {
@@ -306,7 +296,7 @@ impl Roster {
         self.pods.iter().filter_map(listed).collect()
     }
 
-    /// The pod of that identity.
+    /// The pod with this UID.
     #[must_use]
     pub fn pod(&self, uid: &Uid) -> Option<(Key, &Pod)> {
         let key = uid.as_str().split('/').next()?.parse().ok()?;
@@ -314,7 +304,6 @@ impl Roster {
     }
 
     fn live(&self) -> u32 {
-        let live = self.pods.values().filter(|pod| pod.presence == Presence::Present).count();
-        u32::try_from(live).unwrap_or(u32::MAX)
+        count(self.pods.values().filter(|pod| pod.presence == Presence::Present))
     }
 }

@@ -1,7 +1,7 @@
-//! What was said about the pods: a callback's calls and the detectors' judgements, side by side.
+//! Verdicts on pods: the judgements of detectors and the calls of callbacks.
 //!
-//! A judgement has five values, not two: "no data" is neither good nor bad, and whoever folds it into
-//! one of them either empties a fleet when Prometheus is away or never withholds anything.
+//! A judgement has five values: "no data" is neither good nor bad. Read as bad it would empty a fleet
+//! while Prometheus is unreachable, read as good it would admit pods that nothing has checked.
 
 use std::{cmp::Ordering, fmt};
 
@@ -10,53 +10,53 @@ use serde_json::Value;
 
 use super::{fleet::Uid, time::Timestamp};
 
-/// What a callback wants for a pod; in order of strictness.
+/// A callback's verdict on a pod; in ascending strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Call {
-    /// Traffic, now: the activator's time does not matter.
+    /// Admit now, without the activator's wait.
     Admit,
-    /// No traffic; the activator decides when it comes back.
+    /// Withhold; the activator decides when to admit.
     Withhold,
-    /// No traffic until somebody says otherwise.
+    /// Withhold until a person or a callback admits it.
     Pause,
-    /// Its end, once it is withheld.
+    /// Kill, once it is withheld.
     Kill,
 }
 
-/// What a detector found.
+/// A detector's verdict on a pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Judgement {
-    /// Nothing wrong.
+    /// Within the bounds.
     Good,
     /// Out of bounds.
     Bad {
-        /// 0..1, the worst goes first.
+        /// 0..1; the largest is withheld first.
         severity: f64,
-        /// In numbers.
+        /// The numbers of the rule.
         evidence: Evidence,
     },
-    /// Nothing is known of this pod.
+    /// There is no data of this pod.
     NoData,
-    /// What is known is too old.
+    /// The data is too old.
     Stale,
-    /// It could not be judged.
+    /// The data cannot be evaluated.
     Error,
 }
 
-/// Why, in numbers.
+/// The numbers behind a judgement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evidence {
-    /// The rule, in words.
+    /// The rule, as text.
     pub rule: String,
-    /// What was measured.
+    /// The measured value.
     pub value: Option<f64>,
-    /// The bound that it crossed.
+    /// The bound.
     pub threshold: Option<f64>,
-    /// The peers' median, when the rule has peers.
+    /// The median of the peers, for rules that compare pods.
     pub median: Option<f64>,
-    /// Whatever is no number: the text that was found, m of n windows.
+    /// Evidence that is not a number: the text that was found, m of n windows.
     pub note: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// One source's word on one pod.
+/// One source's verdict on one pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Opinion {
@@ -81,33 +81,33 @@ pub enum Opinion {
     Judged(Judgement),
     /// A callback's.
     Called {
-        /// What it wants.
+        /// The verdict.
         call: Call,
-        /// Why, in its words.
+        /// The callback's reason; may be empty.
         reason: String,
-        /// 0..1.
+        /// 0..1; the largest is withheld first.
         severity: f64,
-        /// The breaker that it names: whose activator applies.
+        /// The breaker whose activator applies; `None`: the default one.
         breaker: Option<String>,
     },
 }
 
-/// Who says it.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceKind {
-    /// A breaker of the policy, by its name; subject to its coverage.
+    /// A breaker of the policy; subject to its coverage.
     Breaker,
-    /// A callback: it was given the whole fleet, so a pod that it does not name has no objection against it.
+    /// A callback. It is given the whole fleet, so it has no objection to a pod that it does not name.
     Callback,
 }
 
-/// Everything that one source said in its last successful run.
+/// The verdicts of one source's last successful run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
     /// The breaker's name, or the callback's.
     pub name: String,
-    /// Who says it.
+    /// Breaker or callback.
     pub kind: SourceKind,
     /// When the run ended.
     pub at: Timestamp,
@@ -115,7 +115,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Puts the opinions in order; of two of the same pod the stricter one stays.
+    /// Sorts the opinions by UID; of two on the same pod the stricter one is kept.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -136,7 +136,7 @@ impl Source {
 }
 
 impl Opinion {
-    /// 0..1; what is not a number is 0.
+    /// 0..1; 0 for NaN and infinite values.
     #[must_use]
     pub fn severity(&self) -> f64 {
         let severity = match self {
@@ -146,7 +146,7 @@ impl Opinion {
         if severity.is_finite() { severity.clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// This opinion asks for the pod to be out of traffic.
+    /// Whether it is a reason to withhold the pod.
     #[must_use]
     pub fn objects(&self) -> bool {
         match self {
@@ -165,17 +165,17 @@ impl Opinion {
     }
 }
 
-/// All that is in force now. A successful run of a source replaces all that it said before.
+/// The verdicts in force: those of the last successful run of each source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Verdicts {
-    /// Rises whenever any source has run: panic is over after two calm evaluations, not two plans.
+    /// Rises with each run of any source: panic ends after two evaluations below the threshold, not two plans.
     pub evaluation: u64,
     /// One per breaker and callback.
     pub sources: Vec<Source>,
 }
 
 impl Verdicts {
-    /// `source` ran: its earlier word is forgotten.
+    /// Replaces the verdicts of `source`'s last run.
     pub fn replace(&mut self, source: Source) {
         self.evaluation += 1;
         self.sources.retain(|old| old.name != source.name || old.kind != source.kind);
@@ -183,7 +183,7 @@ impl Verdicts {
     }
 }
 
-/// Whom a callback's verdict names.
+/// The pod that a callback's verdict names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Named {
     /// `id`.
@@ -195,55 +195,57 @@ pub enum Named {
 /// One verdict as the callback wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrafficVerdict {
-    /// Whom.
+    /// The pod.
     pub who: Named,
-    /// What it says.
+    /// The verdict.
     pub opinion: Opinion,
 }
 
-/// A `traffic` member, or a verdict in it, that is not what it must be. A warning: the rest counts.
+/// A part of the `traffic` member that was ignored; the rest counts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficWarning {
-    /// Neither list nor object.
+    /// The member is neither a list nor an object.
     #[error("`traffic` is {found}: expected a list of verdicts, or an object id -> verdict")]
     NotAListOrObject {
-        /// What it is.
+        /// Its JSON type.
         found: &'static str,
     },
-    /// An item of the list is no object.
+    /// An item of the list is not an object.
     #[error(
         "`traffic[{index}]` is {found}: expected an object like {{\"id\": \"web-1\", \"verdict\": \"withhold\"}}"
     )]
     ItemNotAnObject {
-        /// Which.
+        /// Index of the item.
         index: usize,
-        /// What it is.
+        /// Its JSON type.
         found: &'static str,
     },
-    /// Neither `id` nor `key`.
+    /// An item has neither `id` nor `key`.
     #[error("`traffic[{index}]` names no pod: it needs a text `id` or `key`")]
-    NamesNobody {
-        /// Which.
+    MissingPod {
+        /// Index of the item.
         index: usize,
     },
-    /// Not one of the words.
-    #[error("`traffic` says {word} for {who}: expected withhold, admit, pause or kill (or no, yes, pause)")]
-    UnknownWord {
+    /// The verdict is not one of the known words.
+    #[error(
+        "`traffic` has the unknown verdict {word} for {who}: expected withhold, admit, pause or kill (or no, yes, pause)"
+    )]
+    UnknownVerdict {
         /// The pod.
         who: String,
-        /// The word.
+        /// The verdict as JSON, cut off after 64 characters.
         word: String,
     },
-    /// A member that was left out of account.
+    /// An optional member has the wrong type and was ignored.
     #[error("`{member}` of the verdict for {who} is {found}: expected {expected}; it was ignored")]
-    OddMember {
+    WrongMember {
         /// The pod.
         who: String,
-        /// Which.
+        /// Name of the member.
         member: &'static str,
-        /// What it is.
+        /// Its JSON type.
         found: &'static str,
-        /// What it must be.
+        /// The expected type.
         expected: &'static str,
     },
 }
@@ -256,12 +258,12 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
         Value::Array(items) => items
             .iter()
             .enumerate()
-            .filter_map(|(index, item)| read_item(index, item, &mut warnings))
+            .filter_map(|(index, item)| parse_item(index, item, &mut warnings))
             .collect(),
         Value::Object(members) => members
             .iter()
-            .filter_map(|(id, word)| {
-                let call = read_word(id, word, &mut warnings)?;
+            .filter_map(|(id, value)| {
+                let call = parse_call(id, value, &mut warnings)?;
                 Some(TrafficVerdict { who: Named::Id(id.clone()), opinion: called(call) })
             })
             .collect(),
@@ -273,15 +275,15 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
     (verdicts, warnings)
 }
 
-/// Puts the callback's names to the fleet's; the second number counts verdicts for pods that nobody knows.
+/// Resolves names to UIDs; also returns the number of verdicts for pods that are not in the fleet.
 #[must_use]
 pub fn resolve(
     verdicts: Vec<TrafficVerdict>,
     uid_of: impl Fn(&Named) -> Option<Uid>,
 ) -> (Vec<(Uid, Opinion)>, usize) {
     let all = verdicts.len();
-    let known: Vec<_> =
-        verdicts.into_iter().filter_map(|verdict| Some((uid_of(&verdict.who)?, verdict.opinion))).collect();
+    let resolved = verdicts.into_iter().filter_map(|verdict| Some((uid_of(&verdict.who)?, verdict.opinion)));
+    let known: Vec<_> = resolved.collect();
     let unknown = all - known.len();
     (known, unknown)
 }
@@ -290,7 +292,7 @@ fn called(call: Call) -> Opinion {
     Opinion::Called { call, reason: String::new(), severity: 0.5, breaker: None }
 }
 
-fn read_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) -> Option<TrafficVerdict> {
+fn parse_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) -> Option<TrafficVerdict> {
     let Value::Object(members) = item else {
         warnings.push(TrafficWarning::ItemNotAnObject { index, found: shape(item) });
         return None;
@@ -300,30 +302,25 @@ fn read_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) -> 
         (Some(id), _) => Named::Id(id.to_owned()),
         (None, Some(key)) => Named::Key(key.to_owned()),
         (None, None) => {
-            warnings.push(TrafficWarning::NamesNobody { index });
+            warnings.push(TrafficWarning::MissingPod { index });
             return None;
         }
     };
     let (Named::Id(name) | Named::Key(name)) = &who;
-    let call = read_word(name, members.get("verdict").unwrap_or(&Value::Null), warnings)?;
-    let mut odd = |member, expected| {
-        if let Some(found) = members.get(member).filter(|value| !value.is_null()) {
-            let who = name.clone();
-            warnings.push(TrafficWarning::OddMember { who, member, found: shape(found), expected });
-        }
-    };
+    let call = parse_call(name, members.get("verdict").unwrap_or(&Value::Null), warnings)?;
     let reason = text("reason").map(str::to_owned);
     let breaker = text("breaker").map(str::to_owned);
     let severity =
         members.get("severity").and_then(Value::as_f64).filter(|severity| (0.0..=1.0).contains(severity));
-    if reason.is_none() {
-        odd("reason", "a text");
-    }
-    if breaker.is_none() {
-        odd("breaker", "a text");
-    }
-    if severity.is_none() {
-        odd("severity", "a number from 0 to 1");
+    for (ignored, member, expected) in [
+        (reason.is_none(), "reason", "a text"),
+        (breaker.is_none(), "breaker", "a text"),
+        (severity.is_none(), "severity", "a number from 0 to 1"),
+    ] {
+        if let Some(found) = members.get(member).filter(|value| ignored && !value.is_null()) {
+            let (who, found) = (name.clone(), shape(found));
+            warnings.push(TrafficWarning::WrongMember { who, member, found, expected });
+        }
     }
     let opinion = Opinion::Called {
         call,
@@ -334,15 +331,15 @@ fn read_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) -> 
     Some(TrafficVerdict { who, opinion })
 }
 
-fn read_word(who: &str, word: &Value, warnings: &mut Vec<TrafficWarning>) -> Option<Call> {
-    match word.as_str() {
+fn parse_call(who: &str, value: &Value, warnings: &mut Vec<TrafficWarning>) -> Option<Call> {
+    match value.as_str() {
         Some("withhold" | "no") => Some(Call::Withhold),
         Some("admit" | "yes") => Some(Call::Admit),
         Some("pause") => Some(Call::Pause),
         Some("kill") => Some(Call::Kill),
         _ => {
-            let word = word.to_string().chars().take(64).collect();
-            warnings.push(TrafficWarning::UnknownWord { who: who.to_owned(), word });
+            let word = value.to_string().chars().take(64).collect();
+            warnings.push(TrafficWarning::UnknownVerdict { who: who.to_owned(), word });
             None
         }
     }
@@ -397,9 +394,9 @@ mod tests {
         assert_eq!(verdicts.len(), 1);
         assert_eq!(warnings.len(), 4);
         assert!(matches!(warnings[0], TrafficWarning::ItemNotAnObject { index: 0, found: "a number" }));
-        assert!(matches!(warnings[1], TrafficWarning::NamesNobody { index: 1 }));
-        assert!(matches!(&warnings[2], TrafficWarning::UnknownWord { who, .. } if who == "a"));
-        assert!(matches!(&warnings[3], TrafficWarning::OddMember { member: "severity", .. }));
+        assert!(matches!(warnings[1], TrafficWarning::MissingPod { index: 1 }));
+        assert!(matches!(&warnings[2], TrafficWarning::UnknownVerdict { who, .. } if who == "a"));
+        assert!(matches!(&warnings[3], TrafficWarning::WrongMember { member: "severity", .. }));
         let (none, warnings) = parse_traffic(&json!("withhold"));
         assert!(none.is_empty());
         assert!(matches!(warnings[..], [TrafficWarning::NotAListOrObject { found: "a text" }]));
@@ -418,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successful_run_replaces_all_that_the_source_said_before() {
+    fn a_successful_run_replaces_the_earlier_verdicts_of_its_source() {
         let source = |pods| Source::new("rate", SourceKind::Breaker, Timestamp::default(), pods);
         let mut verdicts = Verdicts::default();
         verdicts.replace(source(vec![("a".into(), Opinion::Judged(Judgement::Good))]));
@@ -428,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_severity_that_is_no_number_counts_as_none() {
+    fn a_severity_that_is_not_a_number_counts_as_0() {
         let bad = |severity| Opinion::Judged(Judgement::Bad { severity, evidence: Evidence::default() });
         assert_eq!(bad(f64::NAN).severity(), 0.0);
         assert_eq!(bad(7.0).severity(), 1.0);

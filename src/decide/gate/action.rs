@@ -1,8 +1,7 @@
-//! One step of a plan, so exact that the executor can only send it or leave it.
+//! One step of a plan: what is tested on the pod ([`Guard`]) and what is written if that holds ([`Write`]).
 //!
-//! Each action carries what must still be true of the pod (its [`Guard`]) and what is written then.
-//! An action without its guards would be replayed over a pod that has changed meanwhile: four steps
-//! are enough to go below the floor that way.
+//! Without its guard an action could land on a pod that has changed since the plan; the model goes
+//! below the floor that way in four steps.
 
 use serde::Serialize;
 
@@ -16,71 +15,71 @@ use crate::decide::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verb {
-    /// Puts our name and a fence on it; traffic=yes where there is no switch.
+    /// Writes `kubervisor/name` and a fence; traffic=yes where there is no switch.
     Claim,
-    /// traffic=no. Only after the ledger with its reservation is stored.
+    /// traffic=no. Sent only after the ledger with the reservation is stored.
     Withhold,
-    /// Takes back a withdrawal that may or may not land: a new fence, the switch as it is.
+    /// Stops a withdrawal that may still land: a new fence, the switch unchanged.
     Cancel,
-    /// traffic=yes and a new fence; the breaker's name and breakAt go (a cancel leaves them: the withdrawal may have
-    /// landed, and without them it would look like somebody else's).
+    /// traffic=yes and a new fence; removes the breaker's name and breakAt. (A cancel keeps these: if the withdrawal
+    /// has landed, they mark it as ours.)
     Admit,
     /// traffic=pause and a new fence.
     Pause,
-    /// Ends the pod's life.
+    /// Evicts the pod.
     Kill,
-    /// The entry is gone from the ledger; nothing is written to the pod.
+    /// Removes the ledger's entry; writes nothing to the pod.
     Release,
-    /// As `Release`, of a pod that is silent and whose place is filled: it is no pod of the fleet any more (without
-    /// Kubernetes: drop it from the roster, or it would be listed again).
+    /// As `Release`, and removes the pod from the fleet: it is silent and has been replaced. Without Kubernetes the
+    /// roster must drop it, or its address would be listed again.
     Forget,
 }
 
-/// What must be true of the pod at the moment of the write, beside its UID.
+/// What the write tests on the pod, besides its UID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Guard {
-    /// The switch says this; `None`: whatever it says.
+    /// The value of the switch; `None`: any.
     pub traffic: Option<Traffic>,
-    /// The fence is exactly this; `None`: there is none (claims only).
+    /// The fence; `None`: the pod has none (claims only).
     pub fence: Option<Fence>,
-    /// It carries our name.
+    /// `kubervisor/name` is this resource.
     pub ours: bool,
-    /// Send only until then; later, cancel.
+    /// The last time at which it may be sent; afterwards the reservation is cancelled.
     pub until: Option<Timestamp>,
 }
 
-/// What is written; `None` leaves it as it is.
+/// What is written; `None`: unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Write {
     /// The switch.
     pub traffic: Option<Traffic>,
     /// The fence.
     pub fence: Option<Fence>,
-    /// The breaker that cut it.
+    /// The breaker that withheld the pod.
     pub strategy: Option<String>,
-    /// When it was cut.
+    /// When the pod was withheld.
     pub break_at: Option<Timestamp>,
-    /// How often.
+    /// Number of withdrawals of this pod.
     pub retry_count: Option<u32>,
-    /// When it was given its traffic back.
+    /// When the pod was admitted.
     pub admitted_at: Option<Timestamp>,
 }
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Action {
-    /// What.
+    /// What is done.
     pub verb: Verb,
-    /// To whom.
+    /// The pod.
     pub uid: Uid,
-    /// For people.
+    /// The pod's name, for display.
     pub name: String,
-    /// If this still holds.
+    /// The tests of the write.
     pub guard: Guard,
-    /// Then this is written.
+    /// The values to write.
     pub write: Write,
-    /// The breaker on whose account.
+    /// The breaker whose entry this is.
     pub breaker: String,
-    /// Why, in one line.
+    /// Why, in one line of text.
     pub reason: String,
 }

@@ -1,8 +1,7 @@
-//! Fifth step: how each withheld pod comes back, or does not, under the breaker that cut it.
+//! Fourth step: admits, pauses or kills each withheld pod by the activator of the breaker that withheld it.
 //!
-//! Under *its* breaker: the fastest activator of any breaker acting on every pod undoes the patient
-//! ones. And never on a look at the clock alone where the detector can still see the pod: a pod that
-//! is still bad would be let in and cut again for ever.
+//! Only by that one, because the shortest period of all would override the others. A pod that its
+//! detector still judges bad is not admitted by time alone: it would be withheld again at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,11 +17,11 @@ use crate::decide::{
     verdict::Call,
 };
 
-const BACK: &str = "admitted again";
+const ADMITTED_AGAIN: &str = "admitted again";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// When the wait of a cut is over: period, with the retry modes times the retry, capped, and spread by a share
-/// that depends on the pod and the retry only.
+/// When the wait ends: `period`, in the retry modes times the retry count and at most `maxPeriod`, plus a jitter that
+/// depends on pod and retry count only.
 #[must_use]
 pub fn due(entry: &Entry, activator: &ActivatorStrategy) -> Timestamp {
     let wait = match activator.mode {
@@ -33,13 +32,13 @@ pub fn due(entry: &Entry, activator: &ActivatorStrategy) -> Timestamp {
             .min(activator.max_period.max(activator.period)),
     };
     let jitter = if activator.jitter.is_finite() { activator.jitter.clamp(0.0, 1.0) } else { 0.0 };
-    let spread = jitter * unit(entry.uid.as_str(), entry.retry_count);
+    let spread = jitter * unit_hash(entry.uid.as_str(), entry.retry_count);
     let longer = wait.as_secs_f64() * (1.0 + spread);
     entry.break_at + Duration::try_from_secs_f64(longer).unwrap_or(wait)
 }
 
-/// 0..1 from the pod and the retry: the same in every process and at every look.
-fn unit(uid: &str, retry: u32) -> f64 {
+/// A number in 0..1, hashed from pod and retry count: the same in every process and every plan.
+fn unit_hash(uid: &str, retry: u32) -> f64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in uid.bytes().chain(retry.to_le_bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -51,49 +50,47 @@ fn unit(uid: &str, retry: u32) -> f64 {
     f64::from(top) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Decides about every entry that nothing has been decided about yet.
+/// Decides about every entry that has no decision yet.
 pub(super) fn activate(planning: &mut Planning<'_>) {
     if planning.policy.paused {
-        return planning.explain_kept("frozen by spec.paused");
+        return planning.keep_all("frozen by spec.paused");
     }
-    let mut ripe = Vec::new();
+    let mut due = Vec::new();
     let mut pauses = Pauses::count(planning);
     for index in 0..planning.assessment.slots.len() {
         let Some(candidate) = planning.undecided(index) else { continue };
-        let useless = cut_was_useless(planning, index);
+        let useless = withdrawal_was_useless(planning, index);
         match decide_entry(planning, index, &candidate, useless) {
-            ActivatorDecision::Stay(why, due) => planning.stay(index, why, due),
-            ActivatorDecision::Admit(why) => planning.give_back(index, why),
+            ActivatorDecision::Keep(why, due) => planning.keep(index, why, due),
+            ActivatorDecision::Admit(why) => planning.admit(index, why),
             ActivatorDecision::Revert(why) => {
                 let held = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.as_str());
                 let until = held.map(|breaker| planning.now + planning.policy.activator(breaker).period);
                 planning.reverted_until = planning.reverted_until.max(until);
-                planning.give_back(index, why);
+                planning.admit(index, why);
             }
-            ActivatorDecision::Ripe => ripe.push(index),
+            ActivatorDecision::Due => due.push(index),
             ActivatorDecision::Pause => pauses.pause(planning, index),
             ActivatorDecision::Kill => kill(planning, index),
-            ActivatorDecision::GiveUp => {
-                let may_pause = pauses.room(planning, index);
-                if may_pause { pauses.pause(planning, index) } else { kill(planning, index) }
-            }
+            ActivatorDecision::Exhausted if pauses.room(planning, index) => pauses.pause(planning, index),
+            ActivatorDecision::Exhausted => kill(planning, index),
         }
     }
-    admit_in_batches(planning, ripe);
+    admit_in_batches(planning, due);
 }
 
-/// What is right for one entry, limits apart.
+/// The decision about one entry, before the limits of batches, pauses and kills.
 enum ActivatorDecision {
-    Stay(&'static str, Option<Due>),
+    Keep(&'static str, Option<Due>),
     Admit(&'static str),
-    /// Back, and nobody is to be cut for a while.
+    /// Admit, and withhold nothing for one period.
     Revert(&'static str),
-    /// Its time is over; in its batch's turn.
-    Ripe,
+    /// Its period is over: admit within the limit of the batch.
+    Due,
     Pause,
     Kill,
-    /// The last retry is over.
-    GiveUp,
+    /// The retries are used up.
+    Exhausted,
 }
 
 fn decide_entry(
@@ -102,62 +99,60 @@ fn decide_entry(
     candidate: &Candidate<'_>,
     useless: bool,
 ) -> ActivatorDecision {
-    let Some(slot) = planning.assessment.slots.get(index) else { return ActivatorDecision::Stay("", None) };
+    let Some(slot) = planning.assessment.slots.get(index) else { return ActivatorDecision::Keep("", None) };
     let (entry, objection) = (&slot.entry, candidate.objection);
     let activator = planning.policy.activator(&entry.breaker);
     match entry.state {
-        EntryState::Paused if entry.human => return ActivatorDecision::Stay("paused by a person", None),
+        EntryState::Paused if entry.human => return ActivatorDecision::Keep("paused by a person", None),
         EntryState::Paused if candidate.admit && objection.is_none() => {
-            return ActivatorDecision::Admit("a callback wants it back");
+            return ActivatorDecision::Admit("admitted by a callback");
         }
         EntryState::Paused => {
-            return ActivatorDecision::Stay("paused: it stays so until somebody says otherwise", None);
+            return ActivatorDecision::Keep("paused until a person or a callback admits it", None);
         }
         EntryState::Killing => return ActivatorDecision::Kill,
         _ if candidate.silent() => {
-            return ActivatorDecision::Stay("silent: it comes back when it is heard of", None);
+            return ActivatorDecision::Keep("silent: admitted after its next keepalive", None);
         }
         _ => {}
     }
     match objection.map(|objection| objection.call) {
         Some(Call::Kill) => return ActivatorDecision::Kill,
         Some(Call::Pause) => return ActivatorDecision::Pause,
-        None if candidate.admit => return ActivatorDecision::Admit("a callback wants it back"),
+        None if candidate.admit => return ActivatorDecision::Admit("admitted by a callback"),
         _ => {}
     }
     if entry.breaker == SILENCE {
-        let still = "it is heard of again, but still bad";
-        return if objection.is_none() {
-            ActivatorDecision::Admit("it is heard of again")
-        } else {
-            ActivatorDecision::Stay(still, None)
+        return match objection {
+            None => ActivatorDecision::Admit("it is heard of again"),
+            Some(_) => ActivatorDecision::Keep("it is heard of again, but still bad", None),
         };
     }
     if useless {
-        return ActivatorDecision::Revert("the cut did not lower the share of bad pods: taken back");
+        return ActivatorDecision::Revert("the withdrawal did not lower the share of bad pods: reverted");
     }
     if planning.blind_restore(&entry.breaker) {
         return ActivatorDecision::Admit("its breaker has no data, and onNoData is restore");
     }
     if activator.mode != ActivatorMode::Periodic && entry.retry_count > activator.max_retry {
-        return ActivatorDecision::GiveUp;
+        return ActivatorDecision::Exhausted;
     }
     let due = due(entry, activator);
     match objection {
         _ if due > planning.now => {
-            ActivatorDecision::Stay("withheld until its time is over", Some((BACK, due)))
+            ActivatorDecision::Keep("withheld until its time is over", Some((ADMITTED_AGAIN, due)))
         }
-        Some(_) => ActivatorDecision::Stay("its time is over, but it is still bad", None),
+        Some(_) => ActivatorDecision::Keep("its time is over, but it is still bad", None),
         None if planning.not_evaluated(&entry.breaker) => {
-            ActivatorDecision::Stay("its time is over, but its breaker has not looked since we started", None)
+            ActivatorDecision::Keep("its time is over, but its breaker has not run since the start", None)
         }
-        None => ActivatorDecision::Ripe,
+        None => ActivatorDecision::Due,
     }
 }
 
-/// `revertIfNoBetter`: the time is over and the share of bad pods among the serving ones is not lower than before the
-/// cut. A cut that did help is not asked about again.
-fn cut_was_useless(planning: &mut Planning<'_>, index: usize) -> bool {
+/// `revertIfNoBetter`: its time is over, and the share of bad pods of the serving ones is not lower than before the
+/// withdrawal. One that helped is not checked again.
+fn withdrawal_was_useless(planning: &mut Planning<'_>, index: usize) -> bool {
     let Some(after) = planning.policy.revert_if_no_better else { return false };
     let Some(entry) = planning.assessment.slots.get(index).map(|slot| &slot.entry) else { return false };
     let Some(before) = entry.bad_before else { return false };
@@ -172,35 +167,37 @@ fn cut_was_useless(planning: &mut Planning<'_>, index: usize) -> bool {
     useless
 }
 
-/// Oldest first, as many per breaker as its batch has room for.
-fn admit_in_batches(planning: &mut Planning<'_>, mut ripe: Vec<usize>) {
+/// Admits the oldest first, at most `batch` per breaker.
+fn admit_in_batches(planning: &mut Planning<'_>, mut due: Vec<usize>) {
     let mut trials = Trials::of(planning);
-    ripe.sort_by_key(|&index| planning.assessment.slots.get(index).map(|slot| slot.entry.break_at));
-    for index in ripe {
+    due.sort_by_key(|&index| planning.assessment.slots.get(index).map(|slot| slot.entry.break_at));
+    for index in due {
         let Some(breaker) = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.clone())
         else {
             continue;
         };
         let Some(batch) = planning.policy.activator(&breaker).batch else {
-            planning.give_back(index, "its time is over: back on trial");
+            planning.admit(index, "its time is over: back on trial");
             continue;
         };
         let now = planning.now + planning.policy.trial(&breaker);
         match trials.enter(breaker, batch.max(1), now) {
-            Ok(()) => planning.give_back(index, "its time is over: back on trial, in its batch"),
-            Err(turn) => planning.stay(index, "its time is over: it waits for its batch", Some((BACK, turn))),
+            Ok(()) => planning.admit(index, "its time is over: back on trial, in its batch"),
+            Err(turn) => {
+                planning.keep(index, "its time is over: it waits for its batch", Some((ADMITTED_AGAIN, turn)))
+            }
         }
     }
 }
 
-/// Pods that are back and that their detector has not looked at again: how many per breaker, and until when.
+/// Admitted pods on trial, per breaker: how many, and when the first trial ends. A trial lasts one evaluation period.
 struct Trials {
-    under_way: BTreeMap<String, (u32, Timestamp)>,
+    running: BTreeMap<String, (u32, Timestamp)>,
 }
 
 impl Trials {
     fn of(planning: &Planning<'_>) -> Self {
-        let mut trials = Self { under_way: BTreeMap::new() };
+        let mut trials = Self { running: BTreeMap::new() };
         let back = planning.ledger.returned.values().map(|pod| (pod.breaker.as_str(), pod.admitted_at));
         let released =
             |slot: &&EntryAssessment<'_>| slot.decision == EntryDecision::Release(ReleaseReason::Admitted);
@@ -209,16 +206,15 @@ impl Trials {
         for (breaker, admitted_at) in back.chain(just_back) {
             let over = admitted_at + planning.policy.trial(breaker);
             if over > planning.now && planning.policy.activator(breaker).batch.is_some() {
-                let limit = u32::MAX;
-                let _ = trials.enter(breaker.to_owned(), limit, over);
+                let _ = trials.enter(breaker.to_owned(), u32::MAX, over);
             }
         }
         trials
     }
 
-    /// One more; or, if that is too many, when the first of them is over.
+    /// Adds a trial; the error is the end of the first one when there are `limit` already.
     fn enter(&mut self, breaker: String, limit: u32, over: Timestamp) -> Result<(), Timestamp> {
-        let (count, first) = self.under_way.entry(breaker).or_insert((0, over));
+        let (count, first) = self.running.entry(breaker).or_insert((0, over));
         if *count >= limit {
             return Err(*first);
         }
@@ -228,7 +224,7 @@ impl Trials {
     }
 }
 
-/// How many pods are paused, as the limit of each activator counts them.
+/// The number of paused pods, for `maxPause`.
 struct Pauses {
     paused: usize,
 }
@@ -241,7 +237,7 @@ impl Pauses {
         Self { paused: paused.count() + planning.assessment.slots.iter().filter(pausing).count() }
     }
 
-    /// The activator pauses, and there is room for one more.
+    /// Whether the activator pauses, and fewer than `maxPause` are paused.
     fn room(&self, planning: &Planning<'_>, index: usize) -> bool {
         let activator =
             planning.assessment.slots.get(index).map(|slot| planning.policy.activator(&slot.entry.breaker));
@@ -254,22 +250,19 @@ impl Pauses {
     fn pause(&mut self, planning: &mut Planning<'_>, index: usize) {
         if let Some(slot) = planning.assessment.slots.get_mut(index) {
             self.paused += 1;
-            slot.turn(EntryState::Pausing);
-            slot.decide(EntryDecision::Pause, "it was cut too often, or a callback wants it paused");
+            slot.set_state(EntryState::Pausing);
+            slot.decide(EntryDecision::Pause, "withheld too often, or a callback pauses it");
         }
     }
 }
 
-/// Ends a withheld pod, if this sink can, somebody replaces it, and the hour has room.
+/// Kills a withheld pod if the sink can, the pod has a controller, and `maxKillsPerHour` allows it.
 fn kill(planning: &mut Planning<'_>, index: usize) {
     let controlled = planning.candidate_of(index).is_some_and(|candidate| candidate.pod.has_controller);
     if !planning.fleet.can_kill || !controlled {
-        planning.for_good += 1;
-        return planning.stay(
-            index,
-            "it would be killed; nothing here can, so it is withheld for good",
-            None,
-        );
+        planning.unkillable += 1;
+        let why = "to be killed, but the sink cannot or the pod has no controller: stays withheld";
+        return planning.keep(index, why, None);
     }
     let Some(slot) = planning.assessment.slots.get(index) else { return };
     let limit = planning.policy.activator(&slot.entry.breaker).max_kills_per_hour;
@@ -280,13 +273,13 @@ fn kill(planning: &mut Planning<'_>, index: usize) {
             limit.is_none_or(|limit| planning.kills.len() < usize::try_from(limit).unwrap_or(usize::MAX));
         if !room {
             let turn = planning.kills.first().map(|first| ("killed", *first + HOUR));
-            return planning.stay(index, "to be killed, when the hour has room for one more", turn);
+            return planning.keep(index, "to be killed, once maxKillsPerHour allows it", turn);
         }
         planning.kills.push(now);
     }
     if let Some(slot) = planning.assessment.slots.get_mut(index) {
-        slot.turn(EntryState::Killing);
-        slot.decide(EntryDecision::Kill, "it was cut too often, or a callback wants its end");
+        slot.set_state(EntryState::Killing);
+        slot.decide(EntryDecision::Kill, "withheld too often, or a callback kills it");
     }
 }
 
@@ -325,11 +318,11 @@ mod tests {
         assert_eq!([1, 2, 3, 100].map(|n| wait(n, &retry)), [10, 20, 30, 300]);
         assert_eq!([1, 2, 3, 100].map(|n| wait(n, &periodic)), [10, 10, 10, 10]);
         let slow = ActivatorStrategy { period: Duration::from_secs(600), ..retry };
-        assert_eq!(wait(1, &slow), 600, "a cap below the period would make it shorter than the user asked");
+        assert_eq!(wait(1, &slow), 600, "a cap below the period does not shorten it");
     }
 
     #[test]
-    fn jitter_spreads_the_pods_is_bounded_and_is_the_same_at_every_look() {
+    fn jitter_spreads_the_pods_is_bounded_and_is_the_same_in_every_plan() {
         let activator = ActivatorStrategy { jitter: 0.5, ..ActivatorStrategy::default() };
         let dues: Vec<i64> =
             (0..200).map(|n| due(&entry(&format!("pod-{n}"), 1), &activator).unix_millis()).collect();

@@ -1,85 +1,91 @@
-//! First step: pods, ledger and verdicts side by side, and what became of each withdrawal.
+//! First step: joins pods and ledger by UID, and finds out what became of each withdrawal.
 //!
-//! All are in order of the UID, so one walk joins them. What the ledger *says* is only half: a
-//! reservation may have landed, a person may have put a switch back. Deciding on the ledger alone
-//! leaves pods dark; deciding on the pods alone forgets what is under way.
+//! Both are needed: a reservation may have landed since, or a person may have set the switch, so the
+//! ledger alone would leave pods without traffic; the pods alone do not show what is under way.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use super::{
     fence::Fence,
     ledger::{Entry, EntryState, Ledger, Returned, one_line},
 };
 use crate::decide::{
-    fleet::{Fleet, PodView, Presence, Traffic, Uid},
+    fleet::{Fleet, PodView, Presence, Traffic, Uid, count},
     policy::Policy,
     time::Timestamp,
     verdict::{Call, Opinion},
 };
 
-/// An admitted pod that the load balancer does not show counts as serving after this time.
+/// An admitted pod counts as serving after this time even if no endpoint slice lists it.
 pub const ADMISSION: Duration = Duration::from_secs(5);
 
-/// The breaker's name in entries of pods that fell silent.
+/// The breaker's name in entries of pods without keepalives.
 pub const SILENCE: &str = "silence";
 
-/// What is to be done about an entry.
+/// What the plan does about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryDecision {
     Keep,
-    /// Nothing can be done before the pod is seen, or claimed, anew.
+    /// Nothing is done until the pod is listed or claimed again.
     Wait,
     Withhold,
     Cancel,
     Admit,
     Pause,
     Kill,
-    /// It can land no more.
+    /// The withdrawal cannot land any more.
     Release(ReleaseReason),
 }
 
-/// Why an entry is over.
+/// Why an entry is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReleaseReason {
     /// The pod serves again.
     Admitted,
-    /// It is gone, or going.
+    /// The pod is deleted or terminating.
     Gone,
-    /// It is silent and its place is filled or not wanted any more.
+    /// The pod is silent, and it was replaced or the fleet was scaled down.
     Replaced,
-    /// Somebody else holds its switch.
+    /// Another writer set the switch.
     Foreign,
 }
 
-/// What happens to an entry at a time that is known.
+/// What happens to an entry at which time.
 pub(super) type Due = (&'static str, Timestamp);
 
-/// One entry and what is decided about it. A changed entry is `Owned`.
+/// One entry and the decision about it. A changed entry is `Owned`.
 #[derive(Clone, Debug)]
 pub(super) struct EntryAssessment<'a> {
     pub(super) entry: Cow<'a, Entry>,
-    /// Its pod among the candidates.
+    /// Index of its pod among the candidates.
     pub(super) candidate: Option<usize>,
     pub(super) decision: EntryDecision,
     pub(super) reason: &'static str,
-    /// What time alone brings, and when.
     pub(super) due: Option<Due>,
 }
 
-impl EntryAssessment<'_> {
+impl<'a> EntryAssessment<'a> {
+    pub(super) fn new(
+        entry: Cow<'a, Entry>,
+        candidate: Option<usize>,
+        decision: EntryDecision,
+        reason: &'static str,
+    ) -> Self {
+        Self { entry, candidate, decision, reason, due: None }
+    }
+
     pub(super) fn decide(&mut self, decision: EntryDecision, reason: &'static str) {
         (self.decision, self.reason, self.due) = (decision, reason, None);
     }
 
-    pub(super) fn turn(&mut self, state: EntryState) {
+    pub(super) fn set_state(&mut self, state: EntryState) {
         if self.entry.state != state {
             self.entry.to_mut().state = state;
         }
     }
 
-    /// Admits the entry's pod; `false` when it stays: a withdrawal that may still land is cancelled instead, and a
-    /// person's pause is kept.
-    pub(super) fn give_back(&mut self, why: &'static str) -> bool {
+    /// Admits an entry that is withheld; not one that may still land (it is cancelled) nor a person's pause.
+    pub(super) fn admit(&mut self, why: &'static str) -> bool {
         let open = matches!(
             self.decision,
             EntryDecision::Keep | EntryDecision::Admit | EntryDecision::Pause | EntryDecision::Kill
@@ -89,19 +95,19 @@ impl EntryAssessment<'_> {
             return false;
         }
         if matches!(self.entry.state, EntryState::Killing | EntryState::Pausing) {
-            self.turn(EntryState::Withheld);
+            self.set_state(EntryState::Withheld);
         }
         self.decide(EntryDecision::Admit, why);
         true
     }
 
-    /// The entry stays in the ledger.
+    /// Whether the entry stays in the ledger.
     pub(super) fn held(&self) -> bool {
         !matches!(self.decision, EntryDecision::Release(_))
     }
 }
 
-/// The strictest word in force against a pod.
+/// The strictest verdict in force against a pod.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Objection<'a> {
     pub(super) breaker: &'a str,
@@ -110,7 +116,7 @@ pub(super) struct Objection<'a> {
     pub(super) opinion: &'a Opinion,
 }
 
-/// One pod and all that is known of it.
+/// One pod with its entry and the verdicts on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) pod: &'a PodView,
@@ -118,11 +124,11 @@ pub(super) struct Candidate<'a> {
     pub(super) returned: Option<&'a Returned>,
     pub(super) serving: bool,
     pub(super) objection: Option<Objection<'a>>,
-    /// By a breaker that only rehearses.
+    /// The breaker in dry run that objects to it.
     pub(super) rehearsed: Option<&'a str>,
-    /// Somebody in force has a verdict on it.
+    /// A source in force has a verdict on it.
     pub(super) judged: bool,
-    /// A callback wants it back.
+    /// A callback's call is `admit`.
     pub(super) admit: bool,
 }
 
@@ -131,18 +137,23 @@ impl Candidate<'_> {
         self.pod.presence == Presence::Unknown
     }
 
-    /// When it was last given its traffic back.
+    /// When it was last admitted.
     pub(super) fn admitted_at(&self) -> Option<Timestamp> {
         self.returned.map(|returned| returned.admitted_at).max(self.pod.admitted_at)
     }
 
-    /// It could serve if it had traffic.
+    /// Whether it could serve with traffic=yes.
     pub(super) fn able(&self) -> bool {
         self.pod.ready && !self.pod.terminating && !self.silent()
     }
+
+    /// Whether it could serve and has traffic=yes.
+    pub(super) fn routable(&self) -> bool {
+        self.able() && self.pod.traffic == Traffic::Yes
+    }
 }
 
-/// The joined view.
+/// Pods and entries, joined.
 pub(super) struct Assessment<'a> {
     pub(super) candidates: Vec<Candidate<'a>>,
     pub(super) slots: Vec<EntryAssessment<'a>>,
@@ -159,13 +170,7 @@ pub(super) fn assessment<'a>(
     let mut slots: Vec<EntryAssessment<'a>> = ledger
         .entries
         .values()
-        .map(|entry| EntryAssessment {
-            entry: Cow::Borrowed(entry),
-            candidate: None,
-            decision: EntryDecision::Keep,
-            reason: "withheld",
-            due: None,
-        })
+        .map(|entry| EntryAssessment::new(Cow::Borrowed(entry), None, EntryDecision::Keep, "withheld"))
         .collect();
     let candidates = join(now, fleet, ledger, write_fence, &mut slots);
     let mut assessment = Assessment { candidates, slots };
@@ -174,7 +179,7 @@ pub(super) fn assessment<'a>(
     assessment
 }
 
-/// Every pod with its slot; one slot more for each pod that is adopted.
+/// Every pod with the index of its entry; adds an entry for each pod that is adopted.
 fn join<'a>(
     now: Timestamp,
     fleet: &'a Fleet,
@@ -182,34 +187,23 @@ fn join<'a>(
     write_fence: Fence,
     slots: &mut Vec<EntryAssessment<'a>>,
 ) -> Vec<Candidate<'a>> {
-    let held = slots.len();
     let mut candidates = Vec::with_capacity(fleet.pods().len());
-    let (mut at, mut returned) = (0, UidJoin::new(&ledger.returned));
+    let mut held = UidJoin::new(ledger.entries.keys().zip(0_usize..));
+    let mut returned = UidJoin::new(ledger.returned.iter());
     for (index, pod) in fleet.pods().iter().enumerate() {
-        while slots.get(at).is_some_and(|slot| at < held && slot.entry.uid < pod.uid) {
-            at += 1;
-        }
-        let mut slot = None;
-        if at < held && slots.get(at).is_some_and(|slot| slot.entry.uid == pod.uid) {
-            slot = Some(at);
-        } else if let Some(entry) = adopted(now, fleet, pod, write_fence) {
-            slot = Some(slots.len());
-            slots.push(EntryAssessment {
-                entry: Cow::Owned(entry),
-                candidate: None,
-                decision: EntryDecision::Keep,
-                reason: "withheld by us before this ledger began: adopted",
-                due: None,
-            });
-        }
+        let mut slot = held.at(&pod.uid);
         if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {
             slot.candidate = Some(index);
+        } else if let Some(entry) = adopted(now, fleet, pod, write_fence) {
+            let reason = "withheld by us before this ledger began: adopted";
+            slot = Some(slots.len());
+            let entry = Cow::Owned(entry);
+            slots.push(EntryAssessment::new(entry, Some(index), EntryDecision::Keep, reason));
         }
-        let returned = returned.at(&pod.uid);
         candidates.push(Candidate {
             pod,
             slot,
-            returned,
+            returned: returned.at(&pod.uid),
             serving: false,
             objection: None,
             rehearsed: None,
@@ -220,17 +214,24 @@ fn join<'a>(
     candidates
 }
 
-impl Assessment<'_> {
+impl<'a> Assessment<'a> {
+    pub(super) fn slot_of(&self, candidate: &Candidate<'_>) -> Option<&EntryAssessment<'a>> {
+        self.slots.get(candidate.slot?)
+    }
+
+    pub(super) fn candidate_of(&self, slot: &EntryAssessment<'_>) -> Option<&Candidate<'a>> {
+        self.candidates.get(slot.candidate?)
+    }
+
     fn reconcile(&mut self, now: Timestamp, policy: &Policy, fleet: &Fleet, write_fence: Fence) {
-        let able = self.candidates.iter().filter(|candidate| candidate.able()).count();
-        let refilled = u32::try_from(able).unwrap_or(u32::MAX) >= fleet.desired;
-        let seen = FleetContext { policy, fleet, refilled, write_fence };
+        let refilled = count(self.candidates.iter().filter(|candidate| candidate.able())) >= fleet.desired;
+        let context = FleetContext { policy, fleet, refilled, write_fence };
         for slot in &mut self.slots {
             if slot.entry.break_at > now {
-                slot.entry.to_mut().break_at = now; // it counts from when it was first seen
+                slot.entry.to_mut().break_at = now; // a time in the future counts from now
             }
             match slot.candidate.and_then(|index| self.candidates.get(index)) {
-                Some(candidate) => reconcile(slot, candidate, &seen),
+                Some(candidate) => reconcile(slot, candidate, &context),
                 None if fleet.absence_proven => {
                     slot.decide(EntryDecision::Release(ReleaseReason::Gone), "the pod is gone")
                 }
@@ -251,26 +252,26 @@ impl Assessment<'_> {
             let counted =
                 candidate.pod.in_endpoints || admitted_at.is_none_or(|at| now.since(at) >= ADMISSION);
             let free = held.is_none_or(|slot| !slot.held());
-            candidate.serving = candidate.able() && candidate.pod.traffic == Traffic::Yes && free && counted;
+            candidate.serving = candidate.routable() && free && counted;
         }
     }
 }
 
-/// What every entry is held against.
+/// What is the same for every entry.
 struct FleetContext<'a> {
     policy: &'a Policy,
     fleet: &'a Fleet,
-    /// As many pods are there as there should be, without the silent ones.
+    /// At least `desired` pods are able to serve.
     refilled: bool,
     write_fence: Fence,
 }
 
-/// What the pod's own fence and switch say about its entry.
-fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, seen: &FleetContext<'_>) {
-    let FleetContext { fleet, refilled, write_fence, .. } = *seen;
+/// Decides about an entry by the pod's fence and switch.
+fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context: &FleetContext<'_>) {
+    let FleetContext { policy, fleet, refilled, write_fence } = *context;
     let pod = candidate.pod;
     let Some(fence) = pod.fence.filter(|fence| fence.epoch == write_fence.epoch) else {
-        return slot.decide(EntryDecision::Wait, "its fence is not of this ledger: to be claimed anew");
+        return slot.decide(EntryDecision::Wait, "its fence is not of this ledger: to be claimed again");
     };
     let moved = fence.newer(slot.entry.fence);
     if slot.entry.fence.newer(fence) {
@@ -289,14 +290,16 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, seen: &F
     if candidate.silent() && settled && (refilled || fleet.desired < slot.entry.desired) {
         return slot.decide(
             EntryDecision::Release(ReleaseReason::Replaced),
-            "silent, and its place is filled or not wanted",
+            "silent, and replaced or not needed any more",
         );
     }
     match pod.traffic {
-        Traffic::Yes => still_serving(slot, seen.policy),
-        Traffic::No => says_no(slot, pod, moved),
-        Traffic::Pause => says_pause(slot),
-        Traffic::Unlabelled => slot.decide(EntryDecision::Wait, "its switch was removed: to be claimed anew"),
+        Traffic::Yes => reconcile_yes(slot, policy),
+        Traffic::No => reconcile_no(slot, pod, moved),
+        Traffic::Pause => reconcile_pause(slot),
+        Traffic::Unlabelled => {
+            slot.decide(EntryDecision::Wait, "its switch was removed: to be claimed again")
+        }
         Traffic::Other => slot.decide(EntryDecision::Wait, "its switch has a value that is not ours"),
     }
     if moved {
@@ -305,40 +308,40 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, seen: &F
     }
 }
 
-/// The pod says yes with the fence of the entry.
-fn still_serving(slot: &mut EntryAssessment<'_>, policy: &Policy) {
+/// traffic=yes, and the fence is the entry's.
+fn reconcile_yes(slot: &mut EntryAssessment<'_>, policy: &Policy) {
     match slot.entry.state {
         EntryState::Reserved => {
-            slot.turn(EntryState::Cancelling);
+            slot.set_state(EntryState::Cancelling);
             slot.decide(
                 EntryDecision::Cancel,
-                "its withdrawal was not carried out: taken back, never repeated",
+                "its withdrawal was not carried out: cancelled, never repeated",
             );
         }
-        EntryState::Cancelling => slot.decide(EntryDecision::Cancel, "its withdrawal is being taken back"),
+        EntryState::Cancelling => slot.decide(EntryDecision::Cancel, "its withdrawal is being cancelled"),
         EntryState::Withheld | EntryState::Pausing | EntryState::Paused | EntryState::Killing => {
-            slot.turn(EntryState::Cancelling);
+            slot.set_state(EntryState::Cancelling);
             slot.entry.to_mut().spare = Some(millis(policy.activator(&slot.entry.breaker).period));
             slot.decide(EntryDecision::Cancel, "a person gave it its traffic back");
         }
     }
 }
 
-fn says_no(slot: &mut EntryAssessment<'_>, pod: &PodView, moved: bool) {
+fn reconcile_no(slot: &mut EntryAssessment<'_>, pod: &PodView, moved: bool) {
     match slot.entry.state {
         EntryState::Reserved | EntryState::Cancelling if pod.break_at.is_some() => {
-            slot.turn(EntryState::Withheld)
+            slot.set_state(EntryState::Withheld)
         }
         EntryState::Reserved | EntryState::Cancelling if moved => {
-            slot.decide(EntryDecision::Release(ReleaseReason::Foreign), "somebody else withheld it");
+            slot.decide(EntryDecision::Release(ReleaseReason::Foreign), "another writer withheld it");
         }
         EntryState::Reserved | EntryState::Cancelling => {
-            slot.turn(EntryState::Cancelling);
-            slot.decide(EntryDecision::Cancel, "somebody else withheld it: ours is taken back");
+            slot.set_state(EntryState::Cancelling);
+            slot.decide(EntryDecision::Cancel, "another writer withheld it: our withdrawal is cancelled");
         }
         EntryState::Pausing => slot.decision = EntryDecision::Pause,
         EntryState::Paused => {
-            slot.turn(EntryState::Withheld);
+            slot.set_state(EntryState::Withheld);
             if slot.entry.human {
                 slot.entry.to_mut().human = false;
             }
@@ -347,19 +350,19 @@ fn says_no(slot: &mut EntryAssessment<'_>, pod: &PodView, moved: bool) {
     }
 }
 
-fn says_pause(slot: &mut EntryAssessment<'_>) {
+fn reconcile_pause(slot: &mut EntryAssessment<'_>) {
     slot.reason = "paused";
     match slot.entry.state {
         EntryState::Paused => {}
-        EntryState::Pausing => slot.turn(EntryState::Paused),
+        EntryState::Pausing => slot.set_state(EntryState::Paused),
         EntryState::Reserved | EntryState::Cancelling | EntryState::Withheld | EntryState::Killing => {
-            slot.turn(EntryState::Paused);
+            slot.set_state(EntryState::Paused);
             slot.entry.to_mut().human = true;
         }
     }
 }
 
-/// A `no` or `pause` of ours that the ledger does not know: an entry for it.
+/// An entry for a `no` or `pause` of ours that is not in the ledger.
 fn adopted(now: Timestamp, fleet: &Fleet, pod: &PodView, write_fence: Fence) -> Option<Entry> {
     let state = match pod.traffic {
         Traffic::No => EntryState::Withheld,
@@ -385,22 +388,22 @@ fn adopted(now: Timestamp, fleet: &Fleet, pod: &PodView, write_fence: Fence) -> 
     })
 }
 
-/// A duration as the ledger keeps it.
+/// A duration as the ledger stores it.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Walks a map alongside ascending UIDs.
-struct UidJoin<'a, V> {
-    rest: std::iter::Peekable<std::collections::btree_map::Iter<'a, Uid, V>>,
+/// Values in ascending order of the UID, looked up by ascending UIDs: linear time over both.
+pub(super) struct UidJoin<I: Iterator> {
+    rest: std::iter::Peekable<I>,
 }
 
-impl<'a, V> UidJoin<'a, V> {
-    fn new(map: &'a BTreeMap<Uid, V>) -> Self {
-        Self { rest: map.iter().peekable() }
+impl<'a, V, I: Iterator<Item = (&'a Uid, V)>> UidJoin<I> {
+    pub(super) fn new(ascending: I) -> Self {
+        Self { rest: ascending.peekable() }
     }
 
-    fn at(&mut self, uid: &Uid) -> Option<&'a V> {
+    pub(super) fn at(&mut self, uid: &Uid) -> Option<V> {
         while self.rest.next_if(|(key, _)| *key < uid).is_some() {}
         self.rest.next_if(|(key, _)| *key == uid).map(|(_, value)| value)
     }

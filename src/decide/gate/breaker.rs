@@ -1,8 +1,7 @@
-//! Last step: who is withheld now: the worst first, and no more than the budget has room for.
+//! Last step: withholds the worst pods, as many as the budget allows.
 //!
-//! Silent pods go first: they serve nobody, so leaving them listed costs requests and taking them out
-//! costs no service, only room in the ledger. But they pass this gate like any other: when it is *we*
-//! who are deaf, the floor and the panic threshold keep them listed.
+//! Silent pods first: they fail requests while listed, and withholding them lowers no capacity. Floor
+//! and panic threshold hold for them too, because a partition of the master makes live pods silent.
 
 use std::borrow::Cow;
 
@@ -15,10 +14,11 @@ use super::{
 use crate::decide::{
     fleet::Traffic,
     policy::Policy,
+    time::Timestamp,
     verdict::{Evidence, Judgement, Opinion},
 };
 
-/// Why nothing is withheld by this plan, whoever is bad.
+/// Why this plan withholds nothing, independent of the verdicts.
 pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
     let (policy, fleet) = (planning.policy, planning.fleet);
     let reasons = [
@@ -31,8 +31,7 @@ pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
             "the last cut did not lower the share of bad pods: no new one for a while",
         ),
         (!planning.claims.is_empty(), "not every pod is claimed yet"),
-        // it may show a pod as serving whose entry has come and gone since; where there is no room anyway, that is the
-        // reason, and nobody asks for a better list
+        // Such a list may show a pod as serving that was withheld and released since. Without room it does not matter.
         (!fleet.absence_proven && has_room(planning), "the list of pods may be older than the ledger"),
     ];
     let own = reasons.into_iter().find_map(|(holds, why)| holds.then_some(why));
@@ -40,19 +39,17 @@ pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
 }
 
 fn has_room(planning: &Planning<'_>) -> bool {
-    planning.budget.may_withhold() > 0 || planning.budget.may_forget() > 0
+    planning.budget.may_withhold() > 0 || planning.budget.room_for_unserving() > 0
 }
 
-/// Reserves and withholds.
+/// Reserves the pods to withhold.
 pub(super) fn withhold(planning: &mut Planning<'_>) {
     if hold(planning).is_some() {
         return;
     }
-    let silent: Vec<usize> = planning.places(|candidate| listed(candidate) && candidate.silent());
+    let silent: Vec<usize> = planning.indices(|candidate| listed(candidate) && candidate.silent());
     let now = planning.now;
-    let mut bad = planning.places(|candidate| {
-        candidate.serving && candidate.objection.is_some() && !spared(candidate, now) && listed(candidate)
-    });
+    let mut bad = planning.indices(|candidate| bad_and_serving(candidate, now));
     if silent.is_empty() && bad.is_empty() {
         return;
     }
@@ -70,17 +67,22 @@ pub(super) fn withhold(planning: &mut Planning<'_>) {
     }
 }
 
-/// It gets traffic and no entry is about to change that.
+/// traffic=yes, no entry, and not terminating.
 pub(super) fn listed(candidate: &Candidate<'_>) -> bool {
     candidate.pod.traffic == Traffic::Yes && candidate.slot.is_none() && !candidate.pod.terminating
 }
 
-/// A person gave it its traffic back a moment ago.
-pub(super) fn spared(candidate: &Candidate<'_>, now: crate::decide::time::Timestamp) -> bool {
+/// Serves, and only budget, panic or hold keep it from being withheld.
+pub(super) fn bad_and_serving(candidate: &Candidate<'_>, now: Timestamp) -> bool {
+    candidate.serving && candidate.objection.is_some() && listed(candidate) && !spared(candidate, now)
+}
+
+/// A person admitted it less than one activator period ago.
+pub(super) fn spared(candidate: &Candidate<'_>, now: Timestamp) -> bool {
     candidate.returned.and_then(|returned| returned.spare_until).is_some_and(|until| until > now)
 }
 
-/// What is left of the budget, and of the ledger's size, while reservations are made.
+/// The budget and the ledger's size in bytes, while reservations are made.
 struct RemainingBudget {
     budget: Budget,
     bytes: usize,
@@ -95,9 +97,9 @@ impl RemainingBudget {
         Self { budget: planning.budget, bytes: planning.ledger.size() + grown, bad_share }
     }
 
-    /// Reserves the pod, if there is room. `false`: nobody else either.
+    /// Reserves the pod if there is room. `false`: there is none for any other pod either.
     fn take(&mut self, planning: &mut Planning<'_>, index: usize, serves: bool) -> bool {
-        let allowed = if serves { self.budget.may_withhold() } else { self.budget.may_forget() };
+        let allowed = if serves { self.budget.may_withhold() } else { self.budget.room_for_unserving() };
         let Some(candidate) = planning.assessment.candidates.get(index).copied() else { return true };
         if allowed == 0 {
             return false;
@@ -119,7 +121,7 @@ fn reservation(planning: &Planning<'_>, candidate: &Candidate<'_>, bad_share: Op
     let pod = candidate.pod;
     let fence = pod.fence.filter(|fence| planning.write_fence.newer(*fence))?;
     let (breaker, reason, cuts) = match &candidate.objection {
-        Some(objection) => (objection.breaker, said(objection.opinion), 1),
+        Some(objection) => (objection.breaker, describe(objection.opinion), 1),
         None => (SILENCE, "silent for longer than its TTL".to_owned(), 0),
     };
     Some(Entry {
@@ -139,7 +141,7 @@ fn reservation(planning: &Planning<'_>, candidate: &Candidate<'_>, bad_share: Op
     })
 }
 
-/// The cuts that still count, less those that good service has made forgotten.
+/// Earlier withdrawals of the pod that still count (see [`Ledger::decayed`]).
 fn earlier_cuts(policy: &Policy, planning: &Planning<'_>, candidate: &Candidate<'_>, breaker: &str) -> u32 {
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     let cuts = remembered.max(candidate.pod.retry_count).unwrap_or(0);
@@ -147,12 +149,12 @@ fn earlier_cuts(policy: &Policy, planning: &Planning<'_>, candidate: &Candidate<
     candidate.admitted_at().map_or(cuts, |back| Ledger::decayed(cuts, back, planning.now, period))
 }
 
-/// An opinion in words.
-pub(super) fn said(opinion: &Opinion) -> String {
+/// The evidence of an objection as text.
+pub(super) fn describe(opinion: &Opinion) -> String {
     match opinion {
         Opinion::Judged(Judgement::Bad { evidence, .. }) => Evidence::to_string(evidence),
         Opinion::Judged(_) => String::new(),
-        Opinion::Called { reason, .. } if reason.is_empty() => "a callback says so".to_owned(),
+        Opinion::Called { reason, .. } if reason.is_empty() => "a callback, without a reason".to_owned(),
         Opinion::Called { reason, .. } => reason.clone(),
     }
 }

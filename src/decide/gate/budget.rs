@@ -1,7 +1,8 @@
-//! How many pods may still be withheld: the only place where a ratio is computed.
+//! How many pods may still be withheld. The only place that computes a ratio.
 //!
-//! From *desired*: a floor over the serving or the existing pods sinks with the fleet (10, 5, 2, 1).
-//! One for all breakers: budgets per breaker add up. Rounded up: down lets the last pod go.
+//! The floor is a share of *desired*, because a share of the serving or existing pods sinks with the
+//! fleet (10, 5, 2, 1). One budget for all breakers, because budgets per breaker add up. Rounded up,
+//! because rounding down would allow the last pod to be withheld.
 
 use std::fmt;
 
@@ -9,55 +10,55 @@ use serde::Serialize;
 
 use crate::decide::policy::{FloorRule, Policy};
 
-/// What the budget is made of.
+/// The numbers of the budget, all in pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
-    /// How many pods there should be.
+    /// Pods that there should be.
     pub desired: u32,
-    /// How many there are.
+    /// Pods that exist and are not terminating.
     pub existing: u32,
-    /// How many must serve.
+    /// Pods that must serve.
     pub floor: u32,
-    /// Ready, switch at yes, no ledger entry, seen by the load balancer.
+    /// Pods that are ready and listed, with traffic=yes and without an entry.
     pub serving: u32,
     /// Entries of the ledger.
     pub entries: u32,
 }
 
 impl Budget {
-    /// The floor that all breakers together ask of a fleet of this size.
+    /// The largest floor of the policy's rules.
     #[must_use]
     pub fn floor(policy: &Policy, desired: u32) -> u32 {
         let rules = policy.breakers.iter().map(|breaker| &breaker.floor).chain([&policy.floor]);
         rules.map(|rule| rule.of(desired)).max().unwrap_or(1)
     }
 
-    /// How many entries the ledger may hold at all.
+    /// Entries that the ledger may hold in all.
     #[must_use]
     pub fn room(&self) -> u32 {
         self.desired.min(self.existing).saturating_sub(self.floor)
     }
 
-    /// How many serving pods may still be withheld.
+    /// Serving pods that may still be withheld.
     #[must_use]
     pub fn may_withhold(&self) -> u32 {
-        self.may_forget().min(self.serving.saturating_sub(self.floor))
+        self.room_for_unserving().min(self.serving.saturating_sub(self.floor))
     }
 
-    /// How many pods that do not serve may still be taken out: they cost room, but nobody's service.
+    /// Pods that do not serve (silent ones) and may still be withheld: they take room, but no capacity.
     #[must_use]
-    pub fn may_forget(&self) -> u32 {
+    pub fn room_for_unserving(&self) -> u32 {
         if self.serving < self.floor { 0 } else { self.room().saturating_sub(self.entries) }
     }
 
-    /// How many pods short of the floor the fleet is.
+    /// Pods that are missing to the floor.
     #[must_use]
     pub fn missing(&self) -> u32 {
         self.floor.saturating_sub(self.serving)
     }
 
-    /// How many entries too many there are.
+    /// Entries above the room.
     #[must_use]
     pub fn excess(&self) -> u32 {
         self.entries.saturating_sub(self.room())
@@ -65,7 +66,7 @@ impl Budget {
 }
 
 impl FloorRule {
-    /// What it asks of a fleet that should have `desired` pods.
+    /// Its floor, in pods, of a fleet of `desired` pods.
     #[must_use]
     pub fn of(&self, desired: u32) -> u32 {
         let ratio = u64::from(self.min_available_ratio.unwrap_or(0));
@@ -112,6 +113,6 @@ mod tests {
         assert_eq!(Budget { entries: 4, ..budget }.may_withhold(), 1);
         assert_eq!(Budget { existing: 6, ..budget }.may_withhold(), 1);
         assert_eq!(Budget { desired: 5, ..budget }.may_withhold(), 0);
-        assert_eq!(Budget { serving: 4, ..budget }.may_forget(), 0);
+        assert_eq!(Budget { serving: 4, ..budget }.room_for_unserving(), 0);
     }
 }

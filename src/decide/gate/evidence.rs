@@ -1,38 +1,38 @@
-//! Second step: hears all sources together, and decides which of them may be believed at all.
+//! Second step: merges the verdicts of all sources into the strictest one for each pod.
 //!
-//! One breaker after the other would spend one budget each on the same pods, and a source that sees
-//! three pods of fifty would empty a fleet on their account: so the strictest word per pod is put
-//! together first, and a breaker below its coverage has no word.
+//! Merged first, because one breaker after the other would spend one budget each. A breaker whose
+//! verdicts cover less than `minCoveragePercent` of the serving pods is left out: three bad pods of
+//! three seen, in a fleet of fifty, are no reason to withhold.
 
 use std::cmp::Ordering;
 
-use super::assessment::{Assessment, Candidate, Objection};
+use super::assessment::{Assessment, Candidate, Objection, UidJoin};
 use crate::decide::{
     fleet::Uid,
     policy::Policy,
     verdict::{Call, Judgement, Opinion, Source, SourceKind, Verdicts},
 };
 
-/// What was learnt about the sources themselves.
+/// Which sources could be used.
 #[derive(Debug, Default)]
 pub(super) struct SourceEvidence<'a> {
-    /// Breakers that ran and see too little.
+    /// Breakers below their coverage.
     pub(super) blind: Vec<&'a str>,
-    /// A callback was given the whole fleet: whom it does not name it has nothing against.
+    /// A callback ran. It is given the whole fleet, so it has no objection to a pod that it does not name.
     pub(super) all_seen: bool,
 }
 
-/// Writes into the candidates what is in force for them.
-pub(super) fn hear<'a>(
+/// Writes the verdicts in force into the candidates.
+pub(super) fn apply_verdicts<'a>(
     policy: &'a Policy,
     verdicts: &'a Verdicts,
     assessment: &mut Assessment<'a>,
 ) -> SourceEvidence<'a> {
-    let mut source_evidence = SourceEvidence::default();
+    let mut evidence = SourceEvidence::default();
     for source in &verdicts.sources {
         match source.kind {
             SourceKind::Callback => {
-                source_evidence.all_seen = true;
+                evidence.all_seen = true;
                 apply(source, false, &mut assessment.candidates);
             }
             SourceKind::Breaker => {
@@ -40,48 +40,42 @@ pub(super) fn hear<'a>(
                 if covers(source, breaker.min_coverage, &assessment.candidates) {
                     apply(source, breaker.dry_run, &mut assessment.candidates);
                 } else {
-                    source_evidence.blind.push(&breaker.name);
+                    evidence.blind.push(&breaker.name);
                 }
             }
         }
     }
-    source_evidence
+    evidence
 }
 
-/// Enough of the serving pods have a verdict from it.
+/// Whether at least `min_coverage` percent of the serving pods, and any pod at all, have a verdict from `source`.
 fn covers(source: &Source, min_coverage: u8, candidates: &[Candidate<'_>]) -> bool {
-    let serving = candidates.iter().filter(|candidate| candidate.serving).count();
-    let (mut seen, mut any) = (0, false);
-    join(
-        source,
-        |index, opinion| {
-            if knows(opinion) {
-                any = true;
-                seen += usize::from(candidates.get(index).is_some_and(|candidate| candidate.serving));
-            }
-        },
-        candidates,
-        |candidate| &candidate.pod.uid,
-    );
-    any && seen * 100 >= serving * usize::from(min_coverage)
+    let mut opinions = by_uid(source);
+    let (mut serving, mut covered, mut any) = (0, 0, false);
+    for candidate in candidates {
+        let judged = opinions.at(&candidate.pod.uid).is_some_and(is_verdict);
+        any |= judged;
+        serving += usize::from(candidate.serving);
+        covered += usize::from(candidate.serving && judged);
+    }
+    any && covered * 100 >= serving * usize::from(min_coverage)
 }
 
-fn knows(opinion: &Opinion) -> bool {
+fn is_verdict(opinion: &Opinion) -> bool {
     matches!(opinion, Opinion::Called { .. } | Opinion::Judged(Judgement::Good | Judgement::Bad { .. }))
 }
 
-fn apply<'a>(source: &'a Source, rehearsing: bool, candidates: &mut [Candidate<'a>]) {
-    let mut heard = Vec::with_capacity(source.opinions().len());
-    join(source, |index, opinion| heard.push((index, opinion)), candidates, |candidate| &candidate.pod.uid);
-    for (index, opinion) in heard {
-        let Some(candidate) = candidates.get_mut(index) else { continue };
-        if rehearsing {
+fn apply<'a>(source: &'a Source, dry_run: bool, candidates: &mut [Candidate<'a>]) {
+    let mut opinions = by_uid(source);
+    for candidate in candidates {
+        let Some(opinion) = opinions.at(&candidate.pod.uid) else { continue };
+        if dry_run {
             if opinion.objects() {
                 candidate.rehearsed = Some(&source.name);
             }
             continue;
         }
-        candidate.judged |= knows(opinion);
+        candidate.judged |= is_verdict(opinion);
         candidate.admit |= matches!(opinion, Opinion::Called { call: Call::Admit, .. });
         let new = objection(source, opinion);
         if let Some(new) = new.filter(|new| candidate.objection.is_none_or(|old| stricter(new, &old).is_gt()))
@@ -89,6 +83,10 @@ fn apply<'a>(source: &'a Source, rehearsing: bool, candidates: &mut [Candidate<'
             candidate.objection = Some(new);
         }
     }
+}
+
+fn by_uid(source: &Source) -> UidJoin<impl Iterator<Item = (&Uid, &Opinion)>> {
+    UidJoin::new(source.opinions().iter().map(|(uid, opinion)| (uid, opinion)))
 }
 
 fn objection<'a>(source: &'a Source, opinion: &'a Opinion) -> Option<Objection<'a>> {
@@ -104,20 +102,4 @@ fn objection<'a>(source: &'a Source, opinion: &'a Opinion) -> Option<Objection<'
 
 fn stricter(a: &Objection<'_>, b: &Objection<'_>) -> Ordering {
     a.call.cmp(&b.call).then(a.severity.total_cmp(&b.severity))
-}
-
-/// Calls `each` with the place in `all` and the opinion of every pod that the source knows; both are in order.
-fn join<'a, T>(
-    source: &'a Source,
-    mut each: impl FnMut(usize, &'a Opinion),
-    all: &[T],
-    uid: impl Fn(&T) -> &Uid,
-) {
-    let mut opinions = source.opinions().iter().peekable();
-    for (index, item) in all.iter().enumerate() {
-        while opinions.next_if(|(key, _)| key < uid(item)).is_some() {}
-        if let Some((_, opinion)) = opinions.next_if(|(key, _)| key == uid(item)) {
-            each(index, opinion);
-        }
-    }
 }

@@ -1,7 +1,7 @@
-//! Why a pod is or is not withheld, in numbers.
+//! Why a pod is or is not withheld.
 //!
-//! Kept as values and put into words only when somebody asks: a plan over ten thousand pods must not
-//! write ten thousand sentences. A pod that serves and that nobody objects to has no entry here.
+//! Kept as values; the text is made on request, because a plan may cover ten thousand pods. A pod that
+//! serves and has no objection has no explanation.
 
 use std::fmt;
 
@@ -19,16 +19,16 @@ use crate::decide::{
     time::Timestamp,
 };
 
-/// What a human must know of the whole fleet.
+/// An alarm about the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FleetAlarm {
-    /// Which one.
+    /// One of [`ALARMS`]: the label of a metric.
     pub reason: AlarmReason,
-    /// What, where, what to do.
+    /// What is wrong, with numbers and pods.
     pub message: String,
 }
 
-/// Every reason that a plan may alarm with; what is not in a plan's alarms is to be cleared.
+/// All reasons; an alarm that is missing in a plan is cleared.
 pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::BelowFloor,
     AlarmReason::FloorReached,
@@ -42,59 +42,59 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::WithheldForGood,
 ];
 
-/// Where a pod stands after the plan.
+/// A pod's state after the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PodState {
     /// It serves.
     Serving,
-    /// It would serve, but is not ready, is deleted, or is not yet counted.
+    /// It has traffic=yes or no switch, but is not ready, terminating or unclaimed.
     NotServing,
-    /// Silent, and listed all the same.
+    /// Silent, but listed.
     ListedUnknown,
-    /// On its way out.
+    /// Being withheld.
     Leaving,
-    /// Out.
+    /// Withheld.
     Withheld,
-    /// Out until somebody says otherwise.
+    /// Withheld until a person or a callback admits it.
     Paused,
-    /// On its way back.
+    /// Being admitted, or not yet counted as serving.
     Returning,
-    /// About to end.
+    /// Being killed.
     Ending,
-    /// Somebody else took it out.
+    /// Withheld by another writer.
     Foreign,
 }
 
-/// What happens to it next, and when.
+/// The next change of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NextStep {
-    /// What.
+    /// The change.
     pub what: &'static str,
-    /// When, if time alone decides.
+    /// When, if only time is missing.
     pub at: Option<Timestamp>,
 }
 
-/// One pod.
+/// The explanation of one pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
-    /// Which.
+    /// The pod.
     pub uid: Uid,
-    /// For people.
+    /// Its name, for display.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub standing: PodState,
     /// The breaker or callback that objects, or withheld it.
     pub breaker: Option<String>,
-    /// Its rule, value and threshold, or the callback's reason.
+    /// The breaker's rule, value and threshold, or the callback's reason.
     pub why: Option<String>,
-    /// Why this and not that, by the gate.
+    /// The gate's reason.
     pub decision: &'static str,
-    /// What is next.
+    /// The next change.
     pub next: Option<NextStep>,
-    /// How often it was cut.
+    /// Number of withdrawals.
     pub retry_count: u32,
-    /// Since when.
+    /// When it was withheld.
     pub since: Option<Timestamp>,
 }
 
@@ -115,26 +115,26 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Every pod that does not simply serve, in order of its UID.
+/// In order of the UID.
 pub(super) fn explanations(planning: &Planning<'_>) -> Vec<Explanation> {
     let hold = breaker::hold(planning);
     planning.assessment.candidates.iter().filter_map(|candidate| explain(planning, candidate, hold)).collect()
 }
 
 fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> Option<Explanation> {
-    let slot = candidate.slot.and_then(|slot| planning.assessment.slots.get(slot));
-    let plain = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
-    if slot.is_none() && plain {
+    let slot = planning.assessment.slot_of(candidate);
+    let fine = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
+    if slot.is_none() && fine {
         return None;
     }
     let (standing, decision) = match slot {
-        Some(slot) => (standing_of(slot), slot.reason),
-        None => free(planning, candidate, hold),
+        Some(slot) => (state_of(slot), slot.reason),
+        None => without_entry(planning, candidate, hold),
     };
     let objection = candidate.objection.as_ref();
-    let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|word| word.breaker));
-    let why =
-        objection.map(|word| breaker::said(word.opinion)).or(slot.map(|slot| slot.entry.reason.clone()));
+    let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|it| it.breaker));
+    let why = objection.map(|it| breaker::describe(it.opinion));
+    let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
         uid: candidate.pod.uid.clone(),
@@ -149,7 +149,7 @@ fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str
     })
 }
 
-fn standing_of(slot: &EntryAssessment<'_>) -> PodState {
+fn state_of(slot: &EntryAssessment<'_>) -> PodState {
     match slot.decision {
         EntryDecision::Withhold => PodState::Leaving,
         EntryDecision::Cancel | EntryDecision::Admit | EntryDecision::Release(ReleaseReason::Admitted) => {
@@ -178,15 +178,19 @@ fn next_step(slot: &EntryAssessment<'_>) -> Option<NextStep> {
     Some(NextStep { what, at: None })
 }
 
-/// Why a pod without an entry is as it is.
-fn free(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> (PodState, &'static str) {
+/// State and reason of a pod without an entry.
+fn without_entry(
+    planning: &Planning<'_>,
+    candidate: &Candidate<'_>,
+    hold: Option<&str>,
+) -> (PodState, &'static str) {
     let pod = candidate.pod;
     if pod.terminating {
         return (PodState::NotServing, "it is being deleted");
     }
     match pod.traffic {
         Traffic::No | Traffic::Pause => {
-            return (PodState::Foreign, "somebody else withholds it: left as it is");
+            return (PodState::Foreign, "withheld by another writer: left unchanged");
         }
         Traffic::Other => return (PodState::Foreign, "its switch has a value that is not ours"),
         Traffic::Unlabelled => return (PodState::NotServing, "it has no switch yet: to be claimed"),
@@ -202,13 +206,10 @@ fn free(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) 
         return (PodState::Returning, "it has its traffic back, but the load balancer does not show it yet");
     }
     if candidate.objection.is_none() {
-        return (PodState::Serving, "it would be withheld, but its breaker only rehearses");
+        return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
     }
     if breaker::spared(candidate, planning.now) {
-        return (
-            PodState::Serving,
-            "bad, but it was given its traffic back a moment ago: spared for one period",
-        );
+        return (PodState::Serving, "bad, but a person admitted it: not withheld for one activator period");
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
@@ -219,55 +220,40 @@ fn free(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) 
     (PodState::Serving, "bad, but the floor allows no more to be withheld")
 }
 
-/// What a human must know now.
+/// In order of the reason.
 pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     let budget = &planning.budget;
     let mut alarms = Vec::new();
     let mut raise = |reason, pods: Vec<usize>, what: &str| {
         if !pods.is_empty() {
-            let some: Vec<_> =
-                pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at)).collect();
-            let some =
-                some.iter().map(|candidate| candidate.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-            alarms.push(FleetAlarm { reason, message: format!("{} {what}: {some}", pods.len()) });
+            let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
+            let names = first.map(|candidate| candidate.pod.name.as_str()).collect::<Vec<_>>().join(", ");
+            alarms.push(FleetAlarm { reason, message: format!("{} {what}: {names}", pods.len()) });
         }
     };
-    let free_of = |so: fn(Traffic) -> bool| {
-        planning.places(|candidate| {
-            candidate.slot.is_none() && !candidate.pod.terminating && so(candidate.pod.traffic)
+    let without_entry = |values: &[Traffic]| {
+        planning.indices(|candidate| {
+            candidate.slot.is_none() && !candidate.pod.terminating && values.contains(&candidate.pod.traffic)
         })
     };
-    raise(
-        AlarmReason::ForeignNo,
-        free_of(|t| matches!(t, Traffic::No | Traffic::Pause)),
-        "withheld, but not by us",
-    );
-    raise(
-        AlarmReason::OddSwitch,
-        free_of(|t| t == Traffic::Other),
-        "with a traffic switch that is neither yes, no nor pause",
-    );
+    raise(AlarmReason::ForeignNo, without_entry(&[Traffic::No, Traffic::Pause]), "withheld, but not by us");
+    let odd = without_entry(&[Traffic::Other]);
+    raise(AlarmReason::OddSwitch, odd, "with a traffic switch that is neither yes, no nor pause");
     raise(
         AlarmReason::Unclaimed,
         planning.claims.clone(),
         "not claimed yet; nothing is withheld until they are",
     );
-    let silent = planning.places(|candidate| candidate.silent() && breaker::listed(candidate));
+    let silent = planning.indices(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
         AlarmReason::UnknownListed,
         silent,
         "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
-    let held = breaker::hold(planning).is_some();
-    let bad = planning.places(|candidate| {
-        candidate.serving
-            && candidate.objection.is_some()
-            && breaker::listed(candidate)
-            && !breaker::spared(candidate, planning.now)
-    });
+    let bad = planning.indices(|candidate| breaker::bad_and_serving(candidate, planning.now));
     if planning.full {
         raise(AlarmReason::LedgerFull, bad, "bad, but the ledger takes no more");
-    } else if !held {
+    } else if breaker::hold(planning).is_none() {
         raise(AlarmReason::FloorReached, bad, &format!("bad, but still serving: {budget}"));
     }
     alarms.extend(fleet_alarms(planning));
@@ -278,7 +264,7 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
 fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     let (budget, share) = (&planning.budget, planning.share);
     let below = budget.missing() > 0 && budget.existing > 0;
-    let blind = planning.source_evidence.blind.join(", ");
+    let blind = planning.evidence.blind.join(", ");
     let all = [
         (
             AlarmReason::BelowFloor,
@@ -297,10 +283,13 @@ fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
         (AlarmReason::NoData, !blind.is_empty(), format!("too few pods have a verdict from: {blind}")),
         (
             AlarmReason::WithheldForGood,
-            planning.for_good > 0,
-            format!("{} to be killed; nothing here can, so they stay withheld", planning.for_good),
+            planning.unkillable > 0,
+            format!(
+                "{} to be killed, but the sink cannot or they have no controller: they stay withheld",
+                planning.unkillable
+            ),
         ),
     ];
-    let up = all.into_iter().filter(|(_, up, _)| *up);
-    up.map(|(reason, _, message)| FleetAlarm { reason, message }).collect()
+    let raised = all.into_iter().filter(|(_, raised, _)| *raised);
+    raised.map(|(reason, _, message)| FleetAlarm { reason, message }).collect()
 }

@@ -1,14 +1,14 @@
-//! The fence on each pod: a mark that is never the same twice.
+//! The fence on each pod: a value that is never written twice.
 //!
-//! A plain counter fails when the resource is made anew (it starts again and an old write fits
-//! again), "different" instead of "newer" fails when a late write carries an old mark: so the mark is
-//! a random epoch and a serial within it, and only the same epoch can be newer.
+//! A random epoch and a serial. A plain counter restarts when the resource is created again, so that
+//! the test of an old write passes. *Newer* is the same epoch and a greater serial; "different" would
+//! accept the old fence of a late write.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The random part: drawn by the caller whenever a ledger begins.
+/// Random; drawn by the caller when a ledger begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Epoch(pub u64);
@@ -19,11 +19,11 @@ pub struct Epoch(pub u64);
 pub struct Fence {
     /// The ledger's epoch.
     pub epoch: Epoch,
-    /// The ledger's serial at the write that made it.
+    /// The serial of the ledger's write that made it.
     pub serial: u64,
 }
 
-/// A text that is no fence.
+/// A text that cannot be parsed as a fence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no fence: expected 16 hexadecimal digits, a dot and a number")]
 pub struct FenceError {
@@ -73,33 +73,25 @@ impl FromStr for Fence {
     }
 }
 
-impl TryFrom<String> for Epoch {
-    type Error = FenceError;
+/// What `#[serde(try_from, into)]` needs.
+macro_rules! string_conversions {
+    ($($kind:ty),*) => {$(
+        impl TryFrom<String> for $kind {
+            type Error = FenceError;
 
-    fn try_from(text: String) -> Result<Self, FenceError> {
-        text.parse()
-    }
+            fn try_from(text: String) -> Result<Self, FenceError> {
+                text.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(value: $kind) -> Self {
+                value.to_string()
+            }
+        }
+    )*};
 }
-
-impl TryFrom<String> for Fence {
-    type Error = FenceError;
-
-    fn try_from(text: String) -> Result<Self, FenceError> {
-        text.parse()
-    }
-}
-
-impl From<Epoch> for String {
-    fn from(epoch: Epoch) -> Self {
-        epoch.to_string()
-    }
-}
-
-impl From<Fence> for String {
-    fn from(fence: Fence) -> Self {
-        fence.to_string()
-    }
-}
+string_conversions!(Epoch, Fence);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
-//! The ledger: every pod that is, or may be about to be, out of traffic by our hand.
+//! The ledger: every pod that we withhold, or whose withdrawal is under way.
 //!
-//! Compare-and-swap on single pods does not protect a fleet: two controllers each cut another pod. A
-//! ledger that is only written by compare-and-swap does, if a reservation is stored *before* the pod is
-//! touched and is given up only when the pod shows that the withdrawal can land no more.
+//! Compare-and-swap on single pods does not protect a fleet: two controllers each withhold another pod.
+//! One ledger written by compare-and-swap does, if a reservation is stored *before* the pod is changed
+//! and released only when the pod shows that the withdrawal cannot land any more.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,27 +14,27 @@ use crate::decide::{
     time::Timestamp,
 };
 
-/// The layout that this version writes and reads.
+/// The schema number that this version writes and reads.
 pub const SCHEMA: u32 = 1;
 
-/// No more is withheld once the ledger would be larger than this.
+/// Largest size in bytes of a ledger that takes reservations: objects in etcd are limited to 1.5 MiB.
 pub const CAP: usize = 512 * 1024;
 
-/// What is known of a withdrawal.
+/// The state of a withdrawal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EntryState {
-    /// Stored; the pod may or may not have been told.
+    /// Stored; the withdrawal may or may not have landed.
     Reserved,
-    /// Not wanted any more, or its decision is unknown.
+    /// To be cancelled: not wanted any more, or the answer to the write was lost.
     Cancelling,
-    /// The pod says so.
+    /// The pod has traffic=no.
     Withheld,
     /// To be paused.
     Pausing,
-    /// Paused: time does not bring it back.
+    /// The pod has traffic=pause: the activator does not admit it.
     Paused,
-    /// To be ended.
+    /// To be killed.
     Killing,
 }
 
@@ -44,86 +44,86 @@ pub enum EntryState {
 pub struct Entry {
     /// The pod.
     pub uid: Uid,
-    /// For people.
+    /// Its name, for display.
     pub name: String,
     /// The pod's fence as the list showed it: what our writes test.
     pub fence: Fence,
     /// The fence that a later admit or cancel writes.
     pub next: Fence,
-    /// What is known.
+    /// The state.
     pub state: EntryState,
-    /// On whose account; its activator applies.
+    /// The breaker or callback that withheld it; its activator applies.
     pub breaker: String,
-    /// Why, in one line.
+    /// Why, in one line of text.
     pub reason: String,
-    /// When.
+    /// When it was reserved.
     pub break_at: Timestamp,
-    /// How often this pod was cut, this time included.
+    /// Number of withdrawals of this pod, this one included.
     pub retry_count: u32,
-    /// How many pods there should have been when it was cut.
+    /// `desired` of the fleet when it was reserved.
     pub desired: u32,
-    /// A person paused it: never overwritten.
+    /// Paused by a person: never overwritten.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub human: bool,
-    /// Milliseconds: once it is back there is no new cut of it for so long.
+    /// Milliseconds after its return during which it is not withheld again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare: Option<u64>,
-    /// Bad pods per thousand serving ones before the cut, until it is known whether the cut helped.
+    /// Bad pods per thousand serving ones before the withdrawal (`revertIfNoBetter`); removed once it helped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad_before: Option<u16>,
 }
 
-/// What is remembered of a pod that was given its traffic back.
+/// An admitted pod whose withdrawals still count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Returned {
-    /// Who had withheld it.
+    /// The breaker or callback that withheld it.
     pub breaker: String,
-    /// How often it was cut.
+    /// Number of withdrawals.
     pub retry_count: u32,
-    /// When it came back.
+    /// When it was admitted.
     pub admitted_at: Timestamp,
-    /// No new cut before that: a person gave it its traffic back.
+    /// It is not withheld before that time, because a person admitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_until: Option<Timestamp>,
 }
 
-/// Most of the fleet looked bad.
+/// Panic: most of the fleet looks bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Panic {
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// The last evaluation that was looked at.
+    /// The last evaluation that counted.
     pub evaluation: u64,
-    /// When it was.
+    /// When it counted.
     pub looked_at: Timestamp,
-    /// How many calm ones in a row.
+    /// Evaluations in a row below the threshold.
     pub calm: u8,
 }
 
-/// All withdrawals of one service, and what must outlive a process with them.
+/// All withdrawals of one service, and the other state that must survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Of what it is the ledger: the resource's UID, or the prefix.
+    /// The UID of the resource, or without Kubernetes the prefix.
     pub uid: String,
-    /// Random; a new one with each ledger that begins.
+    /// Random for each ledger that begins.
     pub epoch: Epoch,
-    /// Rises with every write.
+    /// Rises with each write.
     pub serial: u64,
-    /// The withdrawals.
+    /// The withdrawals, by pod.
     #[serde(default)]
     pub entries: BTreeMap<Uid, Entry>,
-    /// Pods on trial, with the cuts that are remembered against them.
+    /// Admitted pods whose withdrawals still count.
     #[serde(default)]
     pub returned: BTreeMap<Uid, Returned>,
-    /// Within the last hour.
+    /// The times of the kills within the last hour.
     #[serde(default)]
     pub kills: Vec<Timestamp>,
-    /// Nothing is withheld before that: the last cut did not lower the share of bad pods.
+    /// Nothing is withheld before that time: the last withdrawal did not lower the share of bad pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_until: Option<Timestamp>,
     /// Nothing is withheld while this is set.
@@ -131,43 +131,43 @@ pub struct Ledger {
     pub panic: Option<Panic>,
 }
 
-/// Stored bytes that are no ledger of ours. All of them mean: read only, withhold nothing.
+/// A ledger that cannot be used. After each of these nothing is withheld and nothing is written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Not JSON, or not with our members.
+    /// Not JSON, or a member is missing or wrong.
     #[error("the stored ledger cannot be read")]
     DecodeLedger {
-        /// What is wrong, and where.
+        /// The decoder's error.
         #[source]
         source: serde_json::Error,
     },
-    /// Another version wrote it.
+    /// Written by another version.
     #[error(
         "the stored ledger has schema {found}, this version reads {SCHEMA}: run one version only; nothing is withheld meanwhile"
     )]
     UnknownSchema {
-        /// What it says.
+        /// The stored schema number.
         found: u64,
     },
     /// It belongs to another resource.
     #[error("the stored ledger is of {found}, not of {expected}")]
     ForeignLedger {
-        /// Whose it is.
+        /// The stored UID.
         found: String,
-        /// Whose it should be.
+        /// The UID of our resource.
         expected: String,
     },
-    /// It cannot be written.
+    /// It cannot be encoded.
     #[error("the ledger cannot be written as JSON")]
     EncodeLedger {
-        /// Why.
+        /// The encoder's error.
         #[source]
         source: serde_json::Error,
     },
 }
 
 impl LedgerError {
-    /// For a metric.
+    /// The label of a metric.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
@@ -179,19 +179,25 @@ impl LedgerError {
     }
 }
 
-/// What became of an attempt to withhold.
+/// The answer to the write of a withdrawal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionOutcome {
-    /// It was done.
+    /// It landed.
     Landed,
-    /// A test failed: it was not done, and this attempt will not be.
+    /// A test failed: it did not land and will not.
     Refused,
-    /// No answer: it may have been done, or may be yet.
+    /// No answer: it may have landed, or may land later.
     Unknown,
 }
 
+/// The one member that is read before the rest.
+#[derive(Deserialize)]
+pub(in crate::decide) struct SchemaNumber {
+    pub(in crate::decide) schema: u64,
+}
+
 impl Entry {
-    /// How large it is as JSON, never less than it is (texts hold no control characters, see [`one_line`]).
+    /// An upper bound of its size as JSON in bytes (texts have no control characters, see [`one_line`]).
     #[must_use]
     pub fn size(&self) -> usize {
         let texts = [self.uid.as_str(), self.uid.as_str(), &self.name, &self.breaker, &self.reason];
@@ -206,12 +212,12 @@ fn digits(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// The bytes of a text without control characters as JSON.
+/// The size in bytes of a text without control characters as JSON.
 fn quoted(text: &str) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
-/// `text` without control characters and no longer than a line.
+/// `text` without control characters, cut off after 200 characters.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
@@ -234,7 +240,7 @@ impl Ledger {
         }
     }
 
-    /// The fence that this state of the ledger makes.
+    /// The fence of this write of the ledger.
     #[must_use]
     pub fn fence(&self) -> Fence {
         Fence { epoch: self.epoch, serial: self.serial }
@@ -243,22 +249,26 @@ impl Ledger {
     /// Reads a stored ledger of `uid`.
     ///
     /// # Errors
-    /// When it is not a ledger of `uid` that this version can read: withhold nothing then.
+    /// When it is not a ledger of `uid` in [`SCHEMA`].
     pub fn decode(bytes: &[u8], uid: &str) -> Result<Self, LedgerError> {
-        #[derive(Deserialize)]
-        struct LedgerLayout {
-            schema: u64,
-        }
         let failed = |source| LedgerError::DecodeLedger { source };
-        let layout: LedgerLayout = serde_json::from_slice(bytes).map_err(failed)?;
-        if layout.schema != u64::from(SCHEMA) {
-            return Err(LedgerError::UnknownSchema { found: layout.schema });
+        let SchemaNumber { schema: found } = serde_json::from_slice(bytes).map_err(failed)?;
+        if found != u64::from(SCHEMA) {
+            return Err(LedgerError::UnknownSchema { found });
         }
         let ledger: Self = serde_json::from_slice(bytes).map_err(failed)?;
-        if ledger.uid != uid {
-            return Err(LedgerError::ForeignLedger { found: ledger.uid, expected: uid.to_owned() });
+        ledger.check(uid).map(|()| ledger)
+    }
+
+    /// Whether it is a ledger of `uid` in [`SCHEMA`].
+    pub(in crate::decide) fn check(&self, uid: &str) -> Result<(), LedgerError> {
+        if self.schema != SCHEMA {
+            return Err(LedgerError::UnknownSchema { found: self.schema.into() });
         }
-        Ok(ledger)
+        if self.uid != uid {
+            return Err(LedgerError::ForeignLedger { found: self.uid.clone(), expected: uid.to_owned() });
+        }
+        Ok(())
     }
 
     /// As JSON.
@@ -269,8 +279,8 @@ impl Ledger {
         serde_json::to_vec(self).map_err(|source| LedgerError::EncodeLedger { source })
     }
 
-    /// Writes into `pod` what this ledger says of it, where the ledger itself is the switch (the endpoints file, a
-    /// dry run): every pod counts as claimed.
+    /// Sets the switch of `pod` by this ledger, for sinks without a switch on the pod (the endpoints file, a dry run).
+    /// Every pod counts as claimed.
     pub fn project(&self, pod: &mut PodView) {
         let entry = self.entries.get(&pod.uid);
         pod.traffic = match entry.map(|entry| entry.state) {
@@ -287,43 +297,35 @@ impl Ledger {
         pod.admitted_at = self.returned.get(&pod.uid).map(|returned| returned.admitted_at);
     }
 
-    /// Step 3: a reservation, or the same withdrawal with what is now known of it.
+    /// Step 3: adds a reservation, or updates an entry.
     pub fn reserve(&mut self, entry: Entry) {
         self.returned.remove(&entry.uid);
         self.entries.insert(entry.uid.clone(), entry);
     }
 
-    /// Step 4: the pod was told. Also after a cancel that came too late: what is withheld is owned.
+    /// Step 4: the withdrawal landed, also if that was after the decision to cancel it.
     pub fn landed(&mut self, uid: &Uid) {
-        self.turn(uid, &[EntryState::Reserved, EntryState::Cancelling], EntryState::Withheld);
+        self.transition(uid, &[EntryState::Reserved, EntryState::Cancelling], EntryState::Withheld);
     }
 
-    /// Step 4: somebody was faster. The entry stays: only the pod's fence can end it.
-    pub fn refused(&mut self, uid: &Uid) {
-        self.turn(uid, &[EntryState::Reserved], EntryState::Cancelling);
-    }
-
-    /// Step 4: nobody knows. Never tried again, always taken back.
-    pub fn unknown(&mut self, uid: &Uid) {
-        self.turn(uid, &[EntryState::Reserved], EntryState::Cancelling);
-    }
-
-    /// What an attempt to withhold came to.
+    /// Step 4: records the answer to a withdrawal. A refused or unknown one is cancelled and never sent again; only the
+    /// pod's fence ends its entry.
     pub fn outcome(&mut self, uid: &Uid, outcome: ActionOutcome) {
         match outcome {
             ActionOutcome::Landed => self.landed(uid),
-            ActionOutcome::Refused => self.refused(uid),
-            ActionOutcome::Unknown => self.unknown(uid),
+            ActionOutcome::Refused | ActionOutcome::Unknown => {
+                self.transition(uid, &[EntryState::Reserved], EntryState::Cancelling);
+            }
         }
     }
 
-    /// Step 9: the pod says pause.
+    /// Step 9: the pause landed.
     pub fn paused(&mut self, uid: &Uid) {
-        self.turn(uid, &[EntryState::Pausing], EntryState::Paused);
+        self.transition(uid, &[EntryState::Pausing], EntryState::Paused);
     }
 
-    /// Step 8: the withdrawal can land no more. With `admitted` the pod serves again since then, and its cuts are
-    /// remembered; without, it is gone.
+    /// Step 8: removes an entry whose withdrawal cannot land any more. `admitted`: since when the pod has its traffic
+    /// back, so that its withdrawals still count; `None`: it was deleted.
     pub fn release(&mut self, uid: &Uid, admitted: Option<Timestamp>) {
         let Some(entry) = self.entries.remove(uid) else { return };
         if let Some(admitted_at) = admitted {
@@ -333,13 +335,13 @@ impl Ledger {
         }
     }
 
-    fn turn(&mut self, uid: &Uid, from: &[EntryState], to: EntryState) {
+    fn transition(&mut self, uid: &Uid, from: &[EntryState], to: EntryState) {
         if let Some(entry) = self.entries.get_mut(uid).filter(|entry| from.contains(&entry.state)) {
             entry.state = to;
         }
     }
 
-    /// How large it is as JSON, never less than it is.
+    /// An upper bound of its size as JSON in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.values().map(Entry::size).sum();
@@ -348,7 +350,7 @@ impl Ledger {
         512 + 2 * self.uid.len() + 24 * self.kills.len() + entries + returned
     }
 
-    /// Cuts that still count against a pod: one less for each stretch of good service.
+    /// The withdrawals of a pod that still count: one less per ten periods (at least 1 h) since its return.
     #[must_use]
     pub fn decayed(retry_count: u32, admitted_at: Timestamp, now: Timestamp, period: Duration) -> u32 {
         let stretch = (period * 10).max(Duration::from_secs(3600));
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_round_trips_and_takes_members_that_it_does_not_know() {
+    fn a_ledger_round_trips_and_ignores_unknown_members() {
         let ledger = ledger(&[entry("a", EntryState::Reserved), entry("b", EntryState::Paused)]);
         let bytes = ledger.encode().unwrap();
         assert_eq!(Ledger::decode(&bytes, "prefix").unwrap(), ledger);
@@ -420,13 +422,13 @@ mod tests {
         ledger.outcome(&"a".into(), ActionOutcome::Unknown);
         assert_eq!(ledger.entries["a"].state, EntryState::Cancelling);
         ledger.outcome(&"a".into(), ActionOutcome::Landed);
-        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "what landed late is owned");
+        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "it landed late");
         ledger.paused(&"a".into());
-        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "nobody asked for a pause");
+        assert_eq!(ledger.entries["a"].state, EntryState::Withheld, "it was not pausing");
     }
 
     #[test]
-    fn a_returned_pod_is_remembered_and_a_gone_one_is_not() {
+    fn an_admitted_pod_is_kept_in_returned_and_a_deleted_one_is_not() {
         let mut ledger = ledger(&[entry("a", EntryState::Withheld), entry("b", EntryState::Withheld)]);
         let at = Timestamp::from_unix_millis(5000);
         ledger.release(&"a".into(), Some(at));
@@ -438,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_are_forgotten_one_by_one_in_good_service() {
+    fn withdrawals_decay_one_by_one_after_the_return() {
         let back = Timestamp::from_unix_millis(0);
         let after =
             |secs| Ledger::decayed(3, back, back + Duration::from_secs(secs), Duration::from_secs(10));

@@ -1,8 +1,7 @@
-//! What was decided, as a ledger to store and actions to carry out.
+//! The decisions as a ledger to store and actions to carry out.
 //!
-//! The ledger first: a withdrawal that is carried out before its reservation is stored is forgotten by
-//! whoever takes over, and counted by nobody. Nothing changes when nothing was decided, so that a plan
-//! made again on its own result writes nothing.
+//! The ledger is stored first: a withdrawal without a stored reservation is missing in the budget of
+//! the next plan. A plan over its own result has no actions and leaves the ledger unchanged.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -14,10 +13,10 @@ use super::{
 };
 use crate::decide::{fleet::Traffic, time::Timestamp};
 
-/// A withdrawal is sent only while the list that it rests on is this young.
+/// Maximum age of the list of pods at the moment when a withdrawal is sent.
 pub const LIST_AGE: Duration = Duration::from_secs(2);
 
-/// The ledger to store, if anything in it changes.
+/// The ledger to store; `None`: unchanged.
 pub(super) fn next_ledger(planning: &Planning<'_>) -> Option<Ledger> {
     let changed = |slot: &EntryAssessment<'_>| matches!(slot.entry, Cow::Owned(_)) || !slot.held();
     let others = planning.panic != planning.ledger.panic
@@ -34,24 +33,24 @@ pub(super) fn next_ledger(planning: &Planning<'_>) -> Option<Ledger> {
     next.reverted_until = planning.reverted_until.filter(|until| *until > planning.now);
     for slot in planning.assessment.slots.iter().filter(|slot| changed(slot)) {
         next.reserve(slot.entry.clone().into_owned());
-        if let EntryDecision::Release(over) = slot.decision {
-            next.release(&slot.entry.uid, admitted(planning, slot, over));
+        if let EntryDecision::Release(reason) = slot.decision {
+            next.release(&slot.entry.uid, admitted(planning, slot, reason));
         }
     }
     forget(planning, &mut next);
     Some(next)
 }
 
-fn admitted(planning: &Planning<'_>, slot: &EntryAssessment<'_>, over: ReleaseReason) -> Option<Timestamp> {
-    let pod = planning.assessment.candidates.get(slot.candidate?)?.pod;
+fn admitted(planning: &Planning<'_>, slot: &EntryAssessment<'_>, reason: ReleaseReason) -> Option<Timestamp> {
+    let pod = planning.assessment.candidate_of(slot)?.pod;
     let at = pod
         .admitted_at
         .filter(|at| *at >= slot.entry.break_at && *at <= planning.now)
         .unwrap_or(planning.now);
-    (over == ReleaseReason::Admitted).then_some(at)
+    (reason == ReleaseReason::Admitted).then_some(at)
 }
 
-/// Drops what need not be remembered: pods that are gone, cuts that good service has made forgotten.
+/// Drops returned pods that are deleted or whose withdrawals have all decayed.
 fn forget(planning: &Planning<'_>, next: &mut Ledger) {
     let (now, fleet) = (planning.now, planning.fleet);
     next.returned.retain(|uid, pod| {
@@ -63,7 +62,7 @@ fn forget(planning: &Planning<'_>, next: &mut Ledger) {
     });
 }
 
-/// The actions, those that give capacity back first.
+/// The actions; those that raise capacity come first.
 pub(super) fn actions(planning: &Planning<'_>) -> Vec<Action> {
     let mut actions: Vec<Action> = planning
         .assessment
@@ -91,7 +90,7 @@ fn rank(verb: Verb) -> u8 {
 fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action> {
     let entry = &slot.entry;
     let guard = |traffic| Guard { traffic, fence: Some(entry.fence), ours: false, until: None };
-    let out = if entry.state == EntryState::Paused { Traffic::Pause } else { Traffic::No };
+    let withheld = if entry.state == EntryState::Paused { Traffic::Pause } else { Traffic::No };
     let fence = Some(entry.next);
     let (verb, guard, write) = match slot.decision {
         EntryDecision::Keep | EntryDecision::Wait => return None,
@@ -112,7 +111,7 @@ fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action>
             let traffic = Some(Traffic::Yes);
             (
                 Verb::Admit,
-                guard(Some(out)),
+                guard(Some(withheld)),
                 Write { traffic, fence, admitted_at: Some(planning.now), ..Write::default() },
             )
         }
@@ -148,12 +147,12 @@ fn claim_actions<'d>(planning: &'d Planning<'_>) -> impl Iterator<Item = Action>
             },
             write: Write { traffic, fence: Some(planning.write_fence), ..Write::default() },
             breaker: String::new(),
-            reason: "a pod of the fleet without our name, fence or switch".to_owned(),
+            reason: "a pod without our name, fence or switch".to_owned(),
         }
     })
 }
 
-/// The ledger once all actions have landed together with it; see [`super::Plan::committed`].
+/// See [`super::Plan::committed`].
 pub(super) fn committed(
     now: Timestamp,
     actions: &[Action],

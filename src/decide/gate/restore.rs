@@ -1,16 +1,15 @@
-//! Fourth step: gives back whatever must not be withheld now, whatever the activator thinks.
+//! Third step: admits what must not be withheld now, independent of the activators.
 //!
-//! The best first, the paused last. Exactly as many as are missing: who restores everything below the
-//! floor lets the worst pods in to gain one good one.
+//! Below the floor exactly as many as are missing, the best first and paused ones last: admitting all
+//! would put the worst pods into traffic for the sake of one good pod.
 
 use super::{
     assessment::{Candidate, EntryDecision},
     ledger::EntryState,
     planning::Planning,
 };
-use crate::decide::fleet::Traffic;
 
-/// Restores for good reason, in this order: all, because nothing may be withheld; else what is missing.
+/// Admits all entries when nothing may be withheld, else as many as the floor or the budget requires.
 pub(super) fn restore(planning: &mut Planning<'_>) {
     if !planning.fleet.gated || planning.fleet.leaving {
         return restore_all(planning, true, "gating is off: everything is given back");
@@ -20,7 +19,11 @@ pub(super) fn restore(planning: &mut Planning<'_>) {
         return restore_all(planning, true, "dry run: everything is given back");
     }
     if planning.panic.is_some() && !frozen {
-        return restore_all(planning, false, "panic: most of the fleet looks bad, so it is not the pods");
+        return restore_all(
+            planning,
+            false,
+            "panic: most of the fleet looks bad, so a shared cause is assumed",
+        );
     }
     restore_missing(planning);
 }
@@ -29,7 +32,7 @@ fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str)
     for slot in &mut planning.assessment.slots {
         let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
         if paused_too || !paused {
-            slot.give_back(why);
+            slot.admit(why);
         }
     }
 }
@@ -39,14 +42,10 @@ fn restore_missing(planning: &mut Planning<'_>) {
     let (mut back, mut excess) = (0_u32, planning.budget.excess());
     for slot in planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel) {
         let candidate = slot.candidate.and_then(|at| candidates.get(at));
-        back += u32::from(
-            candidate.is_some_and(|candidate| candidate.able() && candidate.pod.traffic == Traffic::Yes),
-        );
+        back += u32::from(candidate.is_some_and(Candidate::routable));
         excess = excess.saturating_sub(1);
     }
-    // admitted, but not yet counted: on their way, too
-    back += planning.uncounted();
-    let mut missing = planning.budget.missing().saturating_sub(back);
+    let mut missing = planning.budget.missing().saturating_sub(back + planning.uncounted());
     if missing == 0 && excess == 0 {
         return;
     }
@@ -65,15 +64,15 @@ fn restore_missing(planning: &mut Planning<'_>) {
         } else {
             "the fleet is below its floor"
         };
-        if slot.give_back(why) {
+        if slot.admit(why) {
             excess = excess.saturating_sub(1);
             missing = missing.saturating_sub(u32::from(serves));
         }
     }
 }
 
-/// Places of the slots that could be given back: those that can serve before those that cannot, those that nobody
-/// objects to before the bad, the mildest before the worst, paused ones last.
+/// Indices of the entries that can be admitted: paused last, able to serve before unable, without objection before bad,
+/// lower severity and fewer withdrawals first.
 fn best_first(planning: &Planning<'_>) -> Vec<usize> {
     let slots = &planning.assessment.slots;
     let mut order: Vec<_> = slots
@@ -83,7 +82,7 @@ fn best_first(planning: &Planning<'_>) -> Vec<usize> {
             matches!(slot.decision, EntryDecision::Keep | EntryDecision::Pause | EntryDecision::Kill)
         })
         .filter_map(|(index, slot)| {
-            let candidate = planning.assessment.candidates.get(slot.candidate?)?;
+            let candidate = planning.assessment.candidate_of(slot)?;
             let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
             let severity = candidate.objection.map_or(-1.0, |objection| objection.severity);
             Some((index, paused, !candidate.able(), severity, slot.entry.retry_count))

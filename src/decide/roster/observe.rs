@@ -1,6 +1,6 @@
-//! What the ensemble says, put into the roster: joins, restarts, moves, silence, and `down`.
+//! Updates the roster from the ensemble: joins, restarts, moves, silence and `down`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FleetRules, Pod, Roster, Row, RowState};
 use crate::decide::{
@@ -11,19 +11,19 @@ use crate::decide::{
 };
 
 impl Roster {
-    /// The roster with what `rows` say. A pod that no row names is silent.
+    /// The roster updated by `rows`. A pod without a row is silent.
     #[must_use]
     pub fn observe(mut self, now: Timestamp, rules: &FleetRules, rows: &[Row]) -> Self {
         let rows: BTreeMap<Key, &Row> = rows.iter().map(|row| (row.key, row)).collect();
-        self.drop_strangers(rules, &rows);
-        self.take_leave(&rows);
-        self.retire_moved(&rows);
+        self.remove_other_roles(rules, &rows);
+        self.remove_down(&rows);
+        self.remove_moved(&rows);
         for row in rows.values().filter(|row| row.state == RowState::Live && belongs(rules, row)) {
-            self.hear(now, row);
+            self.upsert(now, row);
         }
         for (key, pod) in &mut self.pods {
-            let heard = rows.get(key).is_some_and(|row| row.state == RowState::Live);
-            if !heard && pod.presence == Presence::Present {
+            let live = rows.get(key).is_some_and(|row| row.state == RowState::Live);
+            if !live && pod.presence == Presence::Present {
                 (pod.presence, pod.since) = (Presence::Unknown, now);
             }
         }
@@ -32,12 +32,12 @@ impl Roster {
         self
     }
 
-    /// A role that is not in the configuration any more: the operator's word, not silence.
-    fn drop_strangers(&mut self, rules: &FleetRules, rows: &BTreeMap<Key, &Row>) {
+    /// Removes pods whose role is not (any more) in the configuration.
+    fn remove_other_roles(&mut self, rules: &FleetRules, rows: &BTreeMap<Key, &Row>) {
         self.pods.retain(|key, _| rows.get(key).is_none_or(|row| belongs(rules, row)));
     }
 
-    fn take_leave(&mut self, rows: &BTreeMap<Key, &Row>) {
+    fn remove_down(&mut self, rows: &BTreeMap<Key, &Row>) {
         for (key, _) in rows.iter().filter(|(_, row)| row.state == RowState::Down) {
             if self.pods.remove(key).is_some() {
                 self.most_live = self.most_live.saturating_sub(1);
@@ -46,15 +46,15 @@ impl Roster {
         }
     }
 
-    /// The same id on another address is the same pod, moved: its old address is nobody's.
-    fn retire_moved(&mut self, rows: &BTreeMap<Key, &Row>) {
+    /// Removes the old address of an id that is now live on another address.
+    fn remove_moved(&mut self, rows: &BTreeMap<Key, &Row>) {
         let is_live = |key: &Key| rows.get(key).is_some_and(|row| row.state == RowState::Live);
-        let homes: BTreeMap<&str, Key> =
-            rows.values().filter(|row| is_live(&row.key)).map(|row| (row.id.as_str(), row.key)).collect();
-        self.pods.retain(|key, pod| is_live(key) || !homes.contains_key(pod.id.as_str()));
+        let live: BTreeSet<&str> =
+            rows.values().filter(|row| is_live(&row.key)).map(|row| row.id.as_str()).collect();
+        self.pods.retain(|key, pod| is_live(key) || !live.contains(pod.id.as_str()));
     }
 
-    fn hear(&mut self, now: Timestamp, row: &Row) {
+    fn upsert(&mut self, now: Timestamp, row: &Row) {
         let fresh = || Pod {
             id: row.id.clone(),
             nonce: row.nonce.clone(),
@@ -67,20 +67,20 @@ impl Roster {
             return;
         };
         if pod.id != row.id && !pod.id.is_empty() {
-            // Another pod at a dead one's address; what was known of the dead one is not about it.
+            // A new pod at the address of a dead one.
             *pod = fresh();
             return;
         }
         let before = pod.uid(row.key);
         (pod.id, pod.nonce) = (row.id.clone(), row.nonce.clone());
-        // A port that was once known is kept while the payload does not say one.
+        // A known port is kept while the payload has none.
         pod.port = row.port.or(pod.port);
         if pod.presence == Presence::Unknown {
             (pod.presence, pod.since) = (Presence::Present, now);
         }
         let after = pod.uid(row.key);
         if before != after {
-            rename(&mut self.ledger, &before, after);
+            move_entry(&mut self.ledger, &before, after);
         }
     }
 }
@@ -89,8 +89,8 @@ fn belongs(rules: &FleetRules, row: &Row) -> bool {
     rules.roles.is_empty() || rules.roles.contains(&row.role)
 }
 
-/// A restart is no way out of a withdrawal, nor of its price: the entry goes with the pod.
-fn rename(ledger: &mut Ledger, before: &Uid, after: Uid) {
+/// Keeps a pod's entry and its count of withdrawals over a restart of its agent, which changes the UID.
+fn move_entry(ledger: &mut Ledger, before: &Uid, after: Uid) {
     if let Some(returned) = ledger.returned.remove(before) {
         ledger.returned.insert(after.clone(), returned);
     }

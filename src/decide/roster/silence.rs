@@ -1,33 +1,32 @@
-//! Whose silence it is: the pod's, or ours.
+//! Tells a dead pod from a master that is cut off.
 //!
-//! When a master is cut off, its pods do not expire together but one after the other, within one ping
-//! interval. Each of them alone looks dead, and the gate would let the first half go before it sees
-//! that nobody is left; when the network is back they return one by one, and the last half would go.
-//! So a pod's silence is believed only when both hold: enough others were heard *after the time at
-//! which it should have spoken*, and for a whole TTL enough were heard all along.
+//! The pods of a master that is cut off expire one after the other within one keepalive interval, so
+//! the gate would withhold the first half of them as dead; when the network is back they return one by
+//! one, and it would withhold the rest. So the silence of a pod is believed only if enough other pods
+//! sent keepalives after its own was due, and if enough have done so without a gap for one TTL.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Roster, Row, RowState};
 use crate::decide::{fleet::Presence, key::Key, time::Timestamp};
 
-/// What this process has noticed of pods falling silent. Not stored: it rests on our own clock.
+/// What this process has observed of silent pods. Not stored, because it depends on the process's clock.
 #[derive(Clone, Debug, Default)]
 pub struct SilenceTracker {
-    /// Who is silent, and since when we know.
+    /// The silent pods, and when their silence was noticed.
     noticed: BTreeMap<Key, Timestamp>,
-    /// When the others were heard, in order.
+    /// The times of the last keepalives of the live pods, ascending.
     heard: Vec<Timestamp>,
-    /// Since when enough are heard.
-    hearing: Option<Timestamp>,
+    /// Since when at least `enough` pods send keepalives.
+    connected: Option<Timestamp>,
     now: Timestamp,
     ttl: Duration,
+    /// The larger of the floor and half of the roster, in pods.
     enough: usize,
 }
 
 impl SilenceTracker {
-    /// Takes note of who is silent in `roster` and who was heard when. `floor` pods must serve: as many must be heard,
-    /// and half of the roster at least.
+    /// Updates the observations from the roster and the times of the last keepalives. `floor` in pods.
     pub fn notice(&mut self, now: Timestamp, ttl: Duration, floor: u32, roster: &Roster, rows: &[Row]) {
         let silent = |key: &Key| roster.pods.get(key).is_some_and(|pod| pod.presence == Presence::Unknown);
         self.noticed.retain(|key, _| silent(key));
@@ -40,23 +39,23 @@ impl SilenceTracker {
         let floor = usize::try_from(floor).unwrap_or(usize::MAX);
         (self.now, self.ttl) = (now, ttl);
         self.enough = floor.max(roster.pods.len().div_ceil(2)).max(1);
-        // Even the original's agents speak every 0.75 TTL.
-        let hearing = self.heard_after(before(now, ttl * 4 / 5)) >= self.enough;
-        self.hearing = hearing.then(|| self.hearing.unwrap_or(now));
+        // 4/5 of the TTL, because agents of the older dialect send a keepalive every 3/4 of it.
+        let connected = self.heard_after(before(now, ttl * 4 / 5)) >= self.enough;
+        self.connected = connected.then(|| self.connected.unwrap_or(now));
     }
 
-    /// Whether `key` is silent by itself.
+    /// Whether the silence of `key` is its own.
     ///
-    /// It was last heard a TTL before we noticed: whoever was heard in the last fifth of that TTL, or later, was heard
-    /// when this one should have been.
+    /// Its last keepalive is one TTL older than the notice, so its next one was due before the last fifth of that TTL:
+    /// keepalives of other pods since then show that the master was reachable.
     #[must_use]
     pub fn believed(&self, key: Key) -> bool {
         let Some(noticed) = self.noticed.get(&key) else { return true };
-        let all_along = self.hearing.is_some_and(|since| self.now.since(since) >= self.ttl);
-        all_along && self.heard_after(before(*noticed, self.ttl / 5)) >= self.enough
+        let connected = self.connected.is_some_and(|since| self.now.since(since) >= self.ttl);
+        connected && self.heard_after(before(*noticed, self.ttl / 5)) >= self.enough
     }
 
-    /// Somebody's silence waits for the others' word.
+    /// Whether the silence of a pod is not believed yet.
     #[must_use]
     pub fn undecided(&self) -> bool {
         self.noticed.keys().any(|key| !self.believed(*key))

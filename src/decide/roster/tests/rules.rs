@@ -1,4 +1,4 @@
-//! Joining, ports, restarts, `down`, the lost store: who is on the roster and who is listed.
+//! Joining, ports, restarts, `down`, a lost store: the pods of the roster and the listed addresses.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -48,7 +48,7 @@ fn desired_is_the_most_that_were_live_and_only_down_lowers_it() {
 }
 
 #[test]
-fn down_leaves_the_list_at_once_and_when_all_said_it_the_list_may_be_empty() {
+fn a_pod_leaves_the_list_with_its_down_and_after_all_sent_it_the_list_is_empty() {
     let mut world = World::new(4, EVERY);
     for n in 1..=3 {
         world.down(n);
@@ -66,22 +66,22 @@ fn down_leaves_the_list_at_once_and_when_all_said_it_the_list_may_be_empty() {
 }
 
 #[test]
-fn a_withheld_pod_stays_withheld_over_a_restart_and_costs_nobody_else_a_place() {
+fn a_withheld_pod_stays_withheld_over_a_restart_and_no_other_is_withheld_for_it() {
     let mut world = World::new(4, EVERY);
     world.object([1, 2, 3]);
     assert_eq!(world.listed().len(), 2, "half of the fleet is the floor");
     let before = world.listed();
-    let out = (1..=4).find(|n| !before.contains(&address(*n))).unwrap();
+    let withheld = (1..=4).find(|n| !before.contains(&address(*n))).unwrap();
     let entries = world.roster.ledger.entries.len();
-    world.restart(out);
-    assert_eq!(world.listed(), before, "a restart is no way out");
+    world.restart(withheld);
+    assert_eq!(world.listed(), before, "a restart does not admit it");
     assert_eq!(world.roster.ledger.entries.len(), entries);
-    assert!(world.roster.ledger.entries.contains_key(&world.roster.pods[&key(out)].uid(key(out))));
-    assert_eq!(world.roster.pods[&key(out)].port, Some(80), "and no way to lose the port");
+    assert!(world.roster.ledger.entries.contains_key(&world.roster.pods[&key(withheld)].uid(key(withheld))));
+    assert_eq!(world.roster.pods[&key(withheld)].port, Some(80), "its port is kept");
 }
 
 #[test]
-fn verdicts_never_cut_below_the_floor_and_what_is_cut_comes_back() {
+fn verdicts_never_withhold_below_the_floor_and_withheld_pods_are_admitted_again() {
     let mut world = World::new(10, EVERY);
     world.object(1..=10);
     for _ in 0..100 {
@@ -129,7 +129,7 @@ fn a_role_that_is_not_of_the_fleet_is_not_listed() {
 }
 
 #[test]
-fn for_one_ttl_after_a_start_nothing_leaves_the_list_but_by_its_own_down() {
+fn for_one_ttl_after_a_start_a_pod_leaves_the_list_only_by_its_own_down() {
     let mut world = World::new(8, EVERY);
     world.restart_master(false);
     world.object([1, 2]);
@@ -142,7 +142,7 @@ fn for_one_ttl_after_a_start_nothing_leaves_the_list_but_by_its_own_down() {
 }
 
 #[test]
-fn a_restart_of_the_master_forgets_no_withdrawal() {
+fn a_restart_of_the_master_keeps_all_withdrawals() {
     let mut world = World::new(8, EVERY);
     world.object([1, 2]);
     assert_eq!(world.listed(), addresses(3..=8));
@@ -152,23 +152,23 @@ fn a_restart_of_the_master_forgets_no_withdrawal() {
 }
 
 #[test]
-fn after_a_lost_store_the_file_shrinks_neither_to_nothing_nor_to_the_first_that_is_heard() {
+fn after_a_lost_store_the_file_keeps_the_addresses_that_sent_no_keepalive_yet() {
     let mut world = World::new(12, EVERY);
     world.restart_master(true);
     world.connect(false);
     world.run(TTL * 5);
-    assert_eq!(world.listed(), addresses(1..=12), "nobody was heard");
+    assert_eq!(world.listed(), addresses(1..=12), "no keepalives");
     for n in 2..=12 {
         world.agent(n).pinging = false;
     }
     world.connect(true);
     world.run(TTL * 5);
-    assert_eq!(world.listed(), addresses(1..=12), "one was heard");
+    assert_eq!(world.listed(), addresses(1..=12), "keepalives of one pod");
     for n in 3..=12 {
         world.agent(n).pinging = true;
     }
     world.run(TTL * 3);
-    assert_eq!(world.listed(), addresses([1].into_iter().chain(3..=12)), "all but one were heard");
+    assert_eq!(world.listed(), addresses([1].into_iter().chain(3..=12)), "keepalives of all but one");
     let steps = &world.lists;
     assert!(steps.iter().all(|list| list.len() >= 11), "a list in between was shorter");
 }
@@ -187,7 +187,7 @@ fn a_roster_of_another_version_or_another_fleet_is_refused() {
 }
 
 #[test]
-fn a_generation_rises_with_every_commit_and_an_attempt_of_unknown_fate_is_written_over() {
+fn a_generation_rises_with_every_commit_and_after_a_commit_of_unknown_outcome() {
     let first = Roster::begin("default/web", Epoch(1)).after(None).unwrap();
     assert_eq!(first.generation, 1);
     assert_eq!(first.clone().after(Some(&first)), None);

@@ -1,4 +1,4 @@
-//! SilenceTracker: one dead pod, a cut network, half of a fleet, and any mixture of them.
+//! SilenceTracker: one dead pod, a network that is cut off, half of a fleet, and random mixtures.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assume, prop_oneo
 use super::world::{TTL, World, address, addresses};
 
 const EVERY: Duration = Duration::from_secs(2);
-/// What the original's agents do.
-const ORIGINALS: Duration = Duration::from_millis(4500);
+/// The keepalive interval of agents of the older dialect.
+const OLDER: Duration = Duration::from_millis(4500);
 
 #[test]
 fn a_dead_pod_leaves_the_list_within_a_ping_interval_of_its_ttl() {
-    for every in [EVERY, ORIGINALS] {
+    for every in [EVERY, OLDER] {
         let mut world = World::new(12, every);
         world.kill(3);
         world.run(TTL + every * 2);
         assert_eq!(world.listed(), addresses((1..=12).filter(|n| *n != 3)), "{every:?}");
         world.agent(3).pinging = true;
         world.run(every * 2 + Duration::from_secs(1));
-        assert_eq!(world.listed(), addresses(1..=12), "heard again");
+        assert_eq!(world.listed(), addresses(1..=12), "keepalives again");
     }
 }
 
 #[test]
 fn a_cut_network_never_changes_the_list_not_even_between_two_expiries() {
-    for every in [EVERY, ORIGINALS] {
+    for every in [EVERY, OLDER] {
         let mut world = World::new(12, every);
         world.connect(false);
         world.run(TTL * 20);
@@ -52,7 +52,7 @@ fn a_dead_pod_is_noticed_before_a_cut_and_the_cut_changes_nothing_more() {
 }
 
 #[test]
-fn most_of_a_fleet_that_is_dead_stays_listed_as_far_as_the_floor_needs_it() {
+fn dead_pods_stay_listed_as_far_as_the_floor_requires() {
     let mut world = World::new(12, EVERY);
     for n in 1..=9 {
         world.kill(n);
@@ -65,7 +65,7 @@ fn most_of_a_fleet_that_is_dead_stays_listed_as_far_as_the_floor_needs_it() {
 }
 
 #[test]
-fn a_crashed_pod_that_was_replaced_takes_no_place_for_ever() {
+fn a_crashed_pod_that_was_replaced_leaves_roster_and_ledger() {
     let mut world = World::new(8, EVERY);
     for n in 1..=8 {
         world.kill(n);
@@ -80,7 +80,7 @@ fn a_crashed_pod_that_was_replaced_takes_no_place_for_ever() {
 }
 
 #[test]
-fn a_fleet_of_one_or_two_is_never_taken_out_by_its_silence() {
+fn a_fleet_of_one_or_two_silent_pods_stays_listed() {
     for pods in [1, 2] {
         let mut world = World::new(pods, EVERY);
         for n in 1..=pods {
@@ -120,8 +120,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..Default::default() })]
 
-    /// Whatever happens: when a live pod was taken out, at least the floor still served; and the list is never
-    /// empty unless everybody said `down`.
+    /// After the withdrawal of a live pod at least the floor serves; the list is empty only if every pod sent `down`.
     #[test]
     fn no_withdrawal_ever_leaves_fewer_than_the_floor(events in prop::collection::vec(event(), 1..24)) {
         let mut world = World::new(8, EVERY);
@@ -148,7 +147,7 @@ proptest! {
                         };
                         let cut = (1..=8).filter(live).any(|n| listed.contains(&address(n)) && !world.listed().contains(&address(n)));
                         let floor = usize::try_from(world.floor()).unwrap();
-                        // A pod that expires in the very same tick was not lost by our hand.
+                        // A pod that expires in the same tick was not lost by the withdrawal.
                         prop_assert!(!cut || world.serving() >= floor.min(serving), "{} serve", world.serving());
                     }
                 }

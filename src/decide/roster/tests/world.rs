@@ -1,4 +1,4 @@
-//! A master and its pods: pods ping at their interval, the master expires them at the TTL, and every change is a step.
+//! A master and its pods in simulated time: keepalives at an interval, expiry at the TTL, and a plan after each change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ pub(super) fn addresses(numbers: impl IntoIterator<Item = u8>) -> BTreeSet<Socke
     numbers.into_iter().map(address).collect()
 }
 
-/// One pod, as it is.
+/// One pod and its agent.
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
     pub(super) id: String,
@@ -60,7 +60,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// `pods` healthy pods, pinging `every`, all known, and the time after a start over.
+    /// `pods` healthy pods with a keepalive each `every`, later than one TTL after the start.
     pub(super) fn new(pods: u8, every: Duration) -> Self {
         let now = Timestamp::from_unix_millis(1_700_000_000_000);
         let mut world = Self {
@@ -88,7 +88,7 @@ impl World {
 
     pub(super) fn join(&mut self, n: u8, port: Option<u16>) {
         let (id, nonce) = (format!("web-{n}"), format!("{n}-first"));
-        // Their pings are spread over the interval, as those of real pods are.
+        // Spread over the interval, as with real pods.
         let offset = self.every * u32::from(n % 8) / 8;
         let next_ping = self.now + (self.every - offset);
         let agent = Agent { id, nonce, port, pinging: true, said_down: false, heard: self.now, next_ping };
@@ -100,7 +100,7 @@ impl World {
         self.agents.get_mut(&n).unwrap()
     }
 
-    /// The process ends without a word.
+    /// The process ends without `down`.
     pub(super) fn kill(&mut self, n: u8) {
         self.agent(n).pinging = false;
     }
@@ -120,19 +120,19 @@ impl World {
         self.settle();
     }
 
-    /// Nothing reaches the master any more, or everything does again.
+    /// Whether keepalives reach the master.
     pub(super) fn connect(&mut self, connected: bool) {
         self.connected = connected;
     }
 
-    /// The callback wants exactly these withheld.
+    /// The callback's verdict is `withhold` for exactly these.
     pub(super) fn object(&mut self, numbers: impl IntoIterator<Item = u8>) {
         self.withheld = numbers.into_iter().collect();
         self.evaluation += 1;
         self.settle();
     }
 
-    /// Another process of the master, with what the store holds; `lost`: nothing but the file.
+    /// A new process of the master with the stored roster; `lost`: with the endpoints file only.
     pub(super) fn restart_master(&mut self, lost: bool) {
         self.started = self.now;
         self.silence = SilenceTracker::default();
@@ -142,7 +142,7 @@ impl World {
             Roster::decode(&self.roster.encode().unwrap(), "default/web").unwrap()
         };
         if lost {
-            // The ensemble went with the store.
+            // The ensemble is lost with the store.
             for agent in self.agents.values_mut() {
                 agent.heard = Timestamp::from_unix_millis(0);
             }
@@ -182,10 +182,10 @@ impl World {
         !agent.said_down && self.now.since(agent.heard) < TTL
     }
 
-    /// Steps until nothing changes any more, as the gatekeeper does.
+    /// Plans until nothing changes, as the gate does.
     fn settle(&mut self) {
         for round in 0.. {
-            assert!(round < 20, "the gate does not come to rest: {:?}", self.plan);
+            assert!(round < 20, "the gate does not settle: {:?}", self.plan);
             let before = self.roster.clone();
             self.step();
             self.lists.push(self.roster.addresses());
@@ -230,8 +230,8 @@ impl World {
                 Opinion::Called { call: Call::Withhold, reason: "bad".into(), severity: 0.5, breaker: None };
             Some((roster.pods.get(&key(*n))?.uid(key(*n)), opinion))
         };
-        let said = self.withheld.iter().filter_map(call).collect();
-        let source = Source::new("callback", SourceKind::Callback, self.now, said);
+        let opinions = self.withheld.iter().filter_map(call).collect();
+        let source = Source::new("callback", SourceKind::Callback, self.now, opinions);
         Verdicts { evaluation: self.evaluation, sources: vec![source] }
     }
 }
