@@ -26,6 +26,7 @@ pub mod series;
 pub mod windows;
 
 use self::{listed::FleetScope, queried::QueryAnswer, series::ByPod, windows::BreakerWindows};
+pub use payload::{Good, PayloadRule, SilenceRule};
 pub use windows::Windows;
 
 pub use super::ensemble::LifeStatus;
@@ -130,36 +131,6 @@ impl Detector {
             _ => return None,
         })
     }
-}
-
-/// `keepalive.silentAfter`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SilenceRule {
-    /// A pod whose last keepalive is older is bad.
-    pub after: Duration,
-}
-
-/// `keepalive.pointer`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PayloadRule {
-    /// JSON pointer (RFC 6901) into the payload.
-    pub pointer: String,
-    /// The good values.
-    pub good: Good,
-}
-
-/// The good values at a pointer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Good {
-    /// A number in [min, max]; at least one bound is set, and `min <= max`.
-    Within {
-        /// The lower bound, included.
-        min: Option<f64>,
-        /// The upper bound, included.
-        max: Option<f64>,
-    },
-    /// One of these values; never empty.
-    OneOf(Vec<Value>),
 }
 
 /// `outlier`.

@@ -9,6 +9,7 @@ pub mod activator;
 mod assessment;
 mod breaker;
 pub mod budget;
+mod entry_assessment;
 mod evidence;
 pub mod explain;
 pub mod fence;

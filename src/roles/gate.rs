@@ -11,6 +11,7 @@
 pub mod history;
 pub mod metrics;
 pub mod reconciler;
+pub mod reporter;
 mod roster_gate;
 pub mod snapshot;
 

@@ -1,9 +1,41 @@
 //! Detectors of keepalives: the age of the last one, and values in its payload.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::{Good, LifeStatus, Observation, PayloadRule, SilenceRule};
+use super::{LifeStatus, Observation};
 use crate::decide::verdict::{Evidence, Judgement};
+
+/// `keepalive.silentAfter`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SilenceRule {
+    /// A pod whose last keepalive is older is bad.
+    pub after: Duration,
+}
+
+/// `keepalive.pointer`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PayloadRule {
+    /// JSON pointer (RFC 6901) into the payload.
+    pub pointer: String,
+    /// The good values.
+    pub good: Good,
+}
+
+/// The good values at a pointer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Good {
+    /// A number in [min, max]; at least one bound is set, and `min <= max`.
+    Within {
+        /// The lower bound, included.
+        min: Option<f64>,
+        /// The upper bound, included.
+        max: Option<f64>,
+    },
+    /// One of these values; never empty.
+    OneOf(Vec<Value>),
+}
 
 /// A pod's value for a comparison with its peers.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -34,7 +34,7 @@ use crate::{
         policy::Policy,
         time::Timestamp,
     },
-    roles::gate::{reconciler::Reporter, snapshot::GateSnapshot},
+    roles::gate::{reporter::Reporter, snapshot::GateSnapshot},
 };
 
 /// How long `TemplateUnlabelled` stays after the last pod that came without the traffic label.

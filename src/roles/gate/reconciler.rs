@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     history::History,
     metrics::GateMetrics,
+    reporter::Reporter,
     snapshot::{GateMode, GateSnapshot},
 };
 use crate::{
@@ -51,23 +51,6 @@ const MIN_INTERVAL_IDLE: Duration = Duration::from_millis(20);
 const MIN_INTERVAL_AFTER_WRITES: Duration = Duration::from_millis(100);
 /// Maximum interval between reconciles.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Publishes each reconcile, beside metrics, alarms and snapshot.
-pub trait Reporter: Send + Sync + 'static {
-    /// The report that the sink stores beside the ledger; `Null`: no report.
-    fn report(&self, _snapshot: &GateSnapshot) -> Value {
-        Value::Null
-    }
-
-    /// Called after each plan with the snapshot after it and the outcome of each of its actions.
-    fn plan_executed(&self, _snapshot: &GateSnapshot, _plan: &Plan, _outcomes: &[ActionOutcome]) {}
-}
-
-/// Publishes nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoReporter;
-
-impl Reporter for NoReporter {}
 
 /// Dependencies and settings of a [`GateReconciler`].
 pub struct GateReconcilerDeps {
@@ -104,7 +87,7 @@ struct VerdictInputs {
     callback: Option<(Timestamp, Vec<TrafficVerdict>)>,
 }
 
-/// EntryState kept between reconciles.
+/// State kept between reconciles.
 pub(super) struct ReconcileState {
     history: History,
     shadow: Option<Ledger>,

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     metrics::GateMetrics,
-    reconciler::{GateReconciler, GateReconcilerDeps, NoReporter, ReconcileState},
+    reconciler::{GateReconciler, GateReconcilerDeps, ReconcileState},
+    reporter::NoReporter,
     snapshot::GateSnapshot,
 };
 use crate::{
