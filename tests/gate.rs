@@ -1,4 +1,4 @@
-//! The gate against a small world: scenarios that a reader without Rust can check, and the mistakes of the original.
+//! The gate in a simulated fleet: scenarios as text files, and regression tests for defects of the original.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

@@ -1,5 +1,5 @@
-//! From a real signal to a pod's label: a Prometheus that scrapes real targets and wants a login, and keepalives that
-//! the controller takes itself.
+//! From a signal to a pod's label: a real Prometheus with a login that scrapes real targets, and keepalives that the
+//! controller receives itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 

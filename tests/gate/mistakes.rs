@@ -1,4 +1,4 @@
-//! The mistakes of the original that this gate could make again, each by its number in the specification.
+//! Regression tests for the defects of the original that apply to this gate, by their number in the specification.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn mistake_3_many_breakers_share_one_budget_and_the_strictest_floor_holds() {
 }
 
 #[test]
-fn mistake_5_rates_below_one_order_the_pods_and_what_is_no_number_comes_last() {
+fn mistake_5_rates_below_one_order_the_pods_and_nan_comes_last() {
     let mut world = World::new(Sink::Labels, ratio(70), 10);
     world.bad(
         "rate",
@@ -67,7 +67,7 @@ fn mistake_5_rates_below_one_order_the_pods_and_what_is_no_number_comes_last() {
 }
 
 #[test]
-fn mistake_5_two_words_on_one_pod_do_not_overwrite_each_other() {
+fn mistake_5_two_verdicts_on_one_pod_do_not_overwrite_each_other() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     let bad = Judgement::Bad { severity: 1.0, evidence: Evidence::default() };
     for twice in [[bad.clone(), Judgement::Good], [Judgement::Good, bad]] {
@@ -90,7 +90,7 @@ fn mistake_7_a_pod_without_a_switch_gets_one_and_stops_nothing_else() {
 }
 
 #[test]
-fn mistake_8_a_pod_comes_back_under_the_breaker_that_cut_it_not_under_the_fastest() {
+fn mistake_8_a_pod_is_admitted_by_the_breaker_that_withheld_it_not_by_the_fastest() {
     for sink in SINKS {
         let mut policy = ratio(50);
         let slow = ActivatorStrategy { period: Duration::from_secs(60), ..ActivatorStrategy::default() };
@@ -121,7 +121,7 @@ fn mistake_9_what_was_done_can_be_counted_from_the_actions_not_from_the_errors()
 }
 
 #[test]
-fn mistake_10_an_admitted_pod_does_not_count_before_the_load_balancer_shows_it_or_five_seconds() {
+fn mistake_10_an_admitted_pod_counts_once_it_is_listed_or_after_five_seconds() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     let now = world.now;
     for (name, ago) in [("p0", 1), ("p1", 6)] {
@@ -136,7 +136,7 @@ fn mistake_10_an_admitted_pod_does_not_count_before_the_load_balancer_shows_it_o
 }
 
 #[test]
-fn a_list_that_may_be_older_than_the_ledger_withholds_nobody() {
+fn nothing_is_withheld_on_a_list_that_may_be_older_than_the_ledger() {
     // The list shows a pod that served; since then it was withheld, deleted, and its entry released.
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     world.all_bad("rate");
@@ -149,8 +149,8 @@ fn a_list_that_may_be_older_than_the_ledger_withholds_nobody() {
 }
 
 #[test]
-fn at_the_floor_the_floor_is_the_reason_also_on_a_list_that_nobody_has_proven() {
-    // Where there is no room anyway, nobody asks for a better list: this look is the last one.
+fn at_the_floor_the_floor_is_the_reason_also_on_a_list_that_may_be_older() {
+    // Without room in the budget no newer list is requested, so this plan's reason is final.
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     world.all_bad("rate");
     world.settle();
@@ -171,7 +171,7 @@ fn a_withheld_pod_with_an_older_fence_is_claimed_and_comes_back() {
     world.bad("rate", &[("p0", 0.5)]);
     world.settle();
     assert_eq!(world.withheld(), ["p0"]);
-    // Somebody restored an old manifest.
+    // An old manifest was restored.
     let first = world.pod("p1").fence;
     assert_ne!(world.pod("p0").fence, first);
     world.pod("p0").fence = first;
@@ -181,7 +181,7 @@ fn a_withheld_pod_with_an_older_fence_is_claimed_and_comes_back() {
 }
 
 #[test]
-fn a_ledger_grows_no_larger_than_its_cap_and_an_alarm_says_so() {
+fn a_ledger_grows_no_larger_than_its_cap_and_raises_an_alarm() {
     let mut world = World::new(Sink::Labels, ratio(10), 2500);
     world.all_bad("rate");
     world.settle();

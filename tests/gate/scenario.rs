@@ -1,7 +1,5 @@
-//! Runs the text files beside this one. A line is a command; what a `plan`, `pass` or `explain` answers stands below it,
-//! each line marked with `|`. With `UPDATE=1` the answers are written anew, to be read by a person before they are kept.
-//!
-//! Every command after the first leaves the world as it is but for what it says; see `tests/gate/README.md`.
+//! Runs the text files in this folder. A line is a command; below a `plan`, `pass` or `explain` stand the expected output
+//! lines, marked with `|`. `UPDATE=1` writes the actual ones: review the diff. Commands: `tests/gate/README.md`.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -118,8 +116,8 @@ impl Run {
         String::new()
     }
 
-    /// `bad BREAKER [POD[:SEVERITY]...]`: a run that finds these bad and the others good. `nodata BREAKER POD...`: a run
-    /// that knows nothing of these, the others are good.
+    /// `bad BREAKER [POD[:SEVERITY]...]`, `nodata BREAKER POD...`: a run of the breaker with these verdicts; all others
+    /// are good.
     fn judge(&mut self, command: &str, words: &[&str]) {
         let pods: Vec<(&str, f64)> = words[1..]
             .iter()
@@ -179,7 +177,7 @@ impl Run {
         }
     }
 
-    /// What was done since the last report, and what is true now.
+    /// The actions since the last report, and the state now.
     fn report(&mut self) -> String {
         let mut text = String::new();
         let mut log = std::mem::take(&mut self.world.log).into_iter().peekable();
@@ -195,7 +193,7 @@ impl Run {
         }
         let plan = self.world.plan();
         let out = self.world.withheld();
-        let out = if out.is_empty() { "nobody".to_owned() } else { out.join(" ") };
+        let out = if out.is_empty() { "none".to_owned() } else { out.join(" ") };
         write!(text, "{} serve, floor {}; out of traffic: {out}", plan.budget.serving, plan.budget.floor)
             .unwrap();
         for alarm in &plan.alarms {
@@ -207,7 +205,7 @@ impl Run {
     fn explain(&self, name: &str) -> String {
         let plan = self.world.plan();
         let Some(why) = plan.explain(self.world.uid(name).as_str()) else {
-            return format!("{name}: serving, nobody objects");
+            return format!("{name}: serving, no objection");
         };
         let mut why = why.clone();
         if let Some(at) = why.next.as_mut().and_then(|next| next.at.as_mut()) {
@@ -219,7 +217,7 @@ impl Run {
 }
 
 #[test]
-fn every_scenario_goes_as_its_file_says() {
+fn every_scenario_has_the_expected_output() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
@@ -227,19 +225,19 @@ fn every_scenario_goes_as_its_file_says() {
     assert!(files.len() >= 10, "only {} scenarios found", files.len());
     let mut wrong = Vec::new();
     for path in files {
-        let said = std::fs::read_to_string(&path).unwrap();
-        let did = run(&said);
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let actual = run(&expected);
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, &did).unwrap();
-        } else if let Some((line, (said, did))) = said
+            std::fs::write(&path, &actual).unwrap();
+        } else if let Some((line, (expected, actual))) = expected
             .lines()
             .chain(["<end>"])
-            .zip(did.lines().chain(["<end>"]))
+            .zip(actual.lines().chain(["<end>"]))
             .enumerate()
             .find(|(_, (a, b))| a != b)
         {
             let file = path.file_name().unwrap().to_string_lossy().into_owned();
-            wrong.push(format!("{file}:{}: expected {said:?}, got {did:?}", line + 1));
+            wrong.push(format!("{file}:{}: expected {expected:?}, got {actual:?}", line + 1));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,4 +1,4 @@
-//! Breakers by keepalives: the controller is the master that pods report to, and joins them to what the API server lists.
+//! Breakers on keepalives: the controller receives them and joins them with the pods of the API server.
 
 use std::{
     collections::BTreeSet,
@@ -16,14 +16,14 @@ use crate::{
     shop::{self, Recipe},
 };
 
-/// Which of the agents report bad payloads, and which say nothing any more.
+/// The agents that report bad payloads, and those that send nothing.
 #[derive(Default)]
 struct Behaviour {
     bad: BTreeSet<String>,
     silent: BTreeSet<String>,
 }
 
-/// What an agent in that pod would send.
+/// The keepalive of an agent in that pod.
 fn keepalive(pod: &str, address: Ipv4Addr, errors: u32) -> String {
     json!({
         "app": "web", "role": "web", "id": pod, "ip": address, "key": Key::of(address).to_string(),
@@ -32,7 +32,7 @@ fn keepalive(pod: &str, address: Ipv4Addr, errors: u32) -> String {
     .to_string()
 }
 
-/// Reports for all pods every 0.3 s, as their agents would, over the older dialect.
+/// Sends the keepalives of all pods each 0.3 s in the older dialect.
 async fn report(to: String, pods: Vec<(String, Ipv4Addr)>, behaviour: Arc<Mutex<Behaviour>>) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     loop {
@@ -45,7 +45,7 @@ async fn report(to: String, pods: Vec<(String, Ipv4Addr)>, behaviour: Arc<Mutex<
                 if behaviour.bad.contains(pod) { 99 } else { 0 }
             };
             let ping = client.put(format!("http://{to}/ping")).body(keepalive(pod, *address, errors));
-            // It may not listen yet.
+            // The controller may not listen yet.
             let _answer = ping.send().await;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -53,7 +53,7 @@ async fn report(to: String, pods: Vec<(String, Ipv4Addr)>, behaviour: Arc<Mutex<
 }
 
 #[tokio::test]
-async fn what_pods_report_and_that_they_report_at_all_decides_about_their_traffic() {
+async fn pods_are_withheld_for_bad_payloads_and_for_silence() {
     let plane = plane::shared().await;
     shop::install(&plane);
     let client = plane.client(User::Admin).await;
@@ -100,34 +100,34 @@ async fn what_pods_report_and_that_they_report_at_all_decides_about_their_traffi
 
     let (bad, silent) = (&pods[0].0, &pods[1].0);
     behaviour.lock().unwrap().bad.insert(bad.clone());
-    until("the one that reports errors is out", async || (ready().await? == without(bad)).then_some(()))
+    until("the one that reports errors is withheld", async || (ready().await? == without(bad)).then_some(()))
         .await;
     behaviour.lock().unwrap().bad.clear();
-    until("it is back", async || (ready().await? == all).then_some(())).await;
+    until("it is admitted", async || (ready().await? == all).then_some(())).await;
 
     behaviour.lock().unwrap().silent.insert(silent.clone());
-    until("the silent one is out", async || (ready().await? == without(silent)).then_some(())).await;
+    until("the silent one is withheld", async || (ready().await? == without(silent)).then_some(())).await;
     behaviour.lock().unwrap().silent.clear();
-    until("it is heard again, and back", async || (ready().await? == all).then_some(())).await;
+    until("it sends keepalives again and is admitted", async || (ready().await? == all).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_breaker_that_needs_keepalives_is_told_apart_where_none_are_taken() {
+async fn a_breaker_on_keepalives_has_no_data_in_a_controller_without_them() {
     let plane = plane::shared().await;
     shop::install(&plane);
     let client = plane.client(User::Admin).await;
-    let namespace = plane.namespace(&client, "deaf").await;
+    let namespace = plane.namespace(&client, "no-keepalives").await;
     let breaker = json!({"name": "silent", "keepalive": {"silentAfter": 9}});
     let shop = Recipe::of("web", 2).raw_breaker(breaker).apply(&plane, &client, &namespace).await;
     let _controller =
         ControllerRecipe::with_kubeconfig(plane.kubeconfig(User::Kubervisor)).namespace(&namespace).start();
-    until("the condition says so", async || {
+    until("the condition names the missing option", async || {
         let resource = shop.resource().await.ok()?;
         let all = resource["status"]["conditions"].as_array()?.clone();
         let data = all.into_iter().find(|condition| condition["type"] == "DataAvailable")?;
-        let says = data["message"].as_str()?.contains("start the controller with --keepalives");
-        (data["status"] == "False" && says).then_some(())
+        let named = data["message"].as_str()?.contains("start the controller with --keepalives");
+        (data["status"] == "False" && named).then_some(())
     })
     .await;
-    assert_eq!(shop.endpoints().await.unwrap().len(), 2, "nobody is withheld for it");
+    assert_eq!(shop.endpoints().await.unwrap().len(), 2, "no pod is withheld for it");
 }

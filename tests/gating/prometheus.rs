@@ -1,4 +1,4 @@
-//! Breakers by PromQL: each pod has a target of its own, which counts requests as it is told to.
+//! Breakers on PromQL: each pod has its own scrape target with counters that the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -18,7 +18,7 @@ use crate::{
 /// bcrypt of "open sesame", at the lowest cost.
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
 
-/// What one target counts.
+/// The counters of one target.
 #[derive(Default)]
 struct Counts {
     good: u64,
@@ -28,7 +28,7 @@ struct Counts {
 
 type Shared = Arc<Mutex<Counts>>;
 
-/// Ten requests more at each scrape, all of them good or all of them bad.
+/// Ten requests more at each scrape, all good or all bad.
 async fn metrics(State(counts): State<Shared>) -> String {
     let mut counts = counts.lock().unwrap();
     *(if counts.fails { &mut counts.bad } else { &mut counts.good }) += 10;
@@ -45,7 +45,7 @@ async fn target() -> (SocketAddrV4, Shared) {
 }
 
 #[tokio::test]
-async fn a_pod_with_too_many_errors_is_withheld_and_comes_back_and_without_prometheus_nobody_is_called_bad() {
+async fn a_pod_with_too_many_errors_is_withheld_then_admitted_and_without_prometheus_there_is_no_data() {
     let plane = plane::shared().await;
     shop::install(&plane);
     let client = plane.client(User::Admin).await;
@@ -53,7 +53,7 @@ async fn a_pod_with_too_many_errors_is_withheld_and_comes_back_and_without_prome
     let secret = ["create", "secret", "generic", "prometheus", "--from-literal=login=ali:open sesame", "-n"];
     let made = plane.kubectl(User::Admin, &[&secret[..], &[&namespace]].concat(), "");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    // Prometheus must know the pods before the breaker is made: the fleet first, with a breaker that sees nothing yet.
+    // Prometheus needs the names of the pods, so the fleet is created first, with a breaker that never runs.
     let sleeping = json!({"name": "errors", "customService": "127.0.0.1:1/", "evaluationPeriod": 3600});
     let shop = Recipe::of("web", 4).raw_breaker(sleeping).apply(&plane, &client, &namespace).await;
     let mut targets = Vec::new();
@@ -100,12 +100,14 @@ async fn a_pod_with_too_many_errors_is_withheld_and_comes_back_and_without_prome
     assert!(code == 200 && page.contains("discreteValueOutOfList"), "{page}");
 
     counts_of_bad.lock().unwrap().fails = false;
-    until("it is back", async || (shop.endpoints().await.ok()?.len() == 4).then_some(())).await;
+    until("it is admitted", async || (shop.endpoints().await.ok()?.len() == 4).then_some(())).await;
 
     counts.iter().for_each(|counts| counts.lock().unwrap().fails = true);
     drop(prometheus);
-    until("no data is known as such", async || (condition("DataAvailable").await? == "False").then_some(()))
-        .await;
+    until("the condition reports no data", async || {
+        (condition("DataAvailable").await? == "False").then_some(())
+    })
+    .await;
     let resource = shop.resource().await.unwrap();
     assert!(resource.to_string().contains("errors: Prometheus at"), "{resource}");
     let withheld = shop.names().await.unwrap().len() - shop.endpoints().await.unwrap().len();

@@ -1,4 +1,4 @@
-//! Between the packed world and the real gate: [`think`] is `plan` of the product, nothing else decides.
+//! Converts between the packed state and the types of the product; [`plan_packed`] calls the product's `plan`.
 
 use std::{cell::RefCell, collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -7,22 +7,28 @@ use crate::{
         fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid},
         gate::{
             action::{Action, Verb},
-            ledger::{Entry, EntryState as Stage, Ledger},
+            ledger::{Entry, EntryState, Ledger},
             plan,
         },
         policy::{ActivatorStrategy, Breaker, FloorRule, OnNoData, Policy},
         time::Timestamp,
         verdict::{Evidence, Judgement, Opinion, Source, SourceKind, Verdicts},
     },
-    world::{Book, GONE, Held, Kind, LIVES, Mark, Message, PODS, Pod, Switch},
+    world::{GONE, Kind, LIVES, Message, PODS, PackedEntry, PackedFence, PackedLedger, Pod, Switch},
 };
 
-/// When all cuts were made: every wait is over at [`NOW`].
-const THEN: Timestamp = Timestamp::from_unix_millis(1_000_000);
+/// The time of all withdrawals: every wait is over at [`NOW`].
+const WITHHELD_AT: Timestamp = Timestamp::from_unix_millis(1_000_000);
 const NOW: Timestamp = Timestamp::from_unix_millis(5_000_000);
 const BREAKERS: [&str; 2] = ["left", "right"];
-const STAGES: [Stage; 6] =
-    [Stage::Reserved, Stage::Cancelling, Stage::Withheld, Stage::Pausing, Stage::Paused, Stage::Killing];
+const STATES: [EntryState; 6] = [
+    EntryState::Reserved,
+    EntryState::Cancelling,
+    EntryState::Withheld,
+    EntryState::Pausing,
+    EntryState::Paused,
+    EntryState::Killing,
+];
 const HUMAN: u8 = 128;
 /// The most patches of one plan.
 pub const BURST: usize = PODS * LIVES;
@@ -31,21 +37,21 @@ static UIDS: LazyLock<[[Uid; LIVES]; PODS]> = LazyLock::new(|| {
     std::array::from_fn(|slot| std::array::from_fn(|life| format!("p{slot}-{life}").into()))
 });
 
-/// Who is bad, by whose word.
+/// The verdicts for one plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Verdict {
-    /// Bits.
+    /// The bad pods, as bits.
     pub bad: u8,
-    /// The last of them is the worst, not the first.
+    /// The last bad pod has the highest severity; otherwise the first.
     pub last: bool,
-    /// The breaker's place.
+    /// Index of the breaker; the other breaker finds no bad pod.
     pub breaker: u8,
 }
 
-/// Nobody is bad.
-pub const CALM: Verdict = Verdict { bad: 0, last: false, breaker: 0 };
+/// No bad pod.
+pub const ALL_GOOD: Verdict = Verdict { bad: 0, last: false, breaker: 0 };
 
-/// The floor as the user wrote it.
+/// The floor as in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Floor {
     /// `minPodsAvailableCount`.
@@ -55,7 +61,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// What the real rule makes of it.
+    /// The floor in pods, by the product's rule.
     #[must_use]
     pub fn of(self, desired: u32) -> u32 {
         self.rule().of(desired)
@@ -66,77 +72,76 @@ impl Floor {
     }
 }
 
-/// All that a plan is made from.
+/// The input of one plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
-    /// How many pods there should be.
+    /// Pods that there should be.
     pub desired: u32,
-    /// How many must serve.
+    /// The floor.
     pub floor: Floor,
-    /// The list.
+    /// The list of pods.
     pub pods: [Pod; PODS],
     /// The list was begun after the ledger was read.
     pub proven: bool,
-    /// The ledger.
-    pub book: Book,
-    /// Who is bad.
+    /// The ledger as read.
+    pub ledger: PackedLedger,
+    /// The verdicts.
     pub verdict: Verdict,
 }
 
 /// A plan, packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thought {
+pub struct PackedPlan {
     /// The ledger to store.
-    pub next: Option<Book>,
-    /// The patches.
+    pub next: Option<PackedLedger>,
+    /// The patches to send; the rest is [`Kind::Empty`].
     pub messages: [Message; BURST],
 }
 
-impl Thought {
-    /// The patches that there are.
+impl PackedPlan {
+    /// The patches without the empty ones.
     pub fn patches(&self) -> impl Iterator<Item = Message> + '_ {
         self.messages.iter().copied().filter(|message| message.kind != Kind::Empty)
     }
 }
 
-/// Decides; what was decided before is remembered, for `plan` is a function.
+/// Plans; results are cached, because `plan` is pure.
 #[must_use]
-pub fn think(view: &View) -> Thought {
+pub fn plan_packed(view: &View) -> PackedPlan {
     const MOST: usize = 1 << 18;
     thread_local! {
-        static KNOWN: RefCell<HashMap<View, Thought, ahash::RandomState>> = RefCell::default();
+        static CACHE: RefCell<HashMap<View, PackedPlan, ahash::RandomState>> = RefCell::default();
     }
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(thought) = known.get(view) {
-            return *thought;
+    CACHE.with_borrow_mut(|cache| {
+        if let Some(plan) = cache.get(view) {
+            return *plan;
         }
-        if known.len() >= MOST {
-            known.clear();
+        if cache.len() >= MOST {
+            cache.clear();
         }
-        let thought = really(view);
-        known.insert(*view, thought);
-        thought
+        let plan = compute(view);
+        cache.insert(*view, plan);
+        plan
     })
 }
 
-fn really(view: &View) -> Thought {
-    let ledger = ledger(&view.book, view.desired);
+fn compute(view: &View) -> PackedPlan {
+    let ledger = unpack(&view.ledger, view.desired);
     let mut fleet = Fleet::new(view.desired, pods(&view.pods));
     fleet.absence_proven = view.proven;
     let plan = plan(NOW, &policy(view.floor), &fleet, &ledger, &verdicts(view));
     let mut messages = [Message::default(); BURST];
-    let next = plan.next.as_ref().map(|next| book(next));
-    let stamp = plan.next.as_ref().unwrap_or(&ledger).fence();
-    for (place, message) in
-        plan.actions.iter().filter_map(|action| message(action, Mark::of(Some(stamp)))).enumerate()
-    {
+    let next = plan.next.as_ref().map(pack);
+    let ledger_fence = PackedFence::of(Some(plan.next.as_ref().unwrap_or(&ledger).fence()));
+    let patches = plan.actions.iter().filter_map(|action| message(action, ledger_fence));
+    for (place, message) in patches.enumerate() {
         messages[place] = message;
     }
-    Thought { next, messages }
+    PackedPlan { next, messages }
 }
 
 fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
-    let there = pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
+    let existing = pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
     let view = |(slot, pod): (usize, &Pod)| PodView {
         uid: UIDS[slot][usize::from(pod.life)].clone(),
         name: String::new(),
@@ -144,37 +149,37 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
         terminating: false,
         presence: Presence::Present,
         traffic: traffic(pod.switch).unwrap_or(Traffic::Other),
-        fence: pod.mark.fence(),
+        fence: pod.fence.unpack(),
         claimed: pod.ours,
         has_controller: true,
-        strategy: pod.cut.checked_sub(1).map(|breaker| BREAKERS[usize::from(breaker)].to_owned()),
-        break_at: (pod.cut != 0).then_some(THEN),
+        strategy: pod.withheld_by.checked_sub(1).map(|breaker| BREAKERS[usize::from(breaker)].to_owned()),
+        break_at: (pod.withheld_by != 0).then_some(WITHHELD_AT),
         retry_count: None,
         admitted_at: None,
         in_endpoints: pod.switch == Switch::Yes,
     };
-    there.map(view).collect()
+    existing.map(view).collect()
 }
 
-/// The real ledger of a packed one.
+/// The product's ledger of a packed one.
 #[must_use]
-pub fn ledger(book: &Book, desired: u32) -> Ledger {
-    let mut ledger = Ledger::begin("resource", Epoch(u64::from(book.epoch)));
-    ledger.serial = u64::from(book.serial);
-    for (slot, lives) in book.held.iter().enumerate() {
-        for (life, held) in lives.iter().enumerate().filter(|(_, held)| held.state != 0) {
+pub fn unpack(packed: &PackedLedger, desired: u32) -> Ledger {
+    let mut ledger = Ledger::begin("resource", Epoch(u64::from(packed.epoch)));
+    ledger.serial = u64::from(packed.serial);
+    for (slot, lives) in packed.entries.iter().enumerate() {
+        for (life, entry) in lives.iter().enumerate().filter(|(_, entry)| entry.state != 0) {
             ledger.reserve(Entry {
                 uid: UIDS[slot][life].clone(),
                 name: String::new(),
-                fence: held.mark.fence().unwrap(),
-                next: held.next.fence().unwrap(),
-                state: STAGES[usize::from(held.state) - 1],
-                breaker: BREAKERS[usize::from(held.breaker & !HUMAN)].to_owned(),
+                fence: entry.fence.unpack().unwrap(),
+                next: entry.next.unpack().unwrap(),
+                state: STATES[usize::from(entry.state) - 1],
+                breaker: BREAKERS[usize::from(entry.breaker & !HUMAN)].to_owned(),
                 reason: String::new(),
-                break_at: THEN,
+                break_at: WITHHELD_AT,
                 retry_count: 1,
                 desired,
-                human: held.breaker & HUMAN != 0,
+                human: entry.breaker & HUMAN != 0,
                 spare: None,
                 bad_before: None,
             });
@@ -183,29 +188,29 @@ pub fn ledger(book: &Book, desired: u32) -> Ledger {
     ledger
 }
 
-/// Packs.
+/// The packed form of a ledger.
 #[must_use]
-pub fn book(ledger: &Ledger) -> Book {
-    let mut book = Book {
+pub fn pack(ledger: &Ledger) -> PackedLedger {
+    let mut packed = PackedLedger {
         epoch: u8::try_from(ledger.epoch.0).unwrap(),
         serial: u8::try_from(ledger.serial).unwrap(),
-        ..Book::default()
+        ..PackedLedger::default()
     };
     for entry in ledger.entries.values() {
         let (slot, life) = place(&entry.uid);
-        let stage = STAGES.iter().position(|stage| *stage == entry.state).unwrap();
+        let state = STATES.iter().position(|state| *state == entry.state).unwrap();
         let breaker = BREAKERS.iter().position(|name| *name == entry.breaker).unwrap();
-        book.held[slot][life] = Held {
-            state: u8::try_from(stage + 1).unwrap(),
-            mark: Mark::of(Some(entry.fence)),
-            next: Mark::of(Some(entry.next)),
+        packed.entries[slot][life] = PackedEntry {
+            state: u8::try_from(state + 1).unwrap(),
+            fence: PackedFence::of(Some(entry.fence)),
+            next: PackedFence::of(Some(entry.next)),
             breaker: u8::try_from(breaker).unwrap() | if entry.human { HUMAN } else { 0 },
         };
     }
-    book
+    packed
 }
 
-/// The UID of a packed pod.
+/// The UID of a pod by name and incarnation.
 #[must_use]
 pub fn uid(slot: u8, life: u8) -> &'static Uid {
     &UIDS[usize::from(slot)][usize::from(life)]
@@ -216,7 +221,7 @@ fn place(uid: &Uid) -> (usize, usize) {
     (usize::from(text[1] - b'0'), usize::from(text[3] - b'0'))
 }
 
-fn message(action: &Action, stamp: Mark) -> Option<Message> {
+fn message(action: &Action, ledger_fence: PackedFence) -> Option<Message> {
     let kind = match action.verb {
         Verb::Claim => Kind::Claim,
         Verb::Withhold => Kind::Withhold,
@@ -227,21 +232,21 @@ fn message(action: &Action, stamp: Mark) -> Option<Message> {
     };
     let (slot, life) = place(&action.uid);
     let breaker =
-        action.write.strategy.as_ref().map(|name| BREAKERS.iter().position(|known| known == name).unwrap());
-    assert_eq!(breaker.is_some(), action.write.break_at.is_some(), "a cut pod says when and by whom");
+        action.write.strategy.as_ref().map(|name| BREAKERS.iter().position(|cache| cache == name).unwrap());
+    assert_eq!(breaker.is_some(), action.write.break_at.is_some(), "a withhold writes breaker and breakAt");
     Some(Message {
         kind,
         slot: u8::try_from(slot).unwrap(),
         life: u8::try_from(life).unwrap(),
-        mark: Mark::of(action.guard.fence),
+        fence: PackedFence::of(action.guard.fence),
         switch: switch(action.guard.traffic),
         ours: action.guard.ours,
-        new_mark: Mark::of(action.write.fence),
+        new_fence: PackedFence::of(action.write.fence),
         new_switch: switch(action.write.traffic),
-        cut: breaker.map_or(0, |breaker| u8::try_from(breaker + 1).unwrap()),
+        withheld_by: breaker.map_or(0, |breaker| u8::try_from(breaker + 1).unwrap()),
         relied: 0,
         lost: 0,
-        stamp: if kind == Kind::Withhold { stamp } else { Mark::default() },
+        ledger_fence: if kind == Kind::Withhold { ledger_fence } else { PackedFence::default() },
     })
 }
 
@@ -282,10 +287,10 @@ fn policy(floor: Floor) -> Policy {
     }
 }
 
-/// The word of the one breaker; the other has looked, too, and finds nobody bad.
+/// The verdicts of both breakers.
 fn verdicts(view: &View) -> Verdicts {
     let Verdict { bad, last, breaker } = view.verdict;
-    let word = |(slot, pod): (usize, &Pod), bad: u8| {
+    let opinion = |(slot, pod): (usize, &Pod), bad: u8| {
         let rank = u8::try_from(if last { slot } else { PODS - slot }).unwrap();
         let judgement = if bad >> slot & 1 == 1 {
             Judgement::Bad { severity: 0.5 + f64::from(rank) / 10.0, evidence: Evidence::default() }
@@ -296,8 +301,8 @@ fn verdicts(view: &View) -> Verdicts {
     };
     let source = |(place, name): (usize, &&str)| {
         let bad = if place == usize::from(breaker) { bad } else { 0 };
-        let there = view.pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
-        Source::new(*name, SourceKind::Breaker, NOW, there.map(|one| word(one, bad)).collect())
+        let existing = view.pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
+        Source::new(*name, SourceKind::Breaker, NOW, existing.map(|one| opinion(one, bad)).collect())
     };
     Verdicts { evaluation: 1, sources: BREAKERS.iter().enumerate().map(source).collect() }
 }

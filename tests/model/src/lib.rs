@@ -1,6 +1,6 @@
 //! The gate's protocol as a model over the product's own `plan`: every order of events in small worlds.
 //!
-//! `decide` is the product's folder itself (a link), so that what is checked is what runs.
+//! `decide` is a link to the product's folder.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,9 +11,9 @@
 )]
 
 pub mod bridge;
-#[allow(dead_code, reason = "the whole core is compiled, the gate is looked at")]
+#[allow(dead_code, reason = "the whole core is compiled, only the gate is checked")]
 pub mod decide;
-pub mod heal;
 pub mod mutant;
 pub mod protocol;
+pub mod recovery;
 pub mod world;

@@ -1,177 +1,178 @@
-//! Simpler gates, each of which was once thought of: one decision of the real one is replaced, from outside.
+//! Simpler gates that were considered: each replaces one decision of the real gate from outside, and must violate a promise.
 
 use crate::{
-    bridge::{Floor, Thought, View, think},
-    world::{Book, Held, Kind, Mark, Message, PODS, Pod, Switch},
+    bridge::{Floor, PackedPlan, View, plan_packed},
+    world::{Kind, Message, PODS, PackedEntry, PackedFence, PackedLedger, Pod, Switch},
 };
 
-/// What is done otherwise.
+/// The decision that is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
     /// Patches do not test the fence.
     NoFence,
     /// Any other fence counts as a newer one.
     UnequalIsNewer,
-    /// After a conflict the old plan is put over the new ledger.
+    /// After a conflict the old plan is applied to the new ledger.
     ReplayAfterConflict,
-    /// The ledger is written whatever is stored.
+    /// The ledger is written without a test of the stored version.
     NoCompareAndSwap,
-    /// A ledger that was lost begins anew without claiming every pod anew.
+    /// A lost ledger is replaced without claiming every pod again.
     NoSweep,
-    /// Each breaker counts its own cuts only.
+    /// Each breaker counts only its own withdrawals.
     BudgetPerBreaker,
-    /// The floor is a share of the pods that serve.
+    /// The floor is a share of the serving pods.
     FloorOverServing,
-    /// A pod without a fence may be reserved, and stays without.
+    /// A pod without a fence may be reserved and gets none.
     AbsentFenceReservable,
-    /// A pod that is missing in a list older than the ledger counts as gone.
+    /// A pod that is missing in a list older than the ledger counts as deleted.
     AbsenceFromStaleRead,
-    /// The fence is a number that begins anew with the resource.
+    /// The fence is a number that restarts with the resource.
     FenceRestarts,
-    /// A reserved pod counts as serving until its withdrawal is known.
+    /// A reserved pod counts as serving until its withdrawal is seen to land.
     ReservedCountsAsServing,
-    /// What was reserved and not carried out is carried out later.
+    /// A reservation that was not carried out is sent again later.
     RecoveryRepeats,
-    /// A newer fence alone ends an entry.
+    /// An entry is released on a newer fence without traffic=yes.
     ReleaseWithoutYes,
     /// The entries are not subtracted from the budget.
     EntriesLeftOut,
 }
 
-/// The plan of that gate.
+/// The plan of the mutant; of the real gate without one.
 #[must_use]
-pub fn decide(mutant: Option<Mutant>, view: &View) -> Thought {
+pub fn decide(mutant: Option<Mutant>, view: &View) -> PackedPlan {
     match mutant {
         Some(Mutant::UnequalIsNewer) => unequal(view),
         Some(Mutant::BudgetPerBreaker) => per_breaker(view),
         Some(Mutant::FloorOverServing) => {
             let floor = Floor { count: view.floor.of(serving(view)), ratio: 0 };
-            think(&View { floor, ..*view })
+            plan_packed(&View { floor, ..*view })
         }
         Some(Mutant::AbsentFenceReservable) => absent(view),
-        Some(Mutant::AbsenceFromStaleRead) => think(&View { proven: true, ..*view }),
+        Some(Mutant::AbsenceFromStaleRead) => plan_packed(&View { proven: true, ..*view }),
         Some(Mutant::ReservedCountsAsServing) => reserved(view),
         Some(Mutant::RecoveryRepeats) => repeat(view),
         Some(Mutant::ReleaseWithoutYes) => release(view),
-        Some(Mutant::EntriesLeftOut) => {
-            think(&View { desired: view.desired + u32::try_from(view.book.count()).unwrap_or(0), ..*view })
-        }
-        _ => think(view),
+        Some(Mutant::EntriesLeftOut) => plan_packed(&View {
+            desired: view.desired + u32::try_from(view.ledger.count()).unwrap_or(0),
+            ..*view
+        }),
+        _ => plan_packed(view),
     }
 }
 
-fn entry<'b>(book: &'b Book, slot: usize, pod: &Pod) -> Option<&'b Held> {
-    book.held[slot].get(usize::from(pod.life)).filter(|held| held.state != 0)
+fn entry_of<'b>(ledger: &'b PackedLedger, slot: usize, pod: &Pod) -> Option<&'b PackedEntry> {
+    ledger.entries[slot].get(usize::from(pod.life)).filter(|entry| entry.state != 0)
 }
 
 fn serving(view: &View) -> u32 {
-    let free = |(slot, pod): &(usize, &Pod)| pod.serves() && entry(&view.book, *slot, pod).is_none();
+    let free = |(slot, pod): &(usize, &Pod)| pod.serves() && entry_of(&view.ledger, *slot, pod).is_none();
     u32::try_from(view.pods.iter().enumerate().filter(free).count()).unwrap_or(0)
 }
 
-/// Shows every fence that differs from the entry's as one that is newer.
-fn unequal(view: &View) -> Thought {
+/// Shows every fence that differs from the entry's as a newer one.
+fn unequal(view: &View) -> PackedPlan {
     let mut seen = *view;
     for (slot, pod) in seen.pods.iter_mut().enumerate() {
-        let Some(held) = entry(&view.book, slot, pod) else { continue };
-        if pod.mark != held.mark && pod.mark.fence().is_some() {
-            pod.mark = Mark(held.mark.0 + 1);
+        let Some(entry) = entry_of(&view.ledger, slot, pod) else { continue };
+        if pod.fence != entry.fence && pod.fence.unpack().is_some() {
+            pod.fence = PackedFence(entry.fence.0 + 1);
         }
     }
-    think(&seen)
+    plan_packed(&seen)
 }
 
-/// Shows the pods of the other breaker as if they served, and puts their entries back afterwards.
-fn per_breaker(view: &View) -> Thought {
+/// Shows the pods of the other breaker as serving, and restores their entries afterwards.
+fn per_breaker(view: &View) -> PackedPlan {
     let mut seen = *view;
     let own = view.verdict.breaker;
     for (slot, pod) in seen.pods.iter_mut().enumerate() {
-        let Some(held) = entry(&view.book, slot, pod).copied() else { continue };
-        if held.breaker != own {
+        let Some(entry) = entry_of(&view.ledger, slot, pod).copied() else { continue };
+        if entry.breaker != own {
             pod.switch = Switch::Yes;
-            seen.book.held[slot][usize::from(pod.life)] = Held::default();
+            seen.ledger.entries[slot][usize::from(pod.life)] = PackedEntry::default();
         }
     }
-    restored(view, think(&seen), |held| held.breaker != own)
+    restored(view, plan_packed(&seen), |entry| entry.breaker != own)
 }
 
-/// Hides what is reserved.
-fn reserved(view: &View) -> Thought {
+/// Hides reservations.
+fn reserved(view: &View) -> PackedPlan {
     let mut seen = *view;
-    let open = |held: &Held| matches!(held.state, 1 | 2);
-    for held in seen.book.held.iter_mut().flatten().filter(|held| open(held)) {
-        *held = Held::default();
+    let open = |entry: &PackedEntry| matches!(entry.state, 1 | 2);
+    for entry in seen.ledger.entries.iter_mut().flatten().filter(|entry| open(entry)) {
+        *entry = PackedEntry::default();
     }
-    restored(view, think(&seen), open)
+    restored(view, plan_packed(&seen), open)
 }
 
-/// Puts back the entries that the plan was not shown, where it did not make its own.
-fn restored(view: &View, mut thought: Thought, hidden: impl Fn(&Held) -> bool) -> Thought {
-    if let Some(next) = &mut thought.next {
-        let both = next.held.iter_mut().flatten().zip(view.book.held.iter().flatten());
+/// Restores the entries that were hidden from the plan, unless it made its own.
+fn restored(view: &View, mut plan: PackedPlan, hidden: impl Fn(&PackedEntry) -> bool) -> PackedPlan {
+    if let Some(next) = &mut plan.next {
+        let both = next.entries.iter_mut().flatten().zip(view.ledger.entries.iter().flatten());
         both.filter(|(now, was)| now.state == 0 && was.state != 0 && hidden(was))
             .for_each(|(now, was)| *now = *was);
     }
-    thought
+    plan
 }
 
-/// Shows pods without a fence as pods with the first one, and tests its absence.
-fn absent(view: &View) -> Thought {
+/// Shows pods without a fence with the first one of the epoch, and makes the patch test its absence.
+fn absent(view: &View) -> PackedPlan {
     let mut seen = *view;
-    let first = 1 + view.book.epoch * 84;
-    let without = |pod: &Pod| pod.ours && pod.mark == Mark::default();
+    let first = 1 + view.ledger.epoch * 84;
+    let without = |pod: &Pod| pod.ours && pod.fence == PackedFence::default();
     for pod in seen.pods.iter_mut().filter(|pod| without(pod)) {
-        pod.mark = Mark(first);
+        pod.fence = PackedFence(first);
     }
-    let mut thought = think(&seen);
-    for message in &mut thought.messages {
-        if without(&view.pods[usize::from(message.slot)]) && message.mark == Mark(first) {
-            message.mark = Mark::default();
+    let mut plan = plan_packed(&seen);
+    for message in &mut plan.messages {
+        if without(&view.pods[usize::from(message.slot)]) && message.fence == PackedFence(first) {
+            message.fence = PackedFence::default();
         }
     }
-    thought
+    plan
 }
 
-/// Sends what was reserved once more instead of taking it back.
-fn repeat(view: &View) -> Thought {
-    let mut thought = think(view);
-    for message in thought.messages.iter_mut().filter(|message| message.kind == Kind::Cancel) {
-        let held = view.book.held[usize::from(message.slot)][usize::from(message.life)];
-        if held.state != 1 {
+/// Sends a reserved withdrawal again instead of cancelling it.
+fn repeat(view: &View) -> PackedPlan {
+    let mut plan = plan_packed(view);
+    for message in plan.messages.iter_mut().filter(|message| message.kind == Kind::Cancel) {
+        let entry = view.ledger.entries[usize::from(message.slot)][usize::from(message.life)];
+        if entry.state != 1 {
             continue;
         }
-        if let Some(next) = &mut thought.next {
-            next.held[usize::from(message.slot)][usize::from(message.life)] = held;
+        if let Some(next) = &mut plan.next {
+            next.entries[usize::from(message.slot)][usize::from(message.life)] = entry;
         }
         *message = Message {
             kind: Kind::Withhold,
             switch: Switch::Yes,
             ours: true,
-            new_mark: Mark::default(),
+            new_fence: PackedFence::default(),
             new_switch: Switch::No,
-            cut: held.breaker + 1,
-            stamp: held.next,
+            withheld_by: entry.breaker + 1,
+            ledger_fence: entry.next,
             ..*message
         };
     }
-    thought
+    plan
 }
 
-/// Drops the entries of pods that show a newer fence, whatever their switch says.
-fn release(view: &View) -> Thought {
-    let mut thought = think(view);
-    let mut next = thought.next.unwrap_or(Book { serial: view.book.serial + 1, ..view.book });
+/// Releases the entries of pods with a newer fence, independent of their switch.
+fn release(view: &View) -> PackedPlan {
+    let mut plan = plan_packed(view);
+    let mut next = plan.next.unwrap_or(PackedLedger { serial: view.ledger.serial + 1, ..view.ledger });
     let mut dropped = false;
     for (slot, pod) in view.pods.iter().enumerate().take(PODS) {
-        let Some(held) = entry(&view.book, slot, pod) else { continue };
-        let newer = pod.mark.fence().zip(held.mark.fence()).is_some_and(|(pod, held)| pod.newer(held));
+        let Some(entry) = entry_of(&view.ledger, slot, pod) else { continue };
+        let newer = pod.fence.unpack().zip(entry.fence.unpack()).is_some_and(|(pod, entry)| pod.newer(entry));
         if newer {
-            next.held[slot][usize::from(pod.life)] = Held::default();
+            next.entries[slot][usize::from(pod.life)] = PackedEntry::default();
             dropped = true;
         }
     }
     if dropped {
-        thought.next = Some(next);
+        plan.next = Some(next);
     }
-    thought
+    plan
 }

@@ -1,122 +1,124 @@
-//! What may happen, in any order: two controllers that look and plan, patches that land late, twice or never, pods that
-//! fail and are replaced, a resource that is made anew, people who edit labels.
+//! The steps of the model, in any order: two controllers that observe and plan, patches that land late, twice or never,
+//! pods that fail and are replaced, a resource that is deleted and created again, people who edit labels.
 //!
-//! A plan is stored and its patches are sent in one step: a crash between any two of these writes is a patch that never
-//! lands, and a crash before is a controller that looks anew. Reading the ledger and listing the pods after it is one step,
-//! too: whatever happens between them is either seen by the list or refused by the compare-and-swap.
+//! Storing a plan and sending its patches is one step: a crash between two writes equals a patch that never lands, a crash
+//! before them equals a new `Observe`. Reading the ledger and then listing the pods is one step, too: a change in between
+//! is in the list or makes the compare-and-swap fail.
 
 use stateright::{Model, Property};
 
 use crate::{
-    bridge::{CALM, Floor, Thought, Verdict, View, book, ledger, uid},
+    bridge::{ALL_GOOD, Floor, PackedPlan, Verdict, View, pack, uid, unpack},
     decide::gate::ledger::ActionOutcome,
-    heal::heals,
     mutant::{Mutant, decide},
+    recovery::recovers,
     world::{
-        Book, Controller, Faults, GONE, Kind, LIVES, MESSAGES, Mark, Message, PODS, Phase, Pod, State, Switch,
+        Controller, Faults, GONE, Kind, LIVES, MESSAGES, Message, PODS, PackedFence, PackedLedger, Phase,
+        Pod, State, Switch,
     },
 };
 
-/// At the moment of each withdrawal the pods that serve afterwards are at least the floor; those that the plan counted on
-/// and that were lost without us since its list are not held against it.
+/// At the moment of each withdrawal at least the floor serves afterwards. Pods that the plan counted as serving and that
+/// left service since its list without us count as serving.
 pub const FLOOR: &str = "the floor holds";
-/// What we took out is in the ledger.
+/// Every pod that we withhold has an entry in the ledger.
 pub const DARK: &str = "a dark pod has an entry";
-/// See [`heals`].
+/// See [`recovers`].
 pub const STUCK: &str = "when all is well again nothing is stuck";
-/// That something happens at all.
+/// Some withdrawal lands: the other promises are not empty.
 pub const LANDS: &str = "a withdrawal lands";
 
 /// A bounded world.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// How many.
+    /// Number of pods.
     pub pods: usize,
-    /// How many there should be.
+    /// Pods that there should be.
     pub desired: u32,
-    /// How many must serve.
+    /// The floor.
     pub floor: Floor,
-    /// What the breakers may say when a controller plans.
+    /// The verdicts that a plan may have.
     pub verdicts: Vec<Verdict>,
     /// The last serial of a ledger.
     pub serials: u8,
-    /// Lists older than the ledger.
+    /// Allows lists older than the ledger.
     pub stale: bool,
-    /// What became of a withdrawal is written into the ledger at once.
-    pub told: bool,
-    /// The most of each.
+    /// The sender of a withdrawal may record its outcome in the ledger.
+    pub record_outcomes: bool,
+    /// The most faults of each kind.
     pub faults: Faults,
     /// The pods begin without a fence.
-    pub bare: bool,
-    /// The ledger's serial, and the pods' fence, at the beginning.
+    pub without_fences: bool,
+    /// The serial of the ledger and of the pods' fences at the beginning.
     pub serial: u8,
-    /// One decision is replaced.
+    /// The decision that is replaced.
     pub mutant: Option<Mutant>,
 }
 
 impl Setup {
     /// A fleet without faults.
     #[must_use]
-    pub fn calm(pods: usize, floor: u32, serials: u8) -> Self {
+    pub fn without_faults(pods: usize, floor: u32, serials: u8) -> Self {
         let verdict = |bad, last| Verdict { bad, last, breaker: 0 };
         let all = (1 << pods) - 1;
         Self {
             pods,
             desired: u32::try_from(pods).unwrap_or(0),
             floor: Floor { count: floor, ratio: 0 },
-            verdicts: vec![CALM, verdict(all, false), verdict(all, true)],
+            verdicts: vec![ALL_GOOD, verdict(all, false), verdict(all, true)],
             serials,
             stale: false,
-            told: false,
+            record_outcomes: false,
             faults: Faults::default(),
-            bare: false,
+            without_fences: false,
             serial: 0,
             mutant: None,
         }
     }
 
     fn start(&self) -> State {
-        let mark = if self.bare { Mark::default() } else { Mark(1 + self.serial) };
-        let pod = Pod { life: 0, ready: true, switch: Switch::Yes, mark, ours: true, cut: 0 };
+        let fence = if self.without_fences { PackedFence::default() } else { PackedFence(1 + self.serial) };
+        let pod = Pod { life: 0, ready: true, switch: Switch::Yes, fence, ours: true, withheld_by: 0 };
         let none = Pod { life: GONE, ..Pod::default() };
         State {
             pods: std::array::from_fn(|slot| if slot < self.pods { pod } else { none }),
-            book: Some(Book { epoch: 0, serial: self.serial, ..Book::default() }),
+            ledger: Some(PackedLedger { epoch: 0, serial: self.serial, ..PackedLedger::default() }),
             epochs: 1,
             network: [Message::default(); MESSAGES],
             controllers: [Controller::default(); 2],
             faults: Faults::default(),
             broken: false,
-            cut: false,
+            withheld: false,
         }
     }
 
-    /// What a controller knows, as the plan sees it.
+    /// The input of a plan.
     #[must_use]
-    pub fn view(&self, pods: [Pod; PODS], proven: bool, book: Book, verdict: Verdict) -> View {
-        View { desired: self.desired, floor: self.floor, pods, proven, book, verdict }
+    pub fn view(&self, pods: [Pod; PODS], proven: bool, ledger: PackedLedger, verdict: Verdict) -> View {
+        View { desired: self.desired, floor: self.floor, pods, proven, ledger, verdict }
     }
 
-    /// A ledger that begins.
+    /// A new ledger.
     #[must_use]
-    pub fn begin(&self, epochs: u8, pods: &[Pod; PODS]) -> Book {
+    pub fn begin(&self, epochs: u8, pods: &[Pod; PODS]) -> PackedLedger {
         if self.mutant == Some(Mutant::NoSweep) {
-            let newest = pods.iter().map(|pod| pod.mark).max().and_then(Mark::fence);
+            let newest = pods.iter().map(|pod| pod.fence).max().and_then(PackedFence::unpack);
             let serial = newest.map_or(0, |fence| u8::try_from(fence.serial).unwrap_or(0));
-            return Book { epoch: 0, serial, ..Book::default() };
+            return PackedLedger { epoch: 0, serial, ..PackedLedger::default() };
         }
-        Book { epoch: epochs, serial: 0, ..Book::default() }
+        PackedLedger { epoch: epochs, serial: 0, ..PackedLedger::default() }
     }
 
-    /// The patch's tests hold.
+    /// Whether the patch's tests pass.
     #[must_use]
     pub fn fits(&self, pod: &Pod, message: &Message) -> bool {
         let fence = match self.mutant {
             Some(Mutant::NoFence) => true,
             Some(Mutant::FenceRestarts) => {
-                pod.mark.fence().map(|fence| fence.serial) == message.mark.fence().map(|fence| fence.serial)
+                pod.fence.unpack().map(|fence| fence.serial)
+                    == message.fence.unpack().map(|fence| fence.serial)
             }
-            _ => pod.mark == message.mark,
+            _ => pod.fence == message.fence,
         };
         fence
             && pod.life == message.life
@@ -125,55 +127,55 @@ impl Setup {
     }
 }
 
-/// What the patch writes.
+/// Applies a patch.
 pub fn write(pod: &mut Pod, message: &Message) {
-    if message.new_mark != Mark::default() {
-        pod.mark = message.new_mark;
+    if message.new_fence != PackedFence::default() {
+        pod.fence = message.new_fence;
     }
     if message.new_switch != Switch::Any {
         pod.switch = message.new_switch;
     }
     match message.kind {
         Kind::Claim => pod.ours = true,
-        Kind::Withhold => pod.cut = message.cut,
-        Kind::Admit => pod.cut = 0,
+        Kind::Withhold => pod.withheld_by = message.withheld_by,
+        Kind::Admit => pod.withheld_by = 0,
         Kind::Empty | Kind::Cancel | Kind::Pause => {}
     }
 }
 
-/// One thing that happens.
+/// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A controller reads the ledger and lists the pods; what it knew before is lost (also: it crashed).
-    Look(usize),
-    /// A controller lists the pods, and will read the ledger later.
+    /// A controller reads the ledger, then lists the pods; also the restart after a crash.
+    Observe(usize),
+    /// A controller lists the pods; it reads the ledger when it plans.
     List(usize),
-    /// It plans, stores the ledger by compare-and-swap, and sends the patches.
+    /// A controller plans, stores the ledger by compare-and-swap, and sends the patches.
     Plan(usize, usize),
     /// A patch lands.
     Land(usize),
-    /// A patch lands, and will land again.
+    /// A patch lands and stays in the network.
     LandTwice(usize),
-    /// A withdrawal lands, and its sender writes so.
-    LandAndTell(usize),
-    /// There is no answer to a withdrawal, and its sender writes so.
+    /// A withdrawal lands, and its sender records that.
+    LandAndRecord(usize),
+    /// A withdrawal gets no answer, and its sender records that.
     TimeOut(usize),
-    /// A withdrawal is refused, and its sender writes so.
+    /// A withdrawal is refused, and its sender records that.
     Refuse(usize),
-    /// A pod is not ready any more.
+    /// A pod becomes unready.
     Fail(usize),
-    /// It is again.
+    /// A pod becomes ready again.
     Recover(usize),
-    /// It is deleted, and one of the same name is made.
+    /// A pod is replaced by one of the same name.
     Replace(usize),
-    /// The fleet is one pod too large: this one goes.
+    /// A scale-down deletes a pod.
     ScaleDown(usize),
-    /// The resource is deleted and made anew (or its status wiped).
+    /// The resource is deleted and created again (or its status wiped).
     Recreate,
     /// A person removes the fence.
     Unfence(usize),
     /// A person sets the switch.
-    Hand(usize, Switch),
+    SetSwitch(usize, Switch),
 }
 
 impl Model for Setup {
@@ -189,7 +191,7 @@ impl Model for Setup {
             return;
         }
         for (place, controller) in state.controllers.iter().enumerate() {
-            steps.push(Step::Look(place));
+            steps.push(Step::Observe(place));
             if self.stale {
                 steps.push(Step::List(place));
             }
@@ -200,10 +202,10 @@ impl Model for Setup {
         for (place, message) in
             state.network.iter().enumerate().filter(|(_, message)| message.kind != Kind::Empty)
         {
-            self.arrivals(state, place, message, steps);
+            self.delivery_steps(state, place, message, steps);
         }
         for slot in (0..self.pods).filter(|slot| state.pods[*slot].life != GONE) {
-            self.mishaps(state, slot, steps);
+            self.fault_steps(state, slot, steps);
         }
         if state.faults.recreated < self.faults.recreated {
             steps.push(Step::Recreate);
@@ -213,25 +215,25 @@ impl Model for Setup {
     fn next_state(&self, last: &State, step: Step) -> Option<State> {
         let mut state = *last;
         let changed = match step {
-            Step::Look(place) => self.look(&mut state, place, Phase::Looked),
-            Step::List(place) => self.look(&mut state, place, Phase::Listed),
+            Step::Observe(place) => self.observe(&mut state, place, Phase::Observed),
+            Step::List(place) => self.observe(&mut state, place, Phase::Listed),
             Step::Plan(place, verdict) => self.plan(&mut state, place, self.verdicts[verdict]),
             Step::Land(place) => self.land(&mut state, place, false),
             Step::LandTwice(place) => {
                 state.faults.duplicates += 1;
                 self.land(&mut state, place, true)
             }
-            Step::LandAndTell(place) => {
-                let told = tell(&mut state, place, ActionOutcome::Landed);
-                told && self.land(&mut state, place, false)
+            Step::LandAndRecord(place) => {
+                let record_outcomes = record_outcome(&mut state, place, ActionOutcome::Landed);
+                record_outcomes && self.land(&mut state, place, false)
             }
-            Step::TimeOut(place) => tell(&mut state, place, ActionOutcome::Unknown),
+            Step::TimeOut(place) => record_outcome(&mut state, place, ActionOutcome::Unknown),
             Step::Refuse(place) => {
-                let told = tell(&mut state, place, ActionOutcome::Refused);
+                let record_outcomes = record_outcome(&mut state, place, ActionOutcome::Refused);
                 state.network[place] = Message::default();
-                told
+                record_outcomes
             }
-            _ => mishap(&mut state, step),
+            _ => inject(&mut state, step),
         };
         if !changed {
             return None;
@@ -244,30 +246,30 @@ impl Model for Setup {
         vec![
             Property::always(FLOOR, |_, state: &State| !state.broken),
             Property::always(DARK, |_, state: &State| owned(state)),
-            Property::always(STUCK, |setup: &Self, state: &State| heals(setup, state)),
-            Property::sometimes(LANDS, |_, state: &State| state.cut),
+            Property::always(STUCK, |setup: &Self, state: &State| recovers(setup, state)),
+            Property::sometimes(LANDS, |_, state: &State| state.withheld),
         ]
     }
 }
 
 impl Setup {
-    fn arrivals(&self, state: &State, place: usize, message: &Message, steps: &mut Vec<Step>) {
+    fn delivery_steps(&self, state: &State, place: usize, message: &Message, steps: &mut Vec<Step>) {
         let fits = self.fits(&state.pods[usize::from(message.slot)], message);
         if fits {
             steps.push(Step::Land(place));
         }
-        // A claim is sent once and never again by whatever carries it.
+        // Assumption: a claim lands at most once (see the README).
         let once = message.kind == Kind::Claim;
         if fits && state.faults.duplicates < self.faults.duplicates && !once {
             steps.push(Step::LandTwice(place));
         }
-        if self.told && message.kind == Kind::Withhold {
-            steps.push(if fits { Step::LandAndTell(place) } else { Step::Refuse(place) });
+        if self.record_outcomes && message.kind == Kind::Withhold {
+            steps.push(if fits { Step::LandAndRecord(place) } else { Step::Refuse(place) });
             steps.push(Step::TimeOut(place));
         }
     }
 
-    fn mishaps(&self, state: &State, slot: usize, steps: &mut Vec<Step>) {
+    fn fault_steps(&self, state: &State, slot: usize, steps: &mut Vec<Step>) {
         let (pod, faults, most) = (&state.pods[slot], &state.faults, &self.faults);
         if !pod.ready {
             steps.push(Step::Recover(slot));
@@ -277,36 +279,37 @@ impl Setup {
         if faults.replaced < most.replaced && usize::from(pod.life) + 1 < LIVES {
             steps.push(Step::Replace(slot));
         }
-        let there = state.pods.iter().filter(|pod| pod.life != GONE).count();
-        if faults.scaled < most.scaled && there > usize::try_from(self.desired).unwrap_or(0) {
+        let existing = state.pods.iter().filter(|pod| pod.life != GONE).count();
+        if faults.scale_downs < most.scale_downs && existing > usize::try_from(self.desired).unwrap_or(0) {
             steps.push(Step::ScaleDown(slot));
         }
-        if faults.unfenced < most.unfenced && pod.mark != Mark::default() {
+        if faults.fences_removed < most.fences_removed && pod.fence != PackedFence::default() {
             steps.push(Step::Unfence(slot));
         }
-        if faults.hands < most.hands {
+        if faults.switch_edits < most.switch_edits {
             let other = if pod.switch == Switch::Yes { Switch::No } else { Switch::Yes };
-            steps.push(Step::Hand(slot, other));
+            steps.push(Step::SetSwitch(slot, other));
         }
     }
 
-    fn look(&self, state: &mut State, place: usize, phase: Phase) -> bool {
-        let book = state.book.filter(|_| phase == Phase::Looked);
-        let generation = if phase == Phase::Looked { state.faults.recreated } else { 0 };
-        state.controllers[place] = Controller { phase, generation, book, pods: state.pods, lost: 0 };
+    fn observe(&self, state: &mut State, place: usize, phase: Phase) -> bool {
+        let ledger = state.ledger.filter(|_| phase == Phase::Observed);
+        let generation = if phase == Phase::Observed { state.faults.recreated } else { 0 };
+        state.controllers[place] = Controller { phase, generation, ledger, pods: state.pods, lost: 0 };
         true
     }
 
     fn plan(&self, state: &mut State, place: usize, verdict: Verdict) -> bool {
         let controller = std::mem::take(&mut state.controllers[place]);
-        let proven = controller.phase == Phase::Looked;
-        let base = if proven { controller.book } else { state.book };
+        let proven = controller.phase == Phase::Observed;
+        let base = if proven { controller.ledger } else { state.ledger };
         let read = base.unwrap_or_else(|| self.begin(state.epochs, &controller.pods));
-        let mut thought = decide(self.mutant, &self.view(controller.pods, proven, read, verdict));
-        if let Some(mut next) = thought.next {
-            let current = base == state.book && (!proven || controller.generation == state.faults.recreated);
+        let mut plan = decide(self.mutant, &self.view(controller.pods, proven, read, verdict));
+        if let Some(mut next) = plan.next {
+            let current =
+                base == state.ledger && (!proven || controller.generation == state.faults.recreated);
             if !current && self.mutant == Some(Mutant::ReplayAfterConflict) {
-                let Some(merged) = replay(state.book, read, next, &mut thought) else { return false };
+                let Some(merged) = replay(state.ledger, read, next, &mut plan) else { return false };
                 next = merged;
             } else if !current && self.mutant != Some(Mutant::NoCompareAndSwap) {
                 return false;
@@ -315,12 +318,12 @@ impl Setup {
                 return false;
             }
             state.epochs = state.epochs.max(next.epoch + 1);
-            state.book = Some(next);
+            state.ledger = Some(next);
         }
-        let relied = relied(&controller, &thought.next.unwrap_or(read));
-        thought.patches().all(|message| {
-            let cut = message.kind == Kind::Withhold;
-            let (relied, lost) = if cut { (relied, controller.lost & relied) } else { (0, 0) };
+        let relied = relied(&controller, &plan.next.unwrap_or(read));
+        plan.patches().all(|message| {
+            let withhold = message.kind == Kind::Withhold;
+            let (relied, lost) = if withhold { (relied, controller.lost & relied) } else { (0, 0) };
             state.send(Message { relied, lost, ..message })
         })
     }
@@ -329,13 +332,13 @@ impl Setup {
         let message = state.network[place];
         let before = state.serving();
         write(&mut state.pods[usize::from(message.slot)], &message);
-        back(state);
+        clear_lost(state);
         if !again {
             state.network[place] = Message::default();
         }
         let after = state.serving();
         if message.kind == Kind::Withhold {
-            state.cut = true;
+            state.withheld = true;
             let excused = message.relied & message.lost & !after;
             let enough = (after | excused).count_ones() >= self.floor.of(self.desired);
             state.broken |= before != after && !enough;
@@ -344,48 +347,57 @@ impl Setup {
     }
 }
 
-/// Pods that the plan counted on: they served, and it left them alone.
-fn relied(controller: &Controller, book: &Book) -> u8 {
+/// The pods that the plan counted as serving and did not reserve, as bits.
+fn relied(controller: &Controller, ledger: &PackedLedger) -> u8 {
     let free = |slot: usize, pod: &Pod| {
-        pod.serves() && book.held[slot].get(usize::from(pod.life)).is_none_or(|held| held.state == 0)
+        pod.serves() && ledger.entries[slot].get(usize::from(pod.life)).is_none_or(|entry| entry.state == 0)
     };
     let bits = controller.pods.iter().enumerate().map(|(slot, pod)| u8::from(free(slot, pod)) << slot);
     bits.sum()
 }
 
-/// The old reservations over the new ledger.
-fn replay(book: Option<Book>, read: Book, planned: Book, thought: &mut Thought) -> Option<Book> {
-    let mut merged = book?;
+/// Applies the old plan's entries to the new ledger.
+fn replay(
+    ledger: Option<PackedLedger>,
+    read: PackedLedger,
+    planned: PackedLedger,
+    plan: &mut PackedPlan,
+) -> Option<PackedLedger> {
+    let mut merged = ledger?;
     if merged.epoch != planned.epoch {
         return None;
     }
     merged.serial += 1;
-    for ((now, planned), read) in
-        merged.held.iter_mut().flatten().zip(planned.held.iter().flatten()).zip(read.held.iter().flatten())
+    for ((now, planned), read) in merged
+        .entries
+        .iter_mut()
+        .flatten()
+        .zip(planned.entries.iter().flatten())
+        .zip(read.entries.iter().flatten())
     {
         if planned != read {
             *now = *planned;
         }
     }
-    thought.next = Some(merged);
+    plan.next = Some(merged);
     Some(merged)
 }
 
-/// The sender of a withdrawal writes what became of it over the ledger that it wrote itself; on a conflict it does not.
-fn tell(state: &mut State, place: usize, outcome: ActionOutcome) -> bool {
+/// The sender of a withdrawal records its outcome, if the ledger is still the one that it wrote.
+fn record_outcome(state: &mut State, place: usize, outcome: ActionOutcome) -> bool {
     let message = state.network[place];
-    let Some(stored) = state.book else { return false };
-    let mut ledger = ledger(&stored, 0);
-    if Mark::of(Some(ledger.fence())) != message.stamp {
+    let Some(stored) = state.ledger else { return false };
+    let mut ledger = unpack(&stored, 0);
+    if PackedFence::of(Some(ledger.fence())) != message.ledger_fence {
         return false;
     }
     ledger.serial += 1;
     ledger.outcome(uid(message.slot, message.life), outcome);
-    state.book = Some(book(&ledger));
+    state.ledger = Some(pack(&ledger));
     true
 }
 
-fn mishap(state: &mut State, step: Step) -> bool {
+fn inject(state: &mut State, step: Step) -> bool {
     let before = state.serving();
     match step {
         Step::Fail(slot) => {
@@ -400,44 +412,45 @@ fn mishap(state: &mut State, step: Step) -> bool {
         }
         Step::ScaleDown(slot) => {
             state.pods[slot] = Pod { life: GONE, ..Pod::default() };
-            state.faults.scaled += 1;
+            state.faults.scale_downs += 1;
         }
         Step::Recreate => {
-            state.book = None;
+            state.ledger = None;
             state.faults.recreated += 1;
         }
         Step::Unfence(slot) => {
-            state.pods[slot].mark = Mark::default();
-            state.faults.unfenced += 1;
+            state.pods[slot].fence = PackedFence::default();
+            state.faults.fences_removed += 1;
         }
-        Step::Hand(slot, switch) => {
+        Step::SetSwitch(slot, switch) => {
             state.pods[slot].switch = switch;
-            state.faults.hands += 1;
+            state.faults.switch_edits += 1;
         }
         _ => return false,
     }
-    // Nobody has to excuse a scale-down: it was known that there were too many.
+    // Pods deleted by a scale-down were above `desired`, so they are not counted as lost.
     let lost = if matches!(step, Step::ScaleDown(_)) { 0 } else { before & !state.serving() };
     state.controllers.iter_mut().filter(|one| one.phase != Phase::Idle).for_each(|one| one.lost |= lost);
     state.network.iter_mut().for_each(|message| message.lost |= lost & message.relied);
-    back(state);
+    clear_lost(state);
     true
 }
 
-/// A pod that serves again is not lost any more.
-fn back(state: &mut State) {
+/// Removes pods that serve again from the lost ones.
+fn clear_lost(state: &mut State) {
     let serving = state.serving();
     state.controllers.iter_mut().for_each(|one| one.lost &= !serving);
     state.network.iter_mut().for_each(|message| message.lost &= !serving);
 }
 
-/// While nobody touched ledger or labels: what we took out is in the ledger.
+/// See [`DARK`]; not checked after a lost ledger or an edit of labels.
 fn owned(state: &State) -> bool {
-    let Some(book) = state.book.filter(|_| state.faults.recreated == 0 && state.faults.hands == 0) else {
+    let Some(ledger) = state.ledger.filter(|_| state.faults.recreated == 0 && state.faults.switch_edits == 0)
+    else {
         return true;
     };
     state.pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE).all(|(slot, pod)| {
-        let dark = pod.cut != 0 && matches!(pod.switch, Switch::No | Switch::Pause);
-        !dark || book.held[slot].get(usize::from(pod.life)).is_some_and(|held| held.state != 0)
+        let dark = pod.withheld_by != 0 && matches!(pod.switch, Switch::No | Switch::Pause);
+        !dark || ledger.entries[slot].get(usize::from(pod.life)).is_some_and(|entry| entry.state != 0)
     })
 }

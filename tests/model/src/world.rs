@@ -1,7 +1,7 @@
-//! The world of the model, packed: a few hundred bytes without a pointer, because ten million of them are looked at.
+//! The state of the model, packed into a few hundred bytes without pointers, because ten million states are kept.
 //!
-//! What is left out cannot weaken what is kept: reasons and times in entries, memories of returned pods and retry counts
-//! only ever make the gate withhold less or later.
+//! Reasons and times of entries, returned pods and retry counts are left out: they only make the gate withhold less or
+//! later, so that the promises hold without them.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,20 +9,20 @@ use crate::decide::fleet::{Epoch, Fence};
 
 /// The most pods.
 pub const PODS: usize = 4;
-/// How many pods may have had one name.
+/// The most incarnations of one pod's name.
 pub const LIVES: usize = 2;
 /// The most patches under way.
 pub const MESSAGES: usize = 12;
-/// The life of a pod that is no more.
+/// The `life` of a deleted pod.
 pub const GONE: u8 = 9;
 const SERIALS: u64 = 84;
 
-/// A fence, or none.
+/// A fence in one byte; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark(pub u8);
+pub struct PackedFence(pub u8);
 
-impl Mark {
-    /// Packs.
+impl PackedFence {
+    /// The packed form.
     #[must_use]
     pub fn of(fence: Option<Fence>) -> Self {
         fence.map_or(Self(0), |fence| {
@@ -31,26 +31,26 @@ impl Mark {
         })
     }
 
-    /// Unpacks.
+    /// The product's form; `None` for 0.
     #[must_use]
-    pub fn fence(self) -> Option<Fence> {
+    pub fn unpack(self) -> Option<Fence> {
         let packed = u64::from(self.0.checked_sub(1)?);
         Some(Fence { epoch: Epoch(packed / SERIALS), serial: packed % SERIALS })
     }
 }
 
-/// The switch, packed; as a test or a write, `Any` leaves it alone.
+/// The switch. In a patch `Any` means that it is not tested or not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Switch {
-    /// Whatever it says.
+    /// Any value.
     #[default]
     Any,
-    /// Traffic.
+    /// traffic=yes.
     Yes,
-    /// None.
+    /// traffic=no.
     No,
-    /// None, until a person says so.
+    /// traffic=pause.
     Pause,
     /// Not set.
     Unlabelled,
@@ -59,22 +59,22 @@ pub enum Switch {
 /// A pod as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pod {
-    /// Which of its name; [`GONE`].
+    /// Incarnation of its name, or [`GONE`].
     pub life: u8,
     /// Kubernetes' Ready.
     pub ready: bool,
     /// The label.
     pub switch: Switch,
     /// The fence.
-    pub mark: Mark,
-    /// It carries our name.
+    pub fence: PackedFence,
+    /// It has `kubervisor/name`.
     pub ours: bool,
-    /// Breaker and breakAt: 0 for none, else the breaker's number.
-    pub cut: u8,
+    /// The breaker that withheld it, from 1 (with breakAt); 0: none.
+    pub withheld_by: u8,
 }
 
 impl Pod {
-    /// It takes requests.
+    /// Whether it gets requests.
     #[must_use]
     pub fn serves(&self) -> bool {
         self.life != GONE && self.ready && self.switch == Switch::Yes
@@ -87,9 +87,9 @@ impl Hash for Pod {
             self.life,
             u8::from(self.ready),
             self.switch as u8,
-            self.mark.0,
+            self.fence.0,
             u8::from(self.ours),
-            self.cut,
+            self.withheld_by,
             0,
             0,
         ];
@@ -97,71 +97,71 @@ impl Hash for Pod {
     }
 }
 
-/// An entry; state 0 is none.
+/// An entry of the ledger; state 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Held {
-    /// One more than the place of the state.
+pub struct PackedEntry {
+    /// Index of the state, from 1.
     pub state: u8,
-    /// The fence that its writes test.
-    pub mark: Mark,
-    /// The fence that ends it.
-    pub next: Mark,
-    /// The breaker's number, and 128 for a person's pause.
+    /// The fence that the writes test.
+    pub fence: PackedFence,
+    /// The fence that an admit or cancel writes.
+    pub next: PackedFence,
+    /// Index of the breaker, plus 128 for a person's pause.
     pub breaker: u8,
 }
 
-impl Hash for Held {
+impl Hash for PackedEntry {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u32(u32::from_le_bytes([self.state, self.mark.0, self.next.0, self.breaker]));
+        state.write_u32(u32::from_le_bytes([self.state, self.fence.0, self.next.0, self.breaker]));
     }
 }
 
-/// The ledger.
+/// A ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Book {
-    /// Its number, for the random one.
+pub struct PackedLedger {
+    /// A number instead of a random value.
     pub epoch: u8,
     /// Rises with each write.
     pub serial: u8,
-    /// By name and life.
-    pub held: [[Held; LIVES]; PODS],
+    /// By name and incarnation.
+    pub entries: [[PackedEntry; LIVES]; PODS],
 }
 
-impl Book {
-    /// Entries.
+impl PackedLedger {
+    /// The number of entries.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.held.iter().flatten().filter(|held| held.state != 0).count()
+        self.entries.iter().flatten().filter(|entry| entry.state != 0).count()
     }
 }
 
 /// A patch under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Message {
-    /// 0 for none; see [`Kind`].
+    /// What it does.
     pub kind: Kind,
-    /// To which name.
+    /// Index of the pod's name.
     pub slot: u8,
-    /// And which of it.
+    /// Incarnation of the name.
     pub life: u8,
     /// Test.
-    pub mark: Mark,
+    pub fence: PackedFence,
     /// Test.
     pub switch: Switch,
     /// Test.
     pub ours: bool,
     /// Write.
-    pub new_mark: Mark,
+    pub new_fence: PackedFence,
     /// Write.
     pub new_switch: Switch,
     /// Write.
-    pub cut: u8,
-    /// A withdrawal: pods that its plan counted on.
+    pub withheld_by: u8,
+    /// Withdrawals: the pods that the plan counted as serving, as bits.
     pub relied: u8,
-    /// Of these, pods that left service since its list without us.
+    /// Of these, the pods that left service since its list without us.
     pub lost: u8,
-    /// A withdrawal: the ledger's write that reserved it.
-    pub stamp: Mark,
+    /// Withdrawals: the fence of the ledger's write that reserved it.
+    pub ledger_fence: PackedFence,
 }
 
 /// What a patch is for.
@@ -171,7 +171,7 @@ pub enum Kind {
     /// No patch.
     #[default]
     Empty,
-    /// Our name, a fence, a switch where there is none.
+    /// Name and fence; a switch where there is none.
     Claim,
     /// traffic=no.
     Withhold,
@@ -186,85 +186,100 @@ pub enum Kind {
 impl Hash for Message {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (a, b) = (self.kind as u8, self.switch as u8);
-        let tests = [a, self.slot, self.life, self.mark.0, b, u8::from(self.ours), self.new_mark.0, self.cut];
+        let tests = [
+            a,
+            self.slot,
+            self.life,
+            self.fence.0,
+            b,
+            u8::from(self.ours),
+            self.new_fence.0,
+            self.withheld_by,
+        ];
         state.write_u64(u64::from_le_bytes(tests));
-        state.write_u32(u32::from_le_bytes([self.new_switch as u8, self.relied, self.lost, self.stamp.0]));
+        state.write_u32(u32::from_le_bytes([
+            self.new_switch as u8,
+            self.relied,
+            self.lost,
+            self.ledger_fence.0,
+        ]));
     }
 }
 
-/// What a controller knows: nothing of it outlives a crash, and a crash is to look anew.
+/// The memory of a controller. A crash loses it, which is the same as a new `Observe`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Controller {
-    /// How far it is.
+    /// Its phase.
     pub phase: Phase,
     /// The resource's generation that it read.
     pub generation: u8,
-    /// The ledger that it read, if there was one.
-    pub book: Option<Book>,
+    /// The ledger that it read, if any.
+    pub ledger: Option<PackedLedger>,
     /// Its list.
     pub pods: [Pod; PODS],
-    /// Pods that left service since then without us.
+    /// The pods that left service since the list without us, as bits.
     pub lost: u8,
 }
 
-/// How far a controller is.
+/// The phase of a controller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
-    /// It knows nothing.
+    /// No list.
     #[default]
     Idle,
-    /// It read the ledger and then listed the pods.
-    Looked,
-    /// It has a list, and will read the ledger after it.
+    /// It has read the ledger, then listed the pods.
+    Observed,
+    /// It has listed the pods, and reads the ledger when it plans.
     Listed,
 }
 
-/// How many faults have happened.
+/// Counts of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Faults {
-    /// Patches that land once more.
+    /// Patches that land twice.
     pub duplicates: u8,
     /// Pods that became unready.
     pub unready: u8,
-    /// Pods replaced by one of the same name.
+    /// Pods replaced under the same name.
     pub replaced: u8,
     /// Deletions and re-creations of the resource.
     pub recreated: u8,
     /// Fences removed by a person.
-    pub unfenced: u8,
+    pub fences_removed: u8,
     /// Switches set by a person.
-    pub hands: u8,
-    /// Pods of a scale-down.
-    pub scaled: u8,
+    pub switch_edits: u8,
+    /// Pods deleted by a scale-down.
+    pub scale_downs: u8,
 }
 
 impl Hash for Faults {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { duplicates, unready, replaced, recreated, unfenced, hands, scaled } = *self;
-        let bytes = [duplicates, unready, replaced, recreated, unfenced, hands, scaled, 0];
+        let Self { duplicates, unready, replaced, recreated, fences_removed, switch_edits, scale_downs } =
+            *self;
+        let bytes = [duplicates, unready, replaced, recreated, fences_removed, switch_edits, scale_downs, 0];
         state.write_u64(u64::from_le_bytes(bytes));
     }
 }
 
-/// Everything at one moment.
+/// One state of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    /// As stored.
+    /// The pods as stored.
     pub pods: [Pod; PODS],
-    /// As stored.
-    pub book: Option<Book>,
+    /// The ledger as stored.
+    pub ledger: Option<PackedLedger>,
     /// Epochs drawn so far.
     pub epochs: u8,
-    /// In order, the empty ones first.
+    /// The patches under way, sorted.
     pub network: [Message; MESSAGES],
-    /// In order: they are alike.
+    /// Sorted, because they are interchangeable.
     pub controllers: [Controller; 2],
-    /// So far.
+    /// Faults so far.
     pub faults: Faults,
     /// A withdrawal landed that left fewer than the floor.
     pub broken: bool,
     /// A withdrawal has landed.
-    pub cut: bool,
+    pub withheld: bool,
 }
 
 impl State {
@@ -274,7 +289,7 @@ impl State {
         self.pods.iter().enumerate().map(|(slot, pod)| u8::from(pod.serves()) << slot).sum()
     }
 
-    /// Puts a patch under way; the same one again is the same one. `false`: the network is full.
+    /// Adds a patch to the network unless it is there already. `false`: the network is full.
     #[must_use]
     pub fn send(&mut self, message: Message) -> bool {
         if self.network.contains(&message) {
@@ -284,7 +299,7 @@ impl State {
         free.map(|place| *place = message).is_some()
     }
 
-    /// The one form of all states that mean the same.
+    /// Normalises equivalent states.
     pub fn settle(&mut self) {
         let lives = self.pods.map(|pod| pod.life);
         for message in &mut self.network {

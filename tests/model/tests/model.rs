@@ -1,30 +1,37 @@
-//! Worlds in which the gate must hold, and simpler gates that must be found out.
+//! Worlds in which the gate must keep all promises, and mutants that must violate one.
 //!
-//! `MODEL_FACTOR=5` looks at that many times more states of the worlds that have no end.
+//! `MODEL_FACTOR=5` explores five times more states of the unbounded worlds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::{collections::BTreeSet, time::Instant};
 
 use kubervisor_model::{
-    bridge::{CALM, Floor, Verdict},
+    bridge::{ALL_GOOD, Floor, Verdict},
     mutant::Mutant,
-    protocol::{DARK, FLOOR, LANDS, STUCK, Setup},
+    protocol::{DARK, FLOOR, LANDS, Setup},
     world::Faults,
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
-const NONE: Faults =
-    Faults { duplicates: 0, unready: 0, replaced: 0, recreated: 0, unfenced: 0, hands: 0, scaled: 0 };
+const NONE: Faults = Faults {
+    duplicates: 0,
+    unready: 0,
+    replaced: 0,
+    recreated: 0,
+    fences_removed: 0,
+    switch_edits: 0,
+    scale_downs: 0,
+};
 
-/// Every state up to `most` transitions keeps all promises, and at least `least` different ones were seen.
+/// Every state up to `most` transitions keeps all promises; at least `least` unique states are explored.
 fn holds(world: &str, setup: Setup, most: usize, least: usize) {
     let factor = std::env::var("MODEL_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
     let (begun, most) = (Instant::now(), most.saturating_mul(factor));
     let failed = HasDiscoveries::AnyFailures;
     let checker = setup.checker().target_state_count(most).finish_when(failed).spawn_bfs().join();
     let (unique, all) = (checker.unique_state_count(), checker.state_count());
-    let end = if all < most { "all of them" } else { "as far as asked" };
+    let end = if all < most { "complete" } else { "up to the limit" };
     println!(
         "{world}: {unique} states, {all} transitions, depth {}, {end}, {:.1?}",
         checker.max_depth(),
@@ -33,18 +40,18 @@ fn holds(world: &str, setup: Setup, most: usize, least: usize) {
     let found = checker.discoveries();
     for (promise, path) in &found {
         let steps = path.clone().into_actions();
-        assert_eq!(*promise, LANDS, "{world}: {promise}: broken by {steps:?}\n{:#?}", path.last_state());
+        assert_eq!(*promise, LANDS, "{world}: {promise}: violated by {steps:?}\n{:#?}", path.last_state());
     }
-    assert!(found.contains_key(LANDS), "{world}: nothing was ever withheld");
+    assert!(found.contains_key(LANDS), "{world}: no withdrawal landed");
     assert!(unique >= least, "{world}: only {unique} states");
 }
 
-/// A world in which the real gate holds and the mutant breaks that promise.
+/// The real gate keeps all promises in this world, and the mutant violates `promise`.
 fn caught(mutant: Mutant, promise: &'static str, setup: Setup) {
     let found = HasDiscoveries::AllOf(BTreeSet::from([promise]));
     let broken = Setup { mutant: Some(mutant), ..setup.clone() };
     let checker = broken.checker().target_state_count(4_000_000).finish_when(found).spawn_bfs().join();
-    let path = checker.discovery(promise).unwrap_or_else(|| panic!("{mutant:?} was not found out"));
+    let path = checker.discovery(promise).unwrap_or_else(|| panic!("{mutant:?} violated no promise"));
     let steps = path.into_actions();
     println!("{mutant:?}: {} steps: {steps:?}", steps.len());
     let enough = checker.state_count().max(20_000);
@@ -52,12 +59,12 @@ fn caught(mutant: Mutant, promise: &'static str, setup: Setup) {
     let real = setup.checker().target_state_count(enough).finish_when(failed).spawn_bfs().join();
     assert!(
         real.discoveries().keys().all(|promise| *promise == LANDS),
-        "the real gate fails in the same world"
+        "the real gate violates a promise in the same world"
     );
 }
 
 fn three() -> Setup {
-    Setup::calm(3, 2, 4)
+    Setup::without_faults(3, 2, 4)
 }
 
 mod worlds {
@@ -65,19 +72,19 @@ mod worlds {
 
     #[test]
     fn two_controllers_and_patches_that_land_late_or_never() {
-        holds("late", Setup::calm(3, 2, 7), 6_000_000, 300_000);
+        holds("late", Setup::without_faults(3, 2, 7), 6_000_000, 300_000);
     }
 
     #[test]
     fn answers_that_are_written_down_and_patches_that_land_twice() {
         let faults = Faults { duplicates: 2, ..NONE };
-        holds("told", Setup { told: true, faults, ..three() }, 6_000_000, 100_000);
+        holds("told", Setup { record_outcomes: true, faults, ..three() }, 6_000_000, 100_000);
     }
 
     #[test]
     fn two_pods_at_once_of_four() {
         let faults = Faults { duplicates: 1, ..NONE };
-        holds("four", Setup { faults, ..Setup::calm(4, 2, 4) }, 6_000_000, 2_200_000);
+        holds("four", Setup { faults, ..Setup::without_faults(4, 2, 4) }, 6_000_000, 2_200_000);
     }
 
     #[test]
@@ -100,27 +107,34 @@ mod worlds {
 
     #[test]
     fn fences_that_a_person_removes() {
-        let faults = Faults { unfenced: 2, duplicates: 1, ..NONE };
+        let faults = Faults { fences_removed: 2, duplicates: 1, ..NONE };
         holds("unfenced", Setup { faults, ..three() }, 6_000_000, 2_300_000);
     }
 
     #[test]
     fn people_who_set_switches() {
-        let faults = Faults { hands: 2, unready: 1, ..NONE };
+        let faults = Faults { switch_edits: 2, unready: 1, ..NONE };
         holds("hands", Setup { faults, ..three() }, 6_000_000, 1_300_000);
     }
 
     #[test]
     fn a_fleet_that_is_one_pod_too_large_and_loses_it() {
-        let faults = Faults { scaled: 1, ..NONE };
-        holds("surge", Setup { desired: 3, faults, ..Setup::calm(4, 2, 4) }, 6_000_000, 90_000);
+        let faults = Faults { scale_downs: 1, ..NONE };
+        holds("surge", Setup { desired: 3, faults, ..Setup::without_faults(4, 2, 4) }, 6_000_000, 90_000);
     }
 
     #[test]
     fn all_of_it_at_once() {
-        let faults =
-            Faults { duplicates: 1, unready: 1, replaced: 1, recreated: 1, unfenced: 1, hands: 1, scaled: 0 };
-        holds("all", Setup { stale: true, told: true, faults, ..three() }, 9_000_000, 2_300_000);
+        let faults = Faults {
+            duplicates: 1,
+            unready: 1,
+            replaced: 1,
+            recreated: 1,
+            fences_removed: 1,
+            switch_edits: 1,
+            scale_downs: 0,
+        };
+        holds("all", Setup { stale: true, record_outcomes: true, faults, ..three() }, 9_000_000, 2_300_000);
     }
 }
 
@@ -155,7 +169,7 @@ mod mutants {
     #[test]
     fn a_budget_per_breaker() {
         let verdict = |bad, breaker| Verdict { bad, last: false, breaker };
-        let verdicts = vec![CALM, verdict(1, 0), verdict(2, 1)];
+        let verdicts = vec![ALL_GOOD, verdict(1, 0), verdict(2, 1)];
         caught(Mutant::BudgetPerBreaker, FLOOR, Setup { verdicts, ..three() });
     }
 
@@ -164,14 +178,14 @@ mod mutants {
         caught(
             Mutant::FloorOverServing,
             FLOOR,
-            Setup { floor: Floor { count: 1, ratio: 60 }, ..Setup::calm(4, 1, 4) },
+            Setup { floor: Floor { count: 1, ratio: 60 }, ..Setup::without_faults(4, 1, 4) },
         );
     }
 
     #[test]
     fn an_absent_fence_that_may_be_reserved() {
-        let faults = Faults { unfenced: 1, ..NONE };
-        caught(Mutant::AbsentFenceReservable, FLOOR, Setup { bare: true, faults, ..three() });
+        let faults = Faults { fences_removed: 1, ..NONE };
+        caught(Mutant::AbsentFenceReservable, FLOOR, Setup { without_fences: true, faults, ..three() });
     }
 
     #[test]
@@ -204,7 +218,7 @@ mod mutants {
 
     #[test]
     fn entries_that_are_left_out_of_the_budget() {
-        let faults = Faults { scaled: 1, ..NONE };
-        caught(Mutant::EntriesLeftOut, FLOOR, Setup { desired: 3, faults, ..Setup::calm(4, 2, 4) });
+        let faults = Faults { scale_downs: 1, ..NONE };
+        caught(Mutant::EntriesLeftOut, FLOOR, Setup { desired: 3, faults, ..Setup::without_faults(4, 2, 4) });
     }
 }
