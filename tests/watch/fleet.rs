@@ -69,7 +69,7 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number
         let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap().pods;
         let whole = stored.list(&ListParams::default().labels("app=web")).await.unwrap().items;
         let whole = whole.into_iter().map(|pod| {
-            let record = PodRecord::from_value(serde_json::to_value(pod).unwrap()).unwrap();
+            let record = serde_json::from_value::<PodRecord>(serde_json::to_value(pod).unwrap()).unwrap();
             (record.uid.clone(), record)
         });
         let whole: BTreeMap<_, _> = whole.collect();
@@ -117,7 +117,7 @@ async fn a_change_is_published_and_a_pod_that_leaves_service_is_a_departure() {
 
     pods.delete(&chosen.name, &DeleteParams::default()).await.unwrap();
     until("it is gone", || async { cluster.pod(&chosen.uid).is_none().then_some(()) }).await;
-    let late = PodRecord::from_value(serde_json::to_value(&answer).unwrap()).unwrap();
+    let late = serde_json::from_value::<PodRecord>(serde_json::to_value(&answer).unwrap()).unwrap();
     cluster.merge_pod(late);
     assert!(cluster.pod(&chosen.uid).is_none(), "a late response does not restore a deleted pod");
     serving(cluster, &namespace, 2).await;

@@ -12,11 +12,10 @@
 //! | `evict` | a kill, through the eviction API |
 //! | `request` | sending: one attempt with a timeout |
 //! | `limiter` | how many requests run at a time |
-//! | `backoff`, `refused` | what follows from failures, missing rights and conflicts |
+//! | `refused` | what follows from failures, missing rights and conflicts |
 //! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
 //! | `cleanup` | marks off serving pods without an entry in the ledger |
 
-mod backoff;
 mod cleanup;
 mod errors;
 mod evict;
@@ -47,11 +46,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use self::{
-    backoff::RetryBackoff,
     errors::WriteRefusal,
-    fleet::{FleetInputs, FleetReading},
     patch::PatchTarget,
-    refused::{ForbiddenRight, PodRefusals},
+    refused::{ForbiddenRight, PodRefusals, RetryBackoff},
     request::{in_time, send_patch},
     status_ledger::StatusLedger,
 };
@@ -150,27 +147,6 @@ impl LabelSink {
         }
     }
 
-    fn read_fleet(&mut self, now: Timestamp, policy: &Policy, mut ledger: Ledger, proven: bool) -> Observed {
-        self.mark_landed(&mut ledger);
-        let mode = self.mode.borrow().clone();
-        let hindrance = self.hindrance();
-        let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let hold = hold.or_else(|| self.cluster.suspect());
-        let inputs = FleetInputs {
-            cluster: &self.cluster,
-            settings: &self.settings,
-            policy,
-            leaving: mode.leaving,
-            hold,
-            status: self.ledger_store.status(),
-        };
-        let FleetReading { fleet, details, look_again } =
-            fleet::read(&inputs, now, &ledger, proven, &mut self.still_in_endpoints);
-        let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
-        let look_again = look_again.into_iter().chain(trial).min();
-        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
-    }
-
     /// Marks entries as landed whose pod is at `yes` again after its withdrawal landed: a person gave it its traffic back.
     /// With the entry still reserved, the withdrawal would be repeated.
     fn mark_landed(&mut self, ledger: &mut Ledger) {
@@ -202,7 +178,7 @@ impl LabelSink {
         if self.mode.borrow().leaving {
             return Some(Selector::named(&self.settings.name));
         }
-        fleet::selector(&self.cluster, &self.settings, policy, self.ledger_store.status())
+        self.service_selector(policy)
     }
 
     /// An empty observation: nothing is decided before `left` has passed.

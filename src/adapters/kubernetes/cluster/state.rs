@@ -226,12 +226,6 @@ fn departed(before: &PodRecord, after: Option<&PodRecord>) -> bool {
     before.serving() && !after.is_some_and(|after| after.serving() || withheld(after))
 }
 
-impl Stored for ServiceRecord {
-    fn table(state: &mut State, _: Kind) -> &mut Table<Self> {
-        &mut state.services
-    }
-}
-
 impl Stored for SliceRecord {
     fn table(state: &mut State, _: Kind) -> &mut Table<Self> {
         &mut state.slices
@@ -252,14 +246,14 @@ impl Stored for WorkloadRecord {
     }
 }
 
-impl Stored for AutoscalerRecord {
-    fn table(state: &mut State, _: Kind) -> &mut Table<Self> {
-        &mut state.autoscalers
-    }
+macro_rules! stored {
+    ($($record:ty => $table:ident),+) => {$(
+        impl Stored for $record {
+            fn table(state: &mut State, _: Kind) -> &mut Table<Self> {
+                &mut state.$table
+            }
+        }
+    )+};
 }
 
-impl Stored for ResourceRecord {
-    fn table(state: &mut State, _: Kind) -> &mut Table<Self> {
-        &mut state.resources
-    }
-}
+stored!(AutoscalerRecord => autoscalers, ResourceRecord => resources, ServiceRecord => services);

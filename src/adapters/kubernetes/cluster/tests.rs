@@ -22,7 +22,7 @@ fn pod(name: &str, version: u64, traffic: &str) -> PodRecord {
 
 fn pod_of(name: &str, version: u64, labels: &Value, controller: &Value) -> PodRecord {
     let owners: Vec<&Value> = Some(controller).filter(|c| !c.is_null()).into_iter().collect();
-    PodRecord::from_value(json!({
+    serde_json::from_value::<PodRecord>(json!({
         "metadata": {
             "name": name, "namespace": "shop", "uid": format!("u-{name}"), "labels": labels,
             "resourceVersion": version.to_string(), "ownerReferences": owners,

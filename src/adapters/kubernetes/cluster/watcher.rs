@@ -61,6 +61,8 @@ enum WatchEnd {
 
 /// The position of a watch.
 struct WatchState {
+    /// The rewind count that it reads under.
+    rewinds: u64,
     /// The version to resume from; `None`: everything is listed.
     version: Option<u64>,
     /// Lists are requested as events.
@@ -76,17 +78,16 @@ fn backoff() -> ExponentialBackoff {
 /// Keeps the cache of one kind up to date until `task.stop`.
 pub(super) async fn keep<R: Stored>(task: WatchTask) {
     let mut rewound = task.shared.rewinds();
-    let mut state = WatchState { version: None, streaming: true, backoff: backoff() };
-    let mut rewinds = 0;
+    let mut state = WatchState { rewinds: 0, version: None, streaming: true, backoff: backoff() };
     loop {
         let now = *rewound.borrow_and_update();
-        if now != rewinds {
-            (rewinds, state.version) = (now, None);
+        if now != state.rewinds {
+            (state.rewinds, state.version) = (now, None);
         }
         let end = tokio::select! {
             () = task.stop.cancelled() => return,
             _ = rewound.changed() => WatchEnd::Rewound,
-            end = round::<R>(&task, &mut state, rewinds) => end,
+            end = round::<R>(&task, &mut state) => end,
         };
         let pause = task.after(end, &mut state);
         tokio::select! {
@@ -97,21 +98,17 @@ pub(super) async fn keep<R: Stored>(task: WatchTask) {
 }
 
 /// Lists or resumes, then follows until the watch ends.
-async fn round<R: Stored>(task: &WatchTask, state: &mut WatchState, rewinds: u64) -> WatchEnd {
+async fn round<R: Stored>(task: &WatchTask, state: &mut WatchState) -> WatchEnd {
     let result = match state.version {
-        Some(version) => resume::<R>(task, state, rewinds, version).await,
-        None if state.streaming => stream_list::<R>(task, state, rewinds).await,
-        None => page_list::<R>(task, state, rewinds).await,
+        Some(version) => resume::<R>(task, state, version).await,
+        None if state.streaming => stream_list::<R>(task, state).await,
+        None => page_list::<R>(task, state).await,
     };
     result.err().unwrap_or(WatchEnd::Regular)
 }
 
 /// Lists as events and follows the changes, in one response.
-async fn stream_list<R: Stored>(
-    task: &WatchTask,
-    state: &mut WatchState,
-    rewinds: u64,
-) -> Result<(), WatchEnd> {
+async fn stream_list<R: Stored>(task: &WatchTask, state: &mut WatchState) -> Result<(), WatchEnd> {
     let mark = task.shared.mark(task.kind);
     let parameters = WatchParams::streaming_lists().timeout(task.watch_seconds());
     let mut events = pin!(task.events::<R>(parameters, "").await?);
@@ -122,18 +119,18 @@ async fn stream_list<R: Stored>(
         match event.map_err(|error| failed("watch", &error))? {
             Some(WatchEvent::Added(record) | WatchEvent::Modified(record)) => {
                 seen.insert(record.uid().into());
-                task.shared.applied(task, rewinds, record);
+                task.shared.applied(task, state.rewinds, record);
             }
             Some(WatchEvent::Deleted(record)) => {
                 seen.remove(record.uid());
-                task.shared.deleted(task, rewinds, &record);
+                task.shared.deleted(task, state.rewinds, &record);
             }
             Some(WatchEvent::Bookmark(at)) if at.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
                 let version = parse(&at.metadata.resource_version)?;
                 task.check_version(version, mark)?;
-                task.shared.listed::<R>(task, rewinds, &seen, version);
+                task.shared.listed::<R>(task, state.rewinds, &seen, version);
                 (state.version, state.backoff) = (Some(version), backoff());
-                return follow(task, state, rewinds, events, version).await;
+                return follow(task, state, events, version).await;
             }
             Some(WatchEvent::Bookmark(_)) => {}
             Some(WatchEvent::Error(status)) => return Err(rejected("watch", &status)),
@@ -143,49 +140,39 @@ async fn stream_list<R: Stored>(
 }
 
 /// Lists page by page; the next round follows the changes.
-async fn page_list<R: Stored>(
-    task: &WatchTask,
-    state: &mut WatchState,
-    rewinds: u64,
-) -> Result<(), WatchEnd> {
+async fn page_list<R: Stored>(task: &WatchTask, state: &mut WatchState) -> Result<(), WatchEnd> {
     let mut seen = HashSet::new();
     let listed = task.shared.list::<R>(task.kind, task.namespace.as_deref(), ListParams::default()).await;
     let (records, version) = listed.map_err(list_failed)?;
     for record in records {
         seen.insert(record.uid().into());
-        task.shared.applied(task, rewinds, record);
+        task.shared.applied(task, state.rewinds, record);
     }
-    task.shared.listed::<R>(task, rewinds, &seen, version);
+    task.shared.listed::<R>(task, state.rewinds, &seen, version);
     (state.version, state.backoff) = (Some(version), backoff());
     Ok(())
 }
 
 /// Follows the changes since `version`.
-async fn resume<R: Stored>(
-    task: &WatchTask,
-    state: &mut WatchState,
-    rewinds: u64,
-    version: u64,
-) -> Result<(), WatchEnd> {
+async fn resume<R: Stored>(task: &WatchTask, state: &mut WatchState, version: u64) -> Result<(), WatchEnd> {
     // Fails if the API server has not reached `version`, which a watch would not show.
     let one = ListParams::default().limit(1);
     task.shared.page::<R>(task.kind, task.namespace.as_deref(), &one).await.map_err(list_failed)?;
     let events =
         task.events::<R>(WatchParams::default().timeout(task.watch_seconds()), &version.to_string()).await?;
-    task.shared.resumed(task, rewinds);
-    follow(task, state, rewinds, events, version).await
+    task.shared.resumed(task, state.rewinds);
+    follow(task, state, events, version).await
 }
 
 /// Applies the events of a watch, which began at version `from`, until it ends.
 async fn follow<R: Stored>(
     task: &WatchTask,
     state: &mut WatchState,
-    rewinds: u64,
     events: impl Stream<Item = Result<WatchEvent<R>, kube::Error>>,
     from: u64,
 ) -> Result<(), WatchEnd> {
     let mut events = pin!(events);
-    let (mut any_event, mark) = (false, Mark { rewinds, highest: from });
+    let (mut any_event, mark) = (false, Mark { rewinds: state.rewinds, highest: from });
     loop {
         let Ok(event) = timeout(SILENCE, events.try_next()).await else {
             state.version = None;
@@ -195,17 +182,17 @@ async fn follow<R: Stored>(
             Some(WatchEvent::Added(record) | WatchEvent::Modified(record)) => {
                 let version = record.version();
                 task.check_version(version, mark)?;
-                task.shared.applied(task, rewinds, record);
+                task.shared.applied(task, state.rewinds, record);
                 version
             }
             Some(WatchEvent::Deleted(record)) => {
-                task.shared.deleted(task, rewinds, &record);
+                task.shared.deleted(task, state.rewinds, &record);
                 record.version()
             }
             Some(WatchEvent::Bookmark(at)) => {
                 let version = parse(&at.metadata.resource_version)?;
                 task.check_version(version, mark)?;
-                task.shared.bookmarked(task, rewinds, version);
+                task.shared.bookmarked(task, state.rewinds, version);
                 version
             }
             Some(WatchEvent::Error(status)) => return Err(rejected("watch", &status)),

@@ -3,7 +3,6 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Labels, OwnerRef, SharedText, meta::Meta};
 use crate::{
@@ -73,22 +72,6 @@ pub struct PodRecord {
 }
 
 impl PodRecord {
-    /// Decodes a pod from the body of a response.
-    ///
-    /// # Errors
-    /// When it is not a pod.
-    pub fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
-    }
-
-    /// As [`PodRecord::decode`], from a JSON value.
-    ///
-    /// # Errors
-    /// When it is not a pod.
-    pub fn from_value(pod: Value) -> Result<Self, serde_json::Error> {
-        serde_json::from_value(pod)
-    }
-
     /// The value of its traffic label.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

@@ -28,24 +28,6 @@ pub struct ResourceRecord {
     pub object: Arc<Value>,
 }
 
-impl ResourceRecord {
-    /// Decodes a resource from the body of a response.
-    ///
-    /// # Errors
-    /// When it has no valid metadata.
-    pub fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
-    }
-
-    /// As [`ResourceRecord::decode`], from a JSON value.
-    ///
-    /// # Errors
-    /// When it has no valid metadata.
-    pub fn from_value(object: Value) -> Result<Self, serde_json::Error> {
-        Self::try_from(object)
-    }
-}
-
 impl TryFrom<Value> for ResourceRecord {
     type Error = serde_json::Error;
 

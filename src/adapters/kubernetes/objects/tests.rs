@@ -36,7 +36,7 @@ fn pod() -> Value {
 
 #[test]
 fn a_pod_is_decoded_with_its_marks_as_they_stand() {
-    let pod = PodRecord::decode(pod().to_string().as_bytes()).unwrap();
+    let pod = serde_json::from_slice::<PodRecord>(pod().to_string().as_bytes()).unwrap();
     assert_eq!((&*pod.namespace, &*pod.name, pod.uid.as_str(), pod.version), ("shop", "web-1", "u-1", 71));
     assert_eq!(pod.fence_text.as_deref(), Some("00000000000000aa.7"));
     assert_eq!((pod.retry_count.as_deref(), pod.break_at.as_deref()), (Some("2"), None));
@@ -53,7 +53,7 @@ fn a_pod_is_decoded_with_its_marks_as_they_stand() {
 fn a_pod_that_has_next_to_nothing_is_decoded_too() {
     let bare = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "1",
         "labels": null, "annotations": null, "ownerReferences": null}});
-    let pod = PodRecord::from_value(bare).unwrap();
+    let pod = serde_json::from_value::<PodRecord>(bare).unwrap();
     assert_eq!((pod.traffic(), pod.phase, pod.has_annotations), (Traffic::Unlabelled, Phase::Pending, false));
     assert!(pod.controller.is_none() && !pod.ready && pod.ip.is_none());
 }
@@ -63,19 +63,19 @@ fn a_pod_serves_only_while_it_runs_ready_stays_and_says_yes() {
     let serves = |path: &str, value: Value| {
         let mut pod = pod();
         *pod.pointer_mut(path).unwrap() = value;
-        PodRecord::from_value(pod).unwrap().serving()
+        serde_json::from_value::<PodRecord>(pod).unwrap().serving()
     };
     assert!(!serves("/status/conditions/1/status", json!("False")));
     assert!(!serves("/status/phase", json!("Failed")));
     for (word, traffic) in [("no", Traffic::No), ("pause", Traffic::Pause), ("YES", Traffic::Other)] {
         let mut pod = pod();
         pod["metadata"]["labels"]["kubervisor/traffic"] = json!(word);
-        let pod = PodRecord::from_value(pod).unwrap();
+        let pod = serde_json::from_value::<PodRecord>(pod).unwrap();
         assert_eq!((pod.serving(), pod.able(), pod.traffic()), (false, true, traffic));
     }
     let mut leaving = pod();
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let leaving = PodRecord::from_value(leaving).unwrap();
+    let leaving = serde_json::from_value::<PodRecord>(leaving).unwrap();
     assert!(leaving.terminating && !leaving.serving());
 }
 
@@ -83,7 +83,7 @@ fn a_pod_serves_only_while_it_runs_ready_stays_and_says_yes() {
 fn a_resource_version_that_is_no_number_is_refused() {
     let mut pod = pod();
     pod["metadata"]["resourceVersion"] = json!("7a");
-    let error = PodRecord::from_value(pod).unwrap_err();
+    let error = serde_json::from_value::<PodRecord>(pod).unwrap_err();
     assert!(error.to_string().contains("a resourceVersion that is a number"), "{error}");
 }
 
@@ -165,12 +165,13 @@ fn a_resource_is_kept_whole_without_its_managed_fields() {
     metadata["finalizers"] = json!(["a/b"]);
     metadata["managedFields"] = json!([{}]);
     let resource =
-        ResourceRecord::from_value(json!({"metadata": metadata, "spec": {"service": "web"}})).unwrap();
+        serde_json::from_value::<ResourceRecord>(json!({"metadata": metadata, "spec": {"service": "web"}}))
+            .unwrap();
     assert_eq!((resource.generation, resource.version, resource.deleting), (3, 5, false));
     assert_eq!(&*resource.finalizers, [Box::from("a/b")]);
     assert_eq!(resource.object["spec"]["service"], "web");
     assert!(resource.object["metadata"].get("managedFields").is_none());
-    assert!(ResourceRecord::decode(b"{}").is_err());
+    assert!(serde_json::from_slice::<ResourceRecord>(b"{}").is_err());
 }
 
 #[test]

@@ -8,14 +8,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::LabelSettings;
+use super::{LabelSettings, LabelSink};
 use crate::{
     adapters::{
         kubernetes::{
             cluster::Cluster,
             objects::{Phase, PodRecord, Selector},
         },
-        sink::PodDetail,
+        sink::{Observed, PodDetail},
     },
     api::keys,
     decide::{
@@ -34,26 +34,8 @@ pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Servi
                        may lack the key kubervisor/traffic in its selector";
 const LABEL_IS_TRUE: &str = "its label kubervisor/traffic is \"true\": write \"yes\" in quotes";
 
-/// What [`read`] takes beside the ledger.
-pub(super) struct FleetInputs<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) settings: &'a LabelSettings,
-    pub(super) policy: &'a Policy,
-    pub(super) leaving: bool,
-    pub(super) hold: Option<String>,
-    pub(super) status: Option<&'a Value>,
-}
-
-/// The fleet, the notes on its pods, and when a note may change.
-pub(super) struct FleetReading {
-    pub(super) fleet: Fleet,
-    pub(super) details: BTreeMap<Uid, PodDetail>,
-    pub(super) look_again: Option<Timestamp>,
-}
-
-/// What the Service selects without the traffic key; while it does not exist, what it selected last. `None`: nothing, or
-/// everything.
-pub(super) fn selector(
+/// What the Service selects without the traffic key; while it does not exist, what it selected last. `None`: no pod.
+fn selector(
     cluster: &Cluster,
     settings: &LabelSettings,
     policy: &Policy,
@@ -88,103 +70,106 @@ pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) ->
     pods.into_iter().filter(|pod| !pod.finished() && !pod.terminating).collect()
 }
 
-/// Reads the fleet from the cache; `proven`: a quorum LIST has just refreshed it.
-pub(super) fn read(
-    inputs: &FleetInputs<'_>,
-    now: Timestamp,
-    ledger: &Ledger,
-    proven: bool,
-    still_in_endpoints: &mut BTreeMap<Uid, Timestamp>,
-) -> FleetReading {
-    let FleetInputs { cluster, settings, policy, .. } = inputs;
-    let namespace = settings.namespace.as_str();
-    let service = cluster.service(namespace, &policy.service);
-    let selector = selector(cluster, settings, policy, inputs.status);
-    let members = selector.as_ref().map(|selector| cluster.pods(namespace, selector)).unwrap_or_default();
-    let members: Vec<Arc<PodRecord>> = members.into_iter().filter(|pod| !pod.finished()).collect();
-    let desired = cluster.desired(namespace, &members);
-    let endpoints = cluster.ready_endpoints(namespace, &policy.service);
-    let view = |pod: &PodRecord| view(pod, &settings.name, endpoints.contains(&pod.uid));
-    let mut pods: Vec<PodView> = if inputs.leaving {
-        let named = cluster.pods_named(namespace, &settings.name);
-        named.iter().filter(|pod| !pod.finished()).map(|pod| view(pod)).collect()
-    } else {
-        members.iter().map(|pod| view(pod)).collect()
-    };
-    pods.extend(unselected(cluster, ledger, &pods, view));
-    let mut fleet = Fleet::new(desired.count, pods);
-    let missing = service.is_none();
-    let key = service.as_ref().and_then(|service| service.selector.as_ref());
-    let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
-    // While the Service does not exist, what is withheld stays withheld.
-    fleet.gated = (gated && selector.is_some()) || missing;
-    fleet.leaving = inputs.leaving;
-    fleet.can_kill = true;
-    fleet.absence_proven = proven;
-    let why_missing = || format!("the Service {} is not there", policy.service);
-    fleet.hold = inputs.hold.clone().or_else(|| missing.then(why_missing)).or(desired.unknown);
-    let still_listed_pods = still_listed(cluster, namespace, now, ledger, still_in_endpoints);
-    let look_again =
-        still_in_endpoints.values().map(|since| *since + STILL_LISTED_AFTER).filter(|at| *at > now).min();
-    let note = |pod: &PodView| {
-        let is_true = cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"));
-        match () {
-            () if still_listed_pods.contains(&pod.uid) => Some(LINGERS),
-            () if pod.traffic == Traffic::Other && is_true => Some(LABEL_IS_TRUE),
-            () => None,
-        }
-    };
-    let detail = |pod: &PodView| {
-        let note = note(pod)?;
-        let since = pod.break_at.unwrap_or(now);
-        let detail =
-            PodDetail { key: None, address: None, presence: Presence::Present, since, note: Some(note) };
-        Some((pod.uid.clone(), detail))
-    };
-    let details = fleet.pods().iter().filter_map(detail).collect();
-    FleetReading { fleet, details, look_again }
-}
-
-/// Pods with an entry in the ledger that the Service does not select (any more): not serving, but to be given traffic back.
-fn unselected<'a>(
-    cluster: &'a Cluster,
-    ledger: &'a Ledger,
-    members: &[PodView],
-    view: impl Fn(&PodRecord) -> PodView + 'a,
-) -> Vec<PodView> {
-    let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
-    let missing = ledger.entries.keys().filter(|uid| !known.contains(uid));
-    let found = missing.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
-    found.map(|pod| PodView { ready: false, ..view(&pod) }).collect()
-}
-
-/// Withheld pods that a Service's endpoints have shown as ready for [`STILL_LISTED_AFTER`].
-fn still_listed(
-    cluster: &Cluster,
-    namespace: &str,
-    now: Timestamp,
-    ledger: &Ledger,
-    since: &mut BTreeMap<Uid, Timestamp>,
-) -> Vec<Uid> {
-    let out = ledger.entries.values().filter(|entry| {
-        matches!(
-            entry.state,
-            EntryState::Reserved | EntryState::Withheld | EntryState::Pausing | EntryState::Paused
-        ) && cluster.pod(&entry.uid).is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
-    });
-    let still = cluster.shown_ready(namespace, out.map(|entry| &entry.uid));
-    since.retain(|uid, _| still.contains(uid));
-    for uid in &still {
-        since.entry(uid.clone()).or_insert(now);
+impl LabelSink {
+    /// The fleet in the cache; `proven`: a quorum LIST has just refreshed it.
+    pub(super) fn read_fleet(
+        &mut self,
+        now: Timestamp,
+        policy: &Policy,
+        mut ledger: Ledger,
+        proven: bool,
+    ) -> Observed {
+        self.mark_landed(&mut ledger);
+        let hindrance = self.hindrance();
+        let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
+        let mut fleet = self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect()));
+        fleet.absence_proven = proven;
+        let still_listed = self.still_listed(now, &ledger);
+        let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
+        let listed_until = self.still_in_endpoints.values().map(|since| *since + STILL_LISTED_AFTER);
+        let look_again = listed_until.filter(|at| *at > now).chain(trial).min();
+        let details = self.details(now, &fleet, &still_listed);
+        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
     }
-    still
-        .into_iter()
-        .filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= STILL_LISTED_AFTER))
-        .collect()
+
+    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> Fleet {
+        let Self { cluster, settings: LabelSettings { namespace, name, .. }, .. } = self;
+        let service = cluster.service(namespace, &policy.service);
+        let selector = self.service_selector(policy);
+        let mut members = selector.as_ref().map(|by| cluster.pods(namespace, by)).unwrap_or_default();
+        members.retain(|pod| !pod.finished());
+        let desired = cluster.desired(namespace, &members);
+        let leaving = self.mode.borrow().leaving;
+        if leaving {
+            members = cluster.pods_named(namespace, name);
+            members.retain(|pod| !pod.finished());
+        }
+        let endpoints = cluster.ready_endpoints(namespace, &policy.service);
+        let view = |pod: &Arc<PodRecord>| view(pod, name, endpoints.contains(&pod.uid));
+        let mut pods: Vec<PodView> = members.iter().map(view).collect();
+        // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
+        let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
+        let unselected = ledger.entries.keys().filter(|uid| !known.contains(uid));
+        let unselected = unselected.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
+        pods.extend(unselected.map(|pod| PodView { ready: false, ..view(&pod) }));
+        let mut fleet = Fleet::new(desired.count, pods);
+        let key = service.as_ref().and_then(|service| service.selector.as_ref());
+        let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
+        // While the Service does not exist, what is withheld stays withheld.
+        fleet.gated = (gated && selector.is_some()) || service.is_none();
+        fleet.leaving = leaving;
+        fleet.can_kill = true;
+        let missing = service.is_none().then(|| format!("the Service {} is not there", policy.service));
+        fleet.hold = hold.or(missing).or(desired.unknown);
+        fleet
+    }
+
+    /// The notes on pods, with their details.
+    fn details(&self, now: Timestamp, fleet: &Fleet, still_listed: &[Uid]) -> BTreeMap<Uid, PodDetail> {
+        let is_true = |pod: &PodView| {
+            self.cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"))
+        };
+        let detail = |pod: &PodView| {
+            let note = match () {
+                () if still_listed.contains(&pod.uid) => LINGERS,
+                () if pod.traffic == Traffic::Other && is_true(pod) => LABEL_IS_TRUE,
+                () => return None,
+            };
+            let (since, note) = (pod.break_at.unwrap_or(now), Some(note));
+            let detail = PodDetail { key: None, address: None, presence: Presence::Present, since, note };
+            Some((pod.uid.clone(), detail))
+        };
+        fleet.pods().iter().filter_map(detail).collect()
+    }
+
+    /// Withheld pods that a Service's endpoints have shown as ready for [`STILL_LISTED_AFTER`].
+    fn still_listed(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Uid> {
+        use EntryState::{Paused, Pausing, Reserved, Withheld};
+        let out = ledger.entries.values().filter(|entry| {
+            let pod = self.cluster.pod(&entry.uid);
+            matches!(entry.state, Reserved | Withheld | Pausing | Paused)
+                && pod.is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
+        });
+        let still = self.cluster.shown_ready(&self.settings.namespace, out.map(|entry| &entry.uid));
+        let since = &mut self.still_in_endpoints;
+        since.retain(|uid, _| still.contains(uid));
+        for uid in &still {
+            since.entry(uid.clone()).or_insert(now);
+        }
+        still
+            .into_iter()
+            .filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= STILL_LISTED_AFTER))
+            .collect()
+    }
+
+    /// As [`fleet_selector`], with the status as last read.
+    pub(super) fn service_selector(&self, policy: &Policy) -> Option<Selector> {
+        selector(&self.cluster, &self.settings, policy, self.ledger_store.status())
+    }
 }
 
 /// One pod, as the gate plans on it.
-pub(super) fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
+fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
     PodView {
         uid: pod.uid.clone(),
         name: pod.name.to_string(),

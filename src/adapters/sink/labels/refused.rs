@@ -1,4 +1,4 @@
-//! Refused writes: missing rights, and pods that differ from the cache.
+//! Refused writes: backoff, missing rights, and pods that differ from the cache.
 //!
 //! The API server does not announce a granted right, so what it is for is retried. Two conflicts in a row on the same pod
 //! mean that the cached pod is wrong: then it is read from the API server.
@@ -13,12 +13,51 @@ use crate::{
     decide::{fleet::Uid, gate::action::Action},
 };
 
+/// Backoff after writes that failed: the first pause, doubled up to the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// What was forbidden is retried after this.
 const TRIAL_AFTER: Duration = Duration::from_secs(5);
 /// A missing right is reported for this long after its last use.
 const REPORT_FOR: Duration = Duration::from_secs(30);
 /// Conflicts in a row after which the pod is read from the API server.
 const MAX_CONFLICTS: u32 = 2;
+
+/// When the next request may be sent.
+#[derive(Default)]
+pub(super) struct RetryBackoff {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl RetryBackoff {
+    /// How long no request may be sent; `None`: one may be sent now.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    pub(super) fn wait(&mut self, after: Duration) {
+        self.until = self.until.max(Some(Instant::now() + after));
+    }
+
+    /// Whether the refusal is a failure of the API server.
+    pub(super) fn learn(&mut self, refusal: &WriteRefusal) -> bool {
+        if let WriteRefusal::Busy(after) = refusal {
+            self.wait(*after);
+        }
+        !matches!(refusal, WriteRefusal::Conflict | WriteRefusal::Late | WriteRefusal::Gone)
+    }
+
+    /// Ends a plan's writes: waits longer each time some `failed`, and starts anew once none did.
+    pub(super) fn after(&mut self, failed: bool) {
+        if failed {
+            self.pause = (self.pause * 2).clamp(BACKOFF.0, BACKOFF.1);
+            self.wait(self.pause);
+        } else {
+            self.pause = Duration::ZERO;
+        }
+    }
+}
 
 /// The right that the last writes lacked, and since when.
 #[derive(Default)]

@@ -23,7 +23,7 @@ fn synthetic(n: usize) -> PodRecord {
         },
         "status": {"phase": "Running", "podIP": "10.1.2.3", "conditions": [{"type": "Ready", "status": "True"}]},
     });
-    PodRecord::decode(text.to_string().as_bytes()).unwrap()
+    serde_json::from_slice::<PodRecord>(text.to_string().as_bytes()).unwrap()
 }
 
 fn resident_kib() -> usize {
