@@ -26,6 +26,7 @@ use crate::{
         policy::Policy,
         roster::RosterError,
         time::Timestamp,
+        verdict::Named,
     },
 };
 
@@ -44,6 +45,20 @@ pub struct Observed {
     pub stand_aside: Option<Timestamp>,
     /// Why the sink cannot work.
     pub hindrance: Option<Hindrance>,
+}
+
+impl Observed {
+    /// The pod that a verdict names by id or by key; `None` when the fleet has no such pod.
+    #[must_use]
+    pub fn pod_of(&self, named: &Named) -> Option<Uid> {
+        match named {
+            Named::Id(id) => self.fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone()),
+            Named::Key(key) => {
+                let keyed = self.details.iter().find(|(_, detail)| detail.key.as_deref() == Some(key));
+                keyed.map(|(uid, _)| uid.clone())
+            }
+        }
+    }
 }
 
 /// What keeps a sink from working until a person changes it.

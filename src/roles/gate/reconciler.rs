@@ -28,7 +28,6 @@ use crate::{
     clock::Clock,
     decide::alarm_reason::AlarmReason,
     decide::{
-        fleet::{Fleet, Uid},
         gate::{
             self, Plan,
             explain::ALARMS,
@@ -36,7 +35,7 @@ use crate::{
         },
         policy::Policy,
         time::Timestamp,
-        verdict::{self, Named, Source, SourceKind, TrafficVerdict, Verdicts},
+        verdict::{self, Source, SourceKind, TrafficVerdict, Verdicts},
     },
 };
 
@@ -269,7 +268,7 @@ impl GateReconciler {
         let inputs = lock(&self.inputs);
         let mut verdicts = inputs.breakers.clone();
         let Some((at, callback)) = &inputs.callback else { return (verdicts, 0) };
-        let (opinions, unknown) = verdict::resolve(callback.clone(), |named| named_pod(observed, named));
+        let (opinions, unknown) = verdict::resolve(callback.clone(), |named| observed.pod_of(named));
         verdicts.sources.push(Source::new(CALLBACK, SourceKind::Callback, *at, opinions));
         (verdicts, unknown)
     }
@@ -384,17 +383,6 @@ fn until(now: Timestamp, plan: &Plan, observed: &Observed) -> Duration {
 async fn next_value<T>(values: &mut watch::Receiver<T>) {
     if values.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-fn named_pod(observed: &Observed, named: &Named) -> Option<Uid> {
-    let fleet: &Fleet = &observed.fleet;
-    match named {
-        Named::Id(id) => fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone()),
-        Named::Key(key) => {
-            let keyed = observed.details.iter().find(|(_, detail)| detail.key.as_deref() == Some(key));
-            keyed.map(|(uid, _)| uid.clone())
-        }
     }
 }
 
