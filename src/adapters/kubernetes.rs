@@ -7,3 +7,4 @@ pub mod events;
 pub mod objects;
 pub mod rights;
 pub mod secrets;
+pub(crate) mod untyped;

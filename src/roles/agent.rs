@@ -15,13 +15,9 @@ use crate::{
     exit::Exit,
 };
 
-mod challenges;
-pub mod commands;
 mod composer;
 mod keepalive_sender;
 mod payload;
-
-pub use self::commands::CommandQueue;
 
 /// A running agent: its keepalive senders and the watch on its payload file.
 #[derive(Debug)]

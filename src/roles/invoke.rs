@@ -17,8 +17,10 @@ use self::callback_snapshot::CallbackSnapshot;
 use super::output;
 use crate::{
     adapters::{
-        order::{InvokeProof, Offer, PROOF, Reply},
-        signing::{PrivateKey, SignedOrder},
+        commands::{
+            request::{InvokeProof, Offer, PROOF, Reply},
+            signing::{PrivateKey, SignedOrder},
+        },
         wire::client::{ClientError, Connection},
     },
     config::{Dialect, MasterTarget, address},

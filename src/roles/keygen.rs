@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 
 use super::output;
-use crate::{adapters::signing::PrivateKey, exit::Exit};
+use crate::{adapters::commands::signing::PrivateKey, exit::Exit};
 
 /// Arguments of `keygen`.
 #[derive(Debug, clap::Args)]

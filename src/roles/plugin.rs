@@ -2,7 +2,6 @@
 //!
 //! It reads only the API server, with the user's rights, so that it works when no controller runs.
 
-mod cluster;
 mod explanation;
 mod fields;
 mod names;
@@ -14,9 +13,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use self::cluster::{ClusterClient, ListScope};
 use super::output;
-use crate::{clock::Clock, exit::Exit};
+use crate::{
+    adapters::kubernetes::untyped::{ClusterClient, ListScope},
+    clock::Clock,
+    exit::Exit,
+};
 
 /// The command line of the plugin.
 #[derive(Debug, Parser)]

@@ -8,11 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    agent::{Agent, CommandQueue},
+    agent::Agent,
     master::{Master, PortHandler},
 };
 use crate::{
-    adapters::wire::Handler,
+    adapters::{commands::CommandQueue, wire::Handler},
     config::{AgentConfig, Config, MasterConfig, RunAs, flags::Flags},
     exit::Exit,
     runtime::{self, AdminPorts, Runtime},

@@ -9,15 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use kubervisor::{
+    adapters::commands::CommandQueue,
     adapters::{
-        order::{InvokeProof, Offer, Reply},
-        signing::{Challenge, PrivateKey, SignedOrder},
+        commands::{
+            request::{InvokeProof, Offer, Reply},
+            signing::{Challenge, PrivateKey, SignedOrder},
+        },
         wire::{Refusal, RefusalKind},
     },
     clock::Clock,
     config::{Identity, InvokePolicy, RunAs},
     exit::Exit,
-    roles::agent::CommandQueue,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -70,6 +70,10 @@ impl LeaseState {
     /// This process was elected.
     pub(super) fn lead(&self, term: Term) {
         let mut record = self.lock();
+        // A watch event may arrive after `retire`.
+        if record.retired {
+            return;
+        }
         record.held = Some(term);
         self.publish(&record, Leadership::Leading { term });
     }
@@ -218,6 +222,7 @@ mod tests {
         lease.lead(Term(7));
         lease.retire();
         lease.lead(Term(8));
+        assert!(!lease.may_write(Term(8)) && !lease.may_act(Term(8)));
         assert_eq!(*lease.subscribe().borrow(), Leadership::Follower { leader: None });
     }
 }

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{context::Shared, ingest::Ingest};
 use crate::{
+    adapters::commands::CommandQueue,
     adapters::{
         store::RecordKey,
         wire::{Answer, Handler, Refusal, RefusalKind},
     },
-    roles::agent::CommandQueue,
 };
 
 /// Serves keepalives with a master, commands with an agent, and refuses the rest; `POST /down` cancels `stop`.

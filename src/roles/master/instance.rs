@@ -16,6 +16,7 @@ use super::{
     reader::EnsembleReader,
 };
 use crate::{
+    adapters::commands::CommandQueue,
     adapters::{
         callback::{CallbackMetrics, CallbackRunner},
         store::{self, Member, Membership, StoreMetrics},
@@ -25,7 +26,6 @@ use crate::{
     config::{Config, MasterConfig},
     decide::ensemble::Settings,
     exit::Exit,
-    roles::agent::CommandQueue,
     runtime::Runtime,
 };
 

@@ -7,11 +7,13 @@ use std::cmp::Reverse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
-    cluster::{ClusterClient, ClusterError, ListScope, missing},
-    fields,
+use super::fields;
+use crate::{
+    adapters::kubernetes::untyped::{ClusterClient, ClusterError, ListScope, missing},
+    api::keys,
+    decide::time::Timestamp,
+    roles::output::list,
 };
-use crate::{api::keys, decide::time::Timestamp, roles::output::list};
 
 /// The most events that are shown, the newest.
 const EVENTS: usize = 10;

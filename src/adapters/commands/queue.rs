@@ -18,12 +18,14 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::{Mutex as Turn, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::challenges::{Challenges, VALID};
+use super::{
+    challenges::{Challenges, VALID},
+    request::{InvokeProof, InvokeRequest, Offer, PROOF, Reply},
+    signing::{Challenge, PublicKey, SignedOrder, VERSION},
+};
 use crate::{
     adapters::{
-        order::{InvokeProof, InvokeRequest, Offer, PROOF, Reply},
         process::{self, Ended, Finished, Job, ProcessError, VARIABLE_LIMIT, resolve_user},
-        signing::{Challenge, PublicKey, SignedOrder, VERSION},
         wire::{Refusal, RefusalKind},
     },
     clock::Clock,

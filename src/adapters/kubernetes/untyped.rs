@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the cluster did not answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClusterError {
+pub(crate) enum ClusterError {
     #[error(
         "no cluster to ask: {0}; name a kubeconfig with --kubeconfig or KUBECONFIG, a context with --context"
     )]
@@ -47,7 +47,7 @@ pub(super) enum ClusterError {
 
 impl ClusterError {
     /// Static, for the note in an explanation.
-    pub(super) const fn category(&self) -> &'static str {
+    pub(crate) const fn category(&self) -> &'static str {
         match self {
             Self::Kubeconfig(_) => "kubeconfig",
             Self::Unreachable { .. } => "unreachable",
@@ -67,7 +67,7 @@ impl From<ClusterError> for Exit {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ListScope<'a> {
+pub(crate) enum ListScope<'a> {
     Namespace(&'a str),
     All,
 }
@@ -82,7 +82,7 @@ impl fmt::Display for ListScope<'_> {
 }
 
 /// A connection, and the namespace of its context.
-pub(super) struct ClusterClient {
+pub(crate) struct ClusterClient {
     client: Client,
     server: String,
     namespace: String,
@@ -90,7 +90,7 @@ pub(super) struct ClusterClient {
 
 impl ClusterClient {
     /// With the kubeconfig `file`, else as kubectl finds one; in a pod with its service account.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         file: Option<PathBuf>,
         context: Option<String>,
     ) -> Result<Self, ClusterError> {
@@ -105,12 +105,12 @@ impl ClusterClient {
     }
 
     /// The namespace of the context.
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// All KubervisorServices in `scope`.
-    pub(super) async fn services(&self, scope: ListScope<'_>) -> Result<Vec<Value>, ClusterError> {
+    pub(crate) async fn services(&self, scope: ListScope<'_>) -> Result<Vec<Value>, ClusterError> {
         let path = match scope {
             ListScope::Namespace(name) => format!("{GROUP}/namespaces/{name}/kubervisorservices"),
             ListScope::All => format!("{GROUP}/kubervisorservices"),
@@ -120,7 +120,7 @@ impl ClusterClient {
     }
 
     /// The KubervisorService of that name.
-    pub(super) async fn service(&self, namespace: &str, name: &str) -> Result<Value, ClusterError> {
+    pub(crate) async fn service(&self, namespace: &str, name: &str) -> Result<Value, ClusterError> {
         let path = format!("{GROUP}/namespaces/{namespace}/kubervisorservices");
         let what = format!("kubervisorservice {name} in namespace {namespace}");
         let hint = "kubectl kubervisor -A lists them all";
@@ -129,13 +129,13 @@ impl ClusterClient {
     }
 
     /// The pod, if there is one of that name.
-    pub(super) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, ClusterError> {
+    pub(crate) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, ClusterError> {
         let what = format!("pod {name} in namespace {namespace}");
         self.get(&format!("/api/v1/namespaces/{namespace}/pods"), name, &what).await
     }
 
     /// Events of the pods of that name, in no order.
-    pub(super) async fn events(&self, namespace: &str, pod: &str) -> Result<Vec<Value>, ClusterError> {
+    pub(crate) async fn events(&self, namespace: &str, pod: &str) -> Result<Vec<Value>, ClusterError> {
         let of_pod =
             ListParams::default().fields(&format!("involvedObject.kind=Pod,involvedObject.name={pod}"));
         let what = format!("events in namespace {namespace}");
@@ -188,7 +188,7 @@ impl ClusterClient {
     }
 }
 
-pub(super) fn missing(kind: &'static str, namespace: &str, name: &str, hint: &'static str) -> ClusterError {
+pub(crate) fn missing(kind: &'static str, namespace: &str, name: &str, hint: &'static str) -> ClusterError {
     ClusterError::Missing { kind, name: name.to_owned(), namespace: namespace.to_owned(), hint }
 }
 

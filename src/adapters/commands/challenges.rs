@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{adapters::signing::Challenge, decide::time::Moment};
+use super::signing::Challenge;
+use crate::decide::time::Moment;
 
 /// How long a challenge is valid.
 pub(super) const VALID: Duration = Duration::from_secs(30);
