@@ -46,6 +46,12 @@ pub fn serving(text: &str) -> Option<SocketAddr> {
     if text.starts_with(':') { format!("0.0.0.0{text}").parse().ok() } else { text.parse().ok() }
 }
 
+/// As [`serving`]; `Some(None)` for `off`.
+#[must_use]
+pub fn serving_or_off(text: &str) -> Option<Option<SocketAddr>> {
+    if text == "off" { Some(None) } else { serving(text).map(Some) }
+}
+
 /// A master as an annotation names it: `host[:port]` or `http://host[:port]`.
 ///
 /// # Errors

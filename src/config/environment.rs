@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::address::serving;
+use super::address::serving_or_off;
 use crate::exit::Exit;
 
 /// Variables by name; a pure value, which tests make from pairs.
@@ -173,12 +173,8 @@ impl<'a> Reader<'a> {
 
     /// An address to serve on; `off` is none, `:port` is that port on all addresses.
     pub(super) fn serve_on(&mut self, name: &str, default: SocketAddr) -> Option<SocketAddr> {
-        let parse = |text: &str| match text {
-            "off" => Some(None),
-            _ => serving(text).map(Some),
-        };
         let expected = format!("not an address; write IP:PORT, :PORT or off, for example {name}={default}");
-        self.parse(name, &expected, parse).unwrap_or(Some(default))
+        self.parse(name, &expected, serving_or_off).unwrap_or(Some(default))
     }
 
     /// A comma-separated list; blanks around the entries and empty entries do not count.

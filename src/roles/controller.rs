@@ -52,7 +52,7 @@ use crate::{
         events::{EventMetrics, EventRecorder, EventSettings},
     },
     admin,
-    config::{address::serving, hosted},
+    config::{address::serving_or_off, hosted},
     exit::Exit,
     runtime::{self, AdminPorts, Runtime},
 };
@@ -170,11 +170,8 @@ fn default_addr() -> &'static str {
 
 /// `None` for `off`. `:PORT` binds all addresses, as in the original.
 fn address(text: &str, setting: &str) -> Result<Option<SocketAddr>, Exit> {
-    if text == "off" {
-        return Ok(None);
-    }
     let wrong = || format!("{setting} is {text:?}; write IP:PORT, :PORT or off, for example 127.0.0.1:8086");
-    serving(text).map(Some).ok_or_else(|| Exit::Usage(wrong()))
+    serving_or_off(text).ok_or_else(|| Exit::Usage(wrong()))
 }
 
 /// `reportingInstance` of the Events: the host name, which in a pod is the pod's name.

@@ -1,4 +1,4 @@
-//! RecordChanges for the store, in batches, with at most one batch in flight.
+//! Changes for the store, in batches, with at most one batch in flight.
 //!
 //! A new pod enters a snapshot only after its batch is confirmed. The keys of a failed batch return to the front of
 //! the queue and are encoded again. Heartbeats are not written.

@@ -1,3 +1,5 @@
+//! The `traffic` member of a callback's output, and how verdicts replace each other.
+
 use serde_json::json;
 
 use super::*;

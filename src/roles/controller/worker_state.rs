@@ -1,4 +1,4 @@
-//! EntryState that the tasks of one worker share.
+//! State that the tasks of one worker share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

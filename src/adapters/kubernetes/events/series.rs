@@ -15,7 +15,7 @@ use crate::decide::time::{Moment, Timestamp};
 pub(super) const MAX_GAP: Duration = Duration::from_secs(10 * 60);
 /// Shortest time between two updates of a series' count.
 pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(30);
-/// EventSeries that are kept; a further one replaces the oldest.
+/// Series that are kept; a further one replaces the oldest.
 const MAX_SERIES: usize = 4096;
 
 /// What all Events of a series share.

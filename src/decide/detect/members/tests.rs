@@ -1,3 +1,5 @@
+//! Members and pods are joined by address, name and nonce.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The ledger's stored form, and its transitions.
+
 use super::*;
 
 fn entry(uid: &str, state: EntryState) -> Entry {

@@ -1,4 +1,4 @@
-//! SilenceTracker: one dead pod, a network that is cut off, half of a fleet, and random mixtures.
+//! Silence: one dead pod, a network that is cut off, half of a fleet, and random mixtures.
 
 use std::time::Duration;
 

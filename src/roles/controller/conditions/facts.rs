@@ -15,7 +15,7 @@ pub enum ResourceProblem {
     Failed(String),
 }
 
-/// ConditionStatus of the Service that the resource names.
+/// State of the Service that the resource names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceState {
     /// It does not exist.
@@ -31,7 +31,7 @@ pub enum ServiceState {
     Gated,
 }
 
-/// ConditionStatus of the stored ledger.
+/// State of the stored ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerState {
     /// The API server returned it as sent.
@@ -59,7 +59,7 @@ pub struct Facts<'a> {
     pub started: Timestamp,
     /// Why nothing can be decided for the resource.
     pub problem: Option<ResourceProblem>,
-    /// ConditionStatus of its Service.
+    /// State of its Service.
     pub service: ServiceState,
     /// The gate's snapshot; `None` before the first.
     pub snapshot: Option<&'a GateSnapshot>,
@@ -71,7 +71,7 @@ pub struct Facts<'a> {
     pub panic_threshold: Option<u8>,
     /// The older resource that claims the same pods.
     pub overlap: Option<String>,
-    /// ConditionStatus of the stored ledger.
+    /// State of the stored ledger.
     pub ledger: LedgerState,
     /// New pods come without the traffic label.
     pub template_unlabelled: bool,
