@@ -23,7 +23,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, pidfd_open,
-        pidfd_send_signal, set_child_subreaper, waitid, waitpid,
+        pidfd_send_signal, set_child_subreaper, waitid, waitpgid, waitpid,
     },
 };
 use tokio::io::{Interest, unix::AsyncFd};
@@ -39,6 +39,9 @@ pub(super) const MARKER: &str = "KUBERVISOR_JOB";
 /// Rounds of killing before a tree is given up (processes stuck in the kernel), and the duration of a round.
 const ROUNDS: usize = 40;
 const ROUND: Duration = Duration::from_millis(50);
+
+/// Between two looks for dead members of a group whose processes cannot be listed.
+const REAP_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The markers of running jobs, by the main child's pid.
 static RUNNING: Mutex<BTreeMap<i32, String>> = Mutex::new(BTreeMap::new());
@@ -123,7 +126,22 @@ impl Root {
         let mut running = running();
         running.remove(&self.pid.as_raw_nonzero().get());
         // Reaped last, which releases its pid.
-        let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);
+        self.reap_group(if left == 0 { ROUNDS } else { 1 });
+    }
+
+    /// Reaps the main child and the members of its group that this process adopted. Without /proc they are in
+    /// no table, and SIGKILL takes effect some time after the call.
+    fn reap_group(&self, rounds: usize) {
+        for _ in 0..rounds {
+            loop {
+                match waitpgid(self.pid, WaitOptions::NOHANG) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+            thread::sleep(REAP_INTERVAL);
+        }
     }
 
     /// One round: kills the living members and reaps dead orphans. Holds the lock, so that a job that is
