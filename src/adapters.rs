@@ -11,5 +11,6 @@ pub mod process;
 pub mod prometheus;
 pub mod secrets;
 pub mod sink;
+pub mod sources;
 pub mod store;
 pub mod wire;

@@ -15,12 +15,15 @@ mod validate;
 
 pub(crate) use read::bytes;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decide::{detect::Rule, policy::Policy};
+use crate::decide::{
+    detect::{MetricSource, Rule},
+    policy::Policy,
+};
 
 /// The API group and version.
 pub const API_VERSION: &str = "kubervisor.k8s.io/v1alpha1";
@@ -49,7 +52,12 @@ pub struct Context {
     pub detectors: Detectors,
     /// The ensemble's times, where there is one.
     pub timing: Option<Timing>,
+    /// The operator's sources.
+    pub sources: OperatorSources,
 }
+
+/// Sources by name, read once at the start of the process.
+pub type OperatorSources = &'static [(String, Arc<MetricSource>)];
 
 /// The detectors that a process supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +138,23 @@ pub fn from_value(name: &str, value: Value, context: Context) -> Result<Manifest
 /// # Errors
 /// As [`parse`], and when the file cannot be read.
 pub fn load_all(path: &Path, context: Context) -> Result<Vec<Manifest>, Problems> {
+    parse(&path.display().to_string(), &text_of(path)?, context)
+}
+
+/// Reads an operator's list of sources, `sources: [...]`, for [`Context::sources`].
+///
+/// # Errors
+/// All mistakes of the file, and when it cannot be read.
+pub fn load_sources(path: &Path) -> Result<Vec<(String, Arc<MetricSource>)>, Problems> {
     let file = path.display().to_string();
+    let found = read::sources(&text_of(path)?).map_err(|list| Problems { file, list })?;
+    Ok(found.into_iter().collect())
+}
+
+/// The file's text, if it is short enough.
+fn text_of(path: &Path) -> Result<String, Problems> {
     let refuse = |what: String, write: &str| Problems {
-        file: file.clone(),
+        file: path.display().to_string(),
         list: vec![Problem { line: 1, field: String::new(), what, write: write.to_owned() }],
     };
     let bytes = read::bytes(path)
@@ -143,9 +165,8 @@ pub fn load_all(path: &Path, context: Context) -> Result<Vec<Manifest>, Problems
             "write one KubervisorService in a file of its own",
         ));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| refuse(format!("is not UTF-8: {error}"), "write the file in UTF-8"))?;
-    parse(&file, &text, context)
+    String::from_utf8(bytes)
+        .map_err(|error| refuse(format!("is not UTF-8: {error}"), "write the file in UTF-8"))
 }
 
 /// Reads a policy file: exactly one `KubervisorService`, and other documents if need be.

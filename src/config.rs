@@ -194,6 +194,8 @@ pub struct MasterConfig {
     pub store: StoreConfig,
     /// `KUBERVISOR_POLICY`.
     pub policy: Option<PathBuf>,
+    /// Sources of metrics that the policy may name.
+    pub sources: Option<PathBuf>,
     /// `KUBERVISOR_ENDPOINTS`.
     pub endpoints: Option<EndpointsConfig>,
     /// A keepalive must come from the address that it names, or from a trusted network, because traffic depends on it.

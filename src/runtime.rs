@@ -2,7 +2,7 @@
 //!
 //! Master and controller use the same functions, so that a flag, a signal or a taken port means the same in both.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use axum::Router;
 use tokio::{
@@ -20,6 +20,7 @@ use crate::{
     },
     admin,
     alarms::Alarms,
+    api::{self, OperatorSources},
     clock::Clock,
     config::{self, Config, Listen, PodFacts, RunAs, environment::Environment, flags::Flags},
     exit::Exit,
@@ -55,6 +56,17 @@ impl Runtime {
         let metrics = self.metrics.with_registry(wire::WireMetrics::register);
         Server::bind(listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
     }
+}
+
+/// The operator's sources of metrics. They live as long as the process.
+///
+/// # Errors
+/// [`Exit::Usage`] with all mistakes of the file.
+pub fn sources(file: Option<&Path>) -> Result<OperatorSources, Exit> {
+    let Some(file) = file else { return Ok(&[]) };
+    let found = api::load_sources(file);
+    let found = found.map_err(|problems| Exit::Usage(format!("sources refused\n{problems}")))?;
+    Ok(found.leak())
 }
 
 /// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.

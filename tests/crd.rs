@@ -52,7 +52,7 @@ fn place(manifest: &mut Value, path: &str) -> Option<String> {
 /// Whether the manifest passes the checks, with `value` at the pointer.
 fn passes(mut manifest: Value, pointer: &str, value: Value) -> Result<(), String> {
     *manifest.pointer_mut(pointer).unwrap() = value;
-    let context = Context { detectors: Detectors::All, timing: None };
+    let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
     api::parse("it", &manifest.to_string(), context).map(drop).map_err(|problems| problems.to_string())
 }
 

@@ -14,5 +14,7 @@ mod login;
 mod prometheus;
 #[path = "support/scraper.rs"]
 mod scraper;
+#[path = "detectors/sources.rs"]
+mod sources;
 #[path = "support/stage.rs"]
 mod stage;

@@ -221,3 +221,63 @@ fn the_example_grants_the_rights_that_the_tests_run_with() {
     assert!(granted.contains("pods/eviction"), "{granted}");
     assert_eq!(granted, rules("tests/cluster/rbac.yaml"));
 }
+
+/// An adapter that was started with these arguments, and what it answers to a GET.
+fn adapter(name: &str, arguments: &[&str], environment: &[(&str, String)]) -> (u16, Value) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let mut command = Command::new(example(&format!("adapters/{name}")));
+    command.arg("0").args(arguments).envs(environment.iter().cloned());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port: u16 = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn the_adapter_of_a_database_answers_with_a_number_of_each_pod_and_an_error_is_no_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("numbers.db").display().to_string();
+    let fill = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as d:\n    d.execute('CREATE TABLE t (pod, n)')\n    \
+                d.executemany('INSERT INTO t VALUES (?, ?)', [('web-1', 1.5), ('web-2', 9)])\n";
+    assert!(Command::new("python3").args(["-c", fill, &database]).status().unwrap().success());
+    let (status, answer) = adapter("sql.py", &[&database, "SELECT pod, n FROM t ORDER BY pod", "5"], &[]);
+    let expected = json!({"pods": [
+        {"name": "web-1", "value": 1.5, "bad": false, "reason": null},
+        {"name": "web-2", "value": 9, "bad": true, "reason": "9 is above 5.0"},
+    ]});
+    assert_eq!((status, answer), (200, expected));
+    assert_eq!(adapter("sql.py", &[&database, "SELECT nothing"], &[]).0, 503);
+}
+
+/// Datadog cannot be had for a test; its documented answer can.
+#[test]
+fn the_adapter_of_datadog_takes_the_newest_point_of_each_pod() {
+    use std::io::{Read as _, Write as _};
+    let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = format!("http://{}", api.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = api.accept().unwrap();
+        let mut request = [0; 4096];
+        let size = stream.read(&mut request).unwrap();
+        let body = json!({"status": "ok", "series": [
+            {"tag_set": ["pod_name:web-1", "env:prod"], "pointlist": [[1, 0.5], [2, 0.7], [3, null]]},
+            {"tag_set": ["env:prod"], "pointlist": [[1, 0.5]]},
+        ]})
+        .to_string();
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8_lossy(&request[..size]).into_owned()
+    });
+    let keys = [("DD_SITE", site), ("DD_API_KEY", "one".into()), ("DD_APP_KEY", "two".into())];
+    let (status, answer) = adapter("datadog.py", &["avg:latency{*} by {pod_name}"], &keys);
+    assert_eq!((status, answer), (200, json!({"pods": [{"name": "web-1", "value": 0.7}]})));
+    let asked = asked.join().unwrap().to_lowercase();
+    assert!(asked.contains("query=avg%3alatency") && asked.contains("dd-api-key: one"), "{asked}");
+}

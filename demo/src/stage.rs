@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_policy_is_what_the_figures_say() {
-        let context = PolicyContext { detectors: Detectors::Keepalives, timing: None };
+        let context = PolicyContext { detectors: Detectors::Keepalives, timing: None, sources: &[] };
         let manifests = kubervisor::api::parse("policy.yaml", POLICY, context).unwrap();
         let policy = &manifests[0].policy;
         assert_eq!(policy.panic_threshold, Some(50));

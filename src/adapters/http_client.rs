@@ -3,7 +3,11 @@
 //! An answer over [`MAX_ANSWER`] bytes is refused while it arrives. Redirects are not followed: a service could
 //! otherwise send us, with our credentials, to any address that we can reach. The caller sets the timeout.
 
-use reqwest::{Client, RequestBuilder, StatusCode, header::LOCATION, redirect::Policy};
+use reqwest::{
+    Client, ClientBuilder, Request, StatusCode,
+    header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
+    redirect::Policy,
+};
 
 /// Bytes of an answer, at most.
 pub const MAX_ANSWER: usize = 16 << 20;
@@ -21,6 +25,8 @@ pub struct HttpAnswer {
     pub status: StatusCode,
     /// At most [`MAX_ANSWER`] bytes.
     pub body: Vec<u8>,
+    /// The field `Retry-After`.
+    pub retry_after: Option<String>,
 }
 
 /// No complete answer.
@@ -38,6 +44,9 @@ pub enum HttpClientError {
     /// A redirect to this `Location`.
     #[error("answered with {0}, a redirect to {1:?}, which is never followed: write the final address")]
     Redirected(StatusCode, String),
+    /// A compression that nobody asked for and that is not known here.
+    #[error("answered in the encoding {0:?}, which was not asked for: let it answer plainly or with gzip")]
+    Encoded(String),
     /// More than [`MAX_ANSWER`] bytes.
     #[error("the answer is larger than {MAX_ANSWER} bytes: ask for less")]
     TooLarge,
@@ -52,6 +61,7 @@ impl HttpClientError {
             Self::Connect(_) => "connect",
             Self::Exchange(_) => "exchange",
             Self::Redirected { .. } => "redirect",
+            Self::Encoded(_) => "format",
             Self::TooLarge => "too_large",
         }
     }
@@ -63,15 +73,19 @@ impl HttpClient {
     /// # Errors
     /// [`HttpClientError::SetUp`].
     pub fn new() -> Result<Self, HttpClientError> {
-        // An error means that a provider is installed already.
-        let _already = rustls::crypto::ring::default_provider().install_default();
-        let builder = || Client::builder().no_proxy().redirect(Policy::none());
         // Without certificate authorities plain HTTP still works.
-        let client = builder().build().or_else(|error| {
+        let client = Self::builder().build().or_else(|error| {
             tracing::warn!(%error, "no certificate authorities found: https services will not be trusted");
-            builder().tls_certs_only([]).build()
+            Self::builder().tls_certs_only([]).build()
         });
         Ok(Self { client: client.map_err(HttpClientError::SetUp)? })
+    }
+
+    /// What all clients have in common.
+    pub(super) fn builder() -> ClientBuilder {
+        // An error means that a provider is installed already.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        Client::builder().no_proxy().redirect(Policy::none())
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -80,16 +94,22 @@ impl HttpClient {
 }
 
 /// Sends a request and reads the whole answer.
-pub(super) async fn send(request: RequestBuilder) -> Result<HttpAnswer, HttpClientError> {
-    let mut response = request.send().await.map_err(|error| {
+pub(super) async fn send(client: &Client, request: Request) -> Result<HttpAnswer, HttpClientError> {
+    let mut response = client.execute(request).await.map_err(|error| {
         if error.is_connect() { HttpClientError::Connect(error) } else { HttpClientError::Exchange(error) }
     })?;
     let status = response.status();
+    let field = |name: HeaderName| {
+        response.headers().get(name).map(|value| brief(&String::from_utf8_lossy(value.as_bytes())))
+    };
     if status.is_redirection() {
-        let to =
-            response.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
-        return Err(HttpClientError::Redirected(status, brief(&to.unwrap_or_default())));
+        return Err(HttpClientError::Redirected(status, field(LOCATION).unwrap_or_default()));
     }
+    // Gzip is decoded by the client, which then removes this field.
+    if let Some(encoding) = field(CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+        return Err(HttpClientError::Encoded(encoding));
+    }
+    let retry_after = field(RETRY_AFTER);
     if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
         return Err(HttpClientError::TooLarge);
     }
@@ -100,7 +120,13 @@ pub(super) async fn send(request: RequestBuilder) -> Result<HttpAnswer, HttpClie
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(HttpAnswer { status, body })
+    Ok(HttpAnswer { status, body, retry_after })
+}
+
+/// An error and its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Untrusted text for a message: at most 200 characters, on one line.

@@ -1,64 +1,78 @@
-//! Reads keys of Secrets. Only Kubernetes has Secrets.
+//! Reads credentials: keys of Secrets and ConfigMaps, which only Kubernetes has, and files.
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::decide::detect::SecretKey;
+use crate::decide::detect::metric_source::Credential;
 
-/// A source of Secrets. Nothing is cached, so that a rotated Secret takes effect at once.
+/// A source of credentials. Nothing is cached, so that a rotated one takes effect at once.
 #[async_trait]
 pub trait Secrets: Send + Sync {
-    /// Reads the text of a key.
+    /// Reads the text.
     ///
     /// # Errors
     /// [`SecretError`]; the query that needs it is then not sent.
-    async fn read(&self, key: &SecretKey) -> Result<SecretString, SecretError>;
+    async fn read(&self, credential: &Credential) -> Result<SecretString, SecretError>;
 }
 
-/// A key that could not be read.
+/// A credential that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// No such Secret, or no such key in it.
-    #[error("Secret {name} has no key {key}, or does not exist")]
+    /// No such object, or no such key in it.
+    #[error("{what} has no key {key}, or does not exist")]
     Missing {
-        /// The Secret.
-        name: String,
+        /// Kind, namespace and name.
+        what: String,
         /// The key.
         key: String,
     },
     /// The value is not UTF-8.
-    #[error("the key {key} of Secret {name} is no text")]
+    #[error("the key {key} of {what} is no text")]
     NotText {
-        /// The Secret.
-        name: String,
+        /// Kind, namespace and name.
+        what: String,
         /// The key.
         key: String,
     },
     /// Not permitted by RBAC.
-    #[error("may not get Secret {name}: allow this service account the verb get on secrets there")]
+    #[error("may not get {what}: allow this service account the verb get on {resource} there")]
     Forbidden {
-        /// The Secret.
-        name: String,
+        /// Kind, namespace and name.
+        what: String,
+        /// `secrets` or `configmaps`.
+        resource: &'static str,
         /// The API server's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Any other failure.
-    #[error("cannot read Secret {name}")]
+    #[error("cannot read {what}")]
     Read {
-        /// The Secret.
-        name: String,
+        /// Kind, namespace and name; or the file.
+        what: String,
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// A source without Secrets.
+/// Files, and no Secrets.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoSecrets;
+pub struct Files;
 
 #[async_trait]
-impl Secrets for NoSecrets {
-    async fn read(&self, key: &SecretKey) -> Result<SecretString, SecretError> {
-        Err(SecretError::Missing { name: key.name.clone(), key: key.key.clone() })
+impl Secrets for Files {
+    async fn read(&self, credential: &Credential) -> Result<SecretString, SecretError> {
+        match credential {
+            Credential::File(path) => match tokio::fs::read_to_string(path).await {
+                Ok(text) => Ok(text.into()),
+                Err(error) => Err(SecretError::Read { what: credential.to_string(), source: error.into() }),
+            },
+            Credential::Variable(name) => match std::env::var(name) {
+                Ok(text) => Ok(text.into()),
+                Err(error) => Err(SecretError::Read { what: credential.to_string(), source: error.into() }),
+            },
+            Credential::Secret { key, .. } | Credential::ConfigMap { key, .. } => {
+                Err(SecretError::Missing { what: credential.to_string(), key: key.clone() })
+            }
+        }
     }
 }

@@ -87,7 +87,7 @@ pub fn instead_of_unknown(path: &str) -> String {
     }
 }
 
-/// The path with `[]` for each index, and one name for both activators.
+/// The path with `[]` for each index, and one name for all fields of a kind.
 fn pattern(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len());
     let mut inside = false;
@@ -101,9 +101,25 @@ fn pattern(path: &str) -> String {
             pattern.push(c);
         }
     }
-    match pattern.strip_prefix("spec.breakers[].activator.") {
-        Some(rest) => format!("spec.defaultActivator.{rest}"),
+    match pattern.rsplit_once('.') {
+        Some((parent, name)) => format!("{}.{name}", template(parent)),
         None => pattern,
+    }
+}
+
+/// The field whose parts are in the table for all fields of their kind: activators, and places of credentials.
+pub(crate) fn template(path: &str) -> &str {
+    match path {
+        "spec.breakers[].activator" => "spec.defaultActivator",
+        "spec.sources[].headers[].from"
+        | "spec.sources[].tls.certificate"
+        | "spec.sources[].tls.key"
+        | "spec.sources[].auth.bearer"
+        | "spec.sources[].auth.basic"
+        | "spec.sources[].auth.oauth2.clientSecret"
+        | "spec.sources[].auth.sigV4.accessKeyId"
+        | "spec.sources[].auth.sigV4.secretAccessKey" => "spec.sources[].tls.ca",
+        other => other,
     }
 }
 

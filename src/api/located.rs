@@ -62,6 +62,15 @@ impl Document {
         }
     }
 
+    /// The same document as the member `parent` of a map.
+    #[must_use]
+    pub fn under(self, parent: &str) -> Self {
+        let Self { value, line, places } = self;
+        let below = |(path, place): (String, Location)| (join(parent, &path), place);
+        let value = Value::Object(Map::from_iter([(parent.to_owned(), value)]));
+        Self { value, line, places: places.into_iter().map(below).collect() }
+    }
+
     /// The value at `path` as it was written, if it is an unquoted `yes`, `no`, `on` or `off` in any case: a boolean in
     /// YAML 1.1, a text in 1.2.
     #[must_use]

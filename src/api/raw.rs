@@ -32,6 +32,8 @@ pub struct RawSpec {
     /// The Service.
     #[serde(deserialize_with = "unset")]
     pub service: Option<String>,
+    /// Servers that breakers refer to by name.
+    pub sources: Option<Vec<RawSource>>,
     /// The breakers.
     pub breakers: Option<Vec<RawBreaker>>,
     /// The activator of breakers without their own, field by field.
@@ -86,6 +88,14 @@ pub struct RawBreaker {
     pub direction: Option<String>,
     /// For Prometheus.
     pub auth: Option<RawAuth>,
+    /// One of the sources.
+    #[serde(deserialize_with = "unset")]
+    pub source: Option<String>,
+    /// The label that holds the pod's namespace.
+    #[serde(deserialize_with = "unset")]
+    pub namespace_key: Option<String>,
+    /// Seconds.
+    pub min_pod_age: Option<f64>,
     /// Report what it would do, do nothing.
     pub dry_run: Option<bool>,
 }
@@ -164,6 +174,9 @@ pub struct RawOutlier {
     /// The label that holds the pod's name.
     #[serde(rename = "podNamekey", deserialize_with = "unset")]
     pub pod_name_key: Option<String>,
+    /// A service that gives numbers.
+    #[serde(deserialize_with = "unset")]
+    pub custom_service: Option<String>,
     /// In MADs.
     pub threshold: Option<f64>,
     /// Fewer values than this: no verdict.
@@ -220,6 +233,120 @@ pub struct RawAuth {
     pub bearer_secret: Option<RawSecretKey>,
     /// `user:password`.
     pub basic_secret: Option<RawSecretKey>,
+}
+
+/// One of `sources`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawSource {
+    /// Its name.
+    #[serde(deserialize_with = "unset")]
+    pub name: Option<String>,
+    /// Its address.
+    #[serde(deserialize_with = "unset")]
+    pub url: Option<String>,
+    /// Sent with each request.
+    pub headers: Option<Vec<RawHeader>>,
+    /// Trust and identity.
+    pub tls: Option<RawTls>,
+    /// Credentials.
+    pub auth: Option<RawSourceAuth>,
+}
+
+/// One of `sources[].headers`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawHeader {
+    /// Its name.
+    #[serde(deserialize_with = "unset")]
+    pub name: Option<String>,
+    /// Its value.
+    #[serde(deserialize_with = "unset")]
+    pub value: Option<String>,
+    /// The place of its value.
+    pub from: Option<RawCredential>,
+}
+
+/// `sources[].tls`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawTls {
+    /// PEM of the authorities.
+    pub ca: Option<RawCredential>,
+    /// PEM of the client's certificate.
+    pub certificate: Option<RawCredential>,
+    /// PEM of its key.
+    pub key: Option<RawCredential>,
+    /// In place of the URL's host.
+    #[serde(deserialize_with = "unset")]
+    pub server_name: Option<String>,
+}
+
+/// `sources[].auth`: one of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawSourceAuth {
+    /// A token.
+    pub bearer: Option<RawCredential>,
+    /// User and password.
+    pub basic: Option<RawCredential>,
+    /// Client credentials.
+    pub oauth2: Option<RawOAuth2>,
+    /// AWS.
+    pub sig_v4: Option<RawSigV4>,
+}
+
+/// `sources[].auth.oauth2`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawOAuth2 {
+    /// Where tokens are issued.
+    #[serde(deserialize_with = "unset")]
+    pub token_url: Option<String>,
+    /// The client.
+    #[serde(deserialize_with = "unset")]
+    pub client_id: Option<String>,
+    /// Its secret.
+    pub client_secret: Option<RawCredential>,
+    /// Requested.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// `sources[].auth.sigV4`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawSigV4 {
+    /// The region.
+    #[serde(deserialize_with = "unset")]
+    pub region: Option<String>,
+    /// The service's signing name.
+    #[serde(deserialize_with = "unset")]
+    pub service: Option<String>,
+    /// The key's id.
+    pub access_key_id: Option<RawCredential>,
+    /// The key.
+    pub secret_access_key: Option<RawCredential>,
+}
+
+/// Where a secret text is. `file` and `variable` are for the operator's own list of sources.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawCredential {
+    /// A Secret.
+    #[serde(deserialize_with = "unset")]
+    pub secret: Option<String>,
+    /// A ConfigMap.
+    #[serde(deserialize_with = "unset")]
+    pub config_map: Option<String>,
+    /// The key in it.
+    #[serde(deserialize_with = "unset")]
+    pub key: Option<String>,
+    /// A file.
+    #[serde(deserialize_with = "unset")]
+    pub file: Option<String>,
+    /// An environment variable.
+    #[serde(deserialize_with = "unset")]
+    pub variable: Option<String>,
 }
 
 /// A key of a Secret in the same namespace.

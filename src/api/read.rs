@@ -26,10 +26,30 @@ pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Every `KubervisorService` of the text, or every mistake in it.
 pub(super) fn manifests(text: &str, context: Context) -> Result<Vec<Manifest>, Vec<Problem>> {
-    let read = located::read(text).map_err(|error| {
+    documents(&parsed(text)?, context)
+}
+
+/// An operator's sources: `sources: [...]`, as in a manifest's spec.
+pub(super) fn sources(text: &str) -> Result<validate::SourcesByName, Vec<Problem>> {
+    let mut read = parsed(text)?;
+    let (Some(document), 0) = (read.pop(), read.len()) else {
+        return Err(whole(1, "is not one document".to_owned(), "write sources: and a list of them"));
+    };
+    let document = document.under("spec");
+    let mut report = Report::new(&document);
+    let raw = raw(&document, &mut report).and_then(|raw| raw.spec?.sources);
+    let found = raw.map(|raw| validate::operator_sources(&raw, &mut report));
+    if found.is_none() && report.is_empty() {
+        report.add("", "has no sources", "write sources: and a list of them");
+    }
+    let problems = report.into_list();
+    if problems.is_empty() { Ok(found.unwrap_or_default()) } else { Err(problems) }
+}
+
+fn parsed(text: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    located::read(text).map_err(|error| {
         whole(error.line, format!("is not valid YAML: {}", error.message), "write YAML or JSON")
-    })?;
-    documents(&read, context)
+    })
 }
 
 /// The same of documents that were read already.

@@ -5,16 +5,20 @@
 mod activator;
 mod detectors;
 mod forms;
+mod queries;
+mod sources;
 mod take;
+mod window;
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+pub(super) use self::sources::SourcesByName;
 use self::take::Take;
 use super::{
     API_VERSION, Context, KIND, Manifest, fields,
-    raw::{RawBreaker, RawResource, RawSpec},
+    raw::{RawBreaker, RawResource, RawSource, RawSpec},
     report::{Report, describe},
 };
 use crate::decide::{
@@ -77,7 +81,8 @@ fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_
     let panic_threshold = take.percent_if_set("panicThreshold", spec.panic_threshold);
     let revert_if_no_better = take.seconds_if_set("revertIfNoBetter", spec.revert_if_no_better);
     let default_activator = activator::default(spec, report);
-    let (breakers, rules) = breakers(spec, context, report);
+    let sources = sources::of_manifest(spec.sources.as_deref(), context, report);
+    let (breakers, rules) = breakers(spec, context, &sources, report);
     let sees_keepalives = rules.iter().any(|rule| is_new(&rule.detector));
     let policy = Policy {
         name,
@@ -94,7 +99,12 @@ fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_
     (policy, rules)
 }
 
-fn breakers(spec: &RawSpec, context: Context, report: &mut Report<'_>) -> (Vec<Breaker>, Vec<Rule>) {
+fn breakers(
+    spec: &RawSpec,
+    context: Context,
+    sources: &SourcesByName,
+    report: &mut Report<'_>,
+) -> (Vec<Breaker>, Vec<Rule>) {
     let raw = spec.breakers.as_deref().unwrap_or_default();
     let most = fields::find("spec.breakers").map_or(0, |field| field.form.most());
     match raw.len() {
@@ -112,7 +122,7 @@ fn breakers(spec: &RawSpec, context: Context, report: &mut Report<'_>) -> (Vec<B
         {
             report.misfit(&format!("{path}.name"), format!("is {name:?}, as that of spec.breakers[{first}]"));
         }
-        if let Some((breaker, rule)) = breaker(&path, raw, spec, context, report) {
+        if let Some((breaker, rule)) = breaker(&path, raw, spec, context, sources, report) {
             breakers.push(breaker);
             rules.push(rule);
         }
@@ -125,6 +135,7 @@ fn breaker(
     raw: &RawBreaker,
     spec: &RawSpec,
     context: Context,
+    sources: &SourcesByName,
     report: &mut Report<'_>,
 ) -> Option<(Breaker, Rule)> {
     let mut take = Take { report, path };
@@ -138,7 +149,7 @@ fn breaker(
         .percent_if_set("minCoveragePercent", raw.min_coverage_percent)
         .unwrap_or_else(|| fields::usual("spec.breakers[].minCoveragePercent"));
     let on_no_data = take.word("onNoData", raw.on_no_data.as_deref(), [OnNoData::Hold, OnNoData::Restore]);
-    let detector = detectors::resolve(path, raw, context, report);
+    let detector = detectors::resolve(path, raw, context, sources, report);
     let is_new = detector.as_ref().is_some_and(is_new);
     let activator = activator::of_breaker(path, raw.activator.as_ref(), spec, is_new, report);
     let breaker = Breaker {
@@ -151,6 +162,11 @@ fn breaker(
         dry_run: raw.dry_run.unwrap_or(false),
     };
     Some((breaker, Rule { breaker: name, every, detector: detector? }))
+}
+
+/// The sources of an operator's list.
+pub(super) fn operator_sources(raw: &[RawSource], report: &mut Report<'_>) -> SourcesByName {
+    sources::list(raw, sources::Author::Operator, report)
 }
 
 /// A detector that the original does not have; the original's keep its defaults.

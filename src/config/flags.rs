@@ -11,6 +11,9 @@ pub struct Flags {
     /// A KubervisorService manifest: breakers and activators over the ensemble.
     #[arg(long, env = "KUBERVISOR_POLICY", value_name = "FILE")]
     pub policy: Option<String>,
+    /// Sources of metrics that the policy may name, with credentials from files.
+    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
+    pub sources: Option<String>,
     /// The file that lists the addresses which may get traffic.
     #[arg(long, env = "KUBERVISOR_ENDPOINTS", value_name = "FILE")]
     pub endpoints: Option<String>,
@@ -49,6 +52,7 @@ impl Flags {
         [
             ("KUBERVISOR_STORE", &self.store),
             ("KUBERVISOR_POLICY", &self.policy),
+            ("KUBERVISOR_SOURCES", &self.sources),
             ("KUBERVISOR_ENDPOINTS", &self.endpoints),
             ("KUBERVISOR_ENDPOINTS_FORMAT", &self.endpoints_format),
             ("KUBERVISOR_TARGET_PORT", &self.target_port),

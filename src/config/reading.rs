@@ -197,6 +197,7 @@ fn master(
     let asked_for_endpoints = reader.get("KUBERVISOR_ENDPOINTS").is_some();
     let endpoints = endpoints::read(reader, user);
     let policy = reader.get("KUBERVISOR_POLICY").map(PathBuf::from);
+    let sources = reader.get("KUBERVISOR_SOURCES").map(PathBuf::from);
     let dry_run = reader.switch("KUBERVISOR_DRY_RUN");
     let addr = reader.serve_on("KUBERVISOR_ADDR", SocketAddr::new(everywhere.into(), 8086));
     let admin_addr =
@@ -212,6 +213,7 @@ fn master(
         callback,
         store: store?,
         policy,
+        sources,
         own_address_only: endpoints.is_some(),
         endpoints,
         dry_run,

@@ -94,6 +94,11 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_ETCD_CA_FILE", "none", "PEM of the CA of etcd's certificates; turns TLS on"),
     row("KUBERVISOR_ETCD_CERT_FILE", "none", "PEM of our client certificate for etcd"),
     row("KUBERVISOR_ETCD_KEY_FILE", "none", "PEM of that certificate's key"),
+    row(
+        "KUBERVISOR_SOURCES",
+        "none",
+        "sources of metrics that the policy may name, with credentials from files",
+    ),
     row("KUBERVISOR_POLICY", "none", "KubervisorService manifest: breakers and activators over the ensemble"),
     row("KUBERVISOR_ENDPOINTS", "none", "file that lists the addresses which may get traffic"),
     row(

@@ -6,27 +6,33 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     fleet::Uid,
     time::Timestamp,
-    verdict::{Judgement, Opinion, Source, SourceKind},
+    verdict::{Judgement, NoVerdict, Opinion, Source, SourceKind},
 };
 
 pub mod deviation;
 pub mod discrete;
 pub mod listed;
 pub mod members;
+pub mod metric_source;
 pub mod outlier;
 pub mod payload;
 pub mod queried;
 pub mod series;
+pub mod settings;
 pub mod windows;
 
 use self::{listed::FleetScope, queried::QueryAnswer, series::ByPod, windows::BreakerWindows};
+pub use metric_source::MetricSource;
+use payload::Sample;
 pub use payload::{Good, PayloadRule, SilenceRule};
+pub use settings::{
+    Consecutive, Custom, Deviation, Direction, Discrete, Outlier, OutlierSource, Query, Values,
+};
 pub use windows::Windows;
 
 pub use super::ensemble::LifeStatus;
@@ -93,13 +99,22 @@ impl Detector {
         }
     }
 
+    /// Its custom service.
+    #[must_use]
+    pub fn custom(&self) -> Option<&Custom> {
+        match self {
+            Self::Custom(custom) | Self::Outlier(Outlier { source: OutlierSource::Custom(custom), .. }) => {
+                Some(custom)
+            }
+            _ => None,
+        }
+    }
+
     /// How long an answer may take; `None` for a detector that sends no query.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        match self {
-            Self::Custom(custom) => Some(custom.timeout),
-            other => other.query().map(|(query, _)| query.timeout),
-        }
+        let queried = || self.query().map(|(query, _)| query.timeout);
+        self.custom().map(|custom| custom.timeout).or_else(queried)
     }
 
     /// Judges the pods by an answer, in their order, and counts the parts that belong to none of them; `None`: no
@@ -113,164 +128,41 @@ impl Detector {
     ) -> Option<(Vec<Judgement>, usize)> {
         Some(match (self, answer) {
             (Self::Discrete(discrete), QueryAnswer::Vector(vector)) => {
-                discrete::judge(discrete, vector, pods)
+                discrete::judge(discrete, vector, pods, scope)
             }
             (Self::Deviation(deviation), QueryAnswer::Vector(vector)) => {
-                deviation::judge(deviation, vector, pods)
+                deviation::judge(deviation, vector, pods, scope)
             }
-            (
-                Self::Outlier(outlier @ Outlier { source: OutlierSource::Query(query), .. }),
-                QueryAnswer::Vector(vector),
-            ) => {
-                let (by_pod, strangers) = ByPod::new(vector, pods, query.max_sample_age);
-                let samples: Vec<_> = pods.iter().map(|pod| by_pod.sample(pod)).collect();
+            (Self::Outlier(outlier), answer) => {
+                let (samples, strangers) = outlier.samples(answer, pods, scope)?;
                 let compared = outlier::judge(outlier, &samples);
                 (windows.judge(outlier.consecutive, pods, compared, true), strangers)
             }
-            (Self::Custom(_), QueryAnswer::Named(named)) => listed::judge(scope, named, pods),
+            (Self::Custom(custom), QueryAnswer::Named(named)) => listed::judge(custom, scope, named, pods),
             _ => return None,
         })
     }
 }
 
-/// `outlier`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outlier {
-    /// The source of each pod's number.
-    pub source: OutlierSource,
-    /// The largest good distance from the median, in MADs. The MAD (median distance from the median) is scaled by
-    /// 1.4826, so that one MAD of normal noise is one standard deviation.
-    pub threshold: f64,
-    /// With fewer values there is no verdict.
-    pub min_peers: u32,
-    /// A distance from the median up to this is good, in units of the value.
-    pub min_deviation: f64,
-    /// A distance up to this share of the median's absolute value is good.
-    pub min_relative_deviation: f64,
-    /// The bad side of the median.
-    pub direction: Direction,
-    /// The evaluations that must be bad.
-    pub consecutive: Consecutive,
-}
-
-/// The source of an outlier's numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OutlierSource {
-    /// JSON pointer (RFC 6901) into the payload.
-    Pointer(String),
-    /// A query to Prometheus.
-    Query(Query),
-}
-
-/// The bad side of a reference value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Direction {
-    /// Above it.
-    High,
-    /// Below it.
-    Low,
-    /// Both sides.
-    Both,
-}
-
-impl Direction {
-    /// How far `value` is from `reference` on a bad side; not above 0 on a good one.
-    fn distance(self, value: f64, reference: f64) -> f64 {
-        match self {
-            Self::High => value - reference,
-            Self::Low => reference - value,
-            Self::Both => (value - reference).abs(),
+impl Outlier {
+    /// Each pod's number by an answer, and the parts that belong to none of them; `None`: an answer of another kind.
+    fn samples(
+        &self,
+        answer: &QueryAnswer,
+        pods: &[&Observation],
+        scope: &FleetScope,
+    ) -> Option<(Vec<Sample>, usize)> {
+        match (&self.source, answer) {
+            (OutlierSource::Query(query), QueryAnswer::Vector(vector)) => {
+                let (by_pod, strangers) = ByPod::new(vector, pods, query, scope);
+                Some((pods.iter().map(|pod| by_pod.sample(pod)).collect(), strangers))
+            }
+            (OutlierSource::Custom(custom), QueryAnswer::Named(named)) => {
+                Some(listed::samples(custom, scope, named, pods))
+            }
+            _ => None,
         }
     }
-}
-
-/// m of the last n evaluations; `1 <= bad <= of <= 64`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Consecutive {
-    /// n.
-    pub of: u32,
-    /// m.
-    pub bad: u32,
-}
-
-/// An instant query to Prometheus.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Query {
-    /// host:port, with or without `http://` or `https://`.
-    pub service: String,
-    /// The PromQL expression.
-    pub promql: String,
-    /// The label with the pod's name.
-    pub pod_name_key: String,
-    /// Older samples are stale.
-    pub max_sample_age: Duration,
-    /// Limit of the whole request.
-    pub timeout: Duration,
-    /// Credentials, if the server wants any.
-    pub auth: Option<Auth>,
-}
-
-/// Credentials, from a key of a Secret in the resource's namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// A bearer token.
-    Bearer(SecretKey),
-    /// `user:password`.
-    Basic(SecretKey),
-}
-
-/// A key of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretKey {
-    /// The Secret's name.
-    pub name: String,
-    /// The key in its data.
-    pub key: String,
-}
-
-/// `discreteValueOutOfList`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Discrete {
-    /// Counts or rates of events, by pod and value.
-    pub query: Query,
-    /// The label with the value.
-    pub key: String,
-    /// The good or the bad values.
-    pub values: Values,
-    /// The largest good share of bad events, in percent.
-    pub tolerance: u32,
-    /// With fewer events there is no verdict.
-    pub min_activity: u32,
-}
-
-/// The values of a discrete detector; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Values {
-    /// All other values are bad.
-    Good(Vec<String>),
-    /// All other values are good.
-    Bad(Vec<String>),
-}
-
-/// `continuousValueDeviation`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Deviation {
-    /// Gives each pod's value divided by the fleet's mean.
-    pub query: Query,
-    /// The largest good deviation from the mean, in percent.
-    pub max_percent: f64,
-    /// The bad side of the mean.
-    pub direction: Direction,
-}
-
-/// `customService`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Custom {
-    /// `host[:port][/path]`.
-    pub service: String,
-    /// Limit of the whole request.
-    pub timeout: Duration,
 }
 
 /// One pod's state at one evaluation, the input of all detectors.
@@ -285,12 +177,22 @@ pub struct Observation {
     /// By its keepalives; pods that are `Down` are not judged.
     pub status: LifeStatus,
     /// Whether a keepalive of it is known; without one, `age` and `payload` are meaningless and detectors of keepalives
-    /// return [`Judgement::NoData`].
+    /// have no verdict.
     pub heard: bool,
     /// Whether it has no traffic now; its values then count as a peer's only if too few others are left.
     pub withheld: bool,
+    /// Time since its creation, where its name may have been another pod's before; `None`: the name is its own.
+    pub name_age: Option<Duration>,
     /// The last reported payload.
     pub payload: Arc<Value>,
+}
+
+impl Observation {
+    /// Why numbers that cover the last `window` may be those of an earlier pod of the same name, if they may.
+    fn too_young(&self, window: Duration) -> Option<NoVerdict> {
+        let young = self.name_age.is_some_and(|age| age < window);
+        young.then_some(NoVerdict::TooYoung { seconds: window.as_secs() })
+    }
 }
 
 /// The breakers to evaluate.

@@ -1,13 +1,16 @@
 //! Verdicts on pods: the judgements of detectors and the calls of callbacks.
 //!
-//! A judgement has five values: "no data" is neither good nor bad. Read as bad it would empty a fleet
+//! A judgement may also be "no verdict", which is neither good nor bad. Read as bad it would empty a fleet
 //! while Prometheus is unreachable, read as good it would admit pods that nothing has checked.
+
+mod no_verdict;
 
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::no_verdict::{NoVerdict, NoVerdicts};
 use super::{fleet::Uid, time::Timestamp};
 
 /// A callback's verdict on a pod; in ascending strictness.
@@ -37,12 +40,8 @@ pub enum Judgement {
         /// The numbers of the rule.
         evidence: Evidence,
     },
-    /// There is no data of this pod.
-    NoData,
-    /// The data is too old.
-    Stale,
-    /// The data cannot be evaluated.
-    Error,
+    /// No verdict, and why.
+    None(NoVerdict),
 }
 
 /// The numbers behind a judgement.

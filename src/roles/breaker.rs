@@ -41,7 +41,7 @@ pub struct Args {
 /// 2 when the policy or a variable is wrong, 1 when the input cannot be read; the verdicts of the last run then stay in
 /// force.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let context = Context { detectors: Detectors::Keepalives, timing: timing()? };
+    let context = Context { detectors: Detectors::Keepalives, timing: timing()?, sources: &[] };
     let manifest = api::load(&args.policy, context)
         .map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
     let input = BreakerInput::read()?;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::{
     api::{self, Context, Detectors, Manifest, Problem, Problems},
     exit::Exit,
+    runtime,
 };
 
 /// Arguments of `check`.
@@ -13,6 +14,9 @@ pub struct Args {
     /// Manifests and policies, YAML or JSON.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The sources of metrics that the controller is started with.
+    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
+    pub sources: Option<PathBuf>,
 }
 
 /// Checks every file; a line for each good `KubervisorService` on stdout, one for each mistake on stderr.
@@ -20,11 +24,14 @@ pub struct Args {
 /// # Errors
 /// [`Exit::Usage`] when any file has a mistake.
 pub async fn run(args: Args) -> Result<(), Exit> {
+    let sources = runtime::sources(args.sources.as_deref())?;
+    // For any process, with any TTL.
+    let context = Context { detectors: Detectors::All, timing: None, sources };
     let mut bad = 0;
     let mut seen = BTreeMap::new();
     for path in &args.files {
         let file = path.display().to_string();
-        match api::load_all(path, CONTEXT).and_then(|manifests| unique(&file, manifests, &mut seen)) {
+        match api::load_all(path, context).and_then(|manifests| unique(&file, manifests, &mut seen)) {
             Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
             Err(problems) => {
                 bad += 1;
@@ -38,9 +45,6 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         (_, all) => Err(Exit::Usage(format!("{bad} of {all} files have mistakes"))),
     }
 }
-
-/// For any process, with any TTL.
-const CONTEXT: Context = Context { detectors: Detectors::All, timing: None };
 
 /// A line for each manifest; a name that another manifest has, in any file, is a mistake.
 fn unique(

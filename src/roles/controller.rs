@@ -81,6 +81,9 @@ pub struct Args {
     /// Takes keepalives there: the Kontrol master in the same process.
     #[arg(long, env = "KUBERVISOR_KEEPALIVES", value_name = "ADDR")]
     pub keepalives: Option<String>,
+    /// Sources of metrics that resources may name, with credentials from files.
+    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
+    pub sources: Option<PathBuf>,
     /// Decides and reports, and changes no pod.
     #[arg(long, env = "KUBERVISOR_DRY_RUN")]
     pub dry_run: bool,
@@ -93,6 +96,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), Exit> {
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
+    let sources = runtime::sources(args.sources.as_deref())?;
     let ports = AdminPorts::bind(addr, admin_addr).await?;
     let client = connect::client(args.kubeconfig.as_deref(), args.master.as_deref()).await;
     let client = client.map_err(|error| Exit::Usage(error.to_string()))?;
@@ -119,6 +123,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         }),
         live: hosted.as_ref().map(HostedMaster::live),
         timing: hosted.as_ref().map(HostedMaster::timing),
+        sources,
         dry_run: args.dry_run,
         limiter: Arc::default(),
         process,

@@ -11,7 +11,7 @@ use std::{
 
 use kubervisor::{
     clock::Clock,
-    decide::detect::{Custom, Detector, listed::NamedPod, queried::QueryAnswer},
+    decide::detect::{Custom, Detector, MetricSource, listed::NamedPod, queried::QueryAnswer},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     fleet::{Fleet, policy},
-    login::{asker, question},
+    login::{asked, asker, question},
     stage::{Stage, keeping_alive, throughout, until},
 };
 
@@ -71,15 +71,14 @@ impl Server {
     /// The error categories of a query to it as Prometheus and as a custom service.
     async fn categories(&self) -> [&'static str; 2] {
         let asker = asker();
-        let word = |answer: Result<QueryAnswer, kubervisor::roles::breaker::AskError>| {
-            answer.map_or_else(|error| error.category(), |_| "ok")
-        };
+        let word =
+            |answer: Result<QueryAnswer, &'static str>| answer.map_or_else(|category| category, |_| "ok");
         let mut by_query = question(self.address.to_string(), "x", None);
         if let Detector::Deviation(deviation) = &mut by_query {
             deviation.query.timeout = Duration::from_secs(1);
         }
         let by_list = Detector::Custom(custom(self));
-        [word(asker.ask(&by_query).await), word(asker.ask(&by_list).await)]
+        [word(asked(&asker, &by_query).await), word(asked(&asker, &by_list).await)]
     }
 }
 
@@ -111,7 +110,12 @@ async fn serve(mut stream: TcpStream, manner: Manner, sent: Arc<AtomicUsize>) {
 }
 
 fn custom(server: &Server) -> Custom {
-    Custom { service: format!("{}/pods?of=shop", server.address), timeout: Duration::from_secs(1) }
+    Custom {
+        source: Arc::new(MetricSource::at(format!("{}/pods?of=shop", server.address))),
+        path: String::new(),
+        min_pod_age: Duration::ZERO,
+        timeout: Duration::from_secs(1),
+    }
 }
 
 #[tokio::test]
@@ -162,17 +166,27 @@ async fn html_other_json_and_other_statuses_are_no_answers() {
         assert_eq!(server.categories().await, [category; 2], "{status} {body}");
     }
     let nobody = format!("{}:1", stage.ip(9));
-    let error = asker().ask(&question(nobody, "x", None)).await.unwrap_err();
-    assert_eq!(error.category(), "connect");
+    assert_eq!(asked(&asker(), &question(nobody, "x", None)).await, Err("connect"));
 }
 
 #[tokio::test]
-async fn warnings_make_an_answer_incomplete() {
+async fn the_envelope_says_whether_an_answer_is_complete() {
     let stage = Stage::new();
-    let body =
-        r#"{"status":"success","warnings":["store a is away"],"data":{"resultType":"vector","result":[]}}"#;
-    let server = Server::saying(&stage, 2, "200 OK", "application/json", body).await;
-    assert_eq!(server.categories().await[0], "partial");
+    let cases = [
+        (json!({"status": "success", "warnings": ["store a is away"]}), "partial"),
+        // Prometheus before 2.54 has its infos among the warnings.
+        (json!({"status": "success", "warnings": ["PromQL info: metric might not be a counter"]}), "ok"),
+        (json!({"status": "success", "infos": ["PromQL info: metric might not be a counter"]}), "ok"),
+        (json!({"status": "success", "isPartial": true}), "partial"),
+        (json!({"status": "success", "isPartial": false}), "ok"),
+        // With a result beside the error.
+        (json!({"status": "error", "errorType": "timeout", "error": "query timed out"}), "status"),
+    ];
+    for (mut body, expected) in cases {
+        body["data"] = json!({"resultType": "vector", "result": []});
+        let server = Server::saying(&stage, 2, "200 OK", "application/json", &body.to_string()).await;
+        assert_eq!(server.categories().await[0], expected, "{body}");
+    }
 }
 
 #[tokio::test]
@@ -180,8 +194,8 @@ async fn a_custom_service_names_pods_by_namespace_and_name() {
     let stage = Stage::new();
     let body = json!({"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "a", "namespace": "n"}}]});
     let server = Server::saying(&stage, 2, "200 OK", "application/json", &body.to_string()).await;
-    let answer = asker().ask(&Detector::Custom(custom(&server))).await.unwrap();
-    let named = NamedPod { namespace: "n".into(), name: "a".into(), uid: None };
+    let answer = asked(&asker(), &Detector::Custom(custom(&server))).await.unwrap();
+    let named = NamedPod { namespace: Some("n".into()), name: "a".into(), bad: true, ..NamedPod::default() };
     assert_eq!(answer, QueryAnswer::Named(vec![named]));
 }
 

@@ -70,6 +70,7 @@ fn listed(puppet: &Puppet) -> ListedPod {
         name: puppet.id.clone(),
         address: Some(puppet.ip),
         shares_address: false,
+        reusable_name: false,
         age: Duration::MAX,
         withheld: false,
     }
@@ -112,7 +113,7 @@ impl BreakerHost for Host {
         let word = |opinion: &Opinion| match opinion {
             Opinion::Judged(Judgement::Bad { .. }) => "bad",
             Opinion::Judged(Judgement::Good) => "good",
-            Opinion::Judged(Judgement::NoData) => "no data",
+            Opinion::Judged(Judgement::None(_)) => "no data",
             _ => "other",
         };
         let words =
@@ -138,7 +139,7 @@ fn manifest(timing: api::Timing) -> Arc<Manifest> {
             breaker("silent", json!({"silentAfter": 2})), breaker("errors", json!({"pointer": "/errors", "max": 0.5})),
         ]},
     });
-    let context = Context { detectors: Detectors::All, timing: Some(timing) };
+    let context = Context { detectors: Detectors::All, timing: Some(timing), sources: &[] };
     Arc::new(api::parse("policy", &manifest.to_string(), context).unwrap().remove(0))
 }
 
@@ -190,7 +191,7 @@ async fn keepalives_judge_listed_pods_and_a_pod_without_any_has_no_verdict() {
         ])
     };
     let judged = async {
-        for wanted in [expected("good", "good"), expected("bad", "other")] {
+        for wanted in [expected("good", "good"), expected("bad", "no data")] {
             let seen = tokio::time::timeout(PATIENCE * 2, said.wait_for(|said| *said == wanted)).await;
             assert!(seen.is_ok(), "{wanted:?} and not {:?}", host.said.borrow());
         }

@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use kubervisor::{
     adapters::secrets::{SecretError, Secrets},
     clock::Clock,
-    decide::detect::{Auth, Detector, Deviation, Direction, Query, SecretKey, queried::QueryAnswer},
+    decide::detect::{
+        Detector, Deviation, Direction, MetricSource, Query,
+        metric_source::{Credential, SourceAuth as Auth},
+        queried::{QueryAnswer, QueryVariables},
+    },
     roles::breaker::{Asker, AskerMetrics},
 };
 use prometheus_client::registry::Registry;
@@ -27,9 +31,10 @@ struct Keyring;
 
 #[async_trait]
 impl Secrets for Keyring {
-    async fn read(&self, key: &SecretKey) -> Result<SecretString, SecretError> {
-        match key.name.as_str() {
-            "missing" => Err(SecretError::Missing { name: key.name.clone(), key: key.key.clone() }),
+    async fn read(&self, credential: &Credential) -> Result<SecretString, SecretError> {
+        let Credential::Secret { name, key } = credential else { panic!("{credential}") };
+        match name.as_str() {
+            "missing" => Err(SecretError::Missing { what: credential.to_string(), key: key.clone() }),
             "hanging" => std::future::pending().await,
             text => Ok(text.into()),
         }
@@ -43,19 +48,29 @@ pub(crate) fn asker() -> Asker {
 
 /// A query to `service`.
 pub(crate) fn question(service: String, promql: &str, auth: Option<Auth>) -> Detector {
+    question_to(MetricSource { auth, ..MetricSource::at(service) }, promql)
+}
+
+pub(crate) fn question_to(source: MetricSource, promql: &str) -> Detector {
     let query = Query {
-        service,
+        source: Arc::new(source),
         promql: promql.into(),
         pod_name_key: "pod".into(),
+        namespace_key: "namespace".into(),
+        min_pod_age: Duration::ZERO,
         max_sample_age: Duration::from_secs(60),
         timeout: Duration::from_secs(2),
-        auth,
     };
     Detector::Deviation(Deviation { query, max_percent: 75.0, direction: Direction::Both })
 }
 
-fn secret(name: &str) -> SecretKey {
-    SecretKey { name: name.into(), key: "key".into() }
+/// The answer to `detector`, or the category of the error.
+pub(crate) async fn asked(asker: &Asker, detector: &Detector) -> Result<QueryAnswer, &'static str> {
+    asker.ask(detector, &QueryVariables::default()).await.map_err(|error| error.category())
+}
+
+pub(crate) fn secret(name: &str) -> Credential {
+    Credential::Secret { name: name.into(), key: "key".into() }
 }
 
 #[tokio::test]
@@ -65,8 +80,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     let prometheus = scraping(&stage, &[], Some(&web)).await;
     let asker = asker();
     let ask = async |promql: &str, auth: Option<Auth>| {
-        let answer = asker.ask(&question(prometheus.address.to_string(), promql, auth)).await;
-        answer.map_err(|error| error.category())
+        asked(&asker, &question(prometheus.address.to_string(), promql, auth)).await
     };
     let ali = || Some(Auth::Basic(secret("ali:open sesame\n")));
     let vector = until("it is ready", async || {
@@ -74,7 +88,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     })
     .await;
     let QueryAnswer::Vector(vector) = vector else { panic!("{vector:?}") };
-    assert_eq!((vector.elements[0].pod.as_deref(), vector.elements[0].value), (Some("a"), 7.0));
+    assert_eq!((vector.elements[0].pod.as_deref(), vector.elements[0].value), (Some("a"), Some(7.0)));
     assert!(vector.elements[0].at.unix_millis() > 1_600_000_000_000);
 
     assert_eq!(ask("vector(1)", None).await, Err("log_in"));
@@ -89,7 +103,7 @@ async fn basic_credentials_come_from_the_secret_and_wrong_ones_have_their_own_ca
     assert_eq!(ask("\"text\"", ali()).await, Err("not_a_vector"));
     assert_eq!(ask("vector(1)[5m:1m]", ali()).await, Err("not_a_vector"));
     let odd = ask("vector(NaN)", ali()).await.unwrap();
-    assert!(matches!(odd, QueryAnswer::Vector(vector) if vector.elements[0].value.is_nan()));
+    assert!(matches!(odd, QueryAnswer::Vector(vector) if vector.elements[0].value.is_some_and(f64::is_nan)));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use kubervisor::decide::{
     gate::action::Verb,
     policy::{ActivatorMode, OnNoData, Policy},
     time::Timestamp,
-    verdict::{Judgement, Opinion, Source, SourceKind, parse_traffic, resolve},
+    verdict::{Judgement, NoVerdict, Opinion, Source, SourceKind, parse_traffic, resolve},
 };
 
 use super::world::{Sink, World, breaker, ratio};
@@ -133,7 +133,7 @@ impl Run {
         let all = pods.first().is_some_and(|(name, _)| *name == "all");
         let opinions = self.world.pods.values().map(|pod| {
             let unknown = all || pods.iter().any(|(name, _)| *name == pod.name);
-            let judgement = if unknown { Judgement::NoData } else { Judgement::Good };
+            let judgement = if unknown { Judgement::None(NoVerdict::NoSeries) } else { Judgement::Good };
             (pod.uid.clone(), Opinion::Judged(judgement))
         });
         let source = Source::new(words[0], SourceKind::Breaker, self.world.now, opinions.collect());

@@ -73,6 +73,8 @@ fn with(breaker: &str, rest: &str) -> String {
     )
 }
 
+const ASKING: &str = "source: a, outlier: {promQL: q, podNamekey: pod}";
+
 /// Each rule: a manifest that breaks only it, and a part of its message.
 const RULES: &[(&str, &str, &str)] = &[
     ("timeout: 3", "", "write one of keepalive, outlier, discreteValueOutOfList"),
@@ -107,9 +109,48 @@ const RULES: &[(&str, &str, &str)] = &[
     ("keepalive: {pointer: /x, max: 3, oneOf: [1]}", "", "must not validate the schema (not)"),
     ("keepalive: {silentAfter: 3, oneOf: [1]}", "", "must not validate the schema (not)"),
     ("keepalive: {pointer: /x, oneOf: []}", "", "should have at least 1 items"),
-    ("outlier: {threshold: 3}", "", "exactly one of pointer, and prometheusService"),
-    ("outlier: {pointer: /x, promQL: q}", "", "exactly one of pointer, and prometheusService"),
-    ("outlier: {promQL: q}", "", "write prometheusService, promQL and podNamekey"),
+    ("outlier: {threshold: 3}", "", "exactly one of pointer, customService, and prometheusService"),
+    ("outlier: {pointer: /x, promQL: q}", "", "exactly one of pointer, customService, and prometheusService"),
+    ("outlier: {promQL: q}", "", "write prometheusService (or the breaker's source), promQL and podNamekey"),
+    (
+        "outlier: {pointer: /x, customService: a}",
+        "",
+        "exactly one of pointer, customService, and prometheusService",
+    ),
+    ("outlier: {promQL: q, podNamekey: pod}", "", "write prometheusService beside promQL, or source"),
+    (
+        "source: a, outlier: {prometheusService: 'p:1', promQL: q, podNamekey: pod}",
+        "",
+        "prometheusService stands beside source",
+    ),
+    (
+        "source: a, auth: {bearerSecret: {name: a, key: b}}, outlier: {promQL: q, podNamekey: pod}",
+        "",
+        "auth stands beside source",
+    ),
+    (ASKING, ", sources: [{name: a, url: 'ftp://x'}]", "should match"),
+    (ASKING, ", sources: [{name: a, url: 'p:1'}, {name: a, url: 'p:2'}]", "Duplicate value"),
+    (
+        ASKING,
+        ", sources: [{name: a, url: 'p:1', auth: {}}]",
+        "exactly one of bearer, basic, oauth2 and sigV4",
+    ),
+    (
+        ASKING,
+        ", sources: [{name: a, url: 'p:1', auth: {bearer: {secret: one, configMap: two, key: k}}}]",
+        "exactly one of secret and configMap",
+    ),
+    (
+        ASKING,
+        ", sources: [{name: a, url: 'p:1', tls: {key: {secret: one, key: k}}}]",
+        "a client's certificate needs its key",
+    ),
+    (ASKING, ", sources: [{name: a, url: 'p:1', headers: [{name: X}]}]", "exactly one of value and from"),
+    (
+        ASKING,
+        ", sources: [{name: a, url: 'p:1', auth: {bearer: {file: /x}}}]",
+        "unknown field \"spec.sources[0].auth.bearer.file\"",
+    ),
     ("outlier: {pointer: /x, consecutive: {of: 3, bad: 4}}", "", "write a bad up to of"),
     ("outlier: {pointer: /x, consecutive: {bad: 6}}", "", "write a bad up to of"),
     (
@@ -164,6 +205,7 @@ const BAD: &[(&str, &str)] = &[
     ("ratio-of-101.yaml", "less than or equal to 100"),
     // kubectl itself uses the last of two equal keys.
     ("repeated-key.yaml", ""),
+    ("sources.yaml", "unknown field \"spec.sources[0].auth.bearer.file\""),
     ("two-detectors.yaml", "exactly one detector"),
     ("unknown-field.yaml", "unknown field \"spec.breakers[0].minPodsAvailableRation\""),
     ("unquoted-yes-elsewhere.yaml", "cannot unmarshal bool"),

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -12,15 +12,15 @@ use kubervisor::{
         kubernetes::secrets::KubernetesSecrets,
         secrets::{SecretError, Secrets as _},
     },
-    decide::detect::SecretKey,
+    decide::detect::metric_source::Credential,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::plane::{self, Component, User};
 
-fn key(name: &str, key: &str) -> SecretKey {
-    SecretKey { name: name.into(), key: key.into() }
+fn key(name: &str, key: &str) -> Credential {
+    Credential::Secret { name: name.into(), key: key.into() }
 }
 
 #[tokio::test]
@@ -48,6 +48,12 @@ async fn a_key_of_a_secret_is_read_anew_each_time_and_an_error_says_which_one_it
     assert!(matches!(error, SecretError::NotText { .. }), "{error}");
     stored.delete("prometheus", &DeleteParams::default()).await.unwrap();
     assert!(matches!(secrets.read(&token).await, Err(SecretError::Missing { .. })));
+    let maps = Api::<ConfigMap>::namespaced(admin.clone(), &namespace);
+    let map = json!({"metadata": {"name": "trust"}, "data": {"ca.crt": "PEM"}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let in_map = |key: &str| Credential::ConfigMap { name: "trust".into(), key: key.into() };
+    assert_eq!(secrets.read(&in_map("ca.crt")).await.unwrap().expose_secret(), "PEM");
+    assert!(matches!(secrets.read(&in_map("tls.crt")).await, Err(SecretError::Missing { .. })));
     // A Secret of another namespace is not read.
     let elsewhere = KubernetesSecrets::new(plane.client(User::Kubervisor).await, "default");
     assert!(matches!(elsewhere.read(&token).await, Err(SecretError::Missing { .. })));

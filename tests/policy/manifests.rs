@@ -8,15 +8,21 @@ use std::{
 };
 
 use kubervisor::{
-    api::{self, Context, Detectors, Manifest, Timing, fields::FIELDS},
+    api::{
+        self, Context, Detectors, Manifest, Timing,
+        fields::{FIELDS, Field},
+    },
     decide::{
-        detect::{Consecutive, Detector, Direction, Good, OutlierSource, Values},
+        detect::{
+            Consecutive, Detector, Direction, Good, OutlierSource, Values,
+            metric_source::{Credential, SourceAuth},
+        },
         policy::{ActivatorMode, OnNoData},
     },
 };
 use serde_json::{Value, json};
 
-const ANY: Context = Context { detectors: Detectors::All, timing: None };
+const ANY: Context = Context { detectors: Detectors::All, timing: None, sources: &[] };
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy").join(name)
@@ -125,7 +131,7 @@ fn every_field_reaches_the_policy_and_activators_inherit_field_by_field() {
     let Detector::Outlier(queried) = &rules[3].detector else { panic!("{:?}", rules[3]) };
     let OutlierSource::Query(query) = &queried.source else { panic!("{queried:?}") };
     assert_eq!((query.timeout, query.max_sample_age), (Duration::from_secs(3), Duration::from_secs(30)));
-    assert!(query.auth.is_some());
+    assert!(query.source.auth.is_some());
     let Detector::Discrete(codes) = &rules[4].detector else { panic!("{:?}", rules[4]) };
     assert_eq!((codes.tolerance, codes.min_activity), (30, 0));
     assert!(matches!(&codes.values, Values::Good(values) if *values == ["200", "201"]));
@@ -166,7 +172,7 @@ fn empty_values_of_clients_of_2018_are_unset() {
 
 #[test]
 fn a_detector_that_this_process_lacks_is_refused_by_name() {
-    let context = Context { detectors: Detectors::Keepalives, timing: None };
+    let context = Context { detectors: Detectors::Keepalives, timing: None, sources: &[] };
     let problems = api::load(&folder("good").join("everything.yaml"), context).unwrap_err();
     let fields: Vec<_> = problems.list.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(
@@ -186,7 +192,7 @@ fn silence_must_be_longer_than_two_pings_and_shorter_than_the_ttl() {
     let load = |ttl, ping| {
         let seconds = Duration::from_secs_f64;
         let timing = Some(Timing { ttl: seconds(ttl), ping_every: seconds(ping) });
-        let context = Context { detectors: Detectors::Keepalives, timing };
+        let context = Context { detectors: Detectors::Keepalives, timing, sources: &[] };
         api::load(&folder("good").join("smallest.yaml"), context).map_err(|problems| problems.list[0].clone())
     };
     assert!(load(25.0, 8.0).is_ok());
@@ -226,9 +232,65 @@ fn a_file_that_is_too_large_or_no_text_is_refused() {
 
 #[test]
 fn the_reference_lists_every_field_with_its_default() {
-    let reference = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy.md")).unwrap();
-    for field in FIELDS {
-        let row = format!("| `{}` | {} | {} |", field.path, field.write, field.default);
-        assert!(reference.contains(&row), "docs/policy.md lacks this row:\n{row}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let head = "| field | what to write | when left out |\n|---|---|---|\n";
+    let (before, after) = text.split_once(head).unwrap();
+    let rest = after.find("\n\n").map_or("", |end| &after[end + 1..]);
+    let row = |field: &Field| format!("| `{}` | {} | {} |\n", field.path, field.write, field.default);
+    let rows: String = FIELDS.iter().map(row).collect();
+    let expected = format!("{before}{head}{rows}{rest}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+        return;
     }
+    assert!(text == expected, "docs/policy.md is behind: UPDATE_DOCS=1 cargo test --test policy reference");
+}
+
+#[test]
+fn sources_reach_the_detectors_with_their_windows_and_credentials() {
+    let rules = good("sources.yaml").rules;
+    let Detector::Discrete(codes) = &rules[0].detector else { panic!("{:?}", rules[0]) };
+    let source = &codes.query.source;
+    assert_eq!(source.url, "https://thanos.example/select/0/prometheus?tenant=1");
+    assert_eq!(source.tls.server_name.as_deref(), Some("thanos.internal"));
+    assert_eq!(codes.query.namespace_key, "kubernetes_namespace");
+    assert_eq!(codes.query.min_pod_age, Duration::from_secs(180), "range and offset");
+    let of = |key: &str| Credential::Secret { name: "thanos".into(), key: key.into() };
+    assert_eq!(source.auth, Some(SourceAuth::BasicPair(of("username"), of("password"))));
+    let Detector::Outlier(latency) = &rules[1].detector else { panic!("{:?}", rules[1]) };
+    let OutlierSource::Query(query) = &latency.source else { panic!("{latency:?}") };
+    assert_eq!((query.namespace_key.as_str(), query.min_pod_age), ("namespace", Duration::ZERO));
+    let Detector::Outlier(disks) = &rules[3].detector else { panic!("{:?}", rules[3]) };
+    let OutlierSource::Custom(custom) = &disks.source else { panic!("{disks:?}") };
+    assert_eq!((custom.source.url.as_str(), custom.path.as_str()), ("https://adapter:8443", "/disks"));
+    assert_eq!(custom.min_pod_age, Duration::from_secs(5), "one evaluation");
+}
+
+#[test]
+fn an_operator_s_sources_may_be_named_and_have_files_and_a_manifest_s_may_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sources.yaml");
+    let load = |text: &str| {
+        fs::write(&path, text).unwrap();
+        api::load_sources(&path)
+    };
+    let text = "sources:\n- {name: central, url: 'https://p', auth: {bearer: {file: /run/token}}}\n\
+                - {name: aws, url: 'https://a', auth: {sigV4: {region: eu-west-1}}}\n";
+    let sources = load(text).unwrap();
+    assert_eq!(sources[1].1.auth, Some(SourceAuth::Bearer(Credential::File("/run/token".into()))));
+    let Some(SourceAuth::SigV4 { access_key_id, .. }) = &sources[0].1.auth else { panic!("{sources:?}") };
+    assert_eq!(*access_key_id, Credential::Variable("AWS_ACCESS_KEY_ID".into()));
+    let manifest = "{apiVersion: kubervisor.k8s.io/v1alpha1, kind: KubervisorService, metadata: {name: shop}, spec: \
+                    {service: shop, breakers: [{name: a, source: central, outlier: {promQL: x, podNamekey: pod}}]}}";
+    let context = Context { sources: sources.leak(), ..ANY };
+    assert!(api::parse("m", manifest, context).is_ok());
+    let unknown = api::parse("m", manifest, ANY).unwrap_err().to_string();
+    assert!(unknown.contains("is \"central\", which is no source"), "{unknown}");
+
+    let refused = load("sources:\n- name: a\n  url: https://p\n  auth: {bearer: {secret: x, key: y}}\n");
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("sources.yaml:4: spec.sources[0].auth.bearer: names an object"), "{refused}");
+    let none = load("sources: []\nother: 1\n").unwrap_err().to_string();
+    assert!(none.contains("other"), "{none}");
 }

@@ -3,7 +3,7 @@
 use kubervisor::api::{Context, Detectors, parse};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-const ANY: Context = Context { detectors: Detectors::All, timing: None };
+const ANY: Context = Context { detectors: Detectors::All, timing: None, sources: &[] };
 const GOOD: [&str; 3] = [
     include_str!("good/everything.yaml"),
     include_str!("good/client-of-2018.json"),

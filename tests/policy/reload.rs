@@ -7,7 +7,7 @@ use kubervisor::{
     api::{Context, Detectors},
 };
 
-const CONTEXT: Context = Context { detectors: Detectors::Keepalives, timing: None };
+const CONTEXT: Context = Context { detectors: Detectors::Keepalives, timing: None, sources: &[] };
 
 fn policy(seconds: u32) -> String {
     format!(

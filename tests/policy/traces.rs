@@ -41,7 +41,7 @@ fn rule(fields: &Value) -> Rule {
         "apiVersion": api::API_VERSION, "kind": api::KIND, "metadata": {"name": "web"},
         "spec": {"service": "web", "breakers": [{"name": "slow", "outlier": outlier}]},
     });
-    let context = Context { detectors: Detectors::All, timing: None };
+    let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
     api::parse("trace", &resource.to_string(), context).unwrap().remove(0).rules.remove(0)
 }
 
@@ -64,6 +64,7 @@ fn play_by(
             status: LifeStatus::Live,
             heard: true,
             withheld: false,
+            name_age: None,
             payload: Arc::new(payload(look, n, &mut noise)),
         };
         let pods: Vec<_> = (0..PODS).map(pod).collect();

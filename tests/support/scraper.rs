@@ -27,6 +27,17 @@ impl Prometheus {
         targets: &[(String, SocketAddrV4)],
         web: Option<&str>,
     ) -> Self {
+        Self::start_with(directory, ip, targets, web, &[]).await
+    }
+
+    /// With further arguments.
+    pub async fn start_with(
+        directory: &Path,
+        ip: Ipv4Addr,
+        targets: &[(String, SocketAddrV4)],
+        web: Option<&str>,
+        further: &[&str],
+    ) -> Self {
         let file = |name: &str, content: &str| {
             let path = directory.join(name);
             std::fs::write(&path, content).unwrap();
@@ -48,6 +59,7 @@ impl Prometheus {
             format!("--web.listen-address={address}"),
         ];
         arguments.extend(web.map(|web| format!("--web.config.file={}", file("web.yml", web))));
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
         let prometheus = Self { address, arguments, child: Mutex::default() };
         prometheus.launch().await;
         prometheus

@@ -14,7 +14,7 @@
 //! included; one that is never found counts as its whole length, and its pod's misses are in F1.
 #![allow(dead_code, reason = "several binaries share it, none uses all")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kubervisor::{
     api::{self, Context, Detectors, Manifest},
@@ -116,7 +116,7 @@ impl Candidate {
             "apiVersion": api::API_VERSION, "kind": api::KIND, "metadata": {"name": "web"},
             "spec": {"service": "web", "breakers": [breaker]},
         });
-        let context = Context { detectors: Detectors::All, timing: None };
+        let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
         api::parse("trace", &resource.to_string(), context).unwrap().remove(0)
     }
 }
@@ -141,6 +141,7 @@ impl<'a> Trial<'a> {
             heard: true,
             status: LifeStatus::Live,
             withheld: false,
+            name_age: None,
             payload: Arc::default(),
         };
         Self {
@@ -188,7 +189,14 @@ impl<'a> Trial<'a> {
                     Delivery::NoNumber => (f64::NAN, 0, 1),
                 };
                 let at = Timestamp::from_unix_millis(now.unix_millis() - age);
-                let one = VectorElement { pod: Some(pod.id.clone()), key: key.map(Into::into), value, at };
+                let one = VectorElement {
+                    pod: Some(pod.id.clone()),
+                    namespace: None,
+                    key: key.map(Into::into),
+                    labels: HashMap::new(),
+                    value: Some(value),
+                    at,
+                };
                 elements.extend(std::iter::repeat_n(one, times));
             };
             match self.candidate {

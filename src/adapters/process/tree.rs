@@ -140,7 +140,7 @@ impl Root {
                     Err(_) => return,
                 }
             }
-            thread::sleep(REAP_INTERVAL);
+            wait(&mut [], REAP_INTERVAL);
         }
     }
 
@@ -211,8 +211,13 @@ fn kill(process: &ProcessEntry) -> Option<OwnedFd> {
 
 fn wait_for_one(dying: &[OwnedFd]) {
     let mut ends: Vec<PollFd<'_>> = dying.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(ROUND.subsec_nanos()) };
-    let _ = poll(&mut ends, Some(&timeout));
+    wait(&mut ends, ROUND);
+}
+
+/// For one of the descriptors, or less than a second.
+fn wait(ends: &mut [PollFd<'_>], longest: Duration) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
+    let _ = poll(ends, Some(&timeout));
 }
 
 /// The asynchronous handle of a tree.

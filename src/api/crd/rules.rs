@@ -63,6 +63,32 @@ const RULES: &[CrdRule] = &[
     ),
     rule(
         BREAKER,
+        "!has(self.auth) || !has(self.source) || self.source == \"\"",
+        "auth stands beside source: write it into the source",
+    ),
+    rule(
+        BREAKER,
+        "!has(self.source) || self.source == \"\" || \
+         !(has(self.discreteValueOutOfList) && has(self.discreteValueOutOfList.prometheusService) && \
+           self.discreteValueOutOfList.prometheusService != \"\") && \
+         !(has(self.continuousValueDeviation) && has(self.continuousValueDeviation.prometheusService) && \
+           self.continuousValueDeviation.prometheusService != \"\") && \
+         !(has(self.outlier) && has(self.outlier.prometheusService) && self.outlier.prometheusService != \"\")",
+        "prometheusService stands beside source: write one of them",
+    ),
+    rule(
+        BREAKER,
+        "has(self.source) && self.source != \"\" || \
+         (!has(self.discreteValueOutOfList) || has(self.discreteValueOutOfList.prometheusService) && \
+           self.discreteValueOutOfList.prometheusService != \"\") && \
+         (!has(self.continuousValueDeviation) || has(self.continuousValueDeviation.prometheusService) && \
+           self.continuousValueDeviation.prometheusService != \"\") && \
+         (!has(self.outlier) || !has(self.outlier.promQL) || self.outlier.promQL == \"\" || \
+           has(self.outlier.prometheusService) && self.outlier.prometheusService != \"\")",
+        "a query needs a server: write prometheusService beside promQL, or source",
+    ),
+    rule(
+        BREAKER,
         "!has(self.auth) || has(self.discreteValueOutOfList) || has(self.continuousValueDeviation) || \
          (has(self.outlier) && has(self.outlier.promQL) && self.outlier.promQL != \"\")",
         "auth belongs to a detector that asks Prometheus: remove it, or write promQL",
@@ -97,19 +123,40 @@ const RULES: &[CrdRule] = &[
         OUTLIER,
         "[has(self.pointer), has(self.promQL) && self.promQL != \"\" || \
          has(self.prometheusService) && self.prometheusService != \"\" || \
-         has(self.podNamekey) && self.podNamekey != \"\"].exists_one(x, x)",
-        "write exactly one of pointer, and prometheusService with promQL and podNamekey",
+         has(self.podNamekey) && self.podNamekey != \"\", \
+         has(self.customService) && self.customService != \"\"].exists_one(x, x)",
+        "write exactly one of pointer, customService, and prometheusService with promQL and podNamekey",
     ),
     rule(
         OUTLIER,
-        "has(self.pointer) || (has(self.promQL) && self.promQL != \"\" && has(self.prometheusService) && \
-         self.prometheusService != \"\" && has(self.podNamekey) && self.podNamekey != \"\")",
-        "a query needs all three: write prometheusService, promQL and podNamekey",
+        "has(self.pointer) || has(self.customService) && self.customService != \"\" || \
+         (has(self.promQL) && self.promQL != \"\" && has(self.podNamekey) && self.podNamekey != \"\")",
+        "a query needs all three: write prometheusService (or the breaker's source), promQL and podNamekey",
     ),
     rule(
         "spec.breakers[].outlier.consecutive",
         "!has(self.bad) || self.bad <= (has(self.of) ? self.of : 5)",
         "bad is more than of: write a bad up to of, which is 5 when left out",
+    ),
+    rule(
+        "spec.sources[].headers[]",
+        "[has(self.value) && self.value != \"\", has(self.from)].exists_one(x, x)",
+        "write exactly one of value and from",
+    ),
+    rule(
+        "spec.sources[].tls",
+        "has(self.certificate) == has(self.key)",
+        "a client's certificate needs its key: write both, or neither",
+    ),
+    rule(
+        "spec.sources[].auth",
+        "[has(self.bearer), has(self.basic), has(self.oauth2), has(self.sigV4)].exists_one(x, x)",
+        "write exactly one of bearer, basic, oauth2 and sigV4",
+    ),
+    rule(
+        "spec.sources[].tls.ca",
+        "[has(self.secret) && self.secret != \"\", has(self.configMap) && self.configMap != \"\"].exists_one(x, x)",
+        "write exactly one of secret and configMap, and key",
     ),
     rule(
         "spec.defaultActivator",

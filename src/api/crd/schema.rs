@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{rules, status};
-use crate::api::fields::{FIELDS, Field, Form};
+use crate::api::fields::{FIELDS, Field, Form, template};
 
 /// The schema of the resource.
 pub(super) fn resource() -> Value {
@@ -26,7 +26,7 @@ pub(super) fn resource() -> Value {
 /// The schema of the field at `path`; defaults only where `with_defaults`.
 fn at(path: &str, with_defaults: bool) -> Value {
     // A breaker's own activator has the fields of the default one, and inherits instead of defaulting.
-    let pattern = if path == "spec.breakers[].activator" { "spec.defaultActivator" } else { path };
+    let pattern = template(path);
     let Some(field) = FIELDS.iter().find(|field| field.path == path) else { return json!({}) };
     let mut schema = value(field);
     schema["description"] = json!(description(field, with_defaults));
@@ -40,7 +40,7 @@ fn at(path: &str, with_defaults: bool) -> Value {
     if with_defaults && let Some(default) = default(field) {
         schema["default"] = default;
     }
-    if path == "spec.breakers" {
+    if path == "spec.breakers" || path == "spec.sources" {
         schema["x-kubernetes-list-type"] = json!("map");
         schema["x-kubernetes-list-map-keys"] = json!(["name"]);
     }

@@ -6,15 +6,17 @@ use super::{
     super::{
         Context, Detectors, Timing,
         fields::{self, DETECTORS},
-        raw::{RawAuth, RawBreaker, RawContinuous, RawDiscrete, RawKeepalive, RawOutlier, RawSecretKey},
+        raw::{RawBreaker, RawContinuous, RawDiscrete, RawKeepalive, RawOutlier},
         report::Report,
     },
     forms,
+    queries::QuerySource,
+    sources::SourcesByName,
     take::Take,
 };
 use crate::decide::detect::{
-    Auth, Consecutive, Custom, Detector, Deviation, Direction, Discrete, Good, Outlier, OutlierSource,
-    PayloadRule, Query, SecretKey, SilenceRule, Values,
+    Consecutive, Detector, Deviation, Direction, Discrete, Good, Outlier, OutlierSource, PayloadRule,
+    SilenceRule, Values,
 };
 
 /// In the order of their words in the table of fields.
@@ -25,11 +27,12 @@ pub(super) fn resolve(
     path: &str,
     raw: &RawBreaker,
     context: Context,
+    sources: &SourcesByName,
     report: &mut Report<'_>,
 ) -> Option<Detector> {
     exactly_one(path, raw, report)?;
     stray(path, raw, report);
-    let source = QuerySource::new(path, raw, report);
+    let source = QuerySource::new(path, raw, sources, report);
     let detector = match raw {
         RawBreaker { keepalive: Some(raw), .. } => {
             keepalive(&format!("{path}.keepalive"), raw, context.timing, report)
@@ -50,10 +53,7 @@ pub(super) fn resolve(
             ))
         }
         RawBreaker { custom_service: Some(service), .. } => {
-            if !forms::is_custom_service(service) {
-                report.misfit(&format!("{path}.customService"), format!("is {service:?}"));
-            }
-            Some(Detector::Custom(Custom { service: service.clone(), timeout: source.timeout }))
+            Some(Detector::Custom(source.custom(&format!("{path}.customService"), service, report)))
         }
         _ => None,
     }?;
@@ -102,68 +102,16 @@ fn stray(path: &str, raw: &RawBreaker, report: &mut Report<'_>) {
     let by_query = raw.discrete_value_out_of_list.is_some()
         || raw.continuous_value_deviation.is_some()
         || raw.outlier.as_ref().is_some_and(|outlier| outlier.prom_ql.is_some());
+    if raw.auth.is_some() && raw.source.is_some() {
+        report.add(&format!("{path}.auth"), "stands beside source", "instead write it into the source");
+    }
     if raw.auth.is_some() && !by_query {
         report.add(&format!("{path}.auth"), "belongs to a detector that asks Prometheus", "remove it");
     }
-}
-
-/// Fields of all detectors that query a source.
-struct QuerySource {
-    timeout: Duration,
-    max_sample_age: Duration,
-    auth: Option<Auth>,
-}
-
-impl QuerySource {
-    fn new(path: &str, raw: &RawBreaker, report: &mut Report<'_>) -> Self {
-        let mut take = Take { report, path };
-        let timeout = take.seconds("timeout", raw.timeout);
-        let max_sample_age = take.seconds("maxSampleAge", raw.max_sample_age);
-        let auth = raw.auth.as_ref().and_then(|raw| auth(&format!("{path}.auth"), raw, report));
-        Self { timeout, max_sample_age, auth }
-    }
-
-    fn query(
-        self,
-        take: &mut Take<'_, '_>,
-        service: Option<&str>,
-        promql: Option<&str>,
-        pod_name_key: Option<&str>,
-    ) -> Query {
-        let Self { timeout, max_sample_age, auth } = self;
-        let written = take.required("prometheusService", service);
-        if service.is_some() && !forms::is_prometheus(&written) {
-            take.misfit("prometheusService", format!("is {written:?}"));
-        }
-        Query {
-            service: written,
-            promql: take.required("promQL", promql),
-            pod_name_key: take.required("podNamekey", pod_name_key),
-            max_sample_age,
-            timeout,
-            auth,
-        }
-    }
-}
-
-fn auth(path: &str, raw: &RawAuth, report: &mut Report<'_>) -> Option<Auth> {
-    let mut secret = |field: &str, raw: &RawSecretKey| {
-        let path = format!("{path}.{field}");
-        let mut take = Take { report: &mut *report, path: &path };
-        let name = take.required("name", raw.name.as_deref());
-        SecretKey { name, key: take.required("key", raw.key.as_deref()) }
-    };
-    match (&raw.bearer_secret, &raw.basic_secret) {
-        (Some(raw), None) => Some(Auth::Bearer(secret("bearerSecret", raw))),
-        (None, Some(raw)) => Some(Auth::Basic(secret("basicSecret", raw))),
-        (Some(_), Some(_)) => {
-            report.add(path, "has both bearerSecret and basicSecret", "write one of them");
-            None
-        }
-        (None, None) => {
-            report.misfit(path, "has neither bearerSecret nor basicSecret");
-            None
-        }
+    let by_service = raw.custom_service.is_some()
+        || raw.outlier.as_ref().is_some_and(|outlier| outlier.custom_service.is_some());
+    if raw.source.is_some() && !by_query && !by_service {
+        report.add(&format!("{path}.source"), "belongs to a detector that asks a service", "remove it");
     }
 }
 
@@ -249,12 +197,22 @@ fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Repor
     let mut take = Take { report, path };
     let queried = raw.prom_ql.is_some() || raw.prometheus_service.is_some() || raw.pod_name_key.is_some();
     let source = match &raw.pointer {
-        Some(_) if queried => {
+        Some(_) if queried || raw.custom_service.is_some() => {
             let path = format!("{path}.pointer");
-            take.report.add(&path, "stands beside a query to Prometheus", "write one or the other");
+            let other = if queried { "a query to Prometheus" } else { "customService" };
+            take.report.add(&path, format!("stands beside {other}"), "write one or the other");
             return None;
         }
         Some(pointer) => OutlierSource::Pointer(pointer_at(&mut take, pointer)),
+        None if queried && raw.custom_service.is_some() => {
+            let path = format!("{path}.customService");
+            take.report.add(&path, "stands beside a query to Prometheus", "write one or the other");
+            return None;
+        }
+        None if raw.custom_service.is_some() => {
+            let service = raw.custom_service.as_deref().unwrap_or_default();
+            OutlierSource::Custom(source.custom(&format!("{path}.customService"), service, take.report))
+        }
         None if queried => OutlierSource::Query(source.query(
             &mut take,
             raw.prometheus_service.as_deref(),

@@ -25,33 +25,55 @@ pub(super) fn is_pointer(text: &str) -> bool {
     (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(escaped)
 }
 
-/// host:port, with or without a scheme.
-pub(super) fn is_prometheus(text: &str) -> bool {
-    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match authority {
-        Some(authority) => {
-            let authority = authority.strip_suffix('/').unwrap_or(authority);
-            is_authority(authority, false)
-        }
-        None => is_authority(text, true),
+/// host:port, or a URL of http or https; with an optional path and query.
+pub(super) fn is_service_url(text: &str) -> bool {
+    match without_scheme(text) {
+        Some(rest) => is_authority_and_path(rest, false),
+        None => is_authority_and_path(text, true),
     }
 }
 
-/// `host[:port][/path]`.
+/// `host[:port][/path]`, or a URL of http or https.
 pub(super) fn is_custom_service(text: &str) -> bool {
-    let (authority, path) = text.split_once('/').unwrap_or((text, ""));
-    is_authority(authority, false) && path.chars().all(|c| c.is_ascii_graphic())
+    is_authority_and_path(without_scheme(text).unwrap_or(text), false)
 }
 
+/// A token of RFC 9110.
+pub(super) fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
+/// A DNS name or an IPv4 address.
+pub(super) fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+}
+
+fn without_scheme(text: &str) -> Option<&str> {
+    text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))
+}
+
+fn is_authority_and_path(text: &str, needs_port: bool) -> bool {
+    let end = text.find(['/', '?']).unwrap_or(text.len());
+    let (authority, path) = text.split_at(end);
+    let is_path = path.chars().all(|c| c.is_ascii_graphic() && c != '#');
+    is_path && is_authority(authority, needs_port)
+}
+
+/// A host or an IPv6 address in brackets, and a port.
 fn is_authority(text: &str, needs_port: bool) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
+    let host_ends = text.rfind(']').map_or(0, |end| end + 1);
+    let (host, port) = match text[host_ends..].rfind(':') {
+        Some(colon) => (&text[..host_ends + colon], Some(&text[host_ends + colon + 1..])),
         None => (text, None),
     };
     let port_fits = port.map_or(!needs_port, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let host_fits = !host.is_empty()
-        && host.len() <= 253
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host_fits = match inside {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => is_host(host),
+    };
     host_fits && port_fits
 }
 
@@ -88,10 +110,35 @@ mod tests {
     #[test]
     fn addresses_have_a_host_and_a_port() {
         all(
-            is_prometheus,
-            &["prometheus:9090", "prom.mon.svc:80", "https://prom.example", "http://p:9/"],
-            &["", "prometheus", ":9090", "p:0", "p:65536", "p:x", "ftp://p:9", "http://p:9/graph", "a b:1"],
+            is_service_url,
+            &[
+                "prometheus:9090",
+                "prom.mon.svc:80",
+                "https://prom.example",
+                "http://p:9/",
+                "http://p:9/select/0/prometheus?tenant=a",
+                "[fd00:10::9]:9090",
+                "https://[::1]/prometheus",
+            ],
+            &[
+                "",
+                "prometheus",
+                ":9090",
+                "p:0",
+                "p:65536",
+                "p:x",
+                "ftp://p:9",
+                "http://u:p@p:9",
+                "http://p#x",
+                "a b:1",
+                "[fd00::9]",
+                "[x]:1",
+            ],
         );
-        all(is_custom_service, &["d", "d:80", "d:80/a/b?c=d", "d/x"], &["", "/x", "d:0/x", "d d", "d/a b"]);
+        all(
+            is_custom_service,
+            &["d", "d:80", "d:80/a/b?c=d", "d/x", "https://d/x", "[::1]:80/x"],
+            &["", "/x", "d:0/x", "d d", "d/a b"],
+        );
     }
 }

@@ -2,21 +2,26 @@
 
 use super::{
     Deviation, Observation,
+    listed::FleetScope,
     payload::{Sample, beyond},
     series::{ByPod, Vector},
 };
-use crate::decide::verdict::{Evidence, Judgement};
+use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
 /// One judgement per pod, in their order, and the number of elements that match none.
 #[must_use]
-pub fn judge(rule: &Deviation, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
-    let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
+pub fn judge(
+    rule: &Deviation,
+    vector: &Vector,
+    pods: &[&Observation],
+    scope: &FleetScope,
+) -> (Vec<Judgement>, usize) {
+    let (by_pod, strangers) = ByPod::new(vector, pods, &rule.query, scope);
     let one = |pod: &&Observation| match by_pod.sample(pod) {
-        Sample::Missing => Judgement::NoData,
-        Sample::Old => Judgement::Stale,
+        Sample::None(cause) => Judgement::None(cause),
         Sample::Number { value, .. } if value >= 0.0 => measure(rule, value),
         // A negative number is no share of a mean.
-        Sample::Number { .. } | Sample::NotANumber => Judgement::Error,
+        Sample::Number { .. } => Judgement::None(NoVerdict::NoNumber),
     };
     (pods.iter().map(one).collect(), strangers)
 }
@@ -45,7 +50,7 @@ mod tests {
     use crate::decide::{
         detect::{
             Direction,
-            series::tests::{pod, query, vector},
+            series::tests::{pod, query, scope, vector},
         },
         time::Timestamp,
     };
@@ -64,7 +69,7 @@ mod tests {
             Judgement::Good => '.',
             _ => '?',
         };
-        let (judgements, _) = judge(rule, &vector(&elements), &pods.iter().collect::<Vec<_>>());
+        let (judgements, _) = judge(rule, &vector(&elements), &pods.iter().collect::<Vec<_>>(), &scope());
         judgements.into_iter().map(letter).collect()
     }
 
@@ -90,17 +95,26 @@ mod tests {
         let mut vector = vector(&[("two", "", 9.0), ("two", "", 9.0), ("old", "", 9.0), ("ghost", "", 9.0)]);
         vector.elements[2].at = Timestamp::from_unix_millis(0);
         let pods = [&pod("none"), &pod("two"), &pod("old")];
-        let (judgements, strangers) = judge(&rule(), &vector, &pods);
-        assert_eq!(judgements, [Judgement::NoData, Judgement::Error, Judgement::Stale]);
+        let (judgements, strangers) = judge(&rule(), &vector, &pods, &scope());
+        assert_eq!(
+            judgements,
+            [
+                NoVerdict::NoSeries,
+                NoVerdict::SeveralSeries { label: String::new() },
+                NoVerdict::TooOld { seconds: 60 }
+            ]
+            .map(Judgement::None)
+        );
         assert_eq!(strangers, 1);
     }
 
     #[test]
     fn the_numbers_are_in_the_evidence_and_severity_grows_with_distance() {
-        let bad = |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")]).0.remove(0) {
-            Judgement::Bad { severity, evidence } => (severity, evidence),
-            other => panic!("{other:?}"),
-        };
+        let bad =
+            |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")], &scope()).0.remove(0) {
+                Judgement::Bad { severity, evidence } => (severity, evidence),
+                other => panic!("{other:?}"),
+            };
         let (near, evidence) = bad(2.0);
         assert_eq!((evidence.value, evidence.threshold), (Some(2.0), Some(1.75)));
         assert_eq!(bad(0.0).1.threshold, Some(0.25));

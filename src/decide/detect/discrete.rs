@@ -2,41 +2,49 @@
 //!
 //! A query gives rates or counts; they are summed unrounded, because 0.5 errors per second must not become 0.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{
     Discrete, Observation, Values,
+    listed::FleetScope,
     series::{ByPod, Vector, VectorElement},
 };
-use crate::decide::verdict::{Evidence, Judgement};
+use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
 /// One judgement per pod, in their order, and the number of elements that match none.
 #[must_use]
-pub fn judge(rule: &Discrete, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
-    let (by_pod, strangers) = ByPod::new(vector, pods, rule.query.max_sample_age);
-    (pods.iter().map(|pod| one(rule, &by_pod, pod)).collect(), strangers)
+pub fn judge(
+    rule: &Discrete,
+    vector: &Vector,
+    pods: &[&Observation],
+    scope: &FleetScope,
+) -> (Vec<Judgement>, usize) {
+    let (by_pod, strangers) = ByPod::new(vector, pods, &rule.query, scope);
+    let one = |pod: &&Observation| match by_pod.of(pod) {
+        Ok(elements) => one(rule, &by_pod, elements),
+        Err(cause) => Judgement::None(cause),
+    };
+    (pods.iter().map(one).collect(), strangers)
 }
 
-fn one(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Judgement {
-    let elements = by_pod.of(pod);
-    if elements.is_empty() {
-        return Judgement::NoData;
+fn one(rule: &Discrete, by_pod: &ByPod<'_>, elements: &[&VectorElement]) -> Judgement {
+    if elements.iter().any(|one| !rule.has_key(one)) {
+        return Judgement::None(NoVerdict::NoKey { label: rule.key.clone() });
     }
-    let mut keys = HashSet::new();
-    if elements.iter().any(|one| !rule.has_key(one) || !keys.insert(one.key.as_deref().unwrap_or_default())) {
-        return Judgement::Error;
+    let mut keys = HashMap::new();
+    for one in elements {
+        if let Some(first) = keys.insert(one.key.as_deref().unwrap_or_default(), *one) {
+            return Judgement::None(VectorElement::told_apart(&[first, one]));
+        }
     }
-    let fresh: Vec<&VectorElement> = elements.iter().copied().filter(|one| !by_pod.is_stale(one)).collect();
-    if fresh.is_empty() {
-        return Judgement::Stale;
-    }
-    let counted: Vec<(bool, f64)> = fresh
-        .into_iter()
-        .filter(|one| one.value.is_finite() && one.value >= 0.0)
-        .map(|one| (rule.is_bad(one.key.as_deref().unwrap_or_default()), one.value))
+    let fresh = || elements.iter().filter(|one| !by_pod.is_stale(one));
+    let counted: Vec<(bool, f64)> = fresh()
+        .filter_map(|one| Some((one, one.value.filter(|value| value.is_finite() && *value >= 0.0)?)))
+        .map(|(one, value)| (rule.is_bad(one.key.as_deref().unwrap_or_default()), value))
         .collect();
     if counted.is_empty() {
-        return Judgement::Error;
+        let histograms = fresh().all(|one| one.value.is_none());
+        return Judgement::None(if histograms { NoVerdict::Histogram } else { NoVerdict::NoNumber });
     }
     let sum = |which: bool| counted.iter().filter(|(bad, _)| *bad == which).map(|(_, value)| value).sum();
     settle(rule, sum(true), sum(false))
@@ -46,10 +54,10 @@ fn one(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Judgement {
 fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
     let all = bad + good;
     if !all.is_finite() {
-        return Judgement::Error;
+        return Judgement::None(NoVerdict::NoNumber);
     }
     if all <= 0.0 || all < f64::from(rule.min_activity) {
-        return Judgement::NoData;
+        return Judgement::None(NoVerdict::FewEvents);
     }
     let (percent, tolerance) = (bad / all * 100.0, f64::from(rule.tolerance));
     if percent <= tolerance {
@@ -87,7 +95,7 @@ impl Discrete {
 mod tests {
     use super::*;
     use crate::decide::{
-        detect::series::tests::{pod, query, vector},
+        detect::series::tests::{pod, query, scope, vector},
         time::Timestamp,
     };
 
@@ -103,7 +111,7 @@ mod tests {
 
     fn of_a(rule: &Discrete, elements: &[(&str, f64)]) -> Judgement {
         let elements: Vec<_> = elements.iter().map(|&(key, value)| ("a", key, value)).collect();
-        judge(rule, &vector(&elements), &[&pod("a")]).0.remove(0)
+        judge(rule, &vector(&elements), &[&pod("a")], &scope()).0.remove(0)
     }
 
     fn is_bad(judgement: &Judgement) -> bool {
@@ -138,28 +146,31 @@ mod tests {
 
     #[test]
     fn too_little_activity_gives_no_verdict_and_no_events_never_do() {
-        assert_eq!(of_a(&rule(), &[("500", 1.9)]), Judgement::NoData);
+        assert_eq!(of_a(&rule(), &[("500", 1.9)]), Judgement::None(NoVerdict::FewEvents));
         assert!(is_bad(&of_a(&rule(), &[("500", 2.0)])));
         let any = Discrete { min_activity: 0, ..rule() };
-        assert_eq!(of_a(&any, &[("500", 0.0), ("200", 0.0)]), Judgement::NoData);
+        assert_eq!(of_a(&any, &[("500", 0.0), ("200", 0.0)]), Judgement::None(NoVerdict::FewEvents));
         assert!(is_bad(&of_a(&any, &[("500", 0.001)])));
-        assert_eq!(of_a(&any, &[]), Judgement::NoData);
+        assert_eq!(of_a(&any, &[]), Judgement::None(NoVerdict::NoSeries));
     }
 
     #[test]
     fn numbers_that_count_no_events_are_discarded() {
         let odd = [("500", f64::NAN), ("501", f64::INFINITY), ("502", -50.0)];
-        assert_eq!(of_a(&rule(), &odd), Judgement::Error);
+        assert_eq!(of_a(&rule(), &odd), Judgement::None(NoVerdict::NoNumber));
         let beside = [("200", 5.0), ("500", f64::NAN), ("501", f64::INFINITY), ("502", -50.0)];
         assert_eq!(of_a(&rule(), &beside), Judgement::Good);
-        assert_eq!(of_a(&rule(), &[("200", f64::MAX), ("500", f64::MAX)]), Judgement::Error);
+        assert_eq!(
+            of_a(&rule(), &[("200", f64::MAX), ("500", f64::MAX)]),
+            Judgement::None(NoVerdict::NoNumber)
+        );
     }
 
     #[test]
     fn two_series_for_one_value_of_one_pod_discard_that_pod_only() {
         let vector = vector(&[("a", "500", 9.0), ("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 1.0)]);
-        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
-        assert_eq!(judgements[0], Judgement::Error);
+        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")], &scope());
+        assert_eq!(judgements[0], Judgement::None(NoVerdict::SeveralSeries { label: String::new() }));
         assert!(is_bad(&judgements[1]), "several values of one pod are the rule");
     }
 
@@ -167,9 +178,15 @@ mod tests {
     fn an_element_without_the_key_is_no_bad_value() {
         let mut vector = vector(&[("a", "500", 9.0)]);
         vector.elements[0].key = None;
-        assert_eq!(judge(&rule(), &vector, &[&pod("a")]).0, [Judgement::Error]);
+        assert_eq!(
+            judge(&rule(), &vector, &[&pod("a")], &scope()).0,
+            [Judgement::None(NoVerdict::NoKey { label: "code".into() })]
+        );
         let listed = Discrete { values: Values::Bad(vec![String::new()]), ..rule() };
-        assert!(is_bad(&judge(&listed, &vector, &[&pod("a")]).0[0]), "where the list names it, it is");
+        assert!(
+            is_bad(&judge(&listed, &vector, &[&pod("a")], &scope()).0[0]),
+            "where the list names it, it is"
+        );
     }
 
     #[test]
@@ -177,8 +194,8 @@ mod tests {
         let mut vector = vector(&[("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 9.0)]);
         vector.elements[0].at = Timestamp::from_unix_millis(0);
         vector.elements[1].at = Timestamp::from_unix_millis(0);
-        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
-        assert_eq!(judgements, [Judgement::Stale, Judgement::Good]);
+        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")], &scope());
+        assert_eq!(judgements, [Judgement::None(NoVerdict::TooOld { seconds: 60 }), Judgement::Good]);
     }
 
     #[test]

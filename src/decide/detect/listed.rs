@@ -1,22 +1,28 @@
-//! Pods listed as bad by a custom HTTP service.
+//! Pods that a custom HTTP service lists: as bad, or with a number each.
 //!
 //! Only namespace, name and UID are compared, and only with pods of this fleet: entries for other fleets have no
 //! effect but a count.
 
 use std::collections::HashMap;
 
-use super::Observation;
-use crate::decide::verdict::{Evidence, Judgement};
+use super::{Custom, Observation, payload::Sample};
+use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
 /// One pod in the service's answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamedPod {
-    /// Its namespace; empty matches no pod.
-    pub namespace: String,
+    /// Its namespace; `None`: that of the fleet that asks. Empty matches no pod.
+    pub namespace: Option<String>,
     /// Its pod name.
     pub name: String,
     /// Its UID, if the service gives one.
     pub uid: Option<String>,
+    /// Whether the service finds it bad.
+    pub bad: bool,
+    /// Its number, if the service gives one.
+    pub value: Option<f64>,
+    /// The service's reason.
+    pub reason: Option<String>,
 }
 
 /// The fleet that is judged.
@@ -28,58 +34,116 @@ pub struct FleetScope {
     pub by_uid: bool,
 }
 
-/// One judgement per pod, in their order, and the number of entries that match none.
+/// One judgement per pod, in their order, and the number of entries that match none. A pod that the service does not
+/// name is good.
 #[must_use]
-pub fn judge(scope: &FleetScope, named: &[NamedPod], pods: &[&Observation]) -> (Vec<Judgement>, usize) {
-    let mut by_name: HashMap<&str, Vec<(&NamedPod, bool)>> = HashMap::new();
+pub fn judge(
+    custom: &Custom,
+    scope: &FleetScope,
+    named: &[NamedPod],
+    pods: &[&Observation],
+) -> (Vec<Judgement>, usize) {
+    each(scope, named, pods, |pod, entries| {
+        let Some(bad) = entries.iter().find(|entry| entry.bad) else { return Judgement::Good };
+        pod.unless_named_before(bad, custom).map_or_else(|| judgement(bad), Judgement::None)
+    })
+}
+
+/// Each pod's number, in their order, and the number of entries that match none.
+#[must_use]
+pub fn samples(
+    custom: &Custom,
+    scope: &FleetScope,
+    named: &[NamedPod],
+    pods: &[&Observation],
+) -> (Vec<Sample>, usize) {
+    each(scope, named, pods, |pod, entries| {
+        let value = match entries {
+            [] => Err(NoVerdict::NoSeries),
+            [one] => match one.value.filter(|value| value.is_finite()) {
+                Some(value) => pod.unless_named_before(one, custom).map_or(Ok(value), Err),
+                None => Err(NoVerdict::NoNumber),
+            },
+            _ => Err(NoVerdict::SeveralSeries { label: String::new() }),
+        };
+        value.map_or_else(Sample::None, |value| Sample::Number { value, withheld: pod.withheld })
+    })
+}
+
+/// `of` each pod and its entries, in the order of the pods, and the number of entries that match none.
+fn each<T>(
+    scope: &FleetScope,
+    named: &[NamedPod],
+    pods: &[&Observation],
+    of: impl Fn(&Observation, &[&NamedPod]) -> T,
+) -> (Vec<T>, usize) {
+    let mut by_name: HashMap<&str, Vec<&NamedPod>> = HashMap::new();
     for one in named {
-        by_name.entry(&one.name).or_default().push((one, false));
+        by_name.entry(&one.name).or_default().push(one);
     }
-    let mut judge_pod = |pod: &&Observation| {
-        let mut bad = false;
-        for (one, matched) in by_name.get_mut(pod.id.as_str()).into_iter().flatten() {
-            let matches = one.matches(scope, pod);
-            *matched |= matches;
-            bad |= matches;
-        }
-        judgement(bad)
+    let mut matched = 0;
+    let mut result = |pod: &&Observation| {
+        let candidates = by_name.get(pod.id.as_str()).into_iter().flatten().copied();
+        let entries: Vec<&NamedPod> = candidates.filter(|one| one.matches(scope, pod)).collect();
+        matched += entries.len();
+        of(pod, &entries)
     };
-    let judgements = pods.iter().map(&mut judge_pod).collect();
-    (judgements, by_name.into_values().flatten().filter(|(_, matched)| !matched).count())
+    let all = pods.iter().map(&mut result).collect();
+    (all, named.len() - matched)
 }
 
 impl NamedPod {
     fn matches(&self, scope: &FleetScope, pod: &Observation) -> bool {
         let same_uid =
             !scope.by_uid || self.uid.as_deref().is_none_or(|uid| uid.is_empty() || uid == pod.uid.as_str());
-        self.namespace == scope.namespace && self.name == pod.id && same_uid
+        let namespace = self.namespace.as_ref().is_none_or(|namespace| *namespace == scope.namespace);
+        namespace && self.name == pod.id && same_uid
     }
 }
 
-fn judgement(bad: bool) -> Judgement {
-    if !bad {
-        return Judgement::Good;
+impl Observation {
+    /// Why an entry may be about an earlier pod of the same name, if it may: it gives no UID, and the pod is young.
+    fn unless_named_before(&self, entry: &NamedPod, custom: &Custom) -> Option<NoVerdict> {
+        self.too_young(custom.min_pod_age).filter(|_| entry.uid.as_deref().is_none_or(str::is_empty))
     }
-    let evidence = Evidence {
-        rule: "customService".into(),
-        note: Some("the service named it".into()),
-        ..Evidence::default()
-    };
+}
+
+fn judgement(bad: &NamedPod) -> Judgement {
+    let note = bad.reason.clone().unwrap_or_else(|| "the service named it".to_owned());
+    let evidence =
+        Evidence { rule: "customService".into(), value: bad.value, note: Some(note), ..Evidence::default() };
     Judgement::Bad { severity: 1.0, evidence }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use super::*;
-    use crate::decide::detect::series::tests::pod;
+    use crate::decide::detect::{
+        MetricSource,
+        series::tests::{pod, scope},
+    };
 
     fn named(namespace: &str, name: &str, uid: Option<&str>) -> NamedPod {
-        NamedPod { namespace: namespace.into(), name: name.into(), uid: uid.map(str::to_owned) }
+        NamedPod {
+            namespace: Some(namespace.into()),
+            name: name.into(),
+            uid: uid.map(str::to_owned),
+            bad: true,
+            ..NamedPod::default()
+        }
+    }
+
+    pub(in crate::decide::detect) fn custom() -> Custom {
+        let second = std::time::Duration::from_secs(1);
+        let source = Arc::new(MetricSource::at("detector"));
+        Custom { source, path: String::new(), min_pod_age: second * 5, timeout: second }
     }
 
     fn verdicts(by_uid: bool, list: &[NamedPod]) -> (Vec<bool>, usize) {
         let scope = FleetScope { namespace: "shop".into(), by_uid };
-        let (judgements, strangers) = judge(&scope, list, &[&pod("a"), &pod("b")]);
+        let (judgements, strangers) = judge(&custom(), &scope, list, &[&pod("a"), &pod("b")]);
         let bad = |judgement: &Judgement| match judgement {
             Judgement::Bad { .. } => true,
             Judgement::Good => false,
@@ -106,5 +170,50 @@ mod tests {
         assert_eq!(verdicts(true, &list), (vec![true, false], 1));
         assert_eq!(verdicts(false, &list), (vec![true, true], 0));
         assert_eq!(verdicts(true, &[named("shop", "b", Some(""))]), (vec![false, true], 0));
+    }
+
+    #[test]
+    fn a_reason_and_a_number_of_the_service_are_the_evidence() {
+        let bad = NamedPod {
+            name: "a".into(),
+            bad: true,
+            value: Some(7.0),
+            reason: Some("disk full".into()),
+            ..NamedPod::default()
+        };
+        let (judgements, strangers) = judge(&custom(), &scope(), &[bad], &[&pod("a")]);
+        let Judgement::Bad { evidence, .. } = &judgements[0] else { panic!("{judgements:?}") };
+        assert_eq!(evidence.to_string(), "customService, value 7, disk full");
+        assert_eq!(strangers, 0, "without a namespace it is the fleet that asks");
+    }
+
+    #[test]
+    fn numbers_are_for_the_comparison_with_the_peers() {
+        let entry = |name: &str, value| NamedPod { name: name.into(), value, ..NamedPod::default() };
+        let named = [
+            entry("a", Some(1.0)),
+            entry("b", None),
+            entry("c", Some(1.0)),
+            entry("c", Some(2.0)),
+            entry("x", None),
+        ];
+        let pods = [&pod("a"), &pod("b"), &pod("c"), &pod("d")];
+        let (found, strangers) = samples(&custom(), &scope(), &named, &pods);
+        let expected = [
+            Sample::Number { value: 1.0, withheld: false },
+            Sample::None(NoVerdict::NoNumber),
+            Sample::None(NoVerdict::SeveralSeries { label: String::new() }),
+            Sample::None(NoVerdict::NoSeries),
+        ];
+        assert_eq!((found.as_slice(), strangers), (&expected[..], 1));
+    }
+
+    #[test]
+    fn a_young_pod_whose_name_another_had_is_not_bad_by_its_name_alone() {
+        let young = Observation { name_age: Some(Duration::from_secs(1)), ..pod("a") };
+        let (by_name, _) = judge(&custom(), &scope(), &[named("shop", "a", None)], &[&young]);
+        assert_eq!(by_name, [Judgement::None(NoVerdict::TooYoung { seconds: 5 })]);
+        let (by_uid, _) = judge(&custom(), &scope(), &[named("shop", "a", Some("uid-a"))], &[&young]);
+        assert!(matches!(by_uid[0], Judgement::Bad { .. }));
     }
 }

@@ -74,6 +74,8 @@ pub struct ListedPod {
     pub shares_address: bool,
     /// Time since its creation.
     pub age: Duration,
+    /// Whether another pod may have had its name before: a `StatefulSet`'s, or one without an owner.
+    pub reusable_name: bool,
     /// Whether it has no traffic now.
     pub withheld: bool,
 }
@@ -222,6 +224,7 @@ fn observe(pod: &ListedPod, member: Option<&MemberRow>, silence: Option<Duration
         status,
         heard: silence.is_some(),
         withheld: pod.withheld,
+        name_age: pod.reusable_name.then_some(pod.age),
         payload: Arc::new(member.map(read).unwrap_or_default()),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Direction, Outlier,
     payload::{Sample, beyond},
 };
-use crate::decide::verdict::{Evidence, Judgement};
+use crate::decide::verdict::{Evidence, NoVerdict};
 
 /// Scales the MAD of normal noise to its standard deviation.
 const SCALE: f64 = 1.4826;
@@ -28,8 +28,8 @@ pub enum PeerComparison {
         /// Value, threshold and median.
         evidence: Evidence,
     },
-    /// No comparison; the judgement that results.
-    Unjudged(Judgement),
+    /// No comparison, and why.
+    None(NoVerdict),
 }
 
 /// The fleet's median and limit.
@@ -44,11 +44,10 @@ struct PeerBaseline {
 #[must_use]
 pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
     let baseline = baseline(rule, samples);
-    let compare = |sample: &Sample| match (*sample, baseline) {
-        (Sample::Number { value, .. }, Some(baseline)) => measure(rule, baseline, value),
-        (Sample::Number { .. }, None) | (Sample::Missing, _) => PeerComparison::Unjudged(Judgement::NoData),
-        (Sample::Old, _) => PeerComparison::Unjudged(Judgement::Stale),
-        (Sample::NotANumber, _) => PeerComparison::Unjudged(Judgement::Error),
+    let compare = |sample: &Sample| match (sample, baseline) {
+        (Sample::Number { value, .. }, Some(baseline)) => measure(rule, baseline, *value),
+        (Sample::Number { .. }, None) => PeerComparison::None(NoVerdict::NoPeers),
+        (Sample::None(cause), _) => PeerComparison::None(cause.clone()),
     };
     samples.iter().map(compare).collect()
 }
@@ -132,7 +131,7 @@ mod tests {
         let letter = |look| match look {
             PeerComparison::Measured { beyond: true, .. } => 'B',
             PeerComparison::Measured { beyond: false, .. } => '.',
-            PeerComparison::Unjudged(_) => '?',
+            PeerComparison::None(_) => '?',
         };
         judge(rule, samples).into_iter().map(letter).collect()
     }
@@ -171,9 +170,10 @@ mod tests {
     fn too_few_peers_give_no_verdict_and_missing_values_are_no_peers() {
         let mut samples = numbers(&[10.0, 11.0, 9.0, 30.0]);
         assert_eq!(verdicts(&rule(), &samples), "????");
-        samples.extend([Sample::Missing, Sample::Old, Sample::NotANumber]);
+        let causes = [NoVerdict::NoSeries, NoVerdict::TooOld { seconds: 60 }, NoVerdict::NoNumber];
+        samples.extend(causes.clone().map(Sample::None));
         let judgements: Vec<_> = judge(&rule(), &samples).into_iter().skip(4).collect();
-        let expected = [Judgement::NoData, Judgement::Stale, Judgement::Error].map(PeerComparison::Unjudged);
+        let expected = causes.map(PeerComparison::None);
         assert_eq!(judgements, expected);
         samples.extend(numbers(&[10.0]));
         assert_eq!(verdicts(&rule(), &samples), "...B???.");
@@ -236,7 +236,7 @@ mod tests {
     fn withheld_pods_are_no_peers_while_enough_others_are() {
         let idle = |value| Sample::Number { value, withheld: true };
         let mut samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5]);
-        samples.extend([idle(0.0); 6]);
+        samples.extend((0..6).map(|_| idle(0.0)));
         samples.push(idle(40.0));
         assert_eq!(verdicts(&rule(), &samples), "...........B");
         let mut few = numbers(&[10.0, 11.0, 9.0, 10.5]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{LifeStatus, Observation};
-use crate::decide::verdict::{Evidence, Judgement};
+use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
 /// `keepalive.silentAfter`.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub enum Good {
 }
 
 /// A pod's value for a comparison with its peers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
     /// A finite number.
     Number {
@@ -47,19 +47,15 @@ pub enum Sample {
         /// Whether the pod has no traffic now.
         withheld: bool,
     },
-    /// No value.
-    Missing,
-    /// Too old: beyond the TTL or `maxSampleAge`.
-    Old,
-    /// A value that is no finite number, or more than one.
-    NotANumber,
+    /// No usable value, and why.
+    None(NoVerdict),
 }
 
 /// Judges by the age of the last keepalive. An expired pod is bad at any age; one without any keepalive has no data.
 #[must_use]
 pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
     if !pod.heard {
-        return Judgement::NoData;
+        return Judgement::None(NoVerdict::NoKeepalive);
     }
     if pod.age <= rule.after && pod.status != LifeStatus::Expired {
         return Judgement::Good;
@@ -80,20 +76,22 @@ pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
 #[must_use]
 pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
     if !pod.heard {
-        return Judgement::NoData;
+        return Judgement::None(NoVerdict::NoKeepalive);
     }
     if pod.status == LifeStatus::Expired {
-        return Judgement::Stale;
+        return Judgement::None(NoVerdict::Expired);
     }
     let value = match pod.payload.pointer(&rule.pointer) {
         None | Some(Value::Null) => return absent(rule),
-        Some(Value::String(text)) if text.is_empty() && rule.pointer.is_empty() => return Judgement::NoData,
+        Some(Value::String(text)) if text.is_empty() && rule.pointer.is_empty() => {
+            return Judgement::None(NoVerdict::NoValue);
+        }
         Some(value) => value,
     };
     match &rule.good {
         Good::Within { min, max } => match value.as_f64().filter(|number| number.is_finite()) {
             Some(number) => within(rule, number, *min, *max),
-            None => Judgement::Error,
+            None => Judgement::None(NoVerdict::NoNumber),
         },
         Good::OneOf(good) => one_of(rule, value, good),
     }
@@ -103,13 +101,15 @@ pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
 #[must_use]
 pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
     let sample = |pod: &&Observation| match pod.payload.pointer(pointer) {
-        _ if !pod.heard => Sample::Missing,
-        _ if pod.status == LifeStatus::Expired => Sample::Old,
-        None | Some(Value::Null) => Sample::Missing,
-        Some(Value::String(text)) if text.is_empty() && pointer.is_empty() => Sample::Missing,
+        _ if !pod.heard => Sample::None(NoVerdict::NoKeepalive),
+        _ if pod.status == LifeStatus::Expired => Sample::None(NoVerdict::Expired),
+        None | Some(Value::Null) => Sample::None(NoVerdict::NoValue),
+        Some(Value::String(text)) if text.is_empty() && pointer.is_empty() => {
+            Sample::None(NoVerdict::NoValue)
+        }
         Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
             Some(value) => Sample::Number { value, withheld: pod.withheld },
-            None => Sample::NotANumber,
+            None => Sample::None(NoVerdict::NoNumber),
         },
     };
     pods.iter().map(sample).collect()
@@ -127,7 +127,7 @@ pub fn beyond(value: f64, limit: f64) -> f64 {
 fn absent(rule: &PayloadRule) -> Judgement {
     match &rule.good {
         Good::OneOf(good) if good.contains(&Value::Null) => Judgement::Good,
-        _ => Judgement::NoData,
+        _ => Judgement::None(NoVerdict::NoValue),
     }
 }
 
@@ -153,7 +153,7 @@ fn one_of(rule: &PayloadRule, value: &Value, good: &[Value]) -> Judgement {
         return Judgement::Good;
     }
     if !good.iter().any(|item| std::mem::discriminant(item) == std::mem::discriminant(value)) {
-        return Judgement::Error;
+        return Judgement::None(NoVerdict::NoNumber);
     }
     Judgement::Bad {
         severity: 1.0,
@@ -196,6 +196,7 @@ mod tests {
             status: LifeStatus::Live,
             heard: true,
             withheld: false,
+            name_age: None,
             payload: Arc::new(payload),
         }
     }
@@ -230,8 +231,8 @@ mod tests {
         observed.status = LifeStatus::Expired;
         evidence(silence(&SilenceRule { after: Duration::from_secs(10) }, &observed));
         let within = rule("/errors", Good::Within { min: None, max: Some(0.1) });
-        assert_eq!(bounds(&within, &observed), Judgement::Stale);
-        assert_eq!(samples("/errors", &[&observed]), [Sample::Old]);
+        assert_eq!(bounds(&within, &observed), Judgement::None(NoVerdict::Expired));
+        assert_eq!(samples("/errors", &[&observed]), [Sample::None(NoVerdict::Expired)]);
     }
 
     #[test]
@@ -253,10 +254,18 @@ mod tests {
     fn a_missing_value_is_no_data_and_another_type_is_an_error() {
         let within = rule("/load", Good::Within { min: None, max: Some(2.0) });
         for missing in [json!({}), json!(""), json!(null), json!({"load": null}), json!(7)] {
-            assert_eq!(bounds(&within, &pod(missing.clone())), Judgement::NoData, "{missing}");
+            assert_eq!(
+                bounds(&within, &pod(missing.clone())),
+                Judgement::None(NoVerdict::NoValue),
+                "{missing}"
+            );
         }
         for odd in [json!("NaN"), json!("3"), json!(true), json!([3]), json!({"a": 3})] {
-            assert_eq!(bounds(&within, &pod(json!({"load": odd}))), Judgement::Error, "{odd}");
+            assert_eq!(
+                bounds(&within, &pod(json!({"load": odd}))),
+                Judgement::None(NoVerdict::NoNumber),
+                "{odd}"
+            );
         }
     }
 
@@ -268,15 +277,15 @@ mod tests {
         let (severity, found) = evidence(bounds(&states, &pod(json!({"state": "x".repeat(500)}))));
         assert_eq!(severity, 1.0);
         assert!(found.note.is_some_and(|note| note.starts_with("found \"xxx") && note.len() < 80));
-        assert_eq!(bounds(&states, &pod(json!({"state": true}))), Judgement::Error);
-        assert_eq!(bounds(&states, &pod(json!({}))), Judgement::NoData);
+        assert_eq!(bounds(&states, &pod(json!({"state": true}))), Judgement::None(NoVerdict::NoNumber));
+        assert_eq!(bounds(&states, &pod(json!({}))), Judgement::None(NoVerdict::NoValue));
     }
 
     #[test]
     fn the_empty_pointer_is_the_whole_payload_and_no_payload_is_no_data() {
         let within = rule("", Good::Within { min: None, max: Some(2.0) });
         assert_eq!(bounds(&within, &pod(json!(1))), Judgement::Good);
-        assert_eq!(bounds(&within, &pod(json!(""))), Judgement::NoData);
+        assert_eq!(bounds(&within, &pod(json!(""))), Judgement::None(NoVerdict::NoValue));
         evidence(bounds(&within, &pod(json!(3))));
     }
 

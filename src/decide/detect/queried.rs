@@ -1,7 +1,9 @@
 //! Detectors whose input is a query's answer: which rules are due, and the judgement of an answer.
 //!
 //! A query takes time, so there are two steps: [`due`] returns the rules to query now; [`judge`] takes the answer and
-//! the pods as they are at its arrival. Without an answer every pod is [`Judgement::Error`], and `onNoData` applies.
+//! the pods as they are at its arrival. Without an answer no pod has a verdict, and `onNoData` applies.
+
+use std::borrow::Cow;
 
 use super::{
     Observation, Rule, Windows, judged_pods,
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::decide::{
     time::Timestamp,
-    verdict::{Judgement, Source},
+    verdict::{Judgement, NoVerdict, Source},
 };
 
 /// The answer to one rule's query.
@@ -23,6 +25,32 @@ pub enum QueryAnswer {
     Named(Vec<NamedPod>),
     /// No usable answer.
     Nothing,
+}
+
+/// What may stand in a query in place of this fleet's names: `$namespace`, `$service` and `$pods`, a regular expression of
+/// the pods' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryVariables {
+    /// The fleet's namespace.
+    pub namespace: String,
+    /// Its Service.
+    pub service: String,
+    /// Its pods.
+    pub pods: Vec<String>,
+}
+
+impl QueryVariables {
+    /// The query with its variables replaced.
+    #[must_use]
+    pub fn in_query<'q>(&self, query: &'q str) -> Cow<'q, str> {
+        if !query.contains('$') {
+            return query.into();
+        }
+        // `[.]`, because a backslash means something else in each kind of quotes.
+        let pods: Vec<String> = self.pods.iter().map(|pod| pod.replace('.', "[.]")).collect();
+        let replaced = query.replace("$namespace", &self.namespace).replace("$service", &self.service);
+        replaced.replace("$pods", &pods.join("|")).into()
+    }
 }
 
 /// The result of [`judge`].
@@ -70,7 +98,8 @@ pub fn judge(
 ) -> JudgedAnswer {
     let pods = judged_pods(observations);
     let judged = rule.detector.judge_answer(answer, &pods, scope, windows.of(&rule.breaker));
-    let (judgements, strangers) = judged.unwrap_or_else(|| (vec![Judgement::Error; pods.len()], 0));
+    let (judgements, strangers) =
+        judged.unwrap_or_else(|| (vec![Judgement::None(NoVerdict::NoAnswer); pods.len()], 0));
     JudgedAnswer { source: source(rule, now, &pods, judgements), strangers }
 }
 
@@ -81,7 +110,7 @@ mod tests {
     use super::*;
     use crate::decide::{
         detect::{
-            Consecutive, Custom, Detector, Direction, LifeStatus, Outlier, OutlierSource,
+            Consecutive, Detector, Direction, LifeStatus, Outlier, OutlierSource, listed,
             series::tests::{pod, query, vector},
         },
         verdict::Opinion,
@@ -96,7 +125,7 @@ mod tests {
     }
 
     fn custom() -> Detector {
-        Detector::Custom(Custom { service: "detector".into(), timeout: Duration::from_secs(1) })
+        Detector::Custom(listed::tests::custom())
     }
 
     fn by_outlier() -> Detector {
@@ -113,6 +142,19 @@ mod tests {
 
     fn scope() -> FleetScope {
         FleetScope { namespace: "default".into(), by_uid: false }
+    }
+
+    #[test]
+    fn variables_of_a_query_are_this_fleet_s_names() {
+        let variables = QueryVariables {
+            namespace: "shop".into(),
+            service: "web".into(),
+            pods: vec!["web-1".into(), "web.2".into()],
+        };
+        let query = "sum by (pod) (x{namespace=\"$namespace\", service=\"$service\", pod=~\"$pods\"})";
+        let expected = "sum by (pod) (x{namespace=\"shop\", service=\"web\", pod=~\"web-1|web[.]2\"})";
+        assert_eq!(variables.in_query(query), expected);
+        assert_eq!(variables.in_query("x"), "x");
     }
 
     fn names(rules: &[&Rule]) -> Vec<String> {
@@ -138,7 +180,10 @@ mod tests {
         let pods = [pod("a"), Observation { status: LifeStatus::Down, ..pod("gone") }];
         let rule = rule("x", 1, custom());
         let judged = judge(&rule, at(0), &pods, &QueryAnswer::Nothing, &scope(), &mut Windows::default());
-        assert_eq!(judged.source.opinions(), [("uid-a".into(), Opinion::Judged(Judgement::Error))]);
+        assert_eq!(
+            judged.source.opinions(),
+            [("uid-a".into(), Opinion::Judged(Judgement::None(NoVerdict::NoAnswer)))]
+        );
     }
 
     #[test]
@@ -146,7 +191,7 @@ mod tests {
         let rule = rule("x", 1, custom());
         let answer = QueryAnswer::Vector(vector(&[("a", "", 1.0)]));
         let judged = judge(&rule, at(0), &[pod("a")], &answer, &scope(), &mut Windows::default());
-        assert_eq!(judged.source.opinions()[0].1, Opinion::Judged(Judgement::Error));
+        assert_eq!(judged.source.opinions()[0].1, Opinion::Judged(Judgement::None(NoVerdict::NoAnswer)));
     }
 
     #[test]

@@ -1,22 +1,31 @@
 //! The elements of a Prometheus query's answer, grouped by pod.
 //!
 //! A value is used only if its pod and its age are unambiguous, because a wrong match would withhold a healthy pod: a
-//! pod with two elements has no value, and an element that matches no pod of this fleet is only counted.
+//! pod with two elements has no value, an element that matches no pod of this fleet is only counted, and so is one whose
+//! namespace is another. A pod that is younger than the query's window has no value either, where the numbers may be
+//! those of an earlier pod of the same name.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use super::{Observation, payload::Sample};
-use crate::decide::time::Timestamp;
+use super::{Observation, Query, listed::FleetScope, payload::Sample};
+use crate::decide::{time::Timestamp, verdict::NoVerdict};
 
 /// One element of an instant vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorElement {
     /// The label with the pod's name, if present.
     pub pod: Option<String>,
+    /// The label with the pod's namespace, if present.
+    pub namespace: Option<String>,
     /// The label by which a discrete detector counts, if present.
     pub key: Option<String>,
-    /// The sample's value, possibly not finite; NaN for an element without a number.
-    pub value: f64,
+    /// The other labels.
+    pub labels: HashMap<String, String>,
+    /// The sample's value, possibly not finite; `None` for a native histogram.
+    pub value: Option<f64>,
     /// The sample's time.
     pub at: Timestamp,
 }
@@ -35,6 +44,22 @@ pub(super) struct ByPod<'a> {
     by_name: HashMap<&'a str, Vec<&'a VectorElement>>,
     asked: Timestamp,
     limit: Duration,
+    window: Duration,
+}
+
+impl VectorElement {
+    /// Why these elements of one pod are ambiguous: they differ in the first of these labels.
+    pub(super) fn told_apart(elements: &[&Self]) -> NoVerdict {
+        let names: BTreeSet<&str> =
+            elements.iter().flat_map(|one| one.labels.keys().map(String::as_str)).collect();
+        let differs = |name: &&str| {
+            let mut values = elements.iter().map(|one| one.labels.get(*name));
+            let first = values.next().flatten();
+            values.any(|value| value != first)
+        };
+        let label = names.into_iter().find(differs).unwrap_or_default().to_owned();
+        NoVerdict::SeveralSeries { label }
+    }
 }
 
 impl<'a> ByPod<'a> {
@@ -42,23 +67,36 @@ impl<'a> ByPod<'a> {
     pub(super) fn new(
         vector: &'a Vector,
         pods: &[&'a Observation],
-        max_sample_age: Duration,
+        query: &Query,
+        scope: &FleetScope,
     ) -> (Self, usize) {
         let mut by_name: HashMap<&str, Vec<&VectorElement>> =
             pods.iter().map(|pod| (pod.id.as_str(), Vec::new())).collect();
         let mut strangers = 0;
         for element in &vector.elements {
-            match element.pod.as_deref().and_then(|pod| by_name.get_mut(pod)) {
+            let ours = element.namespace.as_ref().is_none_or(|namespace| *namespace == scope.namespace);
+            let named = element.pod.as_deref().filter(|_| ours);
+            match named.and_then(|pod| by_name.get_mut(pod)) {
                 Some(own) => own.push(element),
                 None => strangers += 1,
             }
         }
-        (Self { by_name, asked: vector.asked, limit: max_sample_age }, strangers)
+        let (asked, limit, window) = (vector.asked, query.max_sample_age, query.min_pod_age);
+        (Self { by_name, asked, limit, window }, strangers)
     }
 
     /// A pod's elements, in no order.
-    pub(super) fn of(&self, pod: &Observation) -> &[&'a VectorElement] {
-        self.by_name.get(pod.id.as_str()).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, pod: &Observation) -> Result<&[&'a VectorElement], NoVerdict> {
+        if let Some(cause) = pod.too_young(self.window) {
+            return Err(cause);
+        }
+        match self.by_name.get(pod.id.as_str()).map_or(&[][..], Vec::as_slice) {
+            [] => Err(NoVerdict::NoSeries),
+            elements if elements.iter().all(|one| self.is_stale(one)) => {
+                Err(NoVerdict::TooOld { seconds: self.limit.as_secs() })
+            }
+            elements => Ok(elements),
+        }
     }
 
     /// Whether the sample is older than the limit at the time of the query, so that a slow answer makes none stale.
@@ -69,10 +107,13 @@ impl<'a> ByPod<'a> {
     /// A pod's single value.
     pub(super) fn sample(&self, pod: &Observation) -> Sample {
         match self.of(pod) {
-            [] => Sample::Missing,
-            [only] if self.is_stale(only) => Sample::Old,
-            [only] if only.value.is_finite() => Sample::Number { value: only.value, withheld: pod.withheld },
-            _ => Sample::NotANumber,
+            Err(cause) => Sample::None(cause),
+            Ok([only]) => match only.value {
+                Some(value) if value.is_finite() => Sample::Number { value, withheld: pod.withheld },
+                Some(_) => Sample::None(NoVerdict::NoNumber),
+                None => Sample::None(NoVerdict::Histogram),
+            },
+            Ok(several) => Sample::None(VectorElement::told_apart(several)),
         }
     }
 }
@@ -82,7 +123,11 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::decide::detect::{LifeStatus, Query};
+    use crate::decide::detect::{LifeStatus, metric_source::MetricSource};
+
+    pub(in crate::decide::detect) fn scope() -> FleetScope {
+        FleetScope { namespace: "shop".into(), by_uid: true }
+    }
 
     pub(in crate::decide::detect) fn pod(id: &str) -> Observation {
         Observation {
@@ -92,18 +137,20 @@ pub(super) mod tests {
             status: LifeStatus::Live,
             heard: true,
             withheld: false,
+            name_age: None,
             payload: Arc::default(),
         }
     }
 
     pub(in crate::decide::detect) fn query() -> Query {
         Query {
-            service: "prometheus:9090".into(),
+            source: Arc::new(MetricSource::at("prometheus:9090")),
             promql: "x".into(),
             pod_name_key: "pod".into(),
+            namespace_key: "namespace".into(),
+            min_pod_age: Duration::from_secs(30),
             max_sample_age: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
-            auth: None,
         }
     }
 
@@ -112,8 +159,10 @@ pub(super) mod tests {
         let at = Timestamp::from_unix_millis(1_000_000);
         let element = |&(pod, key, value): &(&str, &str, f64)| VectorElement {
             pod: Some(pod.into()),
+            namespace: None,
             key: Some(key.into()),
-            value,
+            labels: HashMap::new(),
+            value: Some(value),
             at,
         };
         Vector { asked: at, elements: elements.iter().map(element).collect() }
@@ -121,7 +170,7 @@ pub(super) mod tests {
 
     fn samples(vector: &Vector, pods: &[Observation]) -> (Vec<Sample>, usize) {
         let pods: Vec<&Observation> = pods.iter().collect();
-        let (by_pod, strangers) = ByPod::new(vector, &pods, Duration::from_secs(60));
+        let (by_pod, strangers) = ByPod::new(vector, &pods, &query(), &scope());
         (pods.iter().map(|pod| by_pod.sample(pod)).collect(), strangers)
     }
 
@@ -131,20 +180,53 @@ pub(super) mod tests {
         vector.elements.push(VectorElement { pod: None, ..vector.elements[0].clone() });
         let number = |value| Sample::Number { value, withheld: false };
         let (found, strangers) = samples(&vector, &[pod("a"), pod("b"), pod("c")]);
-        assert_eq!(found, [number(-7.0), number(0.25), Sample::Missing]);
+        assert_eq!(found, [number(-7.0), number(0.25), Sample::None(NoVerdict::NoSeries)]);
         assert_eq!(strangers, 2);
     }
 
     #[test]
     fn a_pod_with_two_elements_has_no_value_even_if_they_are_equal_or_one_is_nan() {
         let vector = vector(&[("a", "", 1.0), ("a", "", 1.0), ("b", "", 1.0), ("b", "", f64::NAN)]);
-        assert_eq!(samples(&vector, &[pod("a"), pod("b")]).0, [Sample::NotANumber; 2]);
+        let ambiguous = |label: &str| Sample::None(NoVerdict::SeveralSeries { label: label.into() });
+        assert_eq!(samples(&vector, &[pod("a"), pod("b")]).0, [ambiguous(""), ambiguous("")]);
+        let mut vector = vector;
+        for (element, code) in vector.elements.iter_mut().zip(["200", "500"]) {
+            element.labels = [("job".into(), "web".into()), ("code".into(), code.into())].into();
+        }
+        assert_eq!(samples(&vector, &[pod("a")]).0, [ambiguous("code")]);
     }
 
     #[test]
     fn what_is_no_finite_number_is_discarded() {
         let vector = vector(&[("a", "", f64::NAN), ("b", "", f64::INFINITY), ("c", "", f64::NEG_INFINITY)]);
-        assert_eq!(samples(&vector, &[pod("a"), pod("b"), pod("c")]).0, [Sample::NotANumber; 3]);
+        assert_eq!(
+            samples(&vector, &[pod("a"), pod("b"), pod("c")]).0,
+            [const { Sample::None(NoVerdict::NoNumber) }; 3]
+        );
+        let mut histogram = self::vector(&[("a", "", 1.0)]);
+        histogram.elements[0].value = None;
+        assert_eq!(samples(&histogram, &[pod("a")]).0, [Sample::None(NoVerdict::Histogram)]);
+    }
+
+    #[test]
+    fn a_series_of_another_namespace_is_a_stranger() {
+        let mut vector = vector(&[("a", "", 1.0), ("b", "", 2.0)]);
+        vector.elements[0].namespace = Some("dev".into());
+        vector.elements[1].namespace = Some("shop".into());
+        let (found, strangers) = samples(&vector, &[pod("a"), pod("b")]);
+        let number = Sample::Number { value: 2.0, withheld: false };
+        assert_eq!((found, strangers), (vec![Sample::None(NoVerdict::NoSeries), number], 1));
+    }
+
+    #[test]
+    fn a_pod_whose_name_another_had_has_no_value_until_it_is_as_old_as_the_window() {
+        let vector = vector(&[("a", "", 1.0)]);
+        let of_age = |seconds| {
+            let pod = Observation { name_age: Some(Duration::from_secs(seconds)), ..pod("a") };
+            samples(&vector, &[pod]).0.remove(0)
+        };
+        assert_eq!(of_age(29), Sample::None(NoVerdict::TooYoung { seconds: 30 }));
+        assert_eq!(of_age(30), Sample::Number { value: 1.0, withheld: false });
     }
 
     #[test]
@@ -154,7 +236,8 @@ pub(super) mod tests {
         vector.elements[1].at = Timestamp::from_unix_millis(1_000_000 - 60_001);
         vector.elements[2].at = Timestamp::from_unix_millis(1_000_000 + 5_000);
         let (found, _) = samples(&vector, &[pod("a"), pod("b"), pod("c")]);
-        let number = Sample::Number { value: 1.0, withheld: false };
-        assert_eq!(found, [number, Sample::Old, number], "ahead of our clock is not old");
+        let number = || Sample::Number { value: 1.0, withheld: false };
+        let old = Sample::None(NoVerdict::TooOld { seconds: 60 });
+        assert_eq!(found, [number(), old, number()], "ahead of our clock is not old");
     }
 }

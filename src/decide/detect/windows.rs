@@ -118,7 +118,7 @@ fn judgement(rule: Consecutive, count: u32, comparison: PeerComparison) -> Judge
             Judgement::Bad { severity, evidence }
         }
         PeerComparison::Measured { .. } => Judgement::Good,
-        PeerComparison::Unjudged(judgement) => judgement,
+        PeerComparison::None(cause) => Judgement::None(cause),
     }
 }
 
@@ -127,7 +127,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::decide::{detect::LifeStatus, verdict::Evidence};
+    use crate::decide::{
+        detect::LifeStatus,
+        verdict::{Evidence, NoVerdict},
+    };
 
     const RULE: Consecutive = Consecutive { of: 5, bad: 3 };
 
@@ -139,6 +142,7 @@ mod tests {
             status: LifeStatus::Live,
             heard: true,
             withheld: false,
+            name_age: None,
             payload: Arc::default(),
         }
     }
@@ -156,7 +160,7 @@ mod tests {
                 'x' => (comparison(true), true),
                 '.' => (comparison(false), true),
                 '-' => (comparison(true), false),
-                _ => (PeerComparison::Unjudged(Judgement::NoData), true),
+                _ => (PeerComparison::None(NoVerdict::NoPeers), true),
             };
             match windows.judge(RULE, &[&pod], vec![comparison], push).remove(0) {
                 Judgement::Good => 'g',

@@ -10,14 +10,14 @@ use super::assessment::{Assessment, Candidate, Objection, UidJoin};
 use crate::decide::{
     fleet::Uid,
     policy::Policy,
-    verdict::{Call, Judgement, Opinion, Source, SourceKind, Verdicts},
+    verdict::{Call, Judgement, NoVerdicts, Opinion, Source, SourceKind, Verdicts},
 };
 
 /// Which sources could be used.
 #[derive(Debug, Default)]
 pub(super) struct SourceEvidence<'a> {
-    /// Breakers below their coverage.
-    pub(super) blind: Vec<&'a str>,
+    /// Breakers below their coverage, with the reasons.
+    pub(super) blind: Vec<(&'a str, NoVerdicts)>,
     /// A callback ran. It is given the whole fleet, so it has no objection to a pod that it does not name.
     pub(super) all_seen: bool,
 }
@@ -37,10 +37,9 @@ pub(super) fn apply_verdicts<'a>(
             }
             SourceKind::Breaker => {
                 let Some(breaker) = policy.breaker(&source.name) else { continue };
-                if covers(source, breaker.min_coverage, &assessment.candidates) {
-                    apply(source, breaker.dry_run, &mut assessment.candidates);
-                } else {
-                    evidence.blind.push(&breaker.name);
+                match covers(source, breaker.min_coverage, &assessment.candidates) {
+                    Ok(()) => apply(source, breaker.dry_run, &mut assessment.candidates),
+                    Err(reasons) => evidence.blind.push((&breaker.name, reasons)),
                 }
             }
         }
@@ -49,16 +48,26 @@ pub(super) fn apply_verdicts<'a>(
 }
 
 /// Whether at least `min_coverage` percent of the serving pods, and any pod at all, have a verdict from `source`.
-fn covers(source: &Source, min_coverage: u8, candidates: &[Candidate<'_>]) -> bool {
+///
+/// # Errors
+/// The reasons of the pods without one.
+fn covers(source: &Source, min_coverage: u8, candidates: &[Candidate<'_>]) -> Result<(), NoVerdicts> {
     let mut opinions = by_uid(source);
     let (mut serving, mut covered, mut any) = (0, 0, false);
+    let mut reasons = NoVerdicts::default();
     for candidate in candidates {
-        let judged = opinions.at(&candidate.pod.uid).is_some_and(is_verdict);
+        let opinion = opinions.at(&candidate.pod.uid);
+        let judged = opinion.is_some_and(is_verdict);
         any |= judged;
         serving += usize::from(candidate.serving);
         covered += usize::from(candidate.serving && judged);
+        reasons.count(match opinion {
+            Some(Opinion::Judged(Judgement::None(cause))) => Some(cause),
+            _ => None,
+        });
     }
-    any && covered * 100 >= serving * usize::from(min_coverage)
+    let enough = any && covered * 100 >= serving * usize::from(min_coverage);
+    if enough { Ok(()) } else { Err(reasons) }
 }
 
 fn is_verdict(opinion: &Opinion) -> bool {

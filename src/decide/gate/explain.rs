@@ -264,7 +264,11 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
 fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     let (budget, share) = (&planning.budget, planning.share);
     let below = budget.missing() > 0 && budget.existing > 0;
-    let blind = planning.evidence.blind.join(", ");
+    let blind = planning.evidence.blind.iter().map(|(breaker, reasons)| match reasons.to_string() {
+        reasons if reasons.is_empty() => (*breaker).to_owned(),
+        reasons => format!("{breaker} ({reasons})"),
+    });
+    let blind = blind.collect::<Vec<_>>().join(", ");
     let all = [
         (
             AlarmReason::BelowFloor,

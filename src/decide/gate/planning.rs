@@ -166,7 +166,7 @@ impl<'a> Planning<'a> {
 
     /// The breaker is below its coverage, and its `onNoData` is `restore`.
     pub(super) fn blind_restore(&self, breaker: &str) -> bool {
-        self.evidence.blind.contains(&breaker)
+        self.evidence.blind.iter().any(|(blind, _)| *blind == breaker)
             && self.policy.breaker(breaker).is_some_and(|breaker| breaker.on_no_data == OnNoData::Restore)
     }
 

@@ -15,18 +15,21 @@ use prometheus_client::{
 use crate::{
     adapters::{
         custom::{self, CustomError},
-        http_client::{HttpClient, HttpClientError},
+        http_client::HttpClientError,
         prometheus::{self, PrometheusError},
         secrets::Secrets,
+        sources::SourceClient,
     },
     clock::Clock,
-    decide::detect::{Detector, queried::QueryAnswer},
+    decide::detect::{
+        Detector,
+        queried::{QueryAnswer, QueryVariables},
+    },
 };
 
 /// Sends queries; any number may be under way.
 pub struct Asker {
-    client: HttpClient,
-    secrets: Arc<dyn Secrets>,
+    client: SourceClient,
     clock: Clock,
     metrics: AskerMetrics,
 }
@@ -80,22 +83,26 @@ impl Asker {
         clock: Clock,
         metrics: AskerMetrics,
     ) -> Result<Self, HttpClientError> {
-        Ok(Self { client: HttpClient::new()?, secrets, clock, metrics })
+        Ok(Self { client: SourceClient::new(secrets, clock)?, clock, metrics })
     }
 
     /// An asker with other credentials, such as another namespace's, and the same connections and counts.
     #[must_use]
     pub fn with_secrets(&self, secrets: Arc<dyn Secrets>) -> Self {
-        Self { client: self.client.clone(), secrets, clock: self.clock, metrics: self.metrics.clone() }
+        Self { client: self.client.with_secrets(secrets), clock: self.clock, metrics: self.metrics.clone() }
     }
 
     /// Sends the query of `detector`; [`QueryAnswer::Nothing`] for one that judges keepalives.
     ///
     /// # Errors
     /// At the latest after the detector's timeout.
-    pub async fn ask(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
+    pub async fn ask(
+        &self,
+        detector: &Detector,
+        variables: &QueryVariables,
+    ) -> Result<QueryAnswer, AskError> {
         let begun = self.clock.now();
-        let answer = self.within_time(detector).await;
+        let answer = self.within_time(detector, variables).await;
         self.metrics.duration.observe(self.clock.now().since(begun).as_secs_f64());
         let outcome = match &answer {
             Ok(QueryAnswer::Vector(vector)) if vector.elements.is_empty() => "empty",
@@ -111,25 +118,30 @@ impl Asker {
         self.metrics.strangers.inc_by(count as u64);
     }
 
-    async fn within_time(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
+    async fn within_time(
+        &self,
+        detector: &Detector,
+        variables: &QueryVariables,
+    ) -> Result<QueryAnswer, AskError> {
         let Some(timeout) = detector.timeout() else { return Ok(QueryAnswer::Nothing) };
-        let answer = tokio::time::timeout(timeout, self.fetch(detector)).await;
+        let answer = tokio::time::timeout(timeout, self.fetch(detector, variables)).await;
         answer.unwrap_or(Err(AskError::TimedOut { after: timeout }))
     }
 
-    async fn fetch(&self, detector: &Detector) -> Result<QueryAnswer, AskError> {
-        if let Detector::Custom(custom) = detector {
+    async fn fetch(&self, detector: &Detector, variables: &QueryVariables) -> Result<QueryAnswer, AskError> {
+        if let Some(custom) = detector.custom() {
             let named = custom::ask(&self.client, custom).await;
             return named
                 .map(QueryAnswer::Named)
-                .map_err(|source| AskError::Custom { service: custom.service.clone(), source });
+                .map_err(|source| AskError::Custom { service: custom.source.url.clone(), source });
         }
         let Some((query, key)) = detector.query() else { return Ok(QueryAnswer::Nothing) };
         let now = self.clock.wall();
-        let vector = prometheus::ask(&self.client, self.secrets.as_ref(), query, key, now).await;
+        let promql = variables.in_query(&query.promql);
+        let vector = prometheus::ask(&self.client, query, &promql, key, now).await;
         vector
             .map(QueryAnswer::Vector)
-            .map_err(|source| AskError::Prometheus { service: query.service.clone(), source })
+            .map_err(|source| AskError::Prometheus { service: query.source.url.clone(), source })
     }
 }
 

@@ -110,6 +110,7 @@ impl InputPod {
             status,
             heard: true,
             withheld: matches!(traffic, Traffic::No | Traffic::Pause),
+            name_age: None,
             payload: Arc::new(payload),
         };
         Self { observation, key: key.to_owned(), traffic, breaker }

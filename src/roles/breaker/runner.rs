@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::asker::{AskError, Asker};
 use crate::{
+    adapters::http_client,
     api::Manifest,
     clock::Clock,
     decide::{
         detect::{
             self, BreakerSelection, Observation, Rule, Windows,
             listed::FleetScope,
-            queried::{JudgedAnswer, QueryAnswer},
+            queried::{JudgedAnswer, QueryAnswer, QueryVariables},
         },
         time::{Moment, Timestamp},
         verdict::Source,
@@ -170,14 +171,26 @@ impl<H: BreakerHost> Runner<H> {
         for rule in due {
             self.queried.insert(rule.breaker.clone());
             let asker = Arc::clone(self.host.asker());
+            let variables = self.variables(&rule);
             self.queries.spawn(async move {
-                let answer = asker.ask(&rule.detector).await;
+                let answer = asker.ask(&rule.detector, &variables).await;
                 QueryResult { rule, answer }
             });
         }
         let next = evaluation.next_wakeup.into_iter().chain(next_query).min();
         let after = |next: Timestamp| clock.now() + next.since(clock.wall());
         next.map(after)
+    }
+
+    /// The names that the rule's query may refer to.
+    fn variables(&self, rule: &Rule) -> QueryVariables {
+        let named = rule.detector.query().is_some_and(|(query, _)| query.promql.contains("$pods"));
+        let pods = if named { self.host.observations() } else { Vec::new() };
+        QueryVariables {
+            namespace: self.host.scope().namespace,
+            service: self.manifest.policy.service.clone(),
+            pods: pods.into_iter().map(|pod| pod.id).collect(),
+        }
     }
 
     /// Stores the windows if they changed. Due times are left out: the next process evaluates all breakers at once.
@@ -235,14 +248,16 @@ impl<H: BreakerHost> Runner<H> {
 /// Why an answer is not usable.
 fn failure(answer: &Result<QueryAnswer, AskError>, judged: &JudgedAnswer, pods: usize) -> Option<String> {
     match answer {
-        Err(error) => {
-            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-            Some(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
-        }
+        Err(error) => Some(http_client::chain(error)),
         Ok(QueryAnswer::Vector(vector))
             if pods > 0 && !vector.elements.is_empty() && judged.strangers == vector.elements.len() =>
         {
-            Some("none of the series names a pod of this fleet: check podNamekey".to_owned())
+            let named = vector.elements.first().and_then(|element| element.pod.as_deref());
+            let example = named.map(|pod| format!(" (one is of {pod:?})")).unwrap_or_default();
+            Some(format!(
+                "none of the {} series names a pod of this fleet{example}: check podNamekey and namespaceKey",
+                judged.strangers
+            ))
         }
         Ok(_) => None,
     }

@@ -54,6 +54,7 @@ impl BreakerHost for Host {
                 address: pod.ip,
                 shares_address: pod.host_network,
                 age: pod.created.map_or(Duration::MAX, |created| now.since(created)),
+                reusable_name: pod.controller.as_ref().is_none_or(|owner| &*owner.kind == "StatefulSet"),
                 withheld: matches!(pod.traffic(), Traffic::No | Traffic::Pause),
             })
             .collect();

@@ -9,7 +9,7 @@ use crate::{
         kubernetes::{cluster::Cluster, events::EventRecorder},
         sink::labels::WriteLimiter,
     },
-    api::Timing,
+    api::{OperatorSources, Timing},
     roles::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::LiveEnsemble},
     runtime::Runtime,
 };
@@ -24,6 +24,8 @@ pub(super) struct Deps {
     /// The ensemble of the master in the same process.
     pub(super) live: Option<LiveEnsemble>,
     pub(super) timing: Option<Timing>,
+    /// The operator's sources of metrics.
+    pub(super) sources: OperatorSources,
     pub(super) dry_run: bool,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,

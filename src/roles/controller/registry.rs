@@ -387,7 +387,8 @@ fn read(deps: &Deps, resource: &ResourceRecord) -> Result<Manifest, Problems> {
         "apiVersion": api::API_VERSION, "kind": api::KIND, "spec": resource.object.get("spec"),
         "metadata": {"name": &*resource.name, "namespace": &*resource.namespace},
     });
-    api::from_value(&name, manifest, Context { detectors: Detectors::All, timing: deps.timing })
+    let context = Context { detectors: Detectors::All, timing: deps.timing, sources: deps.sources };
+    api::from_value(&name, manifest, context)
 }
 
 /// All mistakes in one line, without line numbers, which a stored object does not have.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reader::{EnsembleReader, PodRow};
 use crate::{
-    adapters::{policy_file::PolicyFile, secrets::NoSecrets, sink::roster::RosterSettings, store::Store},
+    adapters::{policy_file::PolicyFile, secrets::Files, sink::roster::RosterSettings, store::Store},
     alarms::Alarms,
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
@@ -40,7 +40,7 @@ use crate::{
             snapshot::{GateSnapshot, PodSnapshot},
         },
     },
-    runtime::Runtime,
+    runtime::{self, Runtime},
 };
 
 /// How often the policy file is checked for changes.
@@ -71,7 +71,11 @@ impl GateConfig {
     /// [`Exit::Usage`] with all mistakes of the policy, [`Exit::Failed`] when no client for queries can be made.
     pub(crate) fn read(config: &Config, master: &MasterConfig, process: &Runtime) -> Result<Self, Exit> {
         let timing = Timing { ttl: master.ttl, ping_every: master.ping_every };
-        let context = Context { detectors: Detectors::WithoutSecrets, timing: Some(timing) };
+        let context = Context {
+            detectors: Detectors::WithoutSecrets,
+            timing: Some(timing),
+            sources: runtime::sources(master.sources.as_deref())?,
+        };
         let opened = master.policy.as_ref().map(|path| PolicyFile::open(path, context)).transpose();
         let policy = opened.map_err(|problems| Exit::Usage(format!("policy refused\n{problems}")))?;
         let asker = policy.as_ref().map(|_| asker(process)).transpose()?;
@@ -136,10 +140,10 @@ impl GateConfig {
     }
 }
 
-/// Without Kubernetes there are no Secrets.
+/// Without Kubernetes there are no Secrets, only files.
 fn asker(process: &Runtime) -> Result<Arc<Asker>, Exit> {
     let metrics = process.metrics.with_registry(AskerMetrics::register);
-    let asker = Asker::new(Arc::new(NoSecrets), process.clock, metrics);
+    let asker = Asker::new(Arc::new(Files), process.clock, metrics);
     asker.map(Arc::new).map_err(|error| Exit::Failed(error.into()))
 }
 
@@ -258,6 +262,7 @@ impl GateHandle {
                 age,
                 status,
                 heard: true,
+                name_age: None,
                 payload: Arc::clone(record.payload()),
             }
         };

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::decide::detect::{Good, PayloadRule, SilenceRule, payload};
-use crate::decide::verdict::Judgement;
+use crate::decide::verdict::{Judgement, NoVerdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -15,6 +15,7 @@ fn pod(number: u8) -> ListedPod {
         address: Some(Ipv4Addr::new(10, 0, 0, number)),
         shares_address: false,
         age: SECOND * 1000,
+        reusable_name: false,
         withheld: false,
     }
 }
@@ -61,6 +62,7 @@ fn an_observation_is_the_pod_as_it_is_listed_with_what_its_member_says() {
         status: LifeStatus::Live,
         heard: true,
         withheld: true,
+        name_age: None,
         payload: Arc::new(json!({"number": 7})),
     };
     assert_eq!(joined.observations, [expected]);
@@ -129,7 +131,10 @@ fn a_pod_that_never_reported_or_sent_down_has_no_data_and_is_live_for_other_dete
     let (now, mut report_history) = (Moment::after_origin(SECOND * 5000), ReportHistory::default());
     let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut report_history);
     for observation in &joined.observations {
-        assert_eq!(judgements(observation), [Judgement::NoData, Judgement::NoData]);
+        assert_eq!(
+            judgements(observation),
+            [NoVerdict::NoKeepalive, NoVerdict::NoKeepalive].map(Judgement::None)
+        );
         assert_eq!(observation.status, LifeStatus::Live);
     }
     assert_eq!(joined.strangers, 0);
@@ -148,7 +153,7 @@ fn silence_outlasts_the_ensembles_retention_until_the_pod_is_gone() {
     assert_eq!((forgotten[0].age, forgotten[0].status), (SECOND * 801, LifeStatus::Expired));
     let [silent, payload] = judgements(&forgotten[0]);
     assert!(matches!(silent, Judgement::Bad { .. }), "{silent:?}");
-    assert_eq!(payload, Judgement::Stale);
+    assert_eq!(payload, Judgement::None(NoVerdict::Expired));
     let replaced = ListedPod { uid: "another".into(), age: SECOND, ..pod(1) };
     assert!(!join(vec![], &[replaced], 901)[0].heard);
     assert!(!join(vec![], &[pod(1)], 902)[0].heard, "nothing is kept of pods that are gone");

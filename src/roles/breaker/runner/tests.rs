@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::*;
 use crate::{
-    adapters::secrets::NoSecrets,
+    adapters::secrets::Files,
     api::{self, Context, Detectors},
     decide::detect::LifeStatus,
     roles::breaker::AskerMetrics,
@@ -28,7 +28,7 @@ impl RecordingHost {
     fn new() -> Self {
         let clock = Clock::start();
         let metrics = AskerMetrics::register(&mut Registry::default());
-        let asker = Arc::new(Asker::new(Arc::new(NoSecrets), clock, metrics).unwrap());
+        let asker = Arc::new(Asker::new(Arc::new(Files), clock, metrics).unwrap());
         Self { clock, asker, receives: true, superseded: false, notes: Mutex::default() }
     }
 
@@ -58,6 +58,7 @@ impl BreakerHost for RecordingHost {
             status: LifeStatus::Live,
             heard: true,
             withheld: false,
+            name_age: None,
             payload: Arc::new(number.into()),
         };
         vec![pod("a", 1), pod("b", 9)]
@@ -97,7 +98,7 @@ fn manifest(name: &str, detector: &str) -> Option<Arc<Manifest>> {
         "{{apiVersion: kubervisor.k8s.io/v1alpha1, kind: KubervisorService, metadata: {{name: shop}}, spec: \
          {{service: shop, breakers: [{{name: {name}, evaluationPeriod: 1, {detector}}}]}}}}"
     );
-    let context = Context { detectors: Detectors::All, timing: None };
+    let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
     let mut manifests = api::parse("policy", &text, context).unwrap();
     Some(Arc::new(manifests.remove(0)))
 }
