@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "plugin/access.rs"]
+mod access;
 #[path = "plugin/errors.rs"]
 mod errors;
 #[path = "plugin/explain.rs"]

@@ -18,7 +18,7 @@ use kube::Client;
 use kubervisor::{
     adapters::kubernetes::{
         cluster::{Cluster, WatchScope},
-        connect,
+        connect::{self, ConnectOptions},
         objects::Selector,
     },
     clock::Clock,
@@ -36,7 +36,8 @@ struct Watched {
 
 /// A client made as the controller makes it.
 async fn client(plane: &Plane, user: User) -> Client {
-    connect::client(Some(&plane.kubeconfig(user)), None).await.unwrap()
+    let options = ConnectOptions { kubeconfig: Some(plane.kubeconfig(user)), ..ConnectOptions::default() };
+    connect::client(&options).await.unwrap()
 }
 
 async fn start(plane: &Plane, user: User, scope: &WatchScope) -> Watched {

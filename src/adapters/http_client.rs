@@ -123,12 +123,6 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<HttpAnswer
     Ok(HttpAnswer { status, body, retry_after })
 }
 
-/// An error and its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// Untrusted text for a message: at most 200 characters, on one line.
 pub(super) fn brief(text: &str) -> String {
     let line: String = text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();

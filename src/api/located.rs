@@ -71,6 +71,17 @@ impl Document {
         Self { value, line, places: places.into_iter().map(below).collect() }
     }
 
+    /// The part at `path` as a document of its own.
+    #[must_use]
+    pub fn part(&self, path: &str, value: Value) -> Self {
+        let inside = |(place, location): (&String, &Location)| {
+            let rest = place.strip_prefix(path)?;
+            Some((rest.strip_prefix('.').unwrap_or(rest).to_owned(), location.clone()))
+        };
+        let places = self.places.iter().filter_map(inside).collect();
+        Self { value, line: self.line_of(path), places }
+    }
+
     /// The value at `path` as it was written, if it is an unquoted `yes`, `no`, `on` or `off` in any case: a boolean in
     /// YAML 1.1, a text in 1.2.
     #[must_use]

@@ -17,10 +17,12 @@ use super::{
 /// Mistakes in one document after which reading stops.
 const MOST_MISTAKES: usize = 64;
 
-/// The file's first bytes: one more than the limit, so that a larger file is recognised.
+/// The first bytes of the file, or of stdin for `-`: one more than the limit, so that a larger file is recognised.
 pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    let mut file: Box<dyn Read> =
+        if path == Path::new("-") { Box::new(std::io::stdin()) } else { Box::new(File::open(path)?) };
+    file.by_ref().take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -55,7 +57,7 @@ fn parsed(text: &str) -> Result<Vec<Document>, Vec<Problem>> {
 /// The same of documents that were read already.
 pub(super) fn documents(documents: &[Document], context: Context) -> Result<Vec<Manifest>, Vec<Problem>> {
     let (mut manifests, mut problems) = (Vec::new(), Vec::new());
-    for document in documents {
+    for document in &documents.iter().flat_map(items).collect::<Vec<_>>() {
         let mut report = Report::new(document);
         labels::check(document, &mut report);
         if is_ours(&document.value) {
@@ -69,6 +71,15 @@ pub(super) fn documents(documents: &[Document], context: Context) -> Result<Vec<
         problems = whole(1, format!("holds no {KIND}"), &write);
     }
     if problems.is_empty() { Ok(manifests) } else { Err(problems) }
+}
+
+/// The items of a `List`, as `kubectl get -o yaml` prints it; any other document itself.
+fn items(document: &Document) -> Vec<Document> {
+    let kind = document.value.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let items = document.value.get("items").and_then(Value::as_array).filter(|_| kind.ends_with("List"));
+    let Some(items) = items else { return vec![document.clone()] };
+    let item = |(index, item): (usize, &Value)| document.part(&format!("items[{index}]"), item.clone());
+    items.iter().enumerate().map(item).collect()
 }
 
 fn whole(line: u64, what: String, write: &str) -> Vec<Problem> {

@@ -11,7 +11,7 @@ use crate::{
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifests and policies, YAML or JSON.
+    /// Manifests and policies, YAML or JSON; `-` is stdin.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The sources of metrics that the controller is started with.

@@ -48,12 +48,12 @@ use super::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMas
 use crate::{
     adapters::kubernetes::{
         cluster::{Cluster, WatchScope},
-        connect,
+        connect::{self, ConnectOptions},
         events::{EventMetrics, EventRecorder, EventSettings},
     },
     admin,
     config::{address::serving_or_off, hosted},
-    exit::Exit,
+    exit::{Exit, chain},
     runtime::{self, AdminPorts, Runtime},
 };
 
@@ -98,8 +98,13 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
     let ports = AdminPorts::bind(addr, admin_addr).await?;
-    let client = connect::client(args.kubeconfig.as_deref(), args.master.as_deref()).await;
-    let client = client.map_err(|error| Exit::Usage(error.to_string()))?;
+    let options = ConnectOptions {
+        kubeconfig: args.kubeconfig.clone(),
+        server: args.master.clone(),
+        ..ConnectOptions::default()
+    };
+    let client = connect::client(&options).await;
+    let client = client.map_err(|error| Exit::Usage(chain(&error)))?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
     let process = Runtime::start();

@@ -7,15 +7,19 @@ mod fields;
 mod names;
 mod table;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use kube::config::KubeConfigOptions;
 use serde_json::{Value, json};
 
 use super::output;
 use crate::{
-    adapters::kubernetes::untyped::{ClusterClient, ListScope},
+    adapters::kubernetes::{
+        connect::ConnectOptions,
+        untyped::{ClusterClient, ListScope},
+    },
     clock::Clock,
     exit::Exit,
 };
@@ -58,6 +62,32 @@ struct ClusterArgs {
     /// The context of the kubeconfig; its current one when not given.
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// The cluster of the kubeconfig; that of the context when not given.
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The user of the kubeconfig; that of the context when not given.
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+    /// The API server's URL, instead of the kubeconfig's.
+    #[arg(short, long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Acts as this user.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    as_user: Option<String>,
+    /// Acts as a member of this group; may be repeated.
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "as_user")]
+    as_groups: Vec<String>,
+    /// How long a request may take: 10s, 2m; a number is seconds, 0 is no limit. Default: 10s.
+    #[arg(long, global = true, value_name = "TIME", value_parser = names::duration)]
+    request_timeout: Option<Duration>,
+}
+
+impl From<ClusterArgs> for ConnectOptions {
+    fn from(args: ClusterArgs) -> Self {
+        let ClusterArgs { kubeconfig, context, cluster, user, server, as_user, as_groups, .. } = args;
+        let names = KubeConfigOptions { context, cluster, user };
+        Self { kubeconfig, server, names, impersonate: as_user, groups: as_groups }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -98,8 +128,9 @@ pub struct PluginOutput {
 /// Each message names the remedy.
 pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
     check_combinations(&cli)?;
-    let ClusterArgs { namespace, all_namespaces, kubeconfig, context } = cli.cluster;
-    let cluster = ClusterClient::connect(kubeconfig, context).await?;
+    let ClusterArgs { namespace, all_namespaces, request_timeout, .. } = &cli.cluster;
+    let (namespace, all_namespaces, timeout) = (namespace.clone(), *all_namespaces, *request_timeout);
+    let cluster = ClusterClient::connect(&cli.cluster.into(), timeout).await?;
     let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
     match (cli.command, cli.name) {
         (Some(PluginCommand::Explain { pod }), _) => {

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -85,6 +86,35 @@ fn the_check_command_exits_by_validity_and_names_every_file() {
     assert_eq!(code, Some(2), "one name twice");
     assert!(err.contains("as that of the one at good/smallest.yaml:1"), "{err}");
     assert_eq!(check(&[]).0, Some(2));
+}
+
+#[test]
+fn what_kubectl_prints_is_checked_from_a_pipe_with_the_lines_of_the_list() {
+    let check = |list: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubervisor"));
+        let piped = command.args(["check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let item = |detector: &str| {
+        format!(
+            "- apiVersion: kubervisor.k8s.io/v1alpha1\n  kind: KubervisorService\n  metadata: {{name: web, namespace: \
+             shop}}\n  spec:\n    service: web\n    breakers:\n    - {{name: a, {detector}}}\n"
+        )
+    };
+    let of = |detector: &str| format!("apiVersion: v1\nkind: List\nitems:\n{}", item(detector));
+    let (code, out, err) = check(&of("customService: \"detector:8080\""));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "-:4: KubervisorService shop/web: 1 breaker, good\n");
+    let (code, _, err) = check(&of("customService: \"detector:x\""));
+    assert_eq!(code, Some(2));
+    assert!(err.contains("-:10: spec.breakers[0].customService: is"), "{err}");
+    let (code, _, err) = check("apiVersion: v1\nkind: List\nitems: []\n");
+    assert_eq!(code, Some(2));
+    assert!(err.contains("holds no KubervisorService"), "{err}");
 }
 
 #[test]

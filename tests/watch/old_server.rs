@@ -15,7 +15,7 @@ use axum::{
 use kubervisor::{
     adapters::kubernetes::{
         cluster::{Cluster, WatchScope},
-        connect,
+        connect::{self, ConnectOptions},
     },
     clock::Clock,
 };
@@ -79,7 +79,8 @@ async fn without_streaming_lists_pods_are_listed_in_pages() {
     let master = format!("http://{}", listener.local_addr().unwrap());
     let served = Router::new().fallback(pods).with_state(Arc::clone(&lists));
     let server = tokio::spawn(axum::serve(listener, served).into_future());
-    let client = connect::client(None, Some(&master)).await.unwrap();
+    let options = ConnectOptions { server: Some(master), ..ConnectOptions::default() };
+    let client = connect::client(&options).await.unwrap();
     let cluster = Cluster::start(client, &WatchScope::Namespaces(vec!["shop".into()]), Clock::start(), &stop);
     let names = || cluster.pods("shop", &fleet()).iter().map(|pod| pod.name.to_string()).collect::<String>();
     until("all pages and a change are seen", || async { (names() == "abc").then_some(()) }).await;

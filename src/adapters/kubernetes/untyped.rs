@@ -2,20 +2,16 @@
 //!
 //! Resources stay untyped, so that an older plugin shows all that a newer controller wrote.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
-use kube::{
-    Client, Config,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
-    core::Request,
-};
+use kube::{Client, api::ListParams, core::Request};
 use serde_json::Value;
 
-use crate::exit::Exit;
+use super::connect::{self, ConnectError, ConnectOptions};
+use crate::exit::{Exit, chain};
 
 const GROUP: &str = "/apis/kubervisor.k8s.io/v1alpha1";
-/// Of connecting, and between two parts of an answer.
+/// When `--request-timeout` is not given.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the cluster did not answer.
@@ -89,18 +85,18 @@ pub(crate) struct ClusterClient {
 }
 
 impl ClusterClient {
-    /// With the kubeconfig `file`, else as kubectl finds one; in a pod with its service account.
+    /// `timeout` is that of connecting, and between two parts of an answer; zero is none, as kubectl has it.
     pub(crate) async fn connect(
-        file: Option<PathBuf>,
-        context: Option<String>,
+        options: &ConnectOptions,
+        timeout: Option<Duration>,
     ) -> Result<Self, ClusterError> {
-        let mut config = configuration(file, context).await?;
-        config.connect_timeout = Some(TIMEOUT);
-        config.read_timeout = Some(TIMEOUT);
-        // No retries: a person waits for the error.
-        config.default_retry = false;
+        let unusable = |error: ConnectError| ClusterError::Kubeconfig(chain(&error));
+        let mut config = connect::configuration(options).await.map_err(unusable)?;
+        let timeout = timeout.unwrap_or(TIMEOUT);
+        config.connect_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+        config.read_timeout = config.connect_timeout;
         let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| ClusterError::Kubeconfig(chain(&error)))?;
+        let client = connect::build(config).map_err(unusable)?;
         Ok(Self { client, server, namespace })
     }
 
@@ -192,37 +188,10 @@ pub(crate) fn missing(kind: &'static str, namespace: &str, name: &str, hint: &'s
     ClusterError::Missing { kind, name: name.to_owned(), namespace: namespace.to_owned(), hint }
 }
 
-async fn configuration(file: Option<PathBuf>, context: Option<String>) -> Result<Config, ClusterError> {
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let written = match file {
-        Some(path) => Kubeconfig::read_from(path).map_err(|error| ClusterError::Kubeconfig(chain(&error)))?,
-        None if options.context.is_none() => {
-            return Config::infer().await.map_err(|error| ClusterError::Kubeconfig(chain(&error)));
-        }
-        None => Kubeconfig::read().map_err(|error| ClusterError::Kubeconfig(chain(&error)))?,
-    };
-    let read = Config::from_custom_kubeconfig(written, &options).await;
-    read.map_err(|error| ClusterError::Kubeconfig(chain(&error)))
-}
-
 /// As kubectl prints an object: without `managedFields`.
 fn tidy(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
     object
-}
-
-/// An error with its causes, without repetitions.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -27,6 +27,7 @@ use super::{SourceClient, SourceError, header, lock};
 use crate::{
     adapters::http_client,
     decide::detect::metric_source::{Credential, MetricSource, SourceAuth},
+    exit::chain,
 };
 
 /// How long before its end a token is replaced, and the life of one without `expires_in`.
@@ -118,7 +119,7 @@ impl SourceClient {
         let client = client.clone();
         let exchange = move |request: HttpRequest| exchange(client.clone(), request);
         let answer = oauth.exchange_client_credentials().add_scopes(scopes).request_async(&exchange).await;
-        let answer = answer.map_err(|error| failed(http_client::chain(&error)))?;
+        let answer = answer.map_err(|error| failed(chain(&error)))?;
         let life = answer.expires_in().unwrap_or(TOKEN_LIFE).saturating_sub(TOKEN_MARGIN);
         let text = SecretString::from(answer.access_token().secret().as_str());
         let token = Token { text: text.clone(), until: Instant::now() + life.min(TOKEN_LIFE * 12) };

@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::asker::{AskError, Asker};
 use crate::{
-    adapters::http_client,
     api::Manifest,
     clock::Clock,
     decide::{
@@ -31,6 +30,7 @@ use crate::{
         time::{Moment, Timestamp},
         verdict::Source,
     },
+    exit,
 };
 
 /// The process that runs a policy's breakers.
@@ -248,7 +248,7 @@ impl<H: BreakerHost> Runner<H> {
 /// Why an answer is not usable.
 fn failure(answer: &Result<QueryAnswer, AskError>, judged: &JudgedAnswer, pods: usize) -> Option<String> {
     match answer {
-        Err(error) => Some(http_client::chain(error)),
+        Err(error) => Some(exit::chain(error)),
         Ok(QueryAnswer::Vector(vector))
             if pods > 0 && !vector.elements.is_empty() && judged.strangers == vector.elements.len() =>
         {

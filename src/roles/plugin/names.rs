@@ -1,5 +1,7 @@
 //! Names from the command line, checked before they become part of a path at the API server.
 
+use std::time::Duration;
+
 /// `web-1` or `pod/web-1`.
 pub(super) fn pod(text: &str) -> Result<String, String> {
     bare(text, &["pod", "pods", "po"], "web-1 or pod/web-1")
@@ -29,6 +31,15 @@ pub(super) fn object(text: &str) -> Result<String, String> {
     Err("a name has small letters, digits, '-' and '.', and begins and ends with a letter or digit".into())
 }
 
+/// `10s` or `2m`; a number alone is of seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let written = || text.parse::<jiff::SignedDuration>().ok()?.try_into().ok();
+    seconds
+        .or_else(written)
+        .ok_or_else(|| "write a time such as 10s or 2m, or a number of seconds".to_owned())
+}
+
 fn bare(text: &str, kinds: &[&str], example: &str) -> Result<String, String> {
     match text.split_once('/') {
         None => object(text),
@@ -50,6 +61,17 @@ mod tests {
         }
         assert_eq!(service("web").as_deref(), Ok("web"));
         assert_eq!(pod("po/web-1").as_deref(), Ok("web-1"));
+    }
+
+    #[test]
+    fn a_time_has_a_unit_or_is_of_seconds() {
+        let seconds = Duration::from_secs;
+        for (text, expected) in [("10s", 10), ("2m", 120), ("1m30s", 90), ("7", 7), ("0", 0)] {
+            assert_eq!(duration(text), Ok(seconds(expected)), "{text}");
+        }
+        for text in ["", "-1s", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,146 @@
+//! The ways to an API server that kubectl knows: lists of kubeconfigs, proxies, exec plugins, impersonation.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    fixture::{PLUGIN, err, install, out},
+    plane::{self, Plane, User},
+};
+
+/// The plugin with these variables, started without kubectl, which would read its own flags.
+fn plugin(plane: &Plane, arguments: &[&str], environment: &[(&str, String)]) -> std::process::Output {
+    Command::new(PLUGIN)
+        .args(arguments)
+        .env("KUBECONFIG", plane.kubeconfig(User::Admin))
+        .env("HOME", plane.directory())
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .envs(environment.iter().cloned())
+        .output()
+        .unwrap()
+}
+
+/// The administrator's kubeconfig, changed.
+fn kubeconfig(plane: &Plane, file: &Path, change: impl FnOnce(&mut Value)) -> String {
+    let text = std::fs::read_to_string(plane.kubeconfig(User::Admin)).unwrap();
+    let mut config: Value = serde_saphyr::from_str(&text).unwrap();
+    change(&mut config);
+    std::fs::write(file, config.to_string()).unwrap();
+    file.display().to_string()
+}
+
+/// A proxy that opens tunnels (CONNECT), its address, and the number of its tunnels.
+async fn proxy() -> (String, Arc<AtomicUsize>) {
+    let tunnels = Arc::<AtomicUsize>::default();
+    let opened = Arc::clone(&tunnels);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let opened = Arc::clone(&opened);
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut lines = Vec::new();
+                while !lines.last().is_some_and(String::is_empty) {
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await.unwrap();
+                    lines.push(line.trim().to_owned());
+                }
+                let mut words = lines[0].split(' ');
+                assert_eq!(words.next(), Some("CONNECT"));
+                let mut server = TcpStream::connect(words.next().unwrap()).await.unwrap();
+                opened.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ended = copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    (address, tunnels)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_kubeconfig_or_the_environment_is_used_unless_no_proxy_names_the_server() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let dir = tempfile::tempdir().unwrap();
+    let (proxy, tunnels) = proxy().await;
+    let named = kubeconfig(&plane, &dir.path().join("config"), |config| {
+        config["clusters"][0]["cluster"]["proxy-url"] = format!("http://{proxy}").into();
+    });
+    let found = "No KubervisorServices";
+    let of = |file: &str, environment: &[(&str, String)]| {
+        plugin(&plane, &["-n", "nowhere", "--kubeconfig", file], environment)
+    };
+    assert!(err(&of(&named, &[])).contains(found), "{}", err(&of(&named, &[])));
+    assert_eq!(tunnels.load(Ordering::SeqCst), 1);
+    let plain = kubeconfig(&plane, &dir.path().join("plain"), |_| {});
+    let alive = [("HTTPS_PROXY", format!("http://{proxy}"))];
+    assert!(err(&of(&plain, &alive)).contains(found), "{}", err(&of(&plain, &alive)));
+    assert_eq!(tunnels.load(Ordering::SeqCst), 2);
+    let dead = ("HTTPS_PROXY", "http://127.0.0.1:1".to_owned());
+    assert!(err(&of(&plain, std::slice::from_ref(&dead))).contains("cannot reach"));
+    let past = [dead, ("NO_PROXY", "127.0.0.0/8".to_owned())];
+    assert!(err(&of(&plain, &past)).contains(found), "{}", err(&of(&plain, &past)));
+}
+
+#[tokio::test]
+async fn of_a_list_of_kubeconfigs_those_that_are_there_count_and_names_choose_among_them() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let list = format!("/nowhere/config:{}", plane.kubeconfig(User::Admin).display());
+    let listed = plugin(&plane, &["-n", "nowhere"], &[("KUBECONFIG", list)]);
+    assert!(err(&listed).contains("No KubervisorServices"), "{}", err(&listed));
+    for flag in ["--context", "--cluster", "--user"] {
+        let unknown = plugin(&plane, &[flag, "nobody"], &[]);
+        assert!(err(&unknown).contains("nobody"), "{flag}: {}", err(&unknown));
+    }
+    let elsewhere = plugin(&plane, &["--server", "https://127.0.0.1:1", "--request-timeout", "3s"], &[]);
+    assert!(
+        err(&elsewhere).contains("cannot reach the API server https://127.0.0.1:1"),
+        "{}",
+        err(&elsewhere)
+    );
+}
+
+#[tokio::test]
+async fn impersonation_has_the_rights_of_that_user_and_groups() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let nobody = plugin(&plane, &["-n", "default", "--as", "somebody"], &[]);
+    assert!(err(&nobody).contains("\"somebody\" cannot list"), "{}", err(&nobody));
+    let master = plugin(&plane, &["-n", "nowhere", "--as", "somebody", "--as-group", "system:masters"], &[]);
+    assert!(err(&master).contains("No KubervisorServices"), "{}", err(&master));
+}
+
+#[tokio::test]
+async fn a_credential_plugin_is_run() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("login");
+    let file = kubeconfig(&plane, &dir.path().join("config"), |config| {
+        let user = &mut config["users"][0]["user"];
+        let status = json!({"token": user["token"]});
+        let version = "client.authentication.k8s.io/v1";
+        let credential = json!({"apiVersion": version, "kind": "ExecCredential", "status": status});
+        std::fs::write(&script, format!("#!/bin/sh\ncat <<'E'\n{credential}\nE\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        *user = json!({"exec": {"apiVersion": version, "command": script, "interactiveMode": "Never"}});
+    });
+    let asked = plugin(&plane, &["-o", "name", "-n", "nowhere", "--kubeconfig", &file], &[]);
+    assert_eq!(out(&asked), "");
+}
