@@ -23,6 +23,7 @@ use crate::{
     api::{self, OperatorSources},
     clock::Clock,
     config::{self, Config, Listen, PodFacts, RunAs, environment::Environment, flags::Flags},
+    core_task::until_stopped,
     exit::Exit,
     metrics::Metrics,
 };
@@ -46,6 +47,19 @@ impl Runtime {
         let alarms = Alarms::new(clock);
         let metrics = Metrics::new(&alarms);
         Self { clock, alarms, metrics }
+    }
+
+    /// Waits for `stop`, or until a task ends without which the process does not do its work.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] names that task; `stop` is cancelled then too.
+    pub async fn ended(&self, stop: &CancellationToken) -> Result<(), Exit> {
+        let why = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            why = self.alarms.fatal() => why,
+        };
+        stop.cancel();
+        Err(Exit::Failed(anyhow::anyhow!(why)))
     }
 
     /// Binds the keepalive port.
@@ -125,13 +139,17 @@ impl AdminPorts {
     pub fn serve(
         self,
         views: &std::sync::Arc<dyn admin::Views>,
-        metrics: &Metrics,
+        process: &Runtime,
         serving: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
+        let (alarms, metrics) = (&process.alarms, &process.metrics);
         let mut serve = |listener: Option<TcpListener>, router: Router| {
             if let Some(listener) = listener {
-                serving.spawn(admin::serve(listener, router, stop.clone()));
+                let name =
+                    format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
+                let served = admin::serve(listener, router, stop.clone());
+                serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), served));
             }
         };
         serve(self.probes, admin::probes(views.clone(), metrics.clone()));

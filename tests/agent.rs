@@ -14,6 +14,8 @@ mod interpreter;
 mod keepalives;
 #[path = "agent/originals.rs"]
 mod originals;
+#[path = "agent/output.rs"]
+mod output;
 #[path = "agent/payloads.rs"]
 mod payloads;
 #[path = "agent/usage.rs"]

@@ -56,6 +56,7 @@ reasons! {
     StoreAway, "store_away", "The store does not answer; the ensemble is frozen and nothing expires.";
     StoreUnreadable, "store_unreadable", "The stored records cannot be read, so that the leadership term cannot begin.";
     StoreWrite, "store_write", "Changes cannot be written to the store; they wait in memory.";
+    TaskEnded, "task_ended", "A part of the process ended unexpectedly; the process ends with an error, or is not ready if only one service is concerned.";
     Unclaimed, "unclaimed", "Pods are not claimed yet; nothing is withheld until they are.";
     UnknownListed, "unknown_listed", "Silent pods stay listed by the plan, because removing them would break the floor or the panic threshold.";
     VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";

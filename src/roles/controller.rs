@@ -53,6 +53,7 @@ use crate::{
     },
     admin,
     config::{address::serving_or_off, hosted},
+    core_task::until_stopped,
     exit::Exit,
     runtime::{self, AdminPorts, Runtime},
 };
@@ -110,7 +111,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         WatchScope::Namespaces(args.namespace.clone())
     };
     let deps = Arc::new(Deps {
-        cluster: Cluster::start(client.clone(), &scope, process.clock, &stop),
+        cluster: Cluster::start(client.clone(), &scope, &process.alarms, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),
         asker_metrics: process.metrics.with_registry(AskerMetrics::register),
         events: EventRecorder::start(EventSettings {
@@ -130,30 +131,35 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         client,
         stop,
     });
-    serve(deps, ports, hosted).await;
-    Ok(())
+    serve(deps, ports, hosted).await
 }
 
-async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) {
+async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) -> Result<(), Exit> {
     let snapshots = Arc::new(StatusSnapshots::default());
     let master = hosted.as_ref().map(HostedMaster::views);
     let pages_of =
         Arc::new(ControllerPages { deps: Arc::clone(&deps), snapshots: Arc::clone(&snapshots), master });
     let mut serving = JoinSet::new();
     let views: Arc<dyn admin::Views> = pages_of;
-    ports.serve(&views, &deps.process.metrics, &mut serving, &deps.stop);
-    tokio::select! {
-        () = deps.stop.cancelled() => {}
-        () = deps.cluster.until_resources_known() => {
-            Registry::new(Arc::clone(&deps), snapshots).run().await;
+    ports.serve(&views, &deps.process, &mut serving, &deps.stop);
+    let work = async {
+        tokio::select! {
+            () = deps.stop.cancelled() => {}
+            () = deps.cluster.until_resources_known() => {
+                Registry::new(Arc::clone(&deps), snapshots).run().await;
+            }
         }
-    }
+    };
+    let name = "the registry of services".to_owned();
+    let work = until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), work);
+    let ((), ended) = tokio::join!(work, deps.process.ended(&deps.stop));
     tracing::info!("stopping");
     if let Some(hosted) = hosted {
         hosted.stop().await;
     }
     deps.events.ended().await;
     while serving.join_next().await.is_some() {}
+    ended
 }
 
 async fn start_master(

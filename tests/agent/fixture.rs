@@ -231,9 +231,13 @@ impl Recipe {
     }
 
     pub(crate) fn start(&self) -> Agent {
+        self.start_logging_to(Stdio::inherit())
+    }
+
+    pub(crate) fn start_logging_to(&self, log: Stdio) -> Agent {
         let mut command = kubervisor(["run"]);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        Agent { process: command.stdout(Stdio::null()).spawn().unwrap() }
+        Agent { process: command.stdout(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
     /// Where it takes commands.

@@ -242,6 +242,12 @@ impl Node {
         self
     }
 
+    /// Where its output goes instead of a file of the test.
+    pub fn logging_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = path.into();
+        self
+    }
+
     pub fn without(mut self, name: &str) -> Self {
         self.env.remove(name);
         self

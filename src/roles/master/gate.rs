@@ -19,6 +19,7 @@ use crate::{
     alarms::Alarms,
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
+    core_task::until_stopped,
     decide::alarm_reason::AlarmReason,
     decide::{
         detect::Observation,
@@ -119,7 +120,9 @@ impl GateConfig {
         let (policies, policy_now) = watch::channel(policy(&first));
         let (manifests, manifest) = watch::channel(first);
         if let Some(file) = self.policy {
-            tokio::spawn(follow_file(file, policies, manifests, process.alarms.clone(), stop.clone()));
+            let following = follow_file(file, policies, manifests, process.alarms.clone(), stop.clone());
+            let name = "the policy file".to_owned();
+            tokio::spawn(until_stopped(process.alarms.clone(), name, stop.clone(), following));
         }
         let (port, source, clock) = (self.port, Arc::clone(reader), process.clock);
         let roster_gate = self.settings.map(|roster| {
