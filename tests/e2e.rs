@@ -42,6 +42,8 @@ mod heal;
 mod output;
 #[path = "e2e/pages.rs"]
 mod pages;
+#[path = "e2e/pause.rs"]
+mod pause;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "e2e/topologies.rs"]

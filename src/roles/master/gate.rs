@@ -256,13 +256,13 @@ impl GateHandle {
             .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
             .map(|story| story.uid.as_str())
             .collect();
-        let observe = |PodRow { record, status, age }: PodRow| {
+        let observe = |PodRow { record, status, silence, .. }: PodRow| {
             let uid = record.uid();
             Observation {
                 withheld: withheld.contains(uid.as_str()),
                 uid,
                 id: record.id.clone(),
-                age,
+                age: silence,
                 status,
                 heard: true,
                 name_age: None,
@@ -296,7 +296,7 @@ fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&L
 
 /// The ensemble as the gate's roster takes it.
 fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
-    let row = |PodRow { record, status, age }: PodRow| Row {
+    let row = |PodRow { record, status, age, .. }: PodRow| Row {
         key: record.key,
         id: record.id.clone(),
         nonce: record.nonce.clone(),

@@ -34,6 +34,7 @@ pub(crate) async fn run_term(shared: Arc<Shared>, term: Term, stop: Cancellation
     shared.ingest.lead(ensemble);
     let mut tasks = JoinSet::new();
     tasks.spawn(persistence::persist_changes(Arc::clone(&shared), term, stop.clone()));
+    tasks.spawn(persistence::stay_awake(Arc::clone(&shared), stop.clone()));
     let callbacks = CallbackLoop {
         shared: Arc::clone(&shared),
         term,
