@@ -38,6 +38,8 @@ mod gate;
 mod ha;
 #[path = "e2e/heal.rs"]
 mod heal;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/output.rs"]
 mod output;
 #[path = "e2e/pages.rs"]

@@ -240,6 +240,16 @@ impl Recipe {
         Agent { process: command.stdout(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
+    /// As [`start`](Self::start), by a command that gets the program as its last argument.
+    pub(crate) fn start_by(&self, command: &[&str]) -> Agent {
+        let mut process = Command::new(command[0]);
+        process.args(&command[1..]).arg(env!("CARGO_BIN_EXE_kubervisor"));
+        process.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Agent {
+            process: process.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap(),
+        }
+    }
+
     /// Where it takes commands.
     pub(crate) fn endpoint(&self) -> String {
         format!("{}:{}", self.ip, self.port)
