@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use axum::Router;
+use nix::libc;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -83,25 +84,55 @@ pub fn sources(file: Option<&Path>) -> Result<OperatorSources, Exit> {
     Ok(found.leak())
 }
 
-/// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.
+/// The first TERM or INT cancels `stop`, as HUP does; a second one ends the process at once with exit code 1.
+///
+/// USR1, USR2, PIPE and ALRM, whose default is to end a process, do nothing. They have handlers and are not ignored,
+/// because children inherit what is ignored. A HUP that was ignored at the start (`nohup`) stays so.
 ///
 /// # Errors
 /// [`Exit::Failed`] when the handlers cannot be installed.
 pub fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    for registered in signals {
-        let mut signal = registered.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
-        let stop = stop.clone();
+    let installed = |kind| signal(kind).map_err(|error| Exit::Failed(anyhow::Error::new(error)));
+    for kind in
+        [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::pipe(), SignalKind::alarm()]
+    {
+        // A handler stays when its stream is dropped.
+        drop(installed(kind)?);
+    }
+    if !is_ignored(SignalKind::hangup()) {
+        let (mut signal, stop) = (installed(SignalKind::hangup())?, stop.clone());
         tokio::spawn(async move {
+            // A closing terminal and a service manager send it beside or after TERM: never the second one.
             while signal.recv().await.is_some() {
-                if stop.is_cancelled() {
-                    std::process::exit(1);
-                }
                 stop.cancel();
             }
         });
     }
+    let (mut terminate, mut interrupt) =
+        (installed(SignalKind::terminate())?, installed(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for asked in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked > 0 {
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
     Ok(())
+}
+
+fn is_ignored(signal: SignalKind) -> bool {
+    // SAFETY: only reads the disposition, into plain data on this stack.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal.as_raw_value(), std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Checks that child processes can run as each of `users`, and adopts the orphans that they leave.

@@ -18,5 +18,7 @@ mod originals;
 mod output;
 #[path = "agent/payloads.rs"]
 mod payloads;
+#[path = "agent/signals.rs"]
+mod signals;
 #[path = "agent/usage.rs"]
 mod usage;

@@ -46,6 +46,8 @@ mod output;
 mod pages;
 #[path = "e2e/pause.rs"]
 mod pause;
+#[path = "e2e/signals.rs"]
+mod signals;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "e2e/topologies.rs"]

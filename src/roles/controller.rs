@@ -95,14 +95,15 @@ pub struct Args {
 /// # Errors
 /// 2 for wrong usage or configuration, 1 when the process cannot go on.
 pub async fn run(args: Args) -> Result<(), Exit> {
+    let stop = CancellationToken::new();
+    runtime::stop_on_signals(&stop)?;
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
     let ports = AdminPorts::bind(addr, admin_addr).await?;
-    let client = connect::client(args.kubeconfig.as_deref(), args.master.as_deref()).await;
+    let client = connect::client(args.kubeconfig.as_deref(), args.master.as_deref());
+    let Some(client) = stop.run_until_cancelled(client).await else { return Ok(()) };
     let client = client.map_err(|error| Exit::Usage(error.to_string()))?;
-    let stop = CancellationToken::new();
-    runtime::stop_on_signals(&stop)?;
     let process = Runtime::start();
     let hosted = start_master(&args, &process, &stop).await?;
     let scope = if args.namespace.is_empty() {

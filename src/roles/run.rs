@@ -32,10 +32,13 @@ pub struct Args {
 /// # Errors
 /// [`Exit::Usage`] for a wrong configuration, [`Exit::Failed`] for a failure at run time.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let config = runtime::configuration(&args.flags).await?;
-    runtime::prepare_children(users(&config))?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
+    let Some(config) = stop.run_until_cancelled(runtime::configuration(&args.flags)).await else {
+        return Ok(());
+    };
+    let config = config?;
+    runtime::prepare_children(users(&config))?;
     start(&config, stop).await
 }
 
