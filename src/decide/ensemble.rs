@@ -8,6 +8,7 @@
 //! replaces an older one for good. After a keepalive with `down: true`, no other keepalive of that nonce is taken.
 
 mod admission;
+mod comebacks;
 mod durability;
 mod fingerprint;
 mod known_pods;
@@ -20,6 +21,7 @@ mod stored;
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use self::{
+    comebacks::Comebacks,
     durability::Pending,
     fingerprint::{Fingerprint, Fingerprints},
     known_pods::{ExpiredPod, ExpiredPods},
@@ -27,6 +29,7 @@ use self::{
     snapshot::{PodText, SnapshotBuilder},
 };
 pub use self::{
+    comebacks::SlowPods,
     durability::{BATCH_BYTES, BATCH_RECORDS, RecordChanges, Ticket},
     known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, KnownPod, LifeStatus},
     rejection::{EnsembleRestoreError, KeepaliveEffect, Rejection},
@@ -50,6 +53,7 @@ pub struct Ensemble {
     prints: Fingerprints,
     table: PodTable,
     expired: ExpiredPods,
+    comebacks: Comebacks,
     pending: Pending,
     sequence: Sequence,
     latest: Arc<Snapshot>,
@@ -73,6 +77,7 @@ impl Ensemble {
             prints: Fingerprints::new(),
             table: PodTable::new(),
             expired: ExpiredPods::default(),
+            comebacks: Comebacks::default(),
             pending: Pending::default(),
             sequence: Sequence::default(),
             latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0)),

@@ -71,8 +71,8 @@ impl ExpiredPods {
         }
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
-        self.by_key.remove(&key);
+    pub(super) fn remove(&mut self, key: Key) -> Option<ExpiredPod> {
+        self.by_key.remove(&key)
     }
 
     /// Drops the pods that expired before `since`.

@@ -117,6 +117,40 @@ fn a_silence_begins_at_the_end_of_our_own_pause_and_an_age_does_not() {
     );
 }
 
+/// `pod` pings every `apart` seconds, `count` times from `from` on; the ensemble expires in between. Returns the end.
+fn flap(ensemble: &mut Ensemble, from: u64, apart: u64, count: u64, pod: &[u8]) -> u64 {
+    for round in 0..count {
+        see(ensemble, from + round * apart, pod).unwrap();
+        ensemble.expire(at(from + (round + 1) * apart - 1));
+        store(ensemble);
+    }
+    from + count * apart
+}
+
+#[test]
+fn a_pod_that_keeps_expiring_and_coming_back_is_named_with_its_interval_until_it_stays() {
+    let mut ensemble = Ensemble::new(settings());
+    let now = flap(&mut ensemble, 0, TTL + 10, 3, &pod(1));
+    assert_eq!(ensemble.slow_pods(at(now)), None, "two comebacks may be an accident");
+    let now = flap(&mut ensemble, now, TTL + 10, 1, &pod(1));
+    let slow = ensemble.slow_pods(at(now)).unwrap();
+    assert_eq!((slow.id.as_str(), slow.interval.as_secs(), slow.others), ("web-1", TTL + 10, 0));
+    let now = flap(&mut ensemble, now, TTL - 5, 13, &pod(1));
+    assert_eq!(ensemble.slow_pods(at(now)), None, "ten TTLs without an expiry");
+}
+
+#[test]
+fn restarts_and_pods_that_are_in_time_are_not_slow() {
+    let mut ensemble = Ensemble::new(settings());
+    let mut now = 0;
+    for nonce in ["a", "b", "c", "d", "e"] {
+        now = flap(&mut ensemble, now, TTL + 10, 1, &beat(1, "web-1", nonce, ""));
+    }
+    assert_eq!(ensemble.slow_pods(at(now)), None, "another process each time");
+    let now = flap(&mut ensemble, now, TTL - 1, 9, &pod(2));
+    assert_eq!(ensemble.slow_pods(at(now)), None);
+}
+
 #[test]
 fn a_snapshot_is_the_exact_bytes_and_their_digest_in_order_of_arrival() {
     let mut ensemble = Ensemble::new(settings());

@@ -23,6 +23,7 @@ use crate::{
     config::{Dialect, MasterTarget},
     core_task::{self, until_stopped},
     decide::alarm_reason::AlarmReason,
+    decide::ensemble::{Ensemble, SlowPods},
 };
 
 /// Interval of the periodic work, and of reading the members again after an error.
@@ -162,7 +163,28 @@ async fn run_periodic_work(shared: Arc<Shared>) {
         interval.tick().await;
         shared.ingest.forward_pending();
         shared.ingest.clear_old_collisions(shared.settings.ttl);
+        let slow = shared.ingest.with_ensemble(Ensemble::slow_pods).flatten();
+        match slow {
+            Some(slow) => {
+                shared.alarms.raise(AlarmReason::SlowKeepalives, slow_pods(&slow, shared.settings.ttl));
+            }
+            None => shared.alarms.clear(AlarmReason::SlowKeepalives),
+        }
     }
+}
+
+fn slow_pods(slow: &SlowPods, ttl: Duration) -> String {
+    let others = match slow.others {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    format!(
+        "pod {}{others} keeps expiring and coming back: it pings every ~{:.0} s, the TTL is {} s: \
+         raise KONTROL_TTL here or lower it there",
+        slow.id,
+        slow.interval.as_secs_f64(),
+        ttl.as_secs_f64(),
+    )
 }
 
 fn address(member: &Member) -> Option<Ipv4Addr> {
@@ -293,6 +315,30 @@ mod tests {
             shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
         })
         .await;
+        stop.cancel();
+        election.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_pings_less_often_than_the_ttl_is_an_alarm_that_says_what_to_set() {
+        let (_store, shared) = lead();
+        let (stop, ttl) = (CancellationToken::new(), shared.settings.ttl);
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
+        until("it leads", || shared.ingest.with_ensemble(|_, _| ()).is_some()).await;
+        let slow = || shared.alarms.up().into_iter().find(|up| up.reason == AlarmReason::SlowKeepalives);
+        for _ in 0..4 {
+            assert!(slow().is_none());
+            ping(&shared);
+            tokio::time::sleep(ttl * 3 / 2).await;
+        }
+        ping(&shared);
+        tokio::time::sleep(INTERVAL * 2).await;
+        let message = slow().unwrap().message;
+        let expected = "pod a keeps expiring and coming back: it pings every ~30 s, the TTL is 20 s: \
+                        raise KONTROL_TTL here or lower it there";
+        assert_eq!(message, expected);
+        tokio::time::sleep(ttl * 12).await;
+        assert!(slow().is_none());
         stop.cancel();
         election.await.unwrap();
     }
