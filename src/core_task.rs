@@ -27,6 +27,13 @@ pub async fn without_panic(alarms: Alarms, name: String, task: impl Future<Outpu
     let _told = returned(&alarms, &name, task).await;
 }
 
+/// The work of a thread of its own, which may return, but not panic.
+pub fn thread(alarms: &Alarms, name: &str, work: impl FnOnce()) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        alarms.raise(AlarmReason::TaskEnded, ended(name, &format!("panicked: {}", message(&*panic))));
+    }
+}
+
 /// Whether `task` returned; its panic is an alarm.
 async fn returned(alarms: &Alarms, name: &str, task: impl Future<Output = ()>) -> bool {
     let panic = AssertUnwindSafe(task).catch_unwind().await.err();
@@ -91,6 +98,15 @@ mod tests {
         assert_eq!(fatal(&alarms).await, None);
         until_stopped(alarms.clone(), "the port".to_owned(), CancellationToken::new(), async {}).await;
         assert!(fatal(&alarms).await.unwrap().contains("the port returned"));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_one_too() {
+        let alarms = Alarms::new(Clock::start());
+        thread(&alarms, "the file", || ());
+        assert_eq!(fatal(&alarms).await, None);
+        thread(&alarms, "the file", || panic!("torn page"));
+        assert!(fatal(&alarms).await.unwrap().contains("the file panicked: torn page"));
     }
 
     #[tokio::test]

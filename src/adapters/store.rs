@@ -215,7 +215,7 @@ pub async fn open(
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
         StoreConfig::Embedded { path } => {
-            Arc::new(embedded::EmbeddedStore::open(path, membership, metrics).await?)
+            Arc::new(embedded::EmbeddedStore::open(path, membership, alarms, metrics).await?)
         }
         StoreConfig::Etcd(config) => {
             Arc::new(etcd::EtcdStore::open(config, membership, alarms, metrics).await?)

@@ -143,6 +143,11 @@ async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>)
     let mut serving = JoinSet::new();
     let views: Arc<dyn admin::Views> = pages_of;
     ports.serve(&views, &deps.process, &mut serving, &deps.stop);
+    let events = deps.events.clone();
+    let name = "the writer of Events".to_owned();
+    serving.spawn(until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), async move {
+        events.ended().await;
+    }));
     let work = async {
         tokio::select! {
             () = deps.stop.cancelled() => {}

@@ -51,7 +51,7 @@ async fn signals_without_a_meaning_change_nothing() {
 async fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     let master = Master::open();
     let recipe = Recipe::of_master(&master).with("KONTROL_TTL", "3").with("KONTROL_PING", "0.1");
-    let mut agent = recipe.start_by(&["sh", "-c", "trap '' HUP; exec \"$0\" run"]);
+    let mut agent = recipe.start_by(&["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     let first = master.hears(1).await;
     agent.signal(Signal::SIGHUP);
     let heard = master.hears(first.len() + 5).await;
