@@ -2,7 +2,7 @@
 //!
 //! Master and controller use the same functions, so that a flag, a signal or a taken port means the same in both.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::Router;
 use nix::libc;
@@ -28,6 +28,9 @@ use crate::{
     exit::Exit,
     metrics::Metrics,
 };
+
+/// Longest orderly stop of a process in which a core task has failed.
+const STOP_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Clocks, alarms and the metrics registry of one process; clones share them.
 #[derive(Clone)]
@@ -60,6 +63,11 @@ impl Runtime {
             why = self.alarms.fatal() => why,
         };
         stop.cancel();
+        // What has failed may also keep the stop from its end.
+        tokio::spawn(async {
+            tokio::time::sleep(STOP_AFTER_FAILURE).await;
+            std::process::exit(1);
+        });
         Err(Exit::Failed(anyhow::anyhow!(why)))
     }
 
