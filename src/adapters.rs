@@ -1,5 +1,6 @@
 //! All I/O: stores, sockets, processes, files. Adapters carry out decisions; they make none.
 
+mod addresses;
 pub mod callback;
 pub mod commands;
 pub mod custom;

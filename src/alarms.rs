@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::{
     clock::Clock,
@@ -46,13 +47,20 @@ pub struct Alarms {
     clock: Clock,
     of: Arc<str>,
     table: Arc<Mutex<AlarmTable>>,
+    fatal: watch::Sender<Option<String>>,
 }
 
 impl Alarms {
     /// An empty table.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, of: "".into(), table: Arc::default() }
+        Self { clock, of: "".into(), table: Arc::default(), fatal: watch::Sender::new(None) }
+    }
+
+    /// The clock of this process.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// The alarms of one service (`namespace/name`), in the same table.
@@ -65,6 +73,9 @@ impl Alarms {
     pub fn raise(&self, reason: AlarmReason, message: impl Into<String>) {
         let of = Arc::clone(&self.of);
         let change = AlarmChange { at: self.clock.wall(), reason, of, up: true, message: message.into() };
+        if reason == AlarmReason::TaskEnded && self.of.is_empty() {
+            self.fatal.send_replace(Some(change.message.clone()));
+        }
         let mut table = self.lock();
         if table.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
             tracing::warn!(alarm = reason.as_str(), of = &*self.of, "{}", change.message);
@@ -90,6 +101,24 @@ impl Alarms {
     pub fn note(&self, reason: AlarmReason, message: impl Into<String>) {
         self.raise(reason, message);
         self.clear(reason);
+    }
+
+    /// Waits for an alarm that ends the process: [`AlarmReason::TaskEnded`] of the process itself. Returns its text.
+    pub async fn fatal(&self) -> String {
+        let mut raised = self.fatal.subscribe();
+        match raised.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The sender is this handle's.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
+    /// # Errors
+    /// The text of the first [`AlarmReason::TaskEnded`]: the process is not ready.
+    pub fn all_tasks_run(&self) -> Result<(), String> {
+        let up = self.up();
+        let ended = up.iter().find(|alarm| alarm.reason == AlarmReason::TaskEnded);
+        ended.map_or(Ok(()), |alarm| Err(alarm.message.clone()))
     }
 
     /// The alarms that are up.

@@ -26,6 +26,9 @@
 //! | [`args`], [`telemetry`] | the command line; logs |
 //! | [`config`] | `KONTROL_*` and `KUBERVISOR_*` → validated configuration |
 //! | [`clock`], [`alarms`] | the two clocks; conditions that need an operator |
+//! | [`core_task`] | tasks whose unexpected end ends the process |
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adapters;
 pub mod admin;
@@ -34,6 +37,7 @@ pub mod api;
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod core_task;
 pub mod decide;
 pub mod exit;
 pub mod metrics;

@@ -1,9 +1,11 @@
 //! The `kubervisor` command: arguments, logs, one role, an exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use kubervisor::{args::Cli, exit::Exit, telemetry};
+use kubervisor::{args::Cli, exit::Exit, roles::output::notice, telemetry};
 
 fn main() -> ExitCode {
     // The provider of all TLS clients in the process; the error means that one is installed already.
@@ -13,10 +15,10 @@ fn main() -> ExitCode {
         Err(usage) => usage.exit(),
     };
     let Some(command) = cli.command else {
-        eprintln!("{}", Cli::command().render_help());
-        eprintln!(
-            "no command given: name one, or set KONTROL_MODE (slave, master or both) to run as Kontrol"
-        );
+        notice(&format!(
+            "{}\nno command given: name one, or set KONTROL_MODE (slave, master or both) to run as Kontrol\n",
+            Cli::command().render_help()
+        ));
         return ExitCode::from(2);
     };
     telemetry::start(cli.log_format, command.verbosity());
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            eprintln!("kubervisor: {exit}");
+            notice(&format!("kubervisor: {exit}\n"));
             exit.code()
         }
     }

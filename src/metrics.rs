@@ -13,6 +13,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
     metrics::{
         MetricType,
+        counter::ConstCounter,
         family::Family,
         gauge::{ConstGauge, Gauge},
         info::Info,
@@ -20,7 +21,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::alarms::Alarms;
+use crate::{alarms::Alarms, telemetry::lost_lines};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,6 +44,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(AlarmGauge { alarms: alarms.clone() }));
         registry.register_collector(Box::new(ResidentMemory));
+        registry.register_collector(Box::new(LostLogLines));
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 
@@ -102,6 +104,23 @@ impl Collector for ResidentMemory {
             MetricType::Gauge,
         )?;
         gauge.encode(metric)
+    }
+}
+
+/// `kubervisor_log_lines_lost`.
+#[derive(Debug)]
+struct LostLogLines;
+
+impl Collector for LostLogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counter = ConstCounter::new(lost_lines());
+        let metric = encoder.encode_descriptor(
+            "log_lines_lost",
+            "Lines of the log that stderr did not take",
+            None,
+            MetricType::Counter,
+        )?;
+        counter.encode(metric)
     }
 }
 

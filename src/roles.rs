@@ -10,7 +10,7 @@ pub mod gate;
 pub mod invoke;
 pub mod keygen;
 pub mod master;
-mod output;
+pub mod output;
 pub mod plugin;
 pub mod run;
 pub mod status;

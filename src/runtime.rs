@@ -2,9 +2,10 @@
 //!
 //! Master and controller use the same functions, so that a flag, a signal or a taken port means the same in both.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::Router;
+use nix::libc;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -23,9 +24,13 @@ use crate::{
     api::{self, OperatorSources},
     clock::Clock,
     config::{self, Config, Listen, PodFacts, RunAs, environment::Environment, flags::Flags},
+    core_task::until_stopped,
     exit::Exit,
     metrics::Metrics,
 };
+
+/// Longest orderly stop of a process in which a core task has failed.
+const STOP_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Clocks, alarms and the metrics registry of one process; clones share them.
 #[derive(Clone)]
@@ -46,6 +51,24 @@ impl Runtime {
         let alarms = Alarms::new(clock);
         let metrics = Metrics::new(&alarms);
         Self { clock, alarms, metrics }
+    }
+
+    /// Waits for `stop`, or until a task ends without which the process does not do its work.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] names that task; `stop` is cancelled then too.
+    pub async fn ended(&self, stop: &CancellationToken) -> Result<(), Exit> {
+        let why = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            why = self.alarms.fatal() => why,
+        };
+        stop.cancel();
+        // What has failed may also keep the stop from its end.
+        tokio::spawn(async {
+            tokio::time::sleep(STOP_AFTER_FAILURE).await;
+            std::process::exit(1);
+        });
+        Err(Exit::Failed(anyhow::anyhow!(why)))
     }
 
     /// Binds the keepalive port.
@@ -69,25 +92,55 @@ pub fn sources(file: Option<&Path>) -> Result<OperatorSources, Exit> {
     Ok(found.leak())
 }
 
-/// The first TERM or INT cancels `stop`; a second one ends the process at once with exit code 1.
+/// The first TERM or INT cancels `stop`, as HUP does; a second one ends the process at once with exit code 1.
+///
+/// USR1, USR2, PIPE and ALRM, whose default is to end a process, do nothing. They have handlers and are not ignored,
+/// because children inherit what is ignored. A HUP that was ignored at the start (`nohup`) stays so.
 ///
 /// # Errors
 /// [`Exit::Failed`] when the handlers cannot be installed.
 pub fn stop_on_signals(stop: &CancellationToken) -> Result<(), Exit> {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    for registered in signals {
-        let mut signal = registered.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?;
-        let stop = stop.clone();
+    let installed = |kind| signal(kind).map_err(|error| Exit::Failed(anyhow::Error::new(error)));
+    for kind in
+        [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::pipe(), SignalKind::alarm()]
+    {
+        // A handler stays when its stream is dropped.
+        drop(installed(kind)?);
+    }
+    if !is_ignored(SignalKind::hangup()) {
+        let (mut signal, stop) = (installed(SignalKind::hangup())?, stop.clone());
         tokio::spawn(async move {
+            // A closing terminal and a service manager send it beside or after TERM: never the second one.
             while signal.recv().await.is_some() {
-                if stop.is_cancelled() {
-                    std::process::exit(1);
-                }
                 stop.cancel();
             }
         });
     }
+    let (mut terminate, mut interrupt) =
+        (installed(SignalKind::terminate())?, installed(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for asked in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked > 0 {
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
     Ok(())
+}
+
+fn is_ignored(signal: SignalKind) -> bool {
+    // SAFETY: only reads the disposition, into plain data on this stack.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal.as_raw_value(), std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Checks that child processes can run as each of `users`, and adopts the orphans that they leave.
@@ -125,13 +178,17 @@ impl AdminPorts {
     pub fn serve(
         self,
         views: &std::sync::Arc<dyn admin::Views>,
-        metrics: &Metrics,
+        process: &Runtime,
         serving: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
+        let (alarms, metrics) = (&process.alarms, &process.metrics);
         let mut serve = |listener: Option<TcpListener>, router: Router| {
             if let Some(listener) = listener {
-                serving.spawn(admin::serve(listener, router, stop.clone()));
+                let name =
+                    format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
+                let served = admin::serve(listener, router, stop.clone());
+                serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), served));
             }
         };
         serve(self.probes, admin::probes(views.clone(), metrics.clone()));

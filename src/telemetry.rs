@@ -1,8 +1,13 @@
-//! Logs on stderr, as text or JSON; stdout is for data.
+//! Logs on stderr, as text or JSON; stdout is for data. Logging is best effort: see [`stderr`].
+
+mod stderr;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+
+use self::stderr::LogLines;
+pub use self::stderr::lost_lines;
 
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +50,9 @@ impl Verbosity {
 /// Starts logging. A valid `RUST_LOG` takes precedence over `verbosity`. A second call has no effect.
 pub fn start(format: LogFormat, verbosity: Verbosity) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(verbosity.directives()));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The subscriber reports its own errors with `eprintln!`, which panics where stderr takes nothing.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| LogLines);
     // A subscriber that a test has installed stays.
     let _installed = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),

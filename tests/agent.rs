@@ -14,7 +14,11 @@ mod interpreter;
 mod keepalives;
 #[path = "agent/originals.rs"]
 mod originals;
+#[path = "agent/output.rs"]
+mod output;
 #[path = "agent/payloads.rs"]
 mod payloads;
+#[path = "agent/signals.rs"]
+mod signals;
 #[path = "agent/usage.rs"]
 mod usage;

@@ -38,8 +38,16 @@ mod gate;
 mod ha;
 #[path = "e2e/heal.rs"]
 mod heal;
+#[path = "e2e/names.rs"]
+mod names;
+#[path = "e2e/output.rs"]
+mod output;
 #[path = "e2e/pages.rs"]
 mod pages;
+#[path = "e2e/pause.rs"]
+mod pause;
+#[path = "e2e/signals.rs"]
+mod signals;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "e2e/topologies.rs"]

@@ -21,6 +21,7 @@ use kubervisor::{
         connect::{self, ConnectOptions},
         objects::Selector,
     },
+    alarms::Alarms,
     clock::Clock,
 };
 use serde_json::json;
@@ -42,7 +43,7 @@ async fn client(plane: &Plane, user: User) -> Client {
 
 async fn start(plane: &Plane, user: User, scope: &WatchScope) -> Watched {
     let (client, stop) = (client(plane, user).await, CancellationToken::new());
-    let cluster = Cluster::start(client, scope, Clock::start(), &stop);
+    let cluster = Cluster::start(client, scope, &Alarms::new(Clock::start()), &stop);
     Watched { cluster, _end: stop.drop_guard() }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kubervisor::{
     adapters::store::{self, Leadership, Member, Membership, StoreMetrics},
+    alarms::Alarms,
     clock::Clock,
     config::StoreConfig,
     decide::{
@@ -101,7 +102,8 @@ fn commit() -> anyhow::Result<Duration> {
             member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },
             lease: Duration::from_secs(3),
         };
-        let store = store::open(&config, membership, Clock::start(), StoreMetrics::default()).await?;
+        let store =
+            store::open(&config, membership, &Alarms::new(Clock::start()), StoreMetrics::default()).await?;
         let mut leadership = store.leadership();
         let leading =
             leadership.wait_for(|leadership| matches!(leadership, Leadership::Leading { .. })).await?.clone();

@@ -14,6 +14,8 @@
 //! | `acts` | the six acts |
 //! | `live`, `report` | the story in a terminal, and as a page |
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod acts;
 mod app;
 mod child;
@@ -33,6 +35,7 @@ use clap::Parser;
 use kubervisor::{
     exit::Exit,
     roles::demo::Args,
+    roles::output::{notice, print},
     telemetry::{self, LogFormat, Verbosity},
 };
 use tokio::{
@@ -90,7 +93,7 @@ async fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            eprintln!("kubervisor: {exit}");
+            notice(&format!("kubervisor: {exit}\n"));
             exit.code()
         }
     }
@@ -104,7 +107,7 @@ async fn run(args: Args) -> Result<(), Exit> {
     let stage = Stage::set(!args.without_policy)?;
     let places = stage.places();
     let story = Story::begin();
-    println!("{}", summary(&places));
+    print(&(summary(&places) + "\n"))?;
     let screen = Screen::start(story.clone());
     let mut watchers = JoinSet::new();
     let (log, sending) = load::start(places.endpoints.clone())?;
@@ -122,7 +125,7 @@ async fn run(args: Args) -> Result<(), Exit> {
     let held = record.all_held(acts::COUNT);
     let written = args.report.as_deref().map(|file| report::write(file, &play.story)).transpose();
     if args.keep && !stopped {
-        println!("\n{}", play.invitation().await);
+        print(&format!("\n{}\n", play.invitation().await))?;
         stop.await;
     }
     sending.abort();

@@ -1,14 +1,16 @@
 //! `kubectl kubervisor`: kubectl runs this program if it is in the PATH.
 
-use std::{
-    io::{Write, stderr, stdout},
-    process::ExitCode,
-};
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
 
 use clap::Parser;
 use kubervisor::{
     exit::Exit,
-    roles::plugin::{self, PluginCli},
+    roles::{
+        output::{notice, print},
+        plugin::{self, PluginCli},
+    },
 };
 
 fn main() -> ExitCode {
@@ -24,16 +26,15 @@ fn main() -> ExitCode {
             // A lookup on a dead resolver must not delay the exit.
             runtime.shutdown_timeout(std::time::Duration::from_millis(200));
             ended
+        })
+        .and_then(|output| {
+            notice(&output.notice);
+            print(&output.data)
         });
     match ended {
-        Ok(output) => {
-            // A reader such as `head` may have closed the pipe: not an error.
-            let _closed_pipe = stderr().write_all(output.notice.as_bytes());
-            let _closed_pipe = stdout().write_all(output.data.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            eprintln!("kubectl kubervisor: {exit}");
+            notice(&format!("kubectl kubervisor: {exit}\n"));
             exit.code()
         }
     }

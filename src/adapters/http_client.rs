@@ -3,14 +3,23 @@
 //! An answer over [`MAX_ANSWER`] bytes is refused while it arrives. Redirects are not followed: a service could
 //! otherwise send us, with our credentials, to any address that we can reach. The caller sets the timeout.
 
+mod resolver;
+
+use std::time::Duration;
+
 use reqwest::{
-    Client, ClientBuilder, Request, StatusCode,
+    Client, ClientBuilder, Request, Response, StatusCode,
     header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
     redirect::Policy,
 };
 
+use self::resolver::TurningResolver;
+
 /// Bytes of an answer, at most.
 pub const MAX_ANSWER: usize = 16 << 20;
+
+/// For a connection; each address of the host gets its share.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The client; clones share its connections.
 #[derive(Clone, Debug)]
@@ -85,7 +94,8 @@ impl HttpClient {
     pub(super) fn builder() -> ClientBuilder {
         // An error means that a provider is installed already.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        Client::builder().no_proxy().redirect(Policy::none())
+        let builder = Client::builder().no_proxy().redirect(Policy::none());
+        builder.connect_timeout(CONNECT_TIMEOUT).dns_resolver(TurningResolver::shared().clone())
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -95,7 +105,14 @@ impl HttpClient {
 
 /// Sends a request and reads the whole answer.
 pub(super) async fn send(client: &Client, request: Request) -> Result<HttpAnswer, HttpClientError> {
-    let mut response = client.execute(request).await.map_err(|error| {
+    let exchange = TurningResolver::shared().exchange(request.url().host_str().unwrap_or_default());
+    let answer = read(client.execute(request).await).await?;
+    exchange.answered();
+    Ok(answer)
+}
+
+async fn read(response: reqwest::Result<Response>) -> Result<HttpAnswer, HttpClientError> {
+    let mut response = response.map_err(|error| {
         if error.is_connect() { HttpClientError::Connect(error) } else { HttpClientError::Exchange(error) }
     })?;
     let status = response.status();

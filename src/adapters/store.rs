@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 pub use metrics::{Operation, StoreMetrics};
 
-use crate::{clock::Clock, config::StoreConfig, decide::key::Key};
+use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key};
 
 /// A leader's term: strictly greater than every earlier leader's on the same prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -210,15 +210,15 @@ pub fn prefix(namespace: &str, app: &str) -> String {
 pub async fn open(
     config: &StoreConfig,
     membership: Membership,
-    clock: Clock,
+    alarms: &Alarms,
     metrics: StoreMetrics,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
         StoreConfig::Embedded { path } => {
-            Arc::new(embedded::EmbeddedStore::open(path, membership, metrics).await?)
+            Arc::new(embedded::EmbeddedStore::open(path, membership, alarms, metrics).await?)
         }
         StoreConfig::Etcd(config) => {
-            Arc::new(etcd::EtcdStore::open(config, membership, clock, metrics).await?)
+            Arc::new(etcd::EtcdStore::open(config, membership, alarms, metrics).await?)
         }
     })
 }

@@ -52,10 +52,12 @@ reasons! {
     PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
     SilentListed, "silent_listed", "Silent pods stay in the endpoints file: the floor, the panic threshold or missing keepalives of most pods keep them.";
+    SlowKeepalives, "slow_keepalives", "Pods keep expiring and coming back, because they ping less often than the TTL of this master allows.";
     StatusForbidden, "status_forbidden", "The API server forbids reading or writing the ledger; nothing is withheld until the role allows it.";
     StoreAway, "store_away", "The store does not answer; the ensemble is frozen and nothing expires.";
     StoreUnreadable, "store_unreadable", "The stored records cannot be read, so that the leadership term cannot begin.";
     StoreWrite, "store_write", "Changes cannot be written to the store; they wait in memory.";
+    TaskEnded, "task_ended", "A part of the process ended unexpectedly; the process ends with an error, or is not ready if only one service is concerned.";
     Unclaimed, "unclaimed", "Pods are not claimed yet; nothing is withheld until they are.";
     UnknownListed, "unknown_listed", "Silent pods stay listed by the plan, because removing them would break the floor or the panic threshold.";
     VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";

@@ -2,12 +2,13 @@
 //!
 //! - A repeated keepalive (same bytes as the last) only moves a deadline: no parsing, no allocation, no write.
 //! - A new pod enters a snapshot only after its sequence number is stored, so that no two leaders assign one number.
-//! - While frozen, no pod expires; after a thaw, each has a full TTL.
+//! - While frozen, no pod expires; after a thaw, each has a full TTL. The same after a pause of this process itself.
 //!
 //! A pod is (key, id, nonce). The key encodes its IPv4 address; a nonce identifies one process, and a newer nonce
 //! replaces an older one for good. After a keepalive with `down: true`, no other keepalive of that nonce is taken.
 
 mod admission;
+mod comebacks;
 mod durability;
 mod fingerprint;
 mod known_pods;
@@ -17,9 +18,10 @@ mod settings;
 mod snapshot;
 mod stored;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use self::{
+    comebacks::Comebacks,
     durability::Pending,
     fingerprint::{Fingerprint, Fingerprints},
     known_pods::{ExpiredPod, ExpiredPods},
@@ -27,6 +29,7 @@ use self::{
     snapshot::{PodText, SnapshotBuilder},
 };
 pub use self::{
+    comebacks::SlowPods,
     durability::{BATCH_BYTES, BATCH_RECORDS, RecordChanges, Ticket},
     known_pods::{DEPARTED_LIMIT, DEPARTED_TTLS, KnownPod, LifeStatus},
     rejection::{EnsembleRestoreError, KeepaliveEffect, Rejection},
@@ -50,6 +53,7 @@ pub struct Ensemble {
     prints: Fingerprints,
     table: PodTable,
     expired: ExpiredPods,
+    comebacks: Comebacks,
     pending: Pending,
     sequence: Sequence,
     latest: Arc<Snapshot>,
@@ -57,6 +61,8 @@ pub struct Ensemble {
     clock: Moment,
     /// No TTL starts before this moment.
     grace: Moment,
+    /// The last call of [`Self::awake`].
+    awake: Option<Moment>,
     frozen: bool,
     /// Sum of all canonical texts, in bytes.
     bytes: usize,
@@ -71,12 +77,14 @@ impl Ensemble {
             prints: Fingerprints::new(),
             table: PodTable::new(),
             expired: ExpiredPods::default(),
+            comebacks: Comebacks::default(),
             pending: Pending::default(),
             sequence: Sequence::default(),
             latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0)),
             revision: 0,
             clock: Moment::ORIGIN,
             grace: Moment::ORIGIN,
+            awake: None,
             frozen: false,
             bytes: 0,
         }
@@ -187,6 +195,20 @@ impl Ensemble {
         }
     }
 
+    /// Notes that this process runs at `now`; expected before every other call, and every
+    /// [`Settings::awake_every`]. Returns the time since the last call if this one is late by more than a ping
+    /// interval: then keepalives may have been missed because this process was paused (a stopped process, a stalled
+    /// runtime, a suspended machine), so that each pod has a full TTL from `now`.
+    pub fn awake(&mut self, now: Moment) -> Option<Duration> {
+        let now = self.tick(now);
+        let since = now.since(self.awake.replace(now)?);
+        if since <= self.settings.awake_every() + self.settings.ping_every {
+            return None;
+        }
+        self.grace = now;
+        Some(since)
+    }
+
     /// Whether expiry is stopped.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
@@ -282,13 +304,15 @@ impl Ensemble {
         let known = known.map(move |pod| {
             let status = if pod.liveness == PodLiveness::Live { LifeStatus::Live } else { LifeStatus::Down };
             let text = pod.text.bytes(self.latest.pods());
-            KnownPod { text, status, age: now.since(pod.last_seen), heard: pod.heard }
+            let silence = now.since(pod.last_seen.max(self.grace));
+            KnownPod { text, status, age: now.since(pod.last_seen), silence, heard: pod.heard }
         });
         let expired = self.expired.iter().filter(|pod| self.table.by_name(pod.id_hash).is_none());
         known.chain(expired.map(move |pod| KnownPod {
             text: &pod.text,
             status: LifeStatus::Expired,
             age: now.since(pod.last_seen),
+            silence: now.since(pod.last_seen),
             heard: pod.heard,
         }))
     }

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{composer::KeepaliveComposer, keepalive_sender::KeepaliveSender, payload::PayloadFile};
 use crate::{
+    alarms::Alarms,
     config::{AgentConfig, Identity},
+    core_task::until_stopped,
     exit::Exit,
 };
 
@@ -32,7 +34,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`Exit::Failed`] when there is no randomness for the nonce, or masters would refuse the identity.
-    pub async fn start(identity: &Identity, config: &AgentConfig) -> Result<Self, Exit> {
+    pub async fn start(identity: &Identity, config: &AgentConfig, alarms: &Alarms) -> Result<Self, Exit> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce)
             .map_err(|error| anyhow::anyhow!("no randomness for the nonce: {error}"))?;
@@ -41,12 +43,19 @@ impl Agent {
         let texts = composer.subscribe();
         if let Some(path) = &config.payload {
             let file = PayloadFile::open(path.clone(), composer).await;
-            tasks.spawn(file.follow(stop.clone()));
+            let following = file.follow(stop.clone());
+            tasks.spawn(until_stopped(
+                alarms.clone(),
+                "the payload file".to_owned(),
+                stop.clone(),
+                following,
+            ));
         }
         for target in &config.masters {
             let times = (config.ping_every, config.ping_deadline);
             let sender = KeepaliveSender::new(target.clone(), identity.ip, times, texts.clone());
-            tasks.spawn(sender.run(stop.clone()));
+            let (name, sending) = (format!("keepalives to {target}"), sender.run(stop.clone()));
+            tasks.spawn(until_stopped(alarms.clone(), name, stop.clone(), sending));
         }
         // One ping under way, then two attempts to send `down`.
         let stop_timeout = config.ping_deadline * 3 + Duration::from_millis(100);

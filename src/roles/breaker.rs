@@ -25,6 +25,7 @@ use crate::{
     api::{self, Context, Detectors, Timing},
     clock::Clock,
     exit::Exit,
+    roles,
 };
 
 /// Arguments of `breaker`.
@@ -47,8 +48,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let input = BreakerInput::read()?;
     let output = CallbackOutput::new(&manifest, Clock::start().wall(), input);
     let printed = serde_json::to_string(&output).context("cannot print the verdicts")?;
-    println!("{printed}");
-    Ok(())
+    roles::output::print(&(printed + "\n"))
 }
 
 /// The ensemble's times from the master's environment; `None` without `KONTROL_TTL`.

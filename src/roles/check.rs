@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use super::output;
 use crate::{
     api::{self, Context, Detectors, Manifest, Problem, Problems},
     exit::Exit,
@@ -32,10 +33,10 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     for path in &args.files {
         let file = path.display().to_string();
         match api::load_all(path, context).and_then(|manifests| unique(&file, manifests, &mut seen)) {
-            Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+            Ok(lines) => output::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?,
             Err(problems) => {
                 bad += 1;
-                eprintln!("{problems}");
+                output::notice(&format!("{problems}\n"));
             }
         }
     }

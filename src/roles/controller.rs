@@ -53,6 +53,7 @@ use crate::{
     },
     admin,
     config::{address::serving_or_off, hosted},
+    core_task::until_stopped,
     exit::{Exit, chain},
     runtime::{self, AdminPorts, Runtime},
 };
@@ -94,6 +95,8 @@ pub struct Args {
 /// # Errors
 /// 2 for wrong usage or configuration, 1 when the process cannot go on.
 pub async fn run(args: Args) -> Result<(), Exit> {
+    let stop = CancellationToken::new();
+    runtime::stop_on_signals(&stop)?;
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
@@ -103,10 +106,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         server: args.master.clone(),
         ..ConnectOptions::default()
     };
-    let client = connect::client(&options).await;
+    let Some(client) = stop.run_until_cancelled(connect::client(&options)).await else { return Ok(()) };
     let client = client.map_err(|error| Exit::Usage(chain(&error)))?;
-    let stop = CancellationToken::new();
-    runtime::stop_on_signals(&stop)?;
     let process = Runtime::start();
     let hosted = start_master(&args, &process, &stop).await?;
     let scope = if args.namespace.is_empty() {
@@ -115,7 +116,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         WatchScope::Namespaces(args.namespace.clone())
     };
     let deps = Arc::new(Deps {
-        cluster: Cluster::start(client.clone(), &scope, process.clock, &stop),
+        cluster: Cluster::start(client.clone(), &scope, &process.alarms, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),
         asker_metrics: process.metrics.with_registry(AskerMetrics::register),
         events: EventRecorder::start(EventSettings {
@@ -135,30 +136,40 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         client,
         stop,
     });
-    serve(deps, ports, hosted).await;
-    Ok(())
+    serve(deps, ports, hosted).await
 }
 
-async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) {
+async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) -> Result<(), Exit> {
     let snapshots = Arc::new(StatusSnapshots::default());
     let master = hosted.as_ref().map(HostedMaster::views);
     let pages_of =
         Arc::new(ControllerPages { deps: Arc::clone(&deps), snapshots: Arc::clone(&snapshots), master });
     let mut serving = JoinSet::new();
     let views: Arc<dyn admin::Views> = pages_of;
-    ports.serve(&views, &deps.process.metrics, &mut serving, &deps.stop);
-    tokio::select! {
-        () = deps.stop.cancelled() => {}
-        () = deps.cluster.until_resources_known() => {
-            Registry::new(Arc::clone(&deps), snapshots).run().await;
+    ports.serve(&views, &deps.process, &mut serving, &deps.stop);
+    let events = deps.events.clone();
+    let name = "the writer of Events".to_owned();
+    serving.spawn(until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), async move {
+        events.ended().await;
+    }));
+    let work = async {
+        tokio::select! {
+            () = deps.stop.cancelled() => {}
+            () = deps.cluster.until_resources_known() => {
+                Registry::new(Arc::clone(&deps), snapshots).run().await;
+            }
         }
-    }
+    };
+    let name = "the registry of services".to_owned();
+    let work = until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), work);
+    let ((), ended) = tokio::join!(work, deps.process.ended(&deps.stop));
     tracing::info!("stopping");
     if let Some(hosted) = hosted {
         hosted.stop().await;
     }
     deps.events.ended().await;
     while serving.join_next().await.is_some() {}
+    ended
 }
 
 async fn start_master(

@@ -95,20 +95,21 @@ fn timed_out(args: &Args) -> Exit {
 
 /// Connects, signs the command if there is a key, and waits for the answer.
 async fn invoke(args: &Args, key: Option<&PrivateKey>) -> Result<Option<String>, Exit> {
-    let dialled = resolve(&args.target).await?;
-    let target =
-        MasterTarget { host: dialled.ip().to_string(), port: dialled.port(), dialect: Dialect::ZeroRpc };
+    let (target, first) = resolve(&args.target).await?;
     let failed = |error: ClientError| match error {
         // The client has the same deadline, and may reach it first.
         ClientError::Deadline => timed_out(args),
         error => {
-            let what = format!("the agent at {dialled} did not run the command");
+            let what = format!("the agent at {target} did not run the command");
             Exit::Failed(anyhow::Error::new(error).context(what))
         }
     };
     // Checked before connecting, so that wrong usage needs no network.
-    let id = key.map(|_| agent_id(args, *dialled.ip())).transpose()?;
+    key.map(|_| agent_id(args, *first.ip())).transpose()?;
     let connection = Connection::connect(&target, None, args.timeout).await.map_err(failed)?;
+    // What is signed is the address that was reached, of a name that may have several.
+    let dialled = connection.peer();
+    let id = key.map(|_| agent_id(args, *dialled.ip())).transpose()?;
     let proof = match key.zip(id) {
         None => InvokeProof::unsigned(),
         Some((key, id)) => {
@@ -149,8 +150,8 @@ fn sign(
     Ok(InvokeProof::signed(&challenge, &key.sign(&order)))
 }
 
-/// The address to dial and to sign: a name is resolved once.
-async fn resolve(target: &str) -> Result<SocketAddrV4, Exit> {
+/// Whom to dial, and the first of its addresses.
+async fn resolve(target: &str) -> Result<(MasterTarget, SocketAddrV4), Exit> {
     let (host, port) =
         address::host_and_port(target).map_err(|error| Exit::Usage(format!("TARGET: {error}")))?;
     let port = port.unwrap_or_else(|| {
@@ -163,7 +164,8 @@ async fn resolve(target: &str) -> Result<SocketAddrV4, Exit> {
         SocketAddr::V4(address) => Some(address),
         SocketAddr::V6(_) => None,
     });
-    Ok(v4.ok_or_else(|| anyhow!("{host} has no IPv4 address"))?)
+    let v4 = v4.ok_or_else(|| anyhow!("{host} has no IPv4 address"))?;
+    Ok((MasterTarget { host: host.clone(), port, dialect: Dialect::ZeroRpc }, v4))
 }
 
 fn agent_id(args: &Args, ip: Ipv4Addr) -> Result<String, Exit> {

@@ -1,6 +1,6 @@
-//! Output of the subcommands: JSON, tables, stdout.
+//! Output of the subcommands: JSON, tables, stdout, and notices on stderr. No output panics.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 use comfy_table::{Table, TableStyle};
@@ -25,8 +25,21 @@ pub(super) fn table(style: TableStyle, header: &[&str], rows: impl Iterator<Item
     table
 }
 
-/// Writes `text` to stdout.
-pub(super) fn print(text: &str) -> Result<(), Exit> {
+/// Writes `text` to stdout. A reader that has closed the pipe, such as `head`, has what it wanted: no error.
+///
+/// # Errors
+/// 1 when stdout does not take it, for example on a full disk.
+pub fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
-    Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")?)
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Exit::Failed(anyhow::Error::new(error).context("cannot write to stdout")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes `text` to stderr, best effort: nobody may read it.
+pub fn notice(text: &str) {
+    let _best_effort = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     adapters::{commands::CommandQueue, wire::Handler},
     config::{AgentConfig, Config, MasterConfig, RunAs, flags::Flags},
+    core_task::until_stopped,
     exit::Exit,
     runtime::{self, AdminPorts, Runtime},
 };
@@ -31,10 +32,13 @@ pub struct Args {
 /// # Errors
 /// [`Exit::Usage`] for a wrong configuration, [`Exit::Failed`] for a failure at run time.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let config = runtime::configuration(&args.flags).await?;
-    runtime::prepare_children(users(&config))?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
+    let Some(config) = stop.run_until_cancelled(runtime::configuration(&args.flags)).await else {
+        return Ok(());
+    };
+    let config = config?;
+    runtime::prepare_children(users(&config))?;
     start(&config, stop).await
 }
 
@@ -59,13 +63,15 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
         }
     };
     let closed = CancellationToken::new();
-    serving.spawn(server.serve(handler, closed.clone()));
+    let serve = server.serve(handler, closed.clone());
+    let name = "the keepalive port".to_owned();
+    serving.spawn(until_stopped(process.alarms.clone(), name, closed.clone(), serve));
     let agent = match &config.agent {
-        Some(agent) => Some(Agent::start(&config.identity, agent).await?),
+        Some(agent) => Some(Agent::start(&config.identity, agent, &process.alarms).await?),
         None => None,
     };
     tracing::info!(address = %config.listen.address, id = config.identity.id, "running");
-    stop.cancelled().await;
+    let ended = process.ended(&stop).await;
     tracing::info!("stopping");
     if let Some(agent) = agent {
         agent.stop().await;
@@ -75,7 +81,7 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     }
     closed.cancel();
     while serving.join_next().await.is_some() {}
-    Ok(())
+    ended
 }
 
 /// All users as whom child processes are to run.
@@ -107,6 +113,6 @@ async fn start_master(
     // Ports first: a wrong address is an error before the store is opened.
     let ports = AdminPorts::bind(master.addr, master.admin_addr).await?;
     let running = Master::start(config, master, process).await?;
-    ports.serve(&running.views(), &process.metrics, serving, stop);
+    ports.serve(&running.views(), process, serving, stop);
     Ok(running)
 }

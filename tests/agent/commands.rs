@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::fixture::{Agent, CAP, Master, Recipe, kubervisor};
+use crate::fixture::{Agent, CAP, Master, Recipe, address, kubervisor, with_hosts};
 
 /// Runs the binary to its end.
 async fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
@@ -263,5 +263,24 @@ async fn when_the_time_runs_out_on_a_mute_peer_the_exit_code_is_124_too() {
         let (code, _, stderr) =
             said(&run(&["invoke", &endpoint, "--cmd", "x", "--timeout", "0.2"], &[]).await);
         assert_eq!(code, Some(124), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_command_reaches_its_agent_past_a_frozen_machine_of_the_same_name() {
+    let scene = Scene::signed().await;
+    let (frozen, port) = (address(), scene.recipe.port);
+    // The kernel takes connections for it, and nobody answers.
+    let _mute = std::net::TcpListener::bind((frozen, port)).unwrap();
+    for addresses in [[frozen, scene.recipe.ip], [scene.recipe.ip, frozen]] {
+        let hosts: String = addresses.iter().map(|address| format!("{address} agents\n")).collect();
+        let Some(command) = with_hosts(scene.keys.folder.path(), &hosts) else { return };
+        let (target, key) = (format!("agents:{port}"), scene.keys.private());
+        let mut invoke = tokio::process::Command::new(&command[0]);
+        invoke.args(&command[1..]).args([env!("CARGO_BIN_EXE_kubervisor"), "invoke", &target]);
+        invoke.args(["--key-file", &key, "--id", "web-1", "--cmd", "echo reached"]);
+        let output = timeout(CAP, invoke.output()).await.expect("it ends in time").unwrap();
+        let (code, stdout, stderr) = said(&output);
+        assert_eq!((code, stdout.trim()), (Some(0), "reached"), "{stderr}");
     }
 }

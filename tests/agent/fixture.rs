@@ -231,9 +231,23 @@ impl Recipe {
     }
 
     pub(crate) fn start(&self) -> Agent {
+        self.start_logging_to(Stdio::inherit())
+    }
+
+    pub(crate) fn start_logging_to(&self, log: Stdio) -> Agent {
         let mut command = kubervisor(["run"]);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        Agent { process: command.stdout(Stdio::null()).spawn().unwrap() }
+        Agent { process: command.stdout(Stdio::null()).stderr(log).spawn().unwrap() }
+    }
+
+    /// As [`start`](Self::start), by a command that gets the program and its argument behind its own.
+    pub(crate) fn start_by<S: AsRef<OsStr>>(&self, command: &[S]) -> Agent {
+        let mut process = Command::new(&command[0]);
+        process.args(&command[1..]).args([env!("CARGO_BIN_EXE_kubervisor"), "run"]);
+        process.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Agent {
+            process: process.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap(),
+        }
     }
 
     /// Where it takes commands.
@@ -252,6 +266,20 @@ impl Recipe {
         timeout(CAP, open).await.expect("the agent opens its port");
         agent
     }
+}
+
+/// The beginning of a command that has `hosts` for `/etc/hosts`; `None`, and why, where this is not allowed.
+pub(crate) fn with_hosts(folder: &Path, hosts: &str) -> Option<Vec<String>> {
+    let path = folder.join("hosts");
+    std::fs::write(&path, hosts).unwrap();
+    let unshare = ["unshare", "--map-root-user", "--mount"];
+    let tried = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("unshare is not allowed: a name of several addresses is not tested here");
+        return None;
+    }
+    let bind = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", path.display());
+    Some(unshare.into_iter().chain(["sh", "-c", &bind]).map(str::to_owned).collect())
 }
 
 /// Our binary with nothing of this process's configuration.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::fixture::{Master, Reaction, Recipe};
+use crate::fixture::{Master, Reaction, Recipe, address, with_hosts};
 
 /// TTL 3: pings each second, with a deadline of half a second.
 fn brisk(recipe: Recipe) -> Recipe {
@@ -176,4 +176,22 @@ async fn each_start_has_a_nonce_of_its_own() {
     drop(agent);
     let (heard, _agent) = (master.heard().len(), recipe.start());
     master.hears_that(heard.min(1), |one| one.json()["nonce"] != first).await;
+}
+
+#[tokio::test]
+async fn a_frozen_machine_among_the_addresses_of_a_name_costs_its_share_only() {
+    for (dialect, turned) in [("", false), ("", true), ("http://", false), ("http://", true)] {
+        let (first, second) = (address(), address());
+        let (mute, alive) = if turned { (second, first) } else { (first, second) };
+        // The kernel takes connections for it, and nobody answers.
+        let mute = std::net::TcpListener::bind((mute, 0)).unwrap();
+        let port = mute.local_addr().unwrap().port();
+        let alive = Master::at((alive, port).into(), Box::new(|_| Reaction::Answer));
+        let (folder, names) = (tempfile::tempdir().unwrap(), format!("{first} masters\n{second} masters\n"));
+        let Some(command) = with_hosts(folder.path(), &names) else { return };
+        let agent = brisk(Recipe::of(&[format!("{dialect}masters:{port}")]));
+        let _agent = agent.start_by(&command);
+        let heard = alive.hears(4).await;
+        assert!(heard[3].at - heard[0].at < Duration::from_secs(6), "{heard:?}");
+    }
 }

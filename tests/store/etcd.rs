@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use kubervisor::{
     adapters::store::{self, Leadership, Operation, RecordKey, StoreMetrics},
+    alarms::Alarms,
     clock::Clock,
     config::StoreConfig,
 };
@@ -128,7 +129,9 @@ async fn a_leader_at_rest_asks_for_nothing_but_its_lease() {
     let etcd = Etcd::start().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = StoreMetrics::default();
-    let store = store::open(&etcd.config(), membership("a"), Clock::start(), metrics.clone()).await.unwrap();
+    let store = store::open(&etcd.config(), membership("a"), &Alarms::new(Clock::start()), metrics.clone())
+        .await
+        .unwrap();
     leading(&*store).await;
     let others =
         [Operation::Load, Operation::Commit, Operation::Members, Operation::Campaign, Operation::Follow];
@@ -148,7 +151,7 @@ async fn two_ensembles_on_one_etcd_do_not_meet() {
     let mut other = membership("b");
     other.prefix = store::prefix("default", "test2");
     let metrics = StoreMetrics::default();
-    let second = store::open(&etcd.config(), other, Clock::start(), metrics).await.unwrap();
+    let second = store::open(&etcd.config(), other, &Alarms::new(Clock::start()), metrics).await.unwrap();
     leading(&*second).await;
     assert!(second.load().await.unwrap().is_empty());
     assert_eq!(second.members().await.unwrap().len(), 1);

@@ -7,6 +7,7 @@ use kubervisor::{
     adapters::store::{
         self, Batch, Leadership, Member, Membership, RecordKey, Store, StoreError, StoreMetrics, Term,
     },
+    alarms::Alarms,
     clock::Clock,
     config::StoreConfig,
     decide::key::Key,
@@ -32,7 +33,7 @@ pub async fn open(config: &StoreConfig, id: &str) -> Result<Arc<dyn Store>, Stor
         .with_test_writer()
         .try_init();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    store::open(config, membership(id), Clock::start(), StoreMetrics::default()).await
+    store::open(config, membership(id), &Alarms::new(Clock::start()), StoreMetrics::default()).await
 }
 
 /// Waits until the store leads.

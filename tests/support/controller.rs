@@ -128,7 +128,12 @@ impl Controller {
 
     /// SIGTERM, and waits for its end: the exit code.
     pub fn stop(&self) -> Option<i32> {
-        self.signal(Signal::SIGTERM);
+        self.stop_by(Signal::SIGTERM)
+    }
+
+    /// Another signal that ends it, as [`stop`](Self::stop).
+    pub fn stop_by(&self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
         let ended = locked(&self.child).take().map(|mut child| child.wait().unwrap());
         ended.and_then(|status| status.code())
     }

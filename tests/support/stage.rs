@@ -172,6 +172,7 @@ impl Stage {
             admin: None,
             env: BTreeMap::new(),
             log: self.file(&format!("{id}.log")),
+            hosts: None,
             child: None,
         }
         .env("KONTROL_ID", id)
@@ -233,12 +234,25 @@ pub struct Node {
     pub admin: Option<SocketAddrV4>,
     env: BTreeMap<String, String>,
     log: PathBuf,
+    hosts: Option<PathBuf>,
     child: Option<Child>,
 }
 
 impl Node {
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Where its output goes instead of a file of the test.
+    pub fn logging_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = path.into();
+        self
+    }
+
+    /// Has this file for `/etc/hosts`, in a mount namespace of its own.
+    pub fn with_hosts(mut self, hosts: PathBuf) -> Self {
+        self.hosts = Some(hosts);
         self
     }
 
@@ -299,7 +313,15 @@ impl Node {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = match &self.hosts {
+            None => Command::new(PROGRAM),
+            Some(hosts) => {
+                let bind = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
+                let mut command = Command::new("unshare");
+                command.args(["--map-root-user", "--mount", "sh", "-c", &bind, PROGRAM]);
+                command
+            }
+        };
         let path = std::env::var("PATH").unwrap();
         command.args(arguments).env_clear().env("PATH", path).env("RUST_LOG", "info,kubervisor=debug");
         command.envs(&self.env);

@@ -17,6 +17,7 @@ use kubervisor::{
         cluster::{Cluster, WatchScope},
         connect::{self, ConnectOptions},
     },
+    alarms::Alarms,
     clock::Clock,
 };
 use serde_json::{Value, json};
@@ -81,7 +82,12 @@ async fn without_streaming_lists_pods_are_listed_in_pages() {
     let server = tokio::spawn(axum::serve(listener, served).into_future());
     let options = ConnectOptions { server: Some(master), ..ConnectOptions::default() };
     let client = connect::client(&options).await.unwrap();
-    let cluster = Cluster::start(client, &WatchScope::Namespaces(vec!["shop".into()]), Clock::start(), &stop);
+    let cluster = Cluster::start(
+        client,
+        &WatchScope::Namespaces(vec!["shop".into()]),
+        &Alarms::new(Clock::start()),
+        &stop,
+    );
     let names = || cluster.pods("shop", &fleet()).iter().map(|pod| pod.name.to_string()).collect::<String>();
     until("all pages and a change are seen", || async { (names() == "abc").then_some(()) }).await;
     assert_eq!(lists.load(Ordering::SeqCst), 2, "only the expired watch listed again");

@@ -17,6 +17,7 @@ mod watcher;
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures::FutureExt;
 use kube::Client;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ use super::objects::{
     AutoscalerRecord, Kind, PodRecord, ResourceRecord, Selector, ServiceRecord, SharedText, SliceRecord,
     WorkloadRecord,
 };
-use crate::{clock::Clock, decide::fleet::Uid};
+use crate::{alarms::Alarms, clock::Clock, core_task::until_stopped, decide::fleet::Uid};
 
 /// Which namespaces are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one watch for each kind (and each namespace); they end with `stop`.
     #[must_use]
-    pub fn start(client: Client, scope: &WatchScope, clock: Clock, stop: &CancellationToken) -> Self {
+    pub fn start(client: Client, scope: &WatchScope, alarms: &Alarms, stop: &CancellationToken) -> Self {
         let namespaces: Vec<Option<SharedText>> = match scope {
             WatchScope::All => vec![None],
             WatchScope::Namespaces(names) => {
@@ -65,10 +66,10 @@ impl Cluster {
                 names.into_iter().map(|name| Some(name.into())).collect()
             }
         };
-        let cluster = Self::unwatched(client, clock);
+        let cluster = Self::unwatched(client, alarms.clock());
         for kind in Kind::ALL {
             for namespace in &namespaces {
-                cluster.watch(kind, namespace.clone(), stop.clone());
+                cluster.watch(kind, namespace.clone(), alarms, stop.clone());
             }
         }
         cluster
@@ -79,23 +80,24 @@ impl Cluster {
         Self { shared: Arc::new(ClusterCache::new(client, clock)) }
     }
 
-    fn watch(&self, kind: Kind, namespace: Option<SharedText>, stop: CancellationToken) {
+    fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: CancellationToken) {
         let feed = Feed::new(kind, self.shared.clock.now());
         let index = self.shared.write(|state| {
             state.feeds.push(feed);
             state.feeds.len() - 1
         });
-        let task = WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop };
-        match kind {
-            Kind::Pods => drop(tokio::spawn(watcher::keep::<PodRecord>(task))),
-            Kind::Services => drop(tokio::spawn(watcher::keep::<ServiceRecord>(task))),
-            Kind::EndpointSlices => drop(tokio::spawn(watcher::keep::<SliceRecord>(task))),
+        let task = WatchTask { shared: Arc::clone(&self.shared), kind, namespace, index, stop: stop.clone() };
+        let watching = match kind {
+            Kind::Pods => watcher::keep::<PodRecord>(task).boxed(),
+            Kind::Services => watcher::keep::<ServiceRecord>(task).boxed(),
+            Kind::EndpointSlices => watcher::keep::<SliceRecord>(task).boxed(),
             Kind::Deployments | Kind::ReplicaSets | Kind::StatefulSets => {
-                drop(tokio::spawn(watcher::keep::<WorkloadRecord>(task)));
+                watcher::keep::<WorkloadRecord>(task).boxed()
             }
-            Kind::Autoscalers => drop(tokio::spawn(watcher::keep::<AutoscalerRecord>(task))),
-            Kind::KubervisorServices => drop(tokio::spawn(watcher::keep::<ResourceRecord>(task))),
-        }
+            Kind::Autoscalers => watcher::keep::<AutoscalerRecord>(task).boxed(),
+            Kind::KubervisorServices => watcher::keep::<ResourceRecord>(task).boxed(),
+        };
+        tokio::spawn(until_stopped(alarms.clone(), format!("the watch of {kind:?}"), stop, watching));
     }
 
     /// Whether every watch is in sync.

@@ -131,6 +131,7 @@ impl Root {
 
     /// Reaps the main child and the members of its group that this process adopted. Without /proc they are in
     /// no table, and SIGKILL takes effect some time after the call.
+    #[allow(clippy::disallowed_methods, reason = "runs on blocking threads and on one of its own")]
     fn reap_group(&self, rounds: usize) {
         for _ in 0..rounds {
             loop {

@@ -21,6 +21,7 @@ use self::{command::AfterWrite, write::WriteError};
 use crate::{
     alarms::Alarms,
     config::{EndpointsConfig, EndpointsFormat},
+    core_task::without_panic,
     decide::alarm_reason::AlarmReason,
 };
 
@@ -88,7 +89,8 @@ impl EndpointsFile {
             report,
             settled: false,
         };
-        Self { wanted, status, keeper: tokio::spawn(keeper.run(projections)), after }
+        let keeper = without_panic(alarms.clone(), "the endpoints file".to_owned(), keeper.run(projections));
+        Self { wanted, status, keeper: tokio::spawn(keeper), after }
     }
 
     /// Requests these contents; a projection that was not written yet is replaced.

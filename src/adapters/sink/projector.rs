@@ -13,6 +13,7 @@ use crate::{
     adapters::store::{RecordKey, Store},
     alarms::Alarms,
     config::EndpointsConfig,
+    core_task::without_panic,
     decide::alarm_reason::AlarmReason,
     decide::roster::Roster,
 };
@@ -40,7 +41,9 @@ impl Projector {
             alarms: alarms.clone(),
             file,
         };
-        Self { task: tokio::spawn(follow.run(stop.clone())), stop, status }
+        let name = "the projection of the roster".to_owned();
+        let following = without_panic(alarms.clone(), name, follow.run(stop.clone()));
+        Self { task: tokio::spawn(following), stop, status }
     }
 
     /// The state of the file.

@@ -16,6 +16,7 @@ use super::{
     Batch, Leadership, Member, Membership, Operation, RecordKey, Records, Store, StoreError, StoreMetrics,
     Term, layout, mirror::Mirror,
 };
+use crate::alarms::Alarms;
 use file::File;
 use writer::{Writer, WriterRequest};
 
@@ -34,6 +35,7 @@ impl EmbeddedStore {
     pub(super) async fn open(
         path: &Path,
         membership: Membership,
+        alarms: &Alarms,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
         let (owned_path, prefix) = (path.to_owned(), membership.prefix.clone());
@@ -44,7 +46,7 @@ impl EmbeddedStore {
         })
         .await?;
         let mirror = Arc::new(Mirror::new());
-        let writer = Writer::start(file, Arc::clone(&mirror)).await?;
+        let writer = Writer::start(file, Arc::clone(&mirror), alarms.clone()).await?;
         let (leadership, _) = watch::channel(Leadership::Leading { term });
         Ok(Self { membership, term, writer, mirror, leadership, metrics })
     }

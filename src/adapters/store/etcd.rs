@@ -27,7 +27,7 @@ use super::{
     lease::LeaseState,
     mirror::Mirror,
 };
-use crate::{clock::Clock, config::EtcdConfig};
+use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig, core_task::without_panic};
 use connect::EtcdEndpoint;
 
 /// Keys per page of a load.
@@ -62,10 +62,11 @@ impl EtcdStore {
     pub(super) async fn open(
         config: &EtcdConfig,
         membership: Membership,
-        clock: Clock,
+        alarms: &Alarms,
         metrics: StoreMetrics,
     ) -> Result<Self, StoreError> {
         let endpoints = connect::endpoints(config, request_deadline(membership.lease))?;
+        let clock = alarms.clock();
         let shared = Arc::new(EtcdShared {
             membership,
             clock,
@@ -79,6 +80,7 @@ impl EtcdStore {
         let (ready, started) = oneshot::channel();
         let leaving = CancellationToken::new();
         let task = run_session(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
+        let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
         let session = AbortOnDropHandle::new(tokio::spawn(task));
         started
             .await

@@ -1,9 +1,16 @@
 //! The client side: from an agent to its masters, from a follower to the leader, from `invoke` to an agent.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use super::{Refusal, RefusalKind, zerorpc::EventError, zmtp::ZmtpError};
-use crate::config::{Dialect, MasterTarget};
+use crate::{
+    adapters::addresses::first_success,
+    config::{Dialect, MasterTarget},
+};
 
 mod dial;
 mod http;
@@ -77,6 +84,7 @@ impl ClientError {
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
+    peer: SocketAddrV4,
 }
 
 #[derive(Debug)]
@@ -86,13 +94,24 @@ enum Transport {
 }
 
 impl Connection {
-    /// Connects, with the handshake, within `deadline`, from the local address `from` if this host has it.
+    /// Connects, with the handshake, within `deadline`, from the local address `from` if this host has it. A name
+    /// with several addresses is tried in the order of happy eyeballs.
     pub async fn connect(
         target: &MasterTarget,
         from: Option<Ipv4Addr>,
         deadline: Duration,
     ) -> Result<Self, ClientError> {
-        Self::connect_with_heartbeat(target, from, deadline, rpc::HEARTBEAT).await
+        Self::open(target, from, deadline, rpc::HEARTBEAT, None).await
+    }
+
+    /// As [`connect`](Self::connect); `failed` is tried after the target's other addresses.
+    pub async fn connect_elsewhere(
+        target: &MasterTarget,
+        from: Option<Ipv4Addr>,
+        deadline: Duration,
+        failed: Option<SocketAddrV4>,
+    ) -> Result<Self, ClientError> {
+        Self::open(target, from, deadline, rpc::HEARTBEAT, failed).await
     }
 
     /// As [`connect`](Self::connect), with another heartbeat interval than 5 s for both ends.
@@ -102,14 +121,36 @@ impl Connection {
         deadline: Duration,
         heartbeat: Duration,
     ) -> Result<Self, ClientError> {
-        let connect = async {
-            let stream = dial::dial(target, from).await?;
-            Ok(match target.dialect {
+        Self::open(target, from, deadline, heartbeat, None).await
+    }
+
+    async fn open(
+        target: &MasterTarget,
+        from: Option<Ipv4Addr>,
+        deadline: Duration,
+        heartbeat: Duration,
+        failed: Option<SocketAddrV4>,
+    ) -> Result<Self, ClientError> {
+        let attempt = |peer| async move {
+            let stream = dial::dial(target, peer, from).await?;
+            let transport = match target.dialect {
                 Dialect::ZeroRpc => Transport::ZeroRpc(rpc::Rpc::start(stream, heartbeat).await?),
                 Dialect::Http => Transport::Http(http::Http::start(stream, target).await?),
-            })
+            };
+            Ok(Self { transport, peer })
         };
-        within(deadline, connect).await.map(|transport| Self { transport })
+        let connect = async {
+            let addresses = dial::resolve(target, failed).await?;
+            let made = first_success(addresses, deadline, attempt).await;
+            made.unwrap_or(Err(ClientError::Closed))
+        };
+        within(deadline, connect).await
+    }
+
+    /// The address that it is connected to.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddrV4 {
+        self.peer
     }
 
     /// Sends a keepalive (raw JSON) and waits for its answer.

@@ -27,6 +27,8 @@ pub struct MemberRow {
     pub address: Ipv4Addr,
     /// Time since its last keepalive.
     pub age: Duration,
+    /// How much of it counts as silence, as [`KnownPod::silence`].
+    pub silence: Duration,
     /// By its keepalives.
     pub status: LifeStatus,
     /// JSON text, parsed only when it is matched.
@@ -55,6 +57,7 @@ impl MemberRow {
             namespace: claims.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
             address: claims.ip,
             age: record.age,
+            silence: record.silence,
             status: record.status,
             payload: claims.payload.get().into(),
         })
@@ -149,7 +152,7 @@ impl Members {
             let silence = match member {
                 // After `down`, no keepalive is expected.
                 Some(member) if member.status == LifeStatus::Down => None,
-                Some(member) => Some(member.age),
+                Some(member) => Some(member.silence),
                 None => report_history.last.get(&pod.uid).map(|last| now.since(*last)),
             };
             let member = member.filter(|member| member.status != LifeStatus::Down);

@@ -105,7 +105,9 @@ impl Ensemble {
         if !down {
             self.sequence.take();
             self.retire(id_hash, beat);
-            self.expired.remove(beat.key());
+            if let Some(expired) = self.expired.remove(beat.key()) {
+                self.comebacks.note(now, beat, id_hash, &expired);
+            }
             self.pending.push(beat.key());
         }
         let pod = TrackedPod {

@@ -40,6 +40,8 @@ pub struct KnownPod<'a> {
     pub status: LifeStatus,
     /// Since its last keepalive or, if this leader has received none, since the take-over.
     pub age: Duration,
+    /// How much of the age it was silent: what precedes a pause of this process does not count.
+    pub silence: Duration,
     /// Whether this leader has received a keepalive of it.
     pub heard: bool,
 }
@@ -69,8 +71,8 @@ impl ExpiredPods {
         }
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
-        self.by_key.remove(&key);
+    pub(super) fn remove(&mut self, key: Key) -> Option<ExpiredPod> {
+        self.by_key.remove(&key)
     }
 
     /// Drops the pods that expired before `since`.

@@ -22,4 +22,11 @@ impl Settings {
     pub fn new(ttl: Duration, ping_every: Duration) -> Self {
         Self { ttl, ping_every, max_pods: 1 << 18, max_bytes: 256 << 20 }
     }
+
+    /// The longest time between two calls of [`Ensemble::awake`](super::Ensemble::awake) by a process that is not
+    /// paused.
+    #[must_use]
+    pub fn awake_every(&self) -> Duration {
+        self.ping_every / 4
+    }
 }

@@ -3,7 +3,10 @@
 //! A lost ping is repeated at once over a new connection, so that one lost packet does not expire the pod; further
 //! attempts back off up to the ping interval.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
@@ -31,6 +34,8 @@ pub(super) struct KeepaliveSender {
     deadline: Duration,
     texts: watch::Receiver<KeepaliveTexts>,
     connection: Option<Connection>,
+    /// The address of the last connection that lost a ping: tried after the master's others.
+    failed: Option<SocketAddrV4>,
     /// Delays between attempts; `None` while the master answers.
     backoff: Option<ExponentialBackoff>,
     /// The last refusal that was logged.
@@ -44,7 +49,17 @@ impl KeepaliveSender {
         (interval, deadline): (Duration, Duration),
         texts: watch::Receiver<KeepaliveTexts>,
     ) -> Self {
-        Self { target, from, interval, deadline, texts, connection: None, backoff: None, refusal: None }
+        Self {
+            target,
+            from,
+            interval,
+            deadline,
+            texts,
+            connection: None,
+            failed: None,
+            backoff: None,
+            refusal: None,
+        }
     }
 
     /// Pings until `stop`, then sends `down`.
@@ -73,7 +88,9 @@ impl KeepaliveSender {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
             self.connection = tokio::select! {
                 () = stop.cancelled() => return Ok(false),
-                made = Connection::connect(&self.target, Some(self.from), self.deadline) => Some(made?),
+                made = Connection::connect_elsewhere(&self.target, Some(self.from), self.deadline, self.failed) => {
+                    Some(made?)
+                }
             };
         }
         Ok(true)
@@ -105,7 +122,7 @@ impl KeepaliveSender {
             }
             return regular;
         }
-        self.connection = None;
+        self.failed = self.connection.take().map(|connection| connection.peer()).or(self.failed);
         match &mut self.backoff {
             None => {
                 tracing::warn!(%master, "a keepalive was lost, trying again: {error}");

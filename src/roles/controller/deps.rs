@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::{
         kubernetes::{cluster::Cluster, events::EventRecorder},
-        sink::labels::WriteLimiter,
+        sink::labels::{LabelSettings, WriteLimiter},
     },
+    alarms::Alarms,
     api::{OperatorSources, Timing},
     roles::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::LiveEnsemble},
     runtime::Runtime,
@@ -29,4 +30,11 @@ pub(super) struct Deps {
     pub(super) dry_run: bool,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
+}
+
+impl Deps {
+    /// The alarms of one resource.
+    pub(super) fn alarms(&self, of: &LabelSettings) -> Alarms {
+        self.process.alarms.of(&format!("{}/{}", of.namespace, of.name))
+    }
 }

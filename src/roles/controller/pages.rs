@@ -40,7 +40,8 @@ impl Views for ControllerPages {
         let unsynced = unsynced.iter().map(|cache| format!("not in sync: {cache}"));
         let up = self.deps.process.alarms.up();
         let forbidden = up.iter().filter(|alarm| alarm.reason == AlarmReason::StatusForbidden);
-        let all: Vec<String> = unsynced.chain(forbidden.map(|alarm| alarm.message.clone())).collect();
+        let all = unsynced.chain(forbidden.map(|alarm| alarm.message.clone()));
+        let all: Vec<String> = all.chain(self.deps.process.alarms.all_tasks_run().err()).collect();
         if all.is_empty() { Ok(()) } else { Err(all.join("; ")) }
     }
 

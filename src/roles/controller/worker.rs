@@ -14,7 +14,8 @@ use crate::{
         kubernetes::objects::ResourceRecord,
         sink::labels::{LabelSettings, LabelSink, TeardownMode},
     },
-    decide::policy::Policy,
+    core_task::without_panic,
+    decide::{alarm_reason::AlarmReason, policy::Policy},
     roles::{
         breaker::{Asker, run_breakers},
         gate::reconciler::{GateReconciler, GateReconcilerDeps},
@@ -47,7 +48,7 @@ impl Worker {
             policy: policy.subscribe(),
             dry_run: deps.dry_run,
             clock: deps.process.clock,
-            alarms: deps.process.alarms.of(&format!("{}/{}", settings.namespace, settings.name)),
+            alarms: deps.alarms(&settings),
             metrics: deps.gate_metrics.clone(),
             reporter: Box::new(reporter),
         });
@@ -64,7 +65,9 @@ impl Worker {
             report_history: Mutex::default(),
         });
         let stop = deps.stop.child_token();
-        let task = tokio::spawn(run(Arc::clone(&state), stop.clone()));
+        let running = run(Arc::clone(&state), stop.clone());
+        let running = without_panic(state.alarms(), "this service".to_owned(), running);
+        let task = tokio::spawn(running);
         Self { generation: None, state, task, stop }
     }
 
@@ -74,6 +77,7 @@ impl Worker {
         if let Err(error) = self.task.await {
             tracing::error!(%error, service = self.state.settings.name, "a worker ended badly");
         }
+        self.state.alarms().clear(AlarmReason::TaskEnded);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         kubernetes::objects::ResourceRecord,
         sink::labels::{LabelSettings, TeardownMode},
     },
+    alarms::Alarms,
     api::Manifest,
     decide::{detect::members::ReportHistory, policy::Policy},
     roles::{breaker::Asker, gate::reconciler::GateReconciler},
@@ -32,6 +33,11 @@ pub(super) struct WorkerState {
 impl WorkerState {
     pub(super) fn health(&self) -> MutexGuard<'_, ResourceHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The alarms of this resource.
+    pub(super) fn alarms(&self) -> Alarms {
+        self.deps.alarms(&self.settings)
     }
 
     /// The resource in the cache; `None` when it is gone or has another UID.

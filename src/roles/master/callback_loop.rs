@@ -14,6 +14,7 @@ use crate::{
         callback::{CallbackAnswer, CallbackInput, CallbackOutcome},
         store::{Batch, RecordKey, StoreError, Term},
     },
+    core_task::blocking,
     decide::alarm_reason::AlarmReason,
     decide::{
         damper::{Cause, RunOutcome, Schedule, Start},
@@ -110,19 +111,19 @@ impl CallbackLoop {
     /// `$FLEET_FILE`, on a blocking thread, because it is as much work as the join.
     async fn fleet(&self) -> Bytes {
         let shared = Arc::clone(&self.shared);
-        let written = tokio::task::spawn_blocking(move || shared.gate.fleet_file(&shared.reader)).await;
+        let written = blocking(move || shared.gate.fleet_file(&shared.reader)).await;
         written.map_or(Bytes::from_static(b"[]"), Bytes::from)
     }
 
     /// The join and its digest, on a blocking thread, because they take tens of milliseconds at 50 000 pods.
     async fn snapshot(&self) -> Option<(Arc<Snapshot>, Digest)> {
         let ingest = Arc::clone(&self.shared.ingest);
-        let joined = tokio::task::spawn_blocking(move || {
+        let joined = blocking(move || {
             let snapshot = ingest.with_ensemble(|ensemble, _| ensemble.snapshot())?;
             let digest = snapshot.digest();
             Some((snapshot, digest))
         });
-        joined.await.ok().flatten()
+        joined.await.flatten()
     }
 
     async fn finish(

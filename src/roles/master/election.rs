@@ -6,7 +6,11 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -17,7 +21,9 @@ use super::{
 use crate::{
     adapters::store::{Leader, Leadership, Member},
     config::{Dialect, MasterTarget},
+    core_task::{self, until_stopped},
     decide::alarm_reason::AlarmReason,
+    decide::ensemble::{Ensemble, SlowPods},
 };
 
 /// Interval of the periodic work, and of reading the members again after an error.
@@ -36,31 +42,49 @@ struct LeadershipTerm {
 }
 
 /// Runs until `stop`; then ends the term and resigns.
+///
+/// # Panics
+/// When a term has, after it has resigned: another master may be luckier.
 pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken) {
     let mut leadership = shared.store.leadership();
     let mut term: Option<LeadershipTerm> = None;
     // On tasks of their own: a store that does not answer does not delay the end of a term.
-    let _members = AbortOnDropHandle::new(tokio::spawn(follow_members(Arc::clone(&shared))));
-    let _periodic = AbortOnDropHandle::new(tokio::spawn(run_periodic_work(Arc::clone(&shared))));
+    let spawn = |name: &str, task: BoxFuture<'static, ()>| {
+        let task = until_stopped(shared.alarms.clone(), name.to_owned(), stop.clone(), task);
+        AbortOnDropHandle::new(tokio::spawn(task))
+    };
+    let _members = spawn("the list of masters", follow_members(Arc::clone(&shared)).boxed());
+    let _periodic = spawn("the periodic work", run_periodic_work(Arc::clone(&shared)).boxed());
     leadership.mark_changed();
+    let mut panicked = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             changed = leadership.changed() => if changed.is_err() { break },
-            () = ended(&mut term) => {
-                // Leadership is lost, and the store shows it next; or a task failed, and the term begins again.
+            ended = ended(&mut term) => {
+                if let Err(error) = ended {
+                    panicked = Some(error);
+                    break;
+                }
+                // Leadership is lost, and the store shows it next; or a record was refused, and the term begins again.
                 tracing::warn!("the term ended by itself");
                 tokio::time::sleep(MIN_INTERVAL).await;
             }
         }
         let now = leadership.borrow_and_update().clone();
         shared.note_leadership(&now);
-        end(&mut term).await;
+        panicked = end(&mut term).await.err();
+        if panicked.is_some() {
+            break;
+        }
         term = enter_mode(&shared, now);
     }
-    end(&mut term).await;
+    panicked = panicked.or(end(&mut term).await.err());
     shared.ingest.stop();
     shared.store.resign().await;
+    if let Some(error) = panicked {
+        core_task::resume(error);
+    }
 }
 
 fn enter_mode(shared: &Arc<Shared>, leadership: Leadership) -> Option<LeadershipTerm> {
@@ -82,21 +106,18 @@ fn enter_mode(shared: &Arc<Shared>, leadership: Leadership) -> Option<Leadership
 }
 
 /// Waits for a term to end by itself; forever when there is none.
-async fn ended(term: &mut Option<LeadershipTerm>) {
+async fn ended(term: &mut Option<LeadershipTerm>) -> Result<(), JoinError> {
     let Some(LeadershipTerm { task, .. }) = term else { return std::future::pending().await };
-    if let Err(error) = task.await {
-        tracing::error!(%error, "a term failed");
-    }
+    let ended = task.await;
     *term = None;
+    ended
 }
 
 /// Ends a term and waits until none of its tasks can act any more.
-async fn end(term: &mut Option<LeadershipTerm>) {
-    let Some(LeadershipTerm { stop, task }) = term.take() else { return };
+async fn end(term: &mut Option<LeadershipTerm>) -> Result<(), JoinError> {
+    let Some(LeadershipTerm { stop, task }) = term.take() else { return Ok(()) };
     stop.cancel();
-    if let Err(error) = task.await {
-        tracing::error!(%error, "a term failed at its end");
-    }
+    task.await
 }
 
 fn follow(shared: &Shared, leader: &Leader) {
@@ -142,7 +163,28 @@ async fn run_periodic_work(shared: Arc<Shared>) {
         interval.tick().await;
         shared.ingest.forward_pending();
         shared.ingest.clear_old_collisions(shared.settings.ttl);
+        let slow = shared.ingest.with_ensemble(Ensemble::slow_pods).flatten();
+        match slow {
+            Some(slow) => {
+                shared.alarms.raise(AlarmReason::SlowKeepalives, slow_pods(&slow, shared.settings.ttl));
+            }
+            None => shared.alarms.clear(AlarmReason::SlowKeepalives),
+        }
     }
+}
+
+fn slow_pods(slow: &SlowPods, ttl: Duration) -> String {
+    let others = match slow.others {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    format!(
+        "pod {}{others} keeps expiring and coming back: it pings every ~{:.0} s, the TTL is {} s: \
+         raise KONTROL_TTL here or lower it there",
+        slow.id,
+        slow.interval.as_secs_f64(),
+        ttl.as_secs_f64(),
+    )
 }
 
 fn address(member: &Member) -> Option<Ipv4Addr> {
@@ -156,7 +198,7 @@ fn target(member: &Member) -> Option<MasterTarget> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use bytes::Bytes;
     use serde_json::json;
@@ -183,6 +225,8 @@ mod tests {
     struct FailOnceStore {
         leadership: watch::Sender<Leadership>,
         commits: AtomicUsize,
+        panics: bool,
+        resigned: AtomicBool,
     }
 
     #[async_trait::async_trait]
@@ -202,6 +246,7 @@ mod tests {
 
         async fn commit(&self, term: Term, _batch: Batch) -> Result<(), StoreError> {
             match self.commits.fetch_add(1, Ordering::Relaxed) {
+                _ if self.panics => panic!("the store's own bug"),
                 0 => Err(StoreError::LeadershipLost { ours: term }),
                 _ => Ok(()),
             }
@@ -211,7 +256,9 @@ mod tests {
             watch::Sender::new(None).subscribe()
         }
 
-        async fn resign(&self) {}
+        async fn resign(&self) {
+            self.resigned.store(true, Ordering::Relaxed);
+        }
     }
 
     fn shared(store: Arc<FailOnceStore>) -> Arc<Shared> {
@@ -247,8 +294,13 @@ mod tests {
     }
 
     fn lead() -> (Arc<FailOnceStore>, Arc<Shared>) {
+        lead_with(false)
+    }
+
+    fn lead_with(panics: bool) -> (Arc<FailOnceStore>, Arc<Shared>) {
         let leadership = watch::Sender::new(Leadership::Leading { term: Term(1) });
-        let store = Arc::new(FailOnceStore { leadership, commits: AtomicUsize::new(0) });
+        let (commits, resigned) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let store = Arc::new(FailOnceStore { leadership, commits, panics, resigned });
         let shared = shared(Arc::clone(&store));
         (store, shared)
     }
@@ -258,17 +310,54 @@ mod tests {
         let (_store, shared) = lead();
         let stop = CancellationToken::new();
         let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
-        let ip = Ipv4Addr::new(10, 0, 0, 1);
-        let keepalive =
-            json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "role": "web"}).to_string();
-        let peer = "127.0.0.9:1".parse().unwrap();
-        let Answer::Now(Ok(())) = shared.ingest.ping(peer, keepalive.as_bytes()) else { panic!("taken") };
+        ping(&shared);
         until("it is stored and seen", || {
             shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
         })
         .await;
         stop.cancel();
         election.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_pings_less_often_than_the_ttl_is_an_alarm_that_says_what_to_set() {
+        let (_store, shared) = lead();
+        let (stop, ttl) = (CancellationToken::new(), shared.settings.ttl);
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
+        until("it leads", || shared.ingest.with_ensemble(|_, _| ()).is_some()).await;
+        let slow = || shared.alarms.up().into_iter().find(|up| up.reason == AlarmReason::SlowKeepalives);
+        for _ in 0..4 {
+            assert!(slow().is_none());
+            ping(&shared);
+            tokio::time::sleep(ttl * 3 / 2).await;
+        }
+        ping(&shared);
+        tokio::time::sleep(INTERVAL * 2).await;
+        let message = slow().unwrap().message;
+        let expected = "pod a keeps expiring and coming back: it pings every ~30 s, the TTL is 20 s: \
+                        raise KONTROL_TTL here or lower it there";
+        assert_eq!(message, expected);
+        tokio::time::sleep(ttl * 12).await;
+        assert!(slow().is_none());
+        stop.cancel();
+        election.await.unwrap();
+    }
+
+    fn ping(shared: &Shared) {
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        let keepalive =
+            json!({"app": "shop", "id": "a", "ip": ip, "key": Key::of(ip), "role": "web"}).to_string();
+        let peer = "127.0.0.9:1".parse().unwrap();
+        let Answer::Now(Ok(())) = shared.ingest.ping(peer, keepalive.as_bytes()) else { panic!("taken") };
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_term_resigns_and_is_the_elections_own() {
+        let (store, shared) = lead_with(true);
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), CancellationToken::new()));
+        ping(&shared);
+        assert!(election.await.unwrap_err().is_panic());
+        assert!(store.resigned.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

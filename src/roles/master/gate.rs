@@ -19,6 +19,7 @@ use crate::{
     alarms::Alarms,
     api::{Context, Detectors, Manifest, Timing},
     config::{Config, MasterConfig, TargetPort},
+    core_task::until_stopped,
     decide::alarm_reason::AlarmReason,
     decide::{
         detect::Observation,
@@ -119,7 +120,9 @@ impl GateConfig {
         let (policies, policy_now) = watch::channel(policy(&first));
         let (manifests, manifest) = watch::channel(first);
         if let Some(file) = self.policy {
-            tokio::spawn(follow_file(file, policies, manifests, process.alarms.clone(), stop.clone()));
+            let following = follow_file(file, policies, manifests, process.alarms.clone(), stop.clone());
+            let name = "the policy file".to_owned();
+            tokio::spawn(until_stopped(process.alarms.clone(), name, stop.clone(), following));
         }
         let (port, source, clock) = (self.port, Arc::clone(reader), process.clock);
         let roster_gate = self.settings.map(|roster| {
@@ -253,13 +256,13 @@ impl GateHandle {
             .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
             .map(|story| story.uid.as_str())
             .collect();
-        let observe = |PodRow { record, status, age }: PodRow| {
+        let observe = |PodRow { record, status, silence, .. }: PodRow| {
             let uid = record.uid();
             Observation {
                 withheld: withheld.contains(uid.as_str()),
                 uid,
                 id: record.id.clone(),
-                age,
+                age: silence,
                 status,
                 heard: true,
                 name_age: None,
@@ -293,7 +296,7 @@ fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&L
 
 /// The ensemble as the gate's roster takes it.
 fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
-    let row = |PodRow { record, status, age }: PodRow| Row {
+    let row = |PodRow { record, status, age, .. }: PodRow| Row {
         key: record.key,
         id: record.id.clone(),
         nonce: record.nonce.clone(),

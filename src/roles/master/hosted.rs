@@ -13,6 +13,7 @@ use crate::{
     admin::Views,
     api::Timing,
     config::Config,
+    core_task::until_stopped,
     exit::Exit,
     runtime::{Runtime, prepare_children},
 };
@@ -41,7 +42,9 @@ impl HostedMaster {
         let server = process.keepalive_port(&config.listen)?;
         let master = Master::start(config, settings, process).await?;
         let closed = CancellationToken::new();
-        let serving = tokio::spawn(server.serve(master.handler(None, stop.clone()), closed.clone()));
+        let serving = server.serve(master.handler(None, stop.clone()), closed.clone());
+        let name = "the keepalive port".to_owned();
+        let serving = tokio::spawn(until_stopped(process.alarms.clone(), name, closed.clone(), serving));
         let timing = Timing { ttl: settings.ttl, ping_every: settings.ping_every };
         tracing::info!(address = %config.listen.address, "taking keepalives");
         Ok(Self { master, timing, serving, closed })

@@ -237,8 +237,12 @@ impl Ingest {
     }
 
     fn watched<T>(&self, ensemble: &mut Ensemble, work: impl FnOnce(&mut Ensemble, Moment) -> T) -> T {
-        let before = ensemble.revision();
-        let done = work(ensemble, self.clock.now());
+        let (now, before) = (self.clock.now(), ensemble.revision());
+        if let Some(pause) = ensemble.awake(now) {
+            tracing::warn!(?pause, "this process was paused; each pod has a full TTL from now");
+            self.metrics.paused();
+        }
+        let done = work(ensemble, now);
         if ensemble.revision() != before {
             self.revisions.send_modify(|count| *count += 1);
         }

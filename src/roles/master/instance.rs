@@ -24,6 +24,7 @@ use crate::{
     },
     admin::Views,
     config::{Config, MasterConfig},
+    core_task::until_stopped,
     decide::ensemble::Settings,
     exit::Exit,
     runtime::Runtime,
@@ -52,7 +53,7 @@ impl Master {
         let gate_config = gate::GateConfig::read(config, master, process)?;
         let store_metrics = StoreMetrics::default();
         process.metrics.with_registry(|registry| store_metrics.register(registry));
-        let store = store::open(&master.store, membership, process.clock, store_metrics)
+        let store = store::open(&master.store, membership, &process.alarms, store_metrics)
             .await
             .map_err(|error| Exit::Usage(error.to_string()))?;
         let ingest = Arc::new(open_ingest(config, master, process));
@@ -75,7 +76,9 @@ impl Master {
             gate,
             cluster,
         });
-        let election = tokio::spawn(election::follow_election(Arc::clone(&shared), stop.clone()));
+        let election = election::follow_election(Arc::clone(&shared), stop.clone());
+        let name = "the election".to_owned();
+        let election = tokio::spawn(until_stopped(shared.alarms.clone(), name, stop.clone(), election));
         Ok(Self { shared, stop, election })
     }
 

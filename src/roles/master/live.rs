@@ -60,12 +60,13 @@ impl LiveEnsemble {
     }
 }
 
-fn member(PodRow { record, status, age }: &PodRow) -> MemberRow {
+fn member(PodRow { record, status, age, silence }: &PodRow) -> MemberRow {
     MemberRow {
         id: record.id.clone(),
         namespace: record.namespace().map(str::to_owned),
         address: record.key.address(),
         age: *age,
+        silence: *silence,
         status: *status,
         payload: record.payload_text().into(),
     }

@@ -24,6 +24,7 @@ pub(crate) struct IngestMetrics {
     taken: Family<IngestOutcomeLabels, Counter>,
     heartbeats: Counter,
     refused: Family<RefusalLabels, Counter>,
+    pauses: Counter,
 }
 
 /// Everything else.
@@ -46,6 +47,11 @@ impl IngestMetrics {
             metrics.heartbeats.clone(),
         );
         registry.register("keepalives_refused", "Keepalives refused, by reason", metrics.refused.clone());
+        registry.register(
+            "pauses",
+            "Pauses of this process after which each pod had a full TTL",
+            metrics.pauses.clone(),
+        );
         metrics
     }
 
@@ -55,6 +61,10 @@ impl IngestMetrics {
         } else {
             self.taken.get_or_create_owned(&IngestOutcomeLabels { outcome: observed.category() }).inc();
         }
+    }
+
+    pub(super) fn paused(&self) {
+        self.pauses.inc();
     }
 
     pub(super) fn kept(&self) {

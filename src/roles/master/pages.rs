@@ -35,7 +35,7 @@ impl MasterPages {
 impl Views for MasterPages {
     /// Ready as soon as the port is open, because keepalives are taken without a leader and without the store.
     fn ready(&self) -> Result<(), String> {
-        Ok(())
+        self.shared.alarms.all_tasks_run()
     }
 
     fn ensemble(&self) -> Value {

@@ -36,6 +36,20 @@ pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: Cance
     }
 }
 
+/// Touches the ensemble so often that a longer time without a touch is a pause of this process
+/// ([`Ensemble::awake`], which each access calls); runs as [`persist_changes`].
+pub(crate) async fn stay_awake(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(shared.settings.awake_every()) => {}
+        }
+        if shared.ingest.with_ensemble(|_, _| ()).is_none() {
+            return;
+        }
+    }
+}
+
 /// Writes what is left at the end of a term, once. Without the lease this is the next leader's.
 async fn persist_last_changes(shared: &Shared, term: Term) {
     while shared.store.may_act(term)

@@ -26,6 +26,8 @@ pub(super) struct PodRow {
     pub(super) status: LifeStatus,
     /// Since its last keepalive.
     pub(super) age: Duration,
+    /// How much of it counts as silence.
+    pub(super) silence: Duration,
 }
 
 /// A pod's canonical text, parsed.
@@ -92,14 +94,14 @@ impl EnsembleReader {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = self.ingest.with_ensemble(|ensemble, now| {
             let mut cursor = ReadCursor { records: &last, at: 0 };
-            let copy = |KnownPod { text, status, age, .. }: KnownPod<'_>| {
-                (cursor.find(text).ok_or_else(|| Box::<[u8]>::from(text)), status, age)
+            let copy = |KnownPod { text, status, age, silence, .. }: KnownPod<'_>| {
+                (cursor.find(text).ok_or_else(|| Box::<[u8]>::from(text)), status, (age, silence))
             };
             ensemble.known_pods(now).map(copy).collect::<Vec<_>>()
         });
-        let parse = |(record, status, age): (Result<_, Box<[u8]>>, _, _)| {
+        let parse = |(record, status, (age, silence)): (Result<_, Box<[u8]>>, _, _)| {
             let record = record.or_else(|text| EnsembleRecord::read(text).map(Arc::new).ok_or(())).ok()?;
-            Some(PodRow { record, status, age })
+            Some(PodRow { record, status, age, silence })
         };
         let rows: Option<Vec<_>> = copied.map(|copied| copied.into_iter().filter_map(parse).collect());
         *last = rows.iter().flatten().map(|row| Arc::clone(&row.record)).collect();

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     adapters::store::{RecordKey, Records, Term},
+    core_task,
     decide::alarm_reason::AlarmReason,
     decide::{
         ensemble::{Ensemble, EnsembleRestoreError},
@@ -23,6 +24,9 @@ use crate::{
 };
 
 /// Leads until `stop`, or until the store shows that another term has begun.
+///
+/// # Panics
+/// When a task of the term has, after the others have ended.
 pub(crate) async fn run_term(shared: Arc<Shared>, term: Term, stop: CancellationToken) {
     let Some((records, ensemble)) = load_and_restore(&shared, term, &stop).await else { return };
     let start = shared.start_kind();
@@ -30,6 +34,7 @@ pub(crate) async fn run_term(shared: Arc<Shared>, term: Term, stop: Cancellation
     shared.ingest.lead(ensemble);
     let mut tasks = JoinSet::new();
     tasks.spawn(persistence::persist_changes(Arc::clone(&shared), term, stop.clone()));
+    tasks.spawn(persistence::stay_awake(Arc::clone(&shared), stop.clone()));
     let callbacks = CallbackLoop {
         shared: Arc::clone(&shared),
         term,
@@ -43,14 +48,21 @@ pub(crate) async fn run_term(shared: Arc<Shared>, term: Term, stop: Cancellation
         let stop = stop.clone();
         tasks.spawn(async move { roster_gate.run(term, stop).await });
     }
+    let mut panicked = None;
     tokio::select! {
         () = stop.cancelled() => {}
         // A task ends by itself only when leadership is lost.
-        _ = tasks.join_next() => stop.cancel(),
+        ended = tasks.join_next() => panicked = ended.and_then(Result::err),
     }
-    while tasks.join_next().await.is_some() {}
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        panicked = panicked.or(ended.err());
+    }
     shared.ingest.hold();
     tracing::info!(term = term.0, "leading no more");
+    if let Some(error) = panicked {
+        core_task::resume(error);
+    }
 }
 
 /// Loads all records, retried while the store does not answer; `None` when the term ended first.

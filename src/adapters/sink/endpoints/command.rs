@@ -14,6 +14,7 @@ use crate::{
     adapters::process::{self, Ended, Job},
     alarms::Alarms,
     config::{CommandLine, EndpointsConfig, RunAs},
+    core_task::until_stopped,
     decide::alarm_reason::AlarmReason,
 };
 
@@ -38,8 +39,15 @@ impl AfterWrite {
         let trigger = Arc::new(Notify::new());
         let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
         let task = config.command.clone().map(|command| {
-            let runner = CommandTask { command, user: config.user.clone(), alarms, abandon: abandon.clone() };
-            tokio::spawn(runner.serve(trigger.clone(), last.clone()))
+            let runner = CommandTask {
+                command,
+                user: config.user.clone(),
+                alarms: alarms.clone(),
+                abandon: abandon.clone(),
+            };
+            let name = "the endpoints command".to_owned();
+            let serving = runner.serve(trigger.clone(), last.clone());
+            tokio::spawn(until_stopped(alarms, name, last.clone(), serving))
         });
         Self { trigger, last, abandon, task }
     }

@@ -8,10 +8,14 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::file::File;
-use crate::adapters::store::{
-    RecordKey, Records, StoreError,
-    layout::{SINGLES, Writes},
-    mirror::Mirror,
+use crate::{
+    adapters::store::{
+        RecordKey, Records, StoreError,
+        layout::{SINGLES, Writes},
+        mirror::Mirror,
+    },
+    alarms::Alarms,
+    core_task,
 };
 
 type WriterReply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -37,7 +41,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread and waits until the mirror holds the file's records.
-    pub(super) async fn start(mut file: File, mirror: Arc<Mirror>) -> Result<Self, StoreError> {
+    pub(super) async fn start(
+        mut file: File,
+        mirror: Arc<Mirror>,
+        alarms: Alarms,
+    ) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel();
         let (ready, started) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -46,7 +54,7 @@ impl Writer {
                 let first = SINGLES.into_iter().try_for_each(|record| refresh(&mut file, &mirror, record));
                 let usable = first.is_ok();
                 if ready.send(first).is_ok() && usable {
-                    run(&inbox, &mut file, &mirror);
+                    core_task::thread(&alarms, "the store's file", || run(&inbox, &mut file, &mirror));
                 }
             })
             .map_err(|error| StoreError::Unavailable {

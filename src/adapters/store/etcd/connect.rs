@@ -1,12 +1,22 @@
 //! One connection to one endpoint. With several endpoints a session uses one and takes the next when it fails,
 //! because a balancer would keep sending a part of the requests to an endpoint that is down.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
+use axum::http::Uri;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
 use secrecy::ExposeSecret;
 
-use crate::{adapters::store::StoreError, config::EtcdConfig};
+use crate::{
+    adapters::{addresses, store::StoreError},
+    config::EtcdConfig,
+};
 
 /// Limit of an answer in bytes: a page of records.
 const ANSWER_LIMIT: usize = 256 << 20;
@@ -18,12 +28,38 @@ const HUNG_UP: [&str; 4] = ["connection closed", "broken pipe", "connection rese
 pub(super) struct EtcdEndpoint {
     pub(super) url: String,
     options: ConnectOptions,
+    tls: Option<TlsOptions>,
+    /// Sessions that failed.
+    failures: AtomicUsize,
 }
 
 impl EtcdEndpoint {
     /// Connects, and logs in where a user is set.
+    ///
+    /// The first attempt is at the name, where each address has its share of the time for a connection. An address
+    /// that accepts connections and does not answer fails the session only; so after a failure a name with several
+    /// addresses is tried address by address, the first one last.
     pub(super) async fn connect(&self) -> Result<Client, etcd_client::Error> {
-        Client::connect([&self.url], Some(self.options.clone())).await
+        let (url, options) = self.next().await.unwrap_or_else(|| (self.url.clone(), self.options.clone()));
+        Client::connect([url], Some(options)).await
+    }
+
+    /// A session with this endpoint failed: the next one tries another of its addresses.
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The URL of the address whose turn it is; `None`: the name itself.
+    async fn next(&self) -> Option<(String, ConnectOptions)> {
+        let failures = self.failures.load(Ordering::Relaxed);
+        let uri: Uri = self.url.parse().ok().filter(|_| failures > 0)?;
+        let (scheme, host, port) = (uri.scheme_str()?, uri.host()?, uri.port_u16()?);
+        let address = turn(failures, &addresses::resolve(host, port).await.ok()?)?;
+        let options = match &self.tls {
+            Some(tls) => self.options.clone().with_tls(tls.clone().domain_name(host)),
+            None => self.options.clone(),
+        };
+        Some((format!("{scheme}://{address}"), options))
     }
 
     /// Adds a hint to a TLS connection that the server closes without an alert: with TLS 1.3 it checks a client
@@ -42,6 +78,12 @@ impl EtcdEndpoint {
             other => other,
         }
     }
+}
+
+/// What to try after `failures`: `None` is the name itself. A name with one address has no other turn.
+fn turn(failures: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let turn = failures % (addresses.len() + 1);
+    addresses.iter().rev().nth(turn.checked_sub(1)?).filter(|_| addresses.len() > 1).copied()
 }
 
 /// The endpoints of `config`, with all files read.
@@ -82,7 +124,7 @@ fn endpoint(
             ),
         });
     }
-    Ok(EtcdEndpoint { url: url.to_owned(), options })
+    Ok(EtcdEndpoint { url: url.to_owned(), options, tls: tls.cloned(), failures: AtomicUsize::new(0) })
 }
 
 fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
@@ -116,8 +158,30 @@ pub(super) fn watcher(client: &Client) -> etcd_client::WatchClient {
 mod tests {
     use super::*;
 
+    fn plain(url: &str) -> EtcdEndpoint {
+        let options = ConnectOptions::new();
+        EtcdEndpoint { url: url.to_owned(), options, tls: None, failures: AtomicUsize::new(0) }
+    }
+
+    #[test]
+    fn after_a_failure_each_address_of_a_name_has_its_turn_the_first_one_last() {
+        let addresses: Vec<SocketAddr> =
+            ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap()).into();
+        let turns: Vec<_> = (0..4).map(|failures| turn(failures, &addresses)).collect();
+        assert_eq!(turns, [None, Some(addresses[1]), Some(addresses[0]), None]);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_one_address_is_always_tried_by_its_name() {
+        let endpoint = plain("http://127.0.0.1:2379");
+        for _ in 0..3 {
+            assert!(endpoint.next().await.is_none());
+            endpoint.failed();
+        }
+    }
+
     fn hinted(url: &str, reason: &str) -> String {
-        let endpoint = EtcdEndpoint { url: url.to_owned(), options: ConnectOptions::new() };
+        let endpoint = plain(url);
         endpoint.hint(StoreError::Unavailable { reason: reason.to_owned() }).to_string()
     }
 

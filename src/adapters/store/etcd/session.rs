@@ -73,6 +73,7 @@ pub(super) async fn keep(
             }
             SessionEnd::Lost(error) => endpoint.hint(error),
         };
+        endpoint.failed();
         let _ = shared.client.send_replace(Err(error.to_string()));
         shared.metrics.failed(&error);
         tracing::warn!(etcd = endpoint.url, %error, failures, "the session was lost; trying again");

@@ -5,27 +5,41 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
 };
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::ClientError;
-use crate::config::MasterTarget;
+use crate::{adapters::addresses, config::MasterTarget};
 
-/// Resolves the target and connects to its first IPv4 address that answers.
-pub(super) async fn dial(target: &MasterTarget, from: Option<Ipv4Addr>) -> Result<TcpStream, ClientError> {
+/// The IPv4 addresses of the target, with `failed` behind the others.
+pub(super) async fn resolve(
+    target: &MasterTarget,
+    failed: Option<SocketAddrV4>,
+) -> Result<Vec<SocketAddrV4>, ClientError> {
     let resolve = |source| ClientError::Resolve(target.host.clone(), source);
-    let addresses = lookup_host((target.host.as_str(), target.port)).await.map_err(resolve)?;
-    let mut failed = None;
-    for address in addresses {
-        let SocketAddr::V4(address) = address else { continue };
-        match open(address, from).await {
-            Ok(stream) => return Ok(stream),
-            Err(source) => failed = Some(source),
-        }
+    let all = addresses::resolve(&target.host, target.port).await.map_err(resolve)?;
+    let v4 = |address| match address {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    };
+    let mut all: Vec<_> = all.into_iter().filter_map(v4).collect();
+    if all.is_empty() {
+        return Err(resolve(io::Error::other("it has none (IPv6 is not supported)")));
     }
-    Err(match failed {
-        Some(source) => ClientError::Connect(format!("{}:{}", target.host, target.port), source),
-        None => resolve(io::Error::other("it has none (IPv6 is not supported)")),
-    })
+    all.sort_by_key(|address| Some(*address) == failed);
+    Ok(all)
+}
+
+/// Connects to one address, from `from` if this host has it.
+pub(super) async fn dial(
+    target: &MasterTarget,
+    address: SocketAddrV4,
+    from: Option<Ipv4Addr>,
+) -> Result<TcpStream, ClientError> {
+    let named = || match target.host == address.ip().to_string() {
+        true => address.to_string(),
+        false => format!("{}:{} ({})", target.host, target.port, address.ip()),
+    };
+    open(address, from).await.map_err(|source| ClientError::Connect(named(), source))
 }
 
 async fn open(address: SocketAddrV4, from: Option<Ipv4Addr>) -> io::Result<TcpStream> {

@@ -26,6 +26,7 @@ fn member(number: u8) -> MemberRow {
         namespace: None,
         address: Ipv4Addr::new(10, 0, 0, number),
         age: SECOND * u32::from(number),
+        silence: SECOND * u32::from(number),
         status: LifeStatus::Live,
         payload: json!({ "number": number }).to_string().into(),
     }
@@ -48,6 +49,24 @@ fn numbers(members: Vec<MemberRow>, pods: &[ListedPod]) -> (Vec<Option<u64>>, us
 fn each_pod_gets_its_own_member_whatever_their_order_and_the_rest_is_counted() {
     let members = vec![member(3), member(1), member(9)];
     assert_eq!(numbers(members, &[pod(1), pod(2), pod(3)]), (vec![Some(1), None, Some(3)], 1));
+}
+
+#[test]
+fn what_a_pod_missed_in_our_own_pause_is_no_silence_of_its_own() {
+    let paused = MemberRow { age: SECOND * 90, silence: SECOND * 2, ..member(1) };
+    let mut history = ReportHistory::default();
+    let now = Moment::after_origin(SECOND * 5000);
+    let joined = Members::new(vec![paused]).join("shop", &[pod(1)], now, &mut history);
+    let rule = SilenceRule { after: SECOND * 10 };
+    assert_eq!(payload::silence(&rule, &joined.observations[0]), Judgement::Good);
+    let newer = [ListedPod { age: SECOND * 60, ..pod(1) }];
+    let joined = Members::new(vec![MemberRow { age: SECOND * 90, silence: SECOND * 2, ..member(1) }]).join(
+        "shop",
+        &newer,
+        now,
+        &mut ReportHistory::default(),
+    );
+    assert_eq!(joined.strangers, 1, "a keepalive from before the pod's creation is another's, paused or not");
 }
 
 #[test]
@@ -112,7 +131,8 @@ fn of_several_members_the_most_certain_counts_and_then_the_youngest_keepalive() 
         ..member(1)
     };
     assert_eq!(numbers(vec![by_name, member(9)], &[pod(9)]), (vec![Some(9)], 1));
-    let earlier = MemberRow { status: LifeStatus::Expired, age: SECOND * 90, ..member(2) };
+    let earlier =
+        MemberRow { status: LifeStatus::Expired, age: SECOND * 90, silence: SECOND * 90, ..member(2) };
     let latest = MemberRow { payload: json!({"number": 22}).to_string().into(), ..member(2) };
     assert_eq!(numbers(vec![earlier.clone(), latest.clone()], &[pod(2)]), (vec![Some(22)], 1));
     assert_eq!(numbers(vec![latest, earlier], &[pod(2)]), (vec![Some(22)], 1));
@@ -127,7 +147,7 @@ fn judgements(observation: &Observation) -> [Judgement; 2] {
 
 #[test]
 fn a_pod_that_never_reported_or_sent_down_has_no_data_and_is_live_for_other_detectors() {
-    let leaving = MemberRow { status: LifeStatus::Down, age: SECOND * 90, ..member(1) };
+    let leaving = MemberRow { status: LifeStatus::Down, age: SECOND * 90, silence: SECOND * 90, ..member(1) };
     let (now, mut report_history) = (Moment::after_origin(SECOND * 5000), ReportHistory::default());
     let joined = Members::new(vec![leaving]).join("shop", &[pod(1), pod(2)], now, &mut report_history);
     for observation in &joined.observations {
@@ -166,11 +186,17 @@ fn a_record_is_read_whatever_else_is_in_it() {
             json!({"app": "a", "id": "web-1", "ip": "10.0.0.1", "key": "blXcB", "namespace": namespace,
             "payload": {"number": 1}, "role": "r", "seq": 3})
             .to_string();
-        let record = KnownPod { text: text.as_bytes(), status: LifeStatus::Live, age: SECOND, heard: true };
+        let record = KnownPod {
+            text: text.as_bytes(),
+            status: LifeStatus::Live,
+            age: SECOND,
+            silence: SECOND,
+            heard: true,
+        };
         MemberRow::read(&record).unwrap()
     };
     assert_eq!(read(json!({"odd": 1})), member(1));
     assert_eq!(read(json!("shop")).namespace.as_deref(), Some("shop"));
-    let broken = KnownPod { text: b"{", status: LifeStatus::Live, age: SECOND, heard: true };
+    let broken = KnownPod { text: b"{", status: LifeStatus::Live, age: SECOND, silence: SECOND, heard: true };
     assert_eq!(MemberRow::read(&broken), None);
 }

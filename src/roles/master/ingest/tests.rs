@@ -101,3 +101,23 @@ async fn a_collision_is_an_alarm_until_it_has_been_quiet_for_a_while() {
     assert!(ingest.alarms.up().is_empty());
     assert_eq!(ingest.alarms.history().len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_first_after_our_own_pause_finds_nobody_expired() {
+    let ingest = ingest();
+    ingest.lead(ensemble());
+    let Answer::Now(Ok(())) = ingest.ping(peer(), &keepalive("x", false)) else { panic!("taken") };
+    let before = snapshot(&ingest);
+    // Nothing touches the ensemble meanwhile, as in a stopped process.
+    tokio::time::advance(TTL * 3).await;
+    let silence =
+        ingest.with_ensemble(|ensemble, now| ensemble.known_pods(now).next().map(|pod| pod.silence));
+    assert_eq!(silence.unwrap(), Some(Duration::ZERO));
+    assert_eq!(ingest.with_ensemble(Ensemble::expire).unwrap(), []);
+    assert_eq!(snapshot(&ingest), before);
+    for _ in 0..10 {
+        tokio::time::advance(TTL / 10).await;
+        ingest.with_ensemble(|_, _| ());
+    }
+    assert_eq!(ingest.with_ensemble(Ensemble::expire).unwrap().len(), 1, "a full TTL, and no more");
+}
