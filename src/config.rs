@@ -9,7 +9,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use secrecy::SecretString;
 
 use self::environment::Environment;
 use crate::exit::Exit;
@@ -252,12 +251,12 @@ pub enum StoreConfig {
 }
 
 /// Addresses, login and certificates of etcd: `KUBERVISOR_ETCD_{USER,PASSWORD_FILE,CA_FILE,CERT_FILE,KEY_FILE}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EtcdConfig {
     /// `http(s)://host:port`, at least one.
     pub endpoints: Vec<String>,
-    /// User and password.
-    pub login: Option<(String, SecretString)>,
+    /// User, and the file of the password.
+    pub login: Option<(String, PathBuf)>,
     /// PEM of the CA that signed the servers' certificates.
     pub ca: Option<PathBuf>,
     /// PEM files of a client certificate and its key.

@@ -1,8 +1,6 @@
 //! The store: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else, outside a pod, an embedded file.
 
-use std::path::{Path, PathBuf};
-
-use secrecy::SecretString;
+use std::path::PathBuf;
 
 use super::{EtcdConfig, Identity, StoreConfig, address, environment::Reader, mode::Mode};
 
@@ -102,17 +100,17 @@ fn missing_half<T>(reader: &mut Reader<'_>, given: &str, missing: &str) -> Optio
     None
 }
 
-fn login(reader: &mut Reader<'_>) -> Option<(String, SecretString)> {
+fn login(reader: &mut Reader<'_>) -> Option<(String, PathBuf)> {
     match (reader.get("KUBERVISOR_ETCD_USER"), reader.get("KUBERVISOR_ETCD_PASSWORD_FILE")) {
         (None, None) => None,
         (Some(_), None) => missing_half(reader, "KUBERVISOR_ETCD_USER", "KUBERVISOR_ETCD_PASSWORD_FILE"),
         (None, Some(_)) => missing_half(reader, "KUBERVISOR_ETCD_PASSWORD_FILE", "KUBERVISOR_ETCD_USER"),
-        (Some(user), Some(file)) => match std::fs::read_to_string(Path::new(file)) {
-            Ok(password) => Some((user.to_owned(), password.trim_end_matches(['\n', '\r']).into())),
-            Err(error) => {
+        (Some(user), Some(file)) => {
+            let login = (user.to_owned(), PathBuf::from(file));
+            if let Err(error) = std::fs::read_to_string(&login.1) {
                 reader.complain("KUBERVISOR_ETCD_PASSWORD_FILE", format!("cannot be read: {error}"));
-                None
             }
-        },
+            Some(login)
+        }
     }
 }

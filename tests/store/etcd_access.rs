@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kubervisor::{
-    adapters::store::RecordKey,
+    adapters::store::{Leadership, RecordKey, Store, Term},
     config::{EtcdConfig, StoreConfig},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     fixture::{leading, open, put},
 };
 
-const TLS: Options = Options { tls: true, quota: None, token_ttl: None };
+const TLS: Options = Options { tls: true, quota: None, token_ttl: None, jwt: false };
 
 async fn refusal(config: EtcdConfig) -> String {
     match open(&StoreConfig::Etcd(config), "a").await {
@@ -73,13 +73,16 @@ async fn mistakes_with_certificates_are_named() {
 #[tokio::test]
 async fn mistakes_with_logins_are_named() {
     let mut etcd = Etcd::start().await;
-    let early = EtcdConfig { login: Some((USER.to_owned(), "x".to_owned().into())), ..etcd.etcd_config() };
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "wrong").unwrap();
+    let with_wrong = Some((USER.to_owned(), password.path().to_owned()));
+    let early = EtcdConfig { login: with_wrong.clone(), ..etcd.etcd_config() };
     let early = refusal(early).await;
     assert!(early.contains("unset KUBERVISOR_ETCD_USER"), "{early}");
 
     etcd.enable_login().await;
     let right = etcd.etcd_config();
-    let wrong = EtcdConfig { login: Some((USER.to_owned(), "wrong".to_owned().into())), ..right.clone() };
+    let wrong = EtcdConfig { login: with_wrong, ..right.clone() };
     let wrong = refusal(wrong).await;
     assert!(wrong.contains("KUBERVISOR_ETCD_PASSWORD_FILE"), "{wrong}");
     assert!(!wrong.contains("wrong\""), "no password in a message: {wrong}");
@@ -101,4 +104,47 @@ async fn a_token_that_runs_out_is_renewed() {
         assert_eq!(leading(&*store).await, term);
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
+}
+
+/// Commits until it succeeds, at most this often.
+async fn committed(store: &dyn Store, term: Term, value: &str) -> bool {
+    for _ in 0..100 {
+        match store.commit(term, put(RecordKey::State, value)).await {
+            Ok(()) => return true,
+            Err(error) => println!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_token_that_a_change_of_users_made_invalid_is_replaced_at_once() {
+    let mut etcd = Etcd::start_with(Options { jwt: true, ..Options::default() }).await;
+    etcd.enable_login().await;
+    let store = open(&etcd.config(), "a").await.unwrap();
+    let term = leading(&*store).await;
+    let mut root = etcd.connect().await.unwrap();
+    root.user_add("somebody", "x", None).await.unwrap();
+    assert!(committed(&*store, term, "after").await, "within 2 s");
+    assert!(store.may_act(term), "the leadership is the same");
+}
+
+#[tokio::test]
+async fn a_new_password_is_taken_from_its_file_and_a_wrong_one_ends_the_leadership() {
+    let mut etcd = Etcd::start_with(Options { jwt: true, ..Options::default() }).await;
+    etcd.enable_login().await;
+    let store = open(&etcd.config(), "a").await.unwrap();
+    let term = leading(&*store).await;
+    let mut root = etcd.connect().await.unwrap();
+    root.user_change_password(USER, "rotated").await.unwrap();
+    // The file has the old one still.
+    let refused = store.commit(term, put(RecordKey::State, "x")).await.unwrap_err();
+    assert!(!refused.to_string().contains("rotated"), "{refused}");
+    let mut leadership = store.leadership();
+    let stepped_down = leadership.wait_for(|now| matches!(now, Leadership::Follower { .. }));
+    tokio::time::timeout(Duration::from_secs(5), stepped_down).await.unwrap().unwrap();
+    etcd.set_password_file("rotated");
+    let back = leading(&*store).await;
+    assert!(committed(&*store, back, "again").await);
 }

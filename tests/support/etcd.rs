@@ -33,6 +33,8 @@ pub struct Options {
     pub quota: Option<u64>,
     /// `--auth-token-ttl`, in seconds.
     pub token_ttl: Option<u32>,
+    /// Tokens are JWT, which any change of the users makes invalid.
+    pub jwt: bool,
 }
 
 /// A running (or killed, or stopped) etcd.
@@ -98,6 +100,14 @@ impl Etcd {
         if let Some(quota) = self.options.quota {
             command.args(["--quota-backend-bytes", &quota.to_string()]);
         }
+        if self.options.jwt {
+            let (public, private) = (self.file("jwt.pub"), self.file("jwt.key"));
+            let key = KeyPair::generate().unwrap();
+            fs::write(&public, key.public_key_pem()).unwrap();
+            fs::write(&private, key.serialize_pem()).unwrap();
+            let keys = format!("pub-key={},priv-key={}", public.display(), private.display());
+            command.args(["--auth-token", &format!("jwt,{keys},sign-method=ES256,ttl=10m")]);
+        }
         if let Some(ttl) = self.options.token_ttl {
             command.args(["--auth-token-ttl", &ttl.to_string()]);
         }
@@ -134,7 +144,7 @@ impl Etcd {
         let tls = self.options.tls;
         EtcdConfig {
             endpoints: vec![self.client_url.clone()],
-            login: self.login.then(|| (USER.to_owned(), PASSWORD.to_owned().into())),
+            login: self.login.then(|| (USER.to_owned(), self.file("password"))),
             ca: tls.then(|| self.file("ca.pem")),
             client: tls.then(|| (self.file("client.pem"), self.file("client.key"))),
         }
@@ -174,7 +184,13 @@ impl Etcd {
         client.role_grant_permission("kontrol", range).await.unwrap();
         client.user_grant_role(USER, "kontrol").await.unwrap();
         client.auth_enable().await.unwrap();
+        self.set_password_file(PASSWORD);
         self.login = true;
+    }
+
+    /// What the product takes for the password of [`USER`].
+    pub fn set_password_file(&self, password: &str) {
+        fs::write(self.file("password"), format!("{password}\n")).unwrap();
     }
 
     /// SIGSTOP: connections stay, nothing is answered.

@@ -17,7 +17,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{Client, GetOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -47,6 +47,8 @@ struct EtcdShared {
     client: watch::Sender<Result<Client, String>>,
     /// The lease of our keys.
     lease: Mutex<Option<i64>>,
+    /// A request was refused with the session's login.
+    login_refused: Notify,
 }
 
 /// [`Store`] in etcd.
@@ -75,6 +77,7 @@ impl EtcdStore {
             lease_state: LeaseState::new(clock),
             client: watch::channel(Err("not tried yet".to_owned())).0,
             lease: Mutex::new(None),
+            login_refused: Notify::new(),
         });
         let (follows, followed) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
@@ -140,7 +143,12 @@ impl EtcdShared {
         request: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.deadline(), request).await {
-            Ok(answer) => answer.map_err(|error| refusal::explain(what, &error)),
+            Ok(answer) => answer.map_err(|error| {
+                if refusal::is_login_stale(&error) {
+                    self.login_refused.notify_one();
+                }
+                refusal::explain(what, &error)
+            }),
             Err(_) => Err(self.overdue(what)),
         }
     }

@@ -5,13 +5,16 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use axum::http::Uri;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     adapters::{addresses, store::StoreError},
@@ -27,10 +30,34 @@ const HUNG_UP: [&str; 4] = ["connection closed", "broken pipe", "connection rese
 /// How to reach one endpoint.
 pub(super) struct EtcdEndpoint {
     pub(super) url: String,
-    options: ConnectOptions,
-    tls: Option<TlsOptions>,
+    timeout: Duration,
+    credentials: Arc<EtcdCredentials>,
     /// Sessions that failed.
     failures: AtomicUsize,
+}
+
+/// Password and certificates, read anew for each connection: a refused token or a rotated file takes effect with the
+/// next one. While a file cannot be read its last content is used.
+struct EtcdCredentials {
+    config: EtcdConfig,
+    last: Mutex<EtcdMaterial>,
+}
+
+#[derive(Clone, Default)]
+struct EtcdMaterial {
+    login: Option<(String, SecretString)>,
+    tls: Option<TlsOptions>,
+}
+
+impl EtcdCredentials {
+    fn read(&self) -> EtcdMaterial {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match material(&self.config) {
+            Ok(fresh) => last.clone_from(&fresh),
+            Err(error) => tracing::warn!(%error, "the last content is used"),
+        }
+        last.clone()
+    }
 }
 
 impl EtcdEndpoint {
@@ -40,7 +67,22 @@ impl EtcdEndpoint {
     /// that accepts connections and does not answer fails the session only; so after a failure a name with several
     /// addresses is tried address by address, the first one last.
     pub(super) async fn connect(&self) -> Result<Client, etcd_client::Error> {
-        let (url, options) = self.next().await.unwrap_or_else(|| (self.url.clone(), self.options.clone()));
+        let EtcdMaterial { login, tls } = self.credentials.read();
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(self.timeout)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some((user, password)) = &login {
+            options = options.with_user(user, password.expose_secret());
+        }
+        let next = self.next().await;
+        if let Some(tls) = tls.filter(|_| self.url.starts_with("https://")) {
+            options = options.with_tls(match &next {
+                Some((_, host)) => tls.domain_name(host),
+                None => tls,
+            });
+        }
+        let url = next.map_or_else(|| self.url.clone(), |(url, _)| url);
         Client::connect([url], Some(options)).await
     }
 
@@ -49,17 +91,13 @@ impl EtcdEndpoint {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The URL of the address whose turn it is; `None`: the name itself.
-    async fn next(&self) -> Option<(String, ConnectOptions)> {
+    /// The URL of the address whose turn it is, and the name; `None`: the name itself.
+    async fn next(&self) -> Option<(String, String)> {
         let failures = self.failures.load(Ordering::Relaxed);
         let uri: Uri = self.url.parse().ok().filter(|_| failures > 0)?;
         let (scheme, host, port) = (uri.scheme_str()?, uri.host()?, uri.port_u16()?);
         let address = turn(failures, &addresses::resolve(host, port).await.ok()?)?;
-        let options = match &self.tls {
-            Some(tls) => self.options.clone().with_tls(tls.clone().domain_name(host)),
-            None => self.options.clone(),
-        };
-        Some((format!("{scheme}://{address}"), options))
+        Some((format!("{scheme}://{address}"), host.to_owned()))
     }
 
     /// Adds a hint to a TLS connection that the server closes without an alert: with TLS 1.3 it checks a client
@@ -86,45 +124,42 @@ fn turn(failures: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
     addresses.iter().rev().nth(turn.checked_sub(1)?).filter(|_| addresses.len() > 1).copied()
 }
 
-/// The endpoints of `config`, with all files read.
+/// The endpoints of `config`, with all files read once.
 pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<EtcdEndpoint>, StoreError> {
-    let tls = tls(config)?;
+    let unusable = |reason: String| Err(StoreError::Unusable { reason });
     if config.endpoints.is_empty() {
-        return Err(StoreError::Unusable {
-            reason: "etcd: no endpoint is named; set KONTROL_ETCD to host[:port]".to_owned(),
-        });
+        return unusable("etcd: no endpoint is named; set KONTROL_ETCD to host[:port]".to_owned());
     }
-    config.endpoints.iter().map(|url| endpoint(config, url, tls.as_ref(), connect)).collect()
+    for url in &config.endpoints {
+        let encrypted = url.starts_with("https://");
+        if encrypted && config.ca.is_none() {
+            return unusable(format!(
+                "etcd: {url} needs the CA that signed its certificate: set KUBERVISOR_ETCD_CA_FILE"
+            ));
+        }
+        if !encrypted && (config.ca.is_some() || config.client.is_some()) {
+            return unusable(format!(
+                "etcd: certificates are set, but {url} is not encrypted; write https:// or unset KUBERVISOR_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE"
+            ));
+        }
+    }
+    let last = Mutex::new(material(config)?);
+    let credentials = Arc::new(EtcdCredentials { config: config.clone(), last });
+    let endpoint = |url: &String| EtcdEndpoint {
+        url: url.clone(),
+        timeout: connect,
+        credentials: Arc::clone(&credentials),
+        failures: AtomicUsize::new(0),
+    };
+    Ok(config.endpoints.iter().map(endpoint).collect())
 }
 
-fn endpoint(
-    config: &EtcdConfig,
-    url: &str,
-    tls: Option<&TlsOptions>,
-    connect: Duration,
-) -> Result<EtcdEndpoint, StoreError> {
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(connect)
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    if let Some((user, password)) = &config.login {
-        options = options.with_user(user, password.expose_secret());
-    }
-    if url.starts_with("https://") {
-        let tls = tls.ok_or_else(|| StoreError::Unusable {
-            reason: format!(
-                "etcd: {url} needs the CA that signed its certificate: set KUBERVISOR_ETCD_CA_FILE"
-            ),
-        })?;
-        options = options.with_tls(tls.clone());
-    } else if config.ca.is_some() || config.client.is_some() {
-        return Err(StoreError::Unusable {
-            reason: format!(
-                "etcd: certificates are set, but {url} is not encrypted; write https:// or unset KUBERVISOR_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE"
-            ),
-        });
-    }
-    Ok(EtcdEndpoint { url: url.to_owned(), options, tls: tls.cloned(), failures: AtomicUsize::new(0) })
+fn material(config: &EtcdConfig) -> Result<EtcdMaterial, StoreError> {
+    let login = config.login.as_ref().map(|(user, file)| {
+        let text = String::from_utf8_lossy(&read("KUBERVISOR_ETCD_PASSWORD_FILE", file)?).into_owned();
+        Ok::<_, StoreError>((user.clone(), text.trim_end_matches(['\n', '\r']).into()))
+    });
+    Ok(EtcdMaterial { login: login.transpose()?, tls: tls(config)? })
 }
 
 fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
@@ -159,8 +194,12 @@ mod tests {
     use super::*;
 
     fn plain(url: &str) -> EtcdEndpoint {
-        let options = ConnectOptions::new();
-        EtcdEndpoint { url: url.to_owned(), options, tls: None, failures: AtomicUsize::new(0) }
+        EtcdEndpoint {
+            url: url.to_owned(),
+            timeout: Duration::from_secs(1),
+            credentials: Arc::new(EtcdCredentials { config: EtcdConfig::default(), last: Mutex::default() }),
+            failures: AtomicUsize::new(0),
+        }
     }
 
     #[test]

@@ -48,6 +48,18 @@ pub(super) fn is_lease_gone(error: &Error) -> bool {
     matches!(error, Error::LeaseKeepAliveError(_)) || chain(error).contains("lease not found")
 }
 
+/// Whether the login of the connection is no longer good: another one gets a new token.
+pub(super) fn is_login_stale(error: &Error) -> bool {
+    let text = chain(error);
+    let signs = [
+        "invalid auth token",
+        "revision of auth store is old",
+        "revision in header is old",
+        "user name is empty",
+    ];
+    signs.iter().any(|sign| text.contains(sign))
+}
+
 /// Whether the revision that was asked for has been compacted away.
 pub(super) fn is_compacted(reason: &str) -> bool {
     reason.contains("revision has been compacted")

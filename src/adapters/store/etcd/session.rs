@@ -79,6 +79,8 @@ pub(super) async fn keep(
         tracing::warn!(etcd = endpoint.url, %error, failures, "the session was lost; trying again");
         (turn, failures) = (turn + 1, failures + 1);
         if matches!(error, StoreError::Unusable { .. }) {
+            // Without a login nothing can be written until a person acts.
+            shared.lease_state.forfeit();
             permanent = Some(error);
         }
         if failures % endpoints.len() == 0 {
@@ -195,6 +197,7 @@ impl<'a> EtcdSession<'a> {
                 Some(_) => Err(SessionEnd::Lost(self.shared.overdue("renew the lease"))),
             },
             () = clock.sleep_until(self.campaign_at) => self.campaign().await,
+            () = self.shared.login_refused.notified() => Err(SessionEnd::Stale("the login was refused")),
             Some(record) = followed.recv() => fetch(self.shared, &self.client, &[record]).await.map(drop),
         }
     }
