@@ -103,8 +103,9 @@ pub struct PodView {
     pub retry_count: Option<u32>,
     /// When it was last admitted.
     pub admitted_at: Option<Timestamp>,
-    /// A ready endpoint of the load balancer names it.
-    pub in_endpoints: bool,
+    /// `None`: a ready endpoint of the load balancer names it. Otherwise since when it could serve with traffic=yes and
+    /// none names it.
+    pub unlisted_since: Option<Timestamp>,
 }
 
 impl PodView {
@@ -125,7 +126,7 @@ impl PodView {
             break_at: None,
             retry_count: None,
             admitted_at: None,
-            in_endpoints: true,
+            unlisted_since: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kubervisor::decide::{
     fleet::Traffic,
-    gate::{self, action::Verb, ledger::CAP},
+    gate::{self, action::Verb, explain::PodState, ledger::CAP},
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
     verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
@@ -121,18 +121,68 @@ fn mistake_9_what_was_done_can_be_counted_from_the_actions_not_from_the_errors()
 }
 
 #[test]
-fn mistake_10_an_admitted_pod_counts_once_it_is_listed_or_after_five_seconds() {
+fn mistake_10_an_admitted_pod_counts_for_a_cut_only_once_it_is_listed() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     let now = world.now;
     for (name, ago) in [("p0", 1), ("p1", 6)] {
-        let pod = world.pod(name);
-        pod.in_endpoints = false;
-        pod.admitted_at = Some(Timestamp::from_unix_millis(now.unix_millis() - ago * 1000));
+        unlist(&mut world, name, ago);
     }
-    assert_eq!(world.serving(), 3);
+    let budget = world.plan().budget;
+    assert_eq!(
+        (budget.serving, budget.joining),
+        (2, 1),
+        "p1 is unlisted for too long to count for a restore"
+    );
     assert_eq!(world.plan().next_wakeup, Some(now + Duration::from_secs(4)));
-    world.pod("p0").in_endpoints = true;
-    assert_eq!(world.serving(), 4);
+    world.pod("p0").unlisted_since = None;
+    assert_eq!(world.serving(), 3);
+}
+
+fn unlist(world: &mut World, name: &str, seconds_ago: i64) {
+    let since = Timestamp::from_unix_millis(world.now.unix_millis() - seconds_ago * 1000);
+    world.pod(name).unlisted_since = Some(since);
+}
+
+/// Seen: the endpoint controller had stopped, two new pods were in no slice, the two old ones were bad, and both were cut:
+/// the slices listed only those two.
+#[test]
+fn while_new_pods_are_in_no_slice_the_bad_old_ones_stay_however_long_that_takes() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    (world.policy.panic_threshold, world.can_kill) = (None, true);
+    for name in ["p2", "p3"] {
+        unlist(&mut world, name, 0);
+    }
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    for seconds in [0, 1, 4, 5, 60, 3600] {
+        world.pass(Duration::from_secs(seconds));
+        assert_eq!(world.withheld(), [""; 0], "after {seconds} s more");
+    }
+    let plan = world.plan();
+    let said = plan.explain(world.uid("p2").as_str()).unwrap();
+    assert_eq!(said.standing, PodState::NotListed);
+    let alarm = plan.alarms.iter().find(|alarm| alarm.reason == "not_listed").unwrap();
+    assert!(alarm.message.contains("p2, p3"), "{}", alarm.message);
+    for name in ["p2", "p3"] {
+        world.pod(name).unlisted_since = None;
+    }
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+}
+
+#[test]
+fn new_pods_that_are_not_listed_yet_restore_nobody_for_five_seconds_and_then_they_do() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+    world.policy.breakers[0].activator.period = Duration::from_secs(1000);
+    unlist(&mut world, "p2", 0);
+    world.pass(Duration::from_millis(4900));
+    assert_eq!(world.withheld(), ["p0", "p1"], "p2 may be listed in a moment");
+    assert!(!world.plan().alarms.iter().any(|alarm| alarm.reason == "below_floor"));
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.withheld().len(), 1, "the floor is 2, and one serves");
 }
 
 #[test]

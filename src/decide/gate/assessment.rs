@@ -17,7 +17,8 @@ use crate::decide::{
     verdict::{Call, Opinion},
 };
 
-/// An admitted pod counts as serving after this time even if no endpoint slice lists it.
+/// A pod that could serve and is not listed counts for a restore for this long, so that a rollout's new pods, which are
+/// listed a moment later, restore none. For a cut it never counts: an endpoint controller that hangs lists none of them.
 pub const ADMISSION: Duration = Duration::from_secs(5);
 
 /// The breaker's name in entries of pods without keepalives.
@@ -38,7 +39,10 @@ pub(super) struct Candidate<'a> {
     pub(super) pod: &'a PodView,
     pub(super) slot: Option<usize>,
     pub(super) returned: Option<&'a Returned>,
+    /// It serves, and is listed.
     pub(super) serving: bool,
+    /// It serves, and was listed by none for less than [`ADMISSION`].
+    pub(super) joining: bool,
     pub(super) objection: Option<Objection<'a>>,
     /// The breaker in dry run that objects to it.
     pub(super) rehearsed: Option<&'a str>,
@@ -121,6 +125,7 @@ fn join<'a>(
             slot,
             returned: returned.at(&pod.uid),
             serving: false,
+            joining: false,
             objection: None,
             rehearsed: None,
             judged: false,
@@ -161,14 +166,10 @@ impl<'a> Assessment<'a> {
     fn count_serving(&mut self, now: Timestamp) {
         for candidate in &mut self.candidates {
             let held = candidate.slot.and_then(|slot| self.slots.get(slot));
-            let just_back =
-                held.is_some_and(|slot| slot.decision == EntryDecision::Release(ReleaseReason::Admitted));
-            let admitted_at =
-                if just_back { candidate.pod.admitted_at.or(Some(now)) } else { candidate.admitted_at() };
-            let counted =
-                candidate.pod.in_endpoints || admitted_at.is_none_or(|at| now.since(at) >= ADMISSION);
-            let free = held.is_none_or(|slot| !slot.held());
-            candidate.serving = candidate.routable() && free && counted;
+            let counts = candidate.routable() && held.is_none_or(|slot| !slot.held());
+            let unlisted = candidate.pod.unlisted_since;
+            candidate.serving = counts && unlisted.is_none();
+            candidate.joining = counts && unlisted.is_some_and(|since| now.since(since) < ADMISSION);
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Budget {
     pub floor: u32,
     /// Pods that are ready and listed, with traffic=yes and without an entry.
     pub serving: u32,
+    /// Pods as those, but listed by none for less than 5 s: they count for a restore, not for a cut.
+    pub joining: u32,
     /// Entries of the ledger.
     pub entries: u32,
 }
@@ -55,7 +57,7 @@ impl Budget {
     /// Pods that are missing to the floor.
     #[must_use]
     pub fn missing(&self) -> u32 {
-        self.floor.saturating_sub(self.serving)
+        self.floor.saturating_sub(self.serving.saturating_add(self.joining))
     }
 
     /// Entries above the room.
@@ -77,7 +79,7 @@ impl FloorRule {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { desired, existing, floor, serving, entries } = self;
+        let Self { desired, existing, floor, serving, entries, joining: _ } = self;
         write!(
             f,
             "min(min(desired {desired}, existing {existing}) - floor {floor} - entries {entries}, \
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_smaller_of_room_and_serving_limits() {
-        let budget = Budget { desired: 10, existing: 10, floor: 5, serving: 10, entries: 0 };
+        let budget = Budget { desired: 10, existing: 10, floor: 5, serving: 10, joining: 0, entries: 0 };
         assert_eq!(budget.may_withhold(), 5);
         assert_eq!(Budget { serving: 6, ..budget }.may_withhold(), 1);
         assert_eq!(Budget { entries: 4, ..budget }.may_withhold(), 1);

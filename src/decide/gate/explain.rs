@@ -35,6 +35,7 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::ForeignNo,
     AlarmReason::LedgerFull,
     AlarmReason::NoData,
+    AlarmReason::NotListed,
     AlarmReason::OddSwitch,
     AlarmReason::Panic,
     AlarmReason::Unclaimed,
@@ -50,6 +51,8 @@ pub enum PodState {
     Serving,
     /// It has traffic=yes or no switch, but is not ready, terminating or unclaimed.
     NotServing,
+    /// It could serve with traffic=yes, but no ready endpoint has named it for 5 s.
+    NotListed,
     /// Silent, but listed.
     ListedUnknown,
     /// Being withheld.
@@ -202,8 +205,11 @@ fn without_entry(
     if !pod.ready {
         return (PodState::NotServing, "it is not ready");
     }
+    if candidate.joining {
+        return (PodState::Returning, "it may take traffic, but no ready endpoint names it yet");
+    }
     if !candidate.serving {
-        return (PodState::Returning, "it has its traffic back, but the load balancer does not show it yet");
+        return (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut");
     }
     if candidate.objection.is_none() {
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
@@ -244,6 +250,11 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
         planning.claims.clone(),
         "not claimed yet; nothing is withheld until they are",
     );
+    let unlisted = planning.indices(|candidate| {
+        let free = planning.assessment.slot_of(candidate).is_none_or(|slot| !slot.held());
+        free && candidate.routable() && !candidate.serving && !candidate.joining
+    });
+    raise(AlarmReason::NotListed, unlisted, "ready, but in no ready endpoint of the Service");
     let silent = planning.indices(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
         AlarmReason::UnknownListed,

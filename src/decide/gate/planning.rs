@@ -144,13 +144,6 @@ impl<'a> Planning<'a> {
         });
     }
 
-    /// Admitted pods that do not count as serving yet.
-    pub(super) fn uncounted(&self) -> u32 {
-        let held = |it: &Candidate<'_>| self.assessment.slot_of(it).is_some_and(EntryAssessment::held);
-        let uncounted = |it: &&Candidate<'_>| it.routable() && !it.serving && !held(it);
-        count(self.assessment.candidates.iter().filter(uncounted))
-    }
-
     /// Bad pods per thousand serving ones.
     pub(super) fn bad_share(&self) -> u16 {
         let serving = || self.assessment.candidates.iter().filter(|candidate| candidate.serving);
@@ -173,12 +166,8 @@ impl<'a> Planning<'a> {
     /// See [`super::Plan::next_wakeup`].
     pub(super) fn wakeup(&self) -> Option<Timestamp> {
         let slots = self.assessment.slots.iter().filter_map(|slot| slot.due.map(|(_, at)| at));
-        let admitted = self
-            .assessment
-            .candidates
-            .iter()
-            .filter(|candidate| !candidate.serving && candidate.slot.is_none());
-        let counted = admitted.filter_map(|candidate| Some(candidate.admitted_at()? + ADMISSION));
+        let joining = self.assessment.candidates.iter().filter(|candidate| candidate.joining);
+        let counted = joining.filter_map(|candidate| Some(candidate.pod.unlisted_since? + ADMISSION));
         let spared = self.assessment.candidates.iter().filter(|candidate| candidate.objection.is_some());
         let spared = spared.filter_map(|candidate| candidate.returned?.spare_until);
         let useless = self.assessment.slots.iter().filter_map(|slot| {
@@ -205,6 +194,7 @@ fn budget(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>) -> Budget
         existing: count(candidates().filter(|candidate| !candidate.pod.terminating)),
         floor: Budget::floor(policy, fleet.desired),
         serving: count(candidates().filter(|candidate| candidate.serving)),
+        joining: count(candidates().filter(|candidate| candidate.joining)),
         entries: count(assessment.slots.iter().filter(|slot| slot.held())),
     }
 }

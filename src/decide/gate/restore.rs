@@ -45,7 +45,7 @@ fn restore_missing(planning: &mut Planning<'_>) {
         back += u32::from(candidate.is_some_and(Candidate::routable));
         excess = excess.saturating_sub(1);
     }
-    let mut missing = planning.budget.missing().saturating_sub(back + planning.uncounted());
+    let mut missing = planning.budget.missing().saturating_sub(back);
     if missing == 0 && excess == 0 {
         return;
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::history::{History, HistoryEntry};
 use crate::{
-    adapters::sink::{Hindrance, Observed, PodDetail, endpoints::FileStatus},
+    adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
     decide::{
         fleet::{PodView, Presence, Traffic},
         gate::{
@@ -99,6 +99,9 @@ pub struct GateSnapshot {
     /// An obstacle that an operator has to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<Hindrance>,
+    /// Where the endpoints do not follow the labels; conditions and Events tell it.
+    #[serde(skip)]
+    pub listing: ListingFindings,
     /// Wall clock of the newest reconcile.
     pub at: Timestamp,
     /// The floor arithmetic.
@@ -156,6 +159,7 @@ impl GateSnapshot {
         self.at = plan.at;
         self.hold = observed.fleet.hold;
         self.hindrance = observed.hindrance;
+        self.listing = observed.listing;
         self.floor = Arithmetic {
             budget: plan.budget,
             may_withhold: plan.budget.may_withhold(),
@@ -218,7 +222,7 @@ impl GateSnapshot {
 }
 
 fn summary(pod: &PodView, detail: Option<&PodDetail>, explanation: Option<&Explanation>) -> String {
-    let note = detail.and_then(|detail| detail.note);
+    let note = detail.and_then(|detail| detail.note.as_deref());
     match (note, explanation) {
         (Some(note), _) => format!("{}: {note}", pod.name),
         (None, Some(explanation)) => explanation.to_string(),

@@ -156,7 +156,8 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
         break_at: (pod.withheld_by != 0).then_some(WITHHELD_AT),
         retry_count: None,
         admitted_at: None,
-        in_endpoints: pod.switch == Switch::Yes,
+        // For longer than 5 s.
+        unlisted_since: (pod.routable() && !pod.listed).then_some(WITHHELD_AT),
     };
     existing.map(view).collect()
 }

@@ -1,6 +1,10 @@
 //! The fields of a pod that the gate needs.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 
@@ -67,6 +71,8 @@ pub struct PodRecord {
     pub host_network: bool,
     /// Its first IPv4 address.
     pub ip: Option<Ipv4Addr>,
+    /// Its first IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
 }
@@ -94,6 +100,11 @@ impl PodRecord {
     #[must_use]
     pub fn able(&self) -> bool {
         self.ready && !self.terminating && self.phase == Phase::Running
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6))
     }
 
     /// Whether it ended for good and no longer belongs to the fleet.
@@ -155,7 +166,8 @@ impl PodStatusWire {
         self.conditions.iter().flatten().any(|c| c.r#type == "Ready" && c.status == "True")
     }
 
-    fn ip(&self) -> Option<Ipv4Addr> {
+    /// The first address of a family.
+    fn ip<A: FromStr>(&self) -> Option<A> {
         let all = self.pod_ip.iter().chain(self.pod_ips.iter().flatten().map(|ip| &ip.ip));
         all.filter_map(|ip| ip.parse().ok()).next()
     }
@@ -184,6 +196,7 @@ impl From<PodWire> for PodRecord {
             terminating: meta.deletion_timestamp.is_some(),
             host_network: wire.spec.and_then(|spec| spec.host_network).unwrap_or(false),
             ip: status.ip(),
+            ip6: status.ip(),
             created: meta.creation_timestamp,
         }
     }

@@ -3,35 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use serde_json::Value;
 
-use super::{LabelSettings, LabelSink};
+use super::{
+    LabelSettings, LabelSink,
+    listing::{LingeringPod, not_leaving},
+};
 use crate::{
     adapters::{
         kubernetes::{
-            cluster::Cluster,
+            cluster::{Cluster, ReadyEndpoints},
             objects::{Phase, PodRecord, Selector},
         },
-        sink::{Observed, PodDetail},
+        sink::{ListingFindings, Observed, PodDetail},
     },
     api::keys,
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
-        gate::ledger::{EntryState, Ledger},
+        gate::ledger::Ledger,
         policy::Policy,
         time::Timestamp,
     },
 };
 
-/// A withheld pod that is still in ready endpoints after this is reported; following a label takes less.
-const STILL_LISTED_AFTER: Duration = Duration::from_secs(10);
-
-/// The note on a withheld pod that is still in ready endpoints.
-pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
-                       may lack the key kubervisor/traffic in its selector";
 const LABEL_IS_TRUE: &str = "its label kubervisor/traffic is \"true\": write \"yes\" in quotes";
 
 /// What the Service selects without the traffic key; while it does not exist, what it selected last. `None`: no pod.
@@ -71,25 +67,29 @@ pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) ->
 }
 
 impl LabelSink {
-    /// The fleet in the cache; `proven`: a quorum LIST has just refreshed it.
+    /// The fleet in the cache. `endpoints`: quorum LISTs have just refreshed it, and these are the Service's endpoints.
     pub(super) fn read_fleet(
         &mut self,
         now: Timestamp,
         policy: &Policy,
         mut ledger: Ledger,
-        proven: bool,
+        endpoints: Option<ReadyEndpoints>,
     ) -> Observed {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
         let mut fleet = self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect()));
-        fleet.absence_proven = proven;
-        let still_listed = self.still_listed(now, &ledger);
+        fleet.absence_proven = endpoints.is_some();
+        fleet = self.join_listing(now, policy, fleet, endpoints);
+        let lingering = self.lingering(now, policy, &ledger);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
-        let listed_until = self.still_in_endpoints.values().map(|since| *since + STILL_LISTED_AFTER);
-        let look_again = listed_until.filter(|at| *at > now).chain(trial).min();
-        let details = self.details(now, &fleet, &still_listed);
-        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
+        let look_again = self.listing.look_again(now).into_iter().chain(trial).min();
+        let details = self.details(now, &fleet, &lingering);
+        let listing = ListingFindings {
+            not_listed: self.not_listed(now, policy),
+            not_leaving: not_leaving(&lingering),
+        };
+        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
     }
 
     fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> Fleet {
@@ -104,8 +104,7 @@ impl LabelSink {
             members = cluster.pods_named(namespace, name);
             members.retain(|pod| !pod.finished());
         }
-        let endpoints = cluster.ready_endpoints(namespace, &policy.service);
-        let view = |pod: &Arc<PodRecord>| view(pod, name, endpoints.contains(&pod.uid));
+        let view = |pod: &Arc<PodRecord>| view(pod, name);
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
@@ -125,41 +124,22 @@ impl LabelSink {
     }
 
     /// The notes on pods, with their details.
-    fn details(&self, now: Timestamp, fleet: &Fleet, still_listed: &[Uid]) -> BTreeMap<Uid, PodDetail> {
+    fn details(&self, now: Timestamp, fleet: &Fleet, lingering: &[LingeringPod]) -> BTreeMap<Uid, PodDetail> {
         let is_true = |pod: &PodView| {
             self.cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"))
         };
         let detail = |pod: &PodView| {
-            let note = match () {
-                () if still_listed.contains(&pod.uid) => LINGERS,
-                () if pod.traffic == Traffic::Other && is_true(pod) => LABEL_IS_TRUE,
-                () => return None,
+            let lingers = lingering.iter().find(|lingering| lingering.uid == pod.uid);
+            let note = match lingers {
+                Some(lingering) => lingering.note(),
+                None if pod.traffic == Traffic::Other && is_true(pod) => LABEL_IS_TRUE.to_owned(),
+                None => return None,
             };
             let (since, note) = (pod.break_at.unwrap_or(now), Some(note));
             let detail = PodDetail { key: None, address: None, presence: Presence::Present, since, note };
             Some((pod.uid.clone(), detail))
         };
         fleet.pods().iter().filter_map(detail).collect()
-    }
-
-    /// Withheld pods that a Service's endpoints have shown as ready for [`STILL_LISTED_AFTER`].
-    fn still_listed(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Uid> {
-        use EntryState::{Paused, Pausing, Reserved, Withheld};
-        let out = ledger.entries.values().filter(|entry| {
-            let pod = self.cluster.pod(&entry.uid);
-            matches!(entry.state, Reserved | Withheld | Pausing | Paused)
-                && pod.is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
-        });
-        let still = self.cluster.shown_ready(&self.settings.namespace, out.map(|entry| &entry.uid));
-        let since = &mut self.still_in_endpoints;
-        since.retain(|uid, _| still.contains(uid));
-        for uid in &still {
-            since.entry(uid.clone()).or_insert(now);
-        }
-        still
-            .into_iter()
-            .filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= STILL_LISTED_AFTER))
-            .collect()
     }
 
     /// As [`fleet_selector`], with the status as last read.
@@ -169,7 +149,7 @@ impl LabelSink {
 }
 
 /// One pod, as the gate plans on it.
-fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
+fn view(pod: &PodRecord, resource: &str) -> PodView {
     PodView {
         uid: pod.uid.clone(),
         name: pod.name.to_string(),
@@ -184,7 +164,7 @@ fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
         break_at: pod.break_at.as_deref().and_then(time),
         retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
         admitted_at: pod.admitted_at.as_deref().and_then(time),
-        in_endpoints,
+        unlisted_since: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{reported::LASTING, *};
 use crate::{
+    adapters::sink::{ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Uid},
@@ -79,7 +80,7 @@ fn explained(name: &str, second: Option<i64>) -> Explanation {
 fn view() -> GateSnapshot {
     let mut view = GateSnapshot { part: GateMode::Leading, at: at(0), ..GateSnapshot::default() };
     view.pods = (1..=4).map(|pod| pod_snapshot(&format!("web-{pod}"), Traffic::Yes)).collect();
-    view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, entries: 0 };
+    view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, joining: 0, entries: 0 };
     view.plan = Some(plan());
     view
 }
@@ -92,6 +93,13 @@ fn alarmed(reason: &str) -> GateSnapshot {
         plan.alarms.push(alarm);
     }
     view
+}
+
+static IN_STEP: ListingFindings = ListingFindings { not_listed: None, not_leaving: None };
+
+fn stand_still() -> ListingFindings {
+    let finding = ListingFinding { reason: "SlicesStandStill", message: "web-1: it hangs".to_owned() };
+    ListingFindings { not_listed: Some(finding.clone()), not_leaving: Some(finding) }
 }
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
@@ -113,7 +121,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         ledger: LedgerState::Stored,
         template_unlabelled: false,
         failures: &NOTHING,
-        still_in_endpoints: None,
+        listing: &IN_STEP,
         rbac: None,
         selector: &NOTHING,
     }
@@ -256,9 +264,11 @@ fn the_plans_alarms_are_conditions() {
         ("foreign_no", "ForeignNo", "True WithheldByOthers"),
         ("odd_switch", "ForeignNo", "True OddSwitch"),
         ("ledger_full", "LedgerFull", "True TooLarge"),
+        ("not_listed", "NotListed", "True SlicesStandStill"),
     ] {
         let view = alarmed(alarm);
-        let facts = facts(Some(&view));
+        let stand_still = ListingFindings { not_leaving: None, ..stand_still() };
+        let facts = Facts { listing: &stand_still, ..facts(Some(&view)) };
         assert_conditions(&facts, &[(kind, what)]);
         let status = status(&facts);
         let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
@@ -325,8 +335,8 @@ fn the_other_conditions_are_present_only_while_true() {
         &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(
-        &Facts { still_in_endpoints: Some("web-1".into()), ..base.clone() },
-        &[("NotLeavingEndpoints", "True StillListed"), ("Ready", "True AllPodsClaimed")],
+        &Facts { listing: &stand_still(), ..base.clone() },
+        &[("NotLeavingEndpoints", "True SlicesStandStill"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(
         &Facts { template_unlabelled: true, ..base },
