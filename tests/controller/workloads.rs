@@ -21,6 +21,19 @@ async fn a_scale_down_takes_the_withheld_pods_first() {
 }
 
 #[tokio::test]
+async fn a_fleet_scaled_to_zero_is_quiet() {
+    let scene = Scene::simple("zero", 2, 50).await;
+    scene.stage.kubectl(&["scale", "deployment/web", "--replicas=0"], &json!(null));
+    let floor = async || scene.shop.resource().await.unwrap()["status"]["floor"].as_u64();
+    scene.until("the floor is 0", async || floor().await == Some(0)).await;
+    scene.looks(4).await;
+    let available = scene.until_condition("DataAvailable", "True").await;
+    assert_eq!(available.reason, "EnoughVerdicts");
+    assert_eq!(scene.condition("FloorReached").await.unwrap().status, "False");
+    assert!(!scene.controller.log().contains("too few pods"), "{}", scene.controller.log());
+}
+
+#[tokio::test]
 async fn a_users_own_deletion_cost_stays() {
     let scene = Scene::simple("cost", 3, 50).await;
     let chosen = scene.names().await.swap_remove(0);

@@ -143,6 +143,28 @@ fn unlist(world: &mut World, name: &str, seconds_ago: i64) {
     world.pod(name).unlisted_since = Some(since);
 }
 
+#[test]
+fn a_fleet_scaled_to_zero_has_the_floor_zero_and_no_alarm() {
+    let mut world = World::new(Sink::Labels, ratio(50), 3);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0"]);
+    world.desired = 0;
+    world.settle();
+    assert_eq!(world.withheld(), [""; 0], "there is no room for an entry");
+    world.pods.clear();
+    world.settle();
+    world.bad("rate", &[]);
+    let plan = world.plan();
+    assert_eq!((plan.budget.floor, plan.budget.missing(), plan.alarms), (0, 0, vec![]));
+    // Back from zero: its pods are not ready yet, and there is nothing to have a verdict about.
+    let mut world = World { desired: 3, ..World::new(Sink::Labels, ratio(50), 3) };
+    world.pods.values_mut().for_each(|pod| pod.ready = false);
+    let source = Source::new("rate", SourceKind::Breaker, world.now, Vec::new());
+    world.verdicts.replace(source);
+    assert!(!world.plan().alarms.iter().any(|alarm| alarm.reason == "no_data"));
+}
+
 /// Seen: the endpoint controller had stopped, two new pods were in no slice, the two old ones were bad, and both were cut:
 /// the slices listed only those two.
 #[test]

@@ -102,6 +102,9 @@ impl Stored {
     fn wanted(&self, namespace: &str, kind: Kind, name: &str) -> u64 {
         let replicas =
             self.owners.get(&(kind, namespace.to_owned(), name.to_owned())).map_or(0, |o| o.replicas);
+        if replicas == 0 {
+            return 0;
+        }
         let scalers = self.autoscalers.iter().filter(|((of, _), _)| of == namespace);
         let scalers = scalers.filter(|(_, s)| owner_kind(&s.kind) == Some(kind) && s.name == name);
         scalers.map(|(_, scaler)| scaler.least).fold(replicas, u64::max)

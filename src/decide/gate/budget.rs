@@ -68,9 +68,12 @@ impl Budget {
 }
 
 impl FloorRule {
-    /// Its floor, in pods, of a fleet of `desired` pods.
+    /// Its floor, in pods, of a fleet of `desired` pods: 0 where no pod is wanted.
     #[must_use]
     pub fn of(&self, desired: u32) -> u32 {
+        if desired == 0 {
+            return 0;
+        }
         let ratio = u64::from(self.min_available_ratio.unwrap_or(0));
         let share = (ratio * u64::from(desired)).div_ceil(100);
         self.min_available_count.max(u32::try_from(share).unwrap_or(u32::MAX))
@@ -103,7 +106,8 @@ mod tests {
         assert_eq!(rule(1, Some(34)).of(10), 4);
         assert_eq!(rule(1, Some(100)).of(7), 7);
         assert_eq!(rule(3, Some(0)).of(10), 3);
-        assert_eq!(rule(1, None).of(0), 1);
+        assert_eq!((rule(1, None).of(0), rule(3, Some(50)).of(0)), (0, 0), "nothing wanted, nothing missing");
+        assert_eq!(rule(1, None).of(1), 1);
         assert_eq!(rule(0, Some(100)).of(u32::MAX), u32::MAX);
     }
 
