@@ -81,6 +81,8 @@ pub struct PodView {
     pub uid: Uid,
     /// Its name, for display.
     pub name: String,
+    /// It is of the fleet. `false`: the Service selects it no more, and it is here only to be given back.
+    pub selected: bool,
     /// Kubernetes' Ready; without Kubernetes: it has a port and an address to list.
     pub ready: bool,
     /// It is being deleted: no longer of the fleet.
@@ -115,6 +117,7 @@ impl PodView {
         Self {
             uid: uid.into(),
             name: name.into(),
+            selected: true,
             ready: true,
             terminating: false,
             presence: Presence::Present,

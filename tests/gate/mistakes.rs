@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use kubervisor::decide::{
-    fleet::Traffic,
-    gate::{self, action::Verb, explain::PodState, ledger::CAP},
+    fleet::{Epoch, Fence, Traffic},
+    gate::{
+        self,
+        action::Verb,
+        explain::PodState,
+        ledger::{CAP, Ledger},
+    },
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
     verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
@@ -141,6 +146,54 @@ fn mistake_10_an_admitted_pod_counts_for_a_cut_only_once_it_is_listed() {
 fn unlist(world: &mut World, name: &str, seconds_ago: i64) {
     let since = Timestamp::from_unix_millis(world.now.unix_millis() - seconds_ago * 1000);
     world.pod(name).unlisted_since = Some(since);
+}
+
+#[test]
+fn a_withheld_pod_that_leaves_the_fleet_is_given_back_at_once_and_holds_no_room() {
+    let mut world = World::new(Sink::Labels, ratio(50), 8);
+    world.policy.breakers[0].activator.period = Duration::from_secs(3600);
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+    // The selector moves on: four are left, p4 to p7.
+    world.desired = 4;
+    for name in ["p0", "p1", "p2", "p3"] {
+        (world.pod(name).selected, world.pod(name).ready) = (false, false);
+    }
+    world.bad("rate", &[("p4", 0.9), ("p5", 0.9)]);
+    let plan = world.plan();
+    assert_eq!((plan.budget.existing, plan.budget.entries, plan.budget.may_withhold()), (4, 0, 2));
+    world.settle();
+    assert_eq!(world.withheld(), ["p4", "p5"]);
+    assert_eq!(world.ledger.entries.len(), 2, "those that left are released");
+}
+
+#[test]
+fn a_pod_that_has_left_and_belongs_to_another_resource_is_let_go_of() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    let theirs = Fence { epoch: Epoch(7), serial: 1 };
+    let pod = world.pod("p0");
+    (pod.selected, pod.claimed, pod.fence) = (false, false, Some(theirs));
+    world.settle();
+    assert!(world.ledger.entries.is_empty());
+    assert_eq!(
+        (world.pod("p0").fence, world.pod("p0").claimed),
+        (Some(theirs), false),
+        "nothing is written to it"
+    );
+}
+
+#[test]
+fn a_withheld_pod_that_left_and_is_in_no_ledger_is_given_back_too() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    world.ledger = Ledger::begin("world", Epoch(9));
+    (world.pod("p0").selected, world.pod("p0").ready) = (false, false);
+    world.settle();
+    assert_eq!((world.withheld(), world.ledger.entries.len()), (vec![], 0));
 }
 
 #[test]

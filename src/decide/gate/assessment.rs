@@ -64,7 +64,7 @@ impl Candidate<'_> {
 
     /// Whether it could serve with traffic=yes.
     pub(super) fn able(&self) -> bool {
-        self.pod.ready && !self.pod.terminating && !self.silent()
+        self.pod.selected && self.pod.ready && !self.pod.terminating && !self.silent()
     }
 
     /// Whether it could serve and has traffic=yes.
@@ -144,6 +144,11 @@ impl<'a> Assessment<'a> {
         self.candidates.get(slot.candidate?)
     }
 
+    /// Its pod has left the fleet: it holds no room.
+    pub(super) fn has_left(&self, slot: &EntryAssessment<'_>) -> bool {
+        self.candidate_of(slot).is_some_and(|candidate| !candidate.pod.selected)
+    }
+
     fn reconcile(&mut self, now: Timestamp, policy: &Policy, fleet: &Fleet, write_fence: Fence) {
         let refilled = count(self.candidates.iter().filter(|candidate| candidate.able())) >= fleet.desired;
         let context = FleetContext { policy, fleet, refilled, write_fence };
@@ -187,6 +192,10 @@ struct FleetContext<'a> {
 fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context: &FleetContext<'_>) {
     let FleetContext { policy, fleet, refilled, write_fence } = *context;
     let pod = candidate.pod;
+    let elsewhere = pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
+    if !pod.selected && !pod.claimed && elsewhere {
+        return slot.decide(EntryDecision::Release(ReleaseReason::Gone), "another resource has claimed it");
+    }
     let Some(fence) = pod.fence.filter(|fence| fence.epoch == write_fence.epoch) else {
         return slot.decide(EntryDecision::Wait, "its fence is not of this ledger: to be claimed again");
     };

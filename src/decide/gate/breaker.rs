@@ -30,7 +30,7 @@ pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
             planning.reverted_until.is_some_and(|until| until > planning.now),
             "the last cut did not lower the share of bad pods: no new one for a while",
         ),
-        (!planning.claims.is_empty(), "not every pod is claimed yet"),
+        (!planning.unclaimed().is_empty(), "not every pod is claimed yet"),
         // Such a list may show a pod as serving that was withheld and released since. Without room it does not matter.
         (!fleet.absence_proven && has_room(planning), "the list of pods may be older than the ledger"),
     ];

@@ -191,6 +191,9 @@ fn without_entry(
     if pod.terminating {
         return (PodState::NotServing, "it is being deleted");
     }
+    if !pod.selected {
+        return (PodState::NotServing, "the Service selects it no more");
+    }
     match pod.traffic {
         Traffic::No | Traffic::Pause => {
             return (PodState::Foreign, "withheld by another writer: left unchanged");
@@ -247,7 +250,7 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     raise(AlarmReason::OddSwitch, odd, "with a traffic switch that is neither yes, no nor pause");
     raise(
         AlarmReason::Unclaimed,
-        planning.claims.clone(),
+        planning.unclaimed(),
         "not claimed yet; nothing is withheld until they are",
     );
     let unlisted = planning.indices(|candidate| {

@@ -104,6 +104,12 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// Indices of the fleet's pods that are not claimed yet.
+    pub(super) fn unclaimed(&self) -> Vec<usize> {
+        let selected = |at: &usize| self.assessment.candidates.get(*at).is_some_and(|it| it.pod.selected);
+        self.claims.iter().copied().filter(selected).collect()
+    }
+
     /// Keeps every entry that is withheld as it is.
     pub(super) fn keep_all(&mut self, why: &'static str) {
         for slot in &mut self.assessment.slots {
@@ -191,11 +197,13 @@ fn budget(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>) -> Budget
     let candidates = || assessment.candidates.iter();
     Budget {
         desired: fleet.desired,
-        existing: count(candidates().filter(|candidate| !candidate.pod.terminating)),
+        existing: count(
+            candidates().filter(|candidate| candidate.pod.selected && !candidate.pod.terminating),
+        ),
         floor: Budget::floor(policy, fleet.desired),
         serving: count(candidates().filter(|candidate| candidate.serving)),
         joining: count(candidates().filter(|candidate| candidate.joining)),
-        entries: count(assessment.slots.iter().filter(|slot| slot.held())),
+        entries: count(assessment.slots.iter().filter(|slot| slot.held() && !assessment.has_left(slot))),
     }
 }
 
@@ -208,6 +216,10 @@ fn claims(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>, write_fen
     let all = assessment.candidates.iter().enumerate().filter(|(_, candidate)| !candidate.pod.terminating);
     let unclaimed = all.filter(|(_, candidate)| {
         let pod = candidate.pod;
+        if !pod.selected {
+            // Only so that it can be given back.
+            return pod.fence.is_none_or(|fence| pod.claimed && fence.epoch != write_fence.epoch);
+        }
         let held = assessment.slot_of(candidate).filter(|_| fleet.absence_proven);
         let behind = |fence| held.is_some_and(|slot: &EntryAssessment<'_>| slot.entry.fence.newer(fence));
         let fenced = pod.fence.is_some_and(|fence| fence.epoch == write_fence.epoch && !behind(fence));

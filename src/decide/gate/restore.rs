@@ -25,7 +25,20 @@ pub(super) fn restore(planning: &mut Planning<'_>) {
             "panic: most of the fleet looks bad, so a shared cause is assumed",
         );
     }
+    if !frozen {
+        restore_strangers(planning);
+    }
     restore_missing(planning);
+}
+
+/// Pods that the Service selects no more: withheld they help nobody, and their breaker may never look at them again.
+fn restore_strangers(planning: &mut Planning<'_>) {
+    let candidates = &planning.assessment.candidates;
+    for slot in &mut planning.assessment.slots {
+        if slot.candidate.and_then(|at| candidates.get(at)).is_some_and(|candidate| !candidate.pod.selected) {
+            slot.admit("the Service selects it no more: given back");
+        }
+    }
 }
 
 fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str) {
@@ -40,7 +53,8 @@ fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str)
 fn restore_missing(planning: &mut Planning<'_>) {
     let candidates = &planning.assessment.candidates;
     let (mut back, mut excess) = (0_u32, planning.budget.excess());
-    for slot in planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel) {
+    let slots = planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel);
+    for slot in slots.filter(|slot| !planning.assessment.has_left(slot)) {
         let candidate = slot.candidate.and_then(|at| candidates.get(at));
         back += u32::from(candidate.is_some_and(Candidate::routable));
         excess = excess.saturating_sub(1);

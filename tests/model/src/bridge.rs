@@ -145,6 +145,7 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
     let view = |(slot, pod): (usize, &Pod)| PodView {
         uid: UIDS[slot][usize::from(pod.life)].clone(),
         name: String::new(),
+        selected: true,
         ready: pod.ready,
         terminating: false,
         presence: Presence::Present,

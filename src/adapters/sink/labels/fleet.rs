@@ -108,9 +108,15 @@ impl LabelSink {
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
-        let unselected = ledger.entries.keys().filter(|uid| !known.contains(uid));
-        let unselected = unselected.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
-        pods.extend(unselected.map(|pod| PodView { ready: false, ..view(&pod) }));
+        // And those that we withheld, which no ledger knows: a LIST without a pod says that it is gone, or that it has left.
+        let entered = ledger.entries.keys().filter_map(|uid| cluster.pod(uid));
+        let marked = cluster
+            .pods_named(namespace, name)
+            .into_iter()
+            .filter(|pod| pod.break_at.is_some() && matches!(pod.traffic(), Traffic::No | Traffic::Pause));
+        let unselected = entered.chain(marked).filter(|pod| !known.contains(&pod.uid) && !pod.finished());
+        let selected = service.is_none();
+        pods.extend(unselected.map(|pod| PodView { ready: false, selected, ..view(&pod) }));
         let mut fleet = Fleet::new(desired.count, pods);
         let key = service.as_ref().and_then(|service| service.selector.as_ref());
         let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
@@ -153,6 +159,7 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
     PodView {
         uid: pod.uid.clone(),
         name: pod.name.to_string(),
+        selected: true,
         ready: pod.ready && pod.phase == Phase::Running,
         terminating: pod.terminating,
         presence: Presence::Present,
