@@ -7,11 +7,11 @@ use crate::{
     adapters::sink::{ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
     decide::{
-        fleet::{Epoch, Fence, Fleet, PodView, Uid},
+        fleet::{Epoch, Fence, Fleet, PodView, Traffic, Uid},
         gate::{
             self,
             budget::Budget,
-            explain::{FleetAlarm, NextStep},
+            explain::{FleetAlarm, NextStep, PodState},
             ledger::Ledger,
         },
         policy::Policy,
@@ -53,6 +53,7 @@ fn pod_snapshot(name: &str, traffic: Traffic) -> PodSnapshot {
         id: name.to_owned(),
         uid: format!("uid-of-{name}"),
         detail: None,
+        ready: true,
         traffic,
         breaker: None,
         break_at: None,
@@ -392,17 +393,18 @@ fn probe_times_and_the_ledger_are_no_change() {
 }
 
 #[test]
-fn pods_are_counted_by_their_switch() {
+fn ready_pods_are_counted_as_the_original_counts_them_and_others_not_at_all() {
     let mut view = view();
     view.pods =
         [Traffic::Yes, Traffic::Yes, Traffic::No, Traffic::Pause, Traffic::Other, Traffic::Unlabelled]
             .into_iter()
             .map(|traffic| pod_snapshot("web", traffic))
             .collect();
+    view.pods.extend(view.pods.clone().into_iter().map(|pod| PodSnapshot { ready: false, ..pod }));
     let status = status(&facts(Some(&view)));
     let count = |name: &str| status["podCount"][name].as_u64().unwrap();
     let counts = ["nbPodsManaged", "nbPodsBreaked", "nbPodsPaused", "nbPodsUnknown"].map(count);
-    assert_eq!(counts, [2, 1, 1, 2]);
+    assert_eq!(counts, [6, 1, 1, 2]);
 }
 
 #[test]
