@@ -103,6 +103,8 @@ pub struct PodView {
     pub break_at: Option<Timestamp>,
     /// Number of withdrawals.
     pub retry_count: Option<u32>,
+    /// Where clients reach no pod of elsewhere, and the last one is kept (`keepOnePerNode`): its node. `None`: no such place.
+    pub place: Option<Arc<str>>,
     /// When it was last admitted.
     pub admitted_at: Option<Timestamp>,
     /// `None`: a ready endpoint of the load balancer names it. Otherwise since when it could serve with traffic=yes and
@@ -128,6 +130,7 @@ impl PodView {
             strategy: None,
             break_at: None,
             retry_count: None,
+            place: None,
             admitted_at: None,
             unlisted_since: None,
         }

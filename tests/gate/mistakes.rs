@@ -196,6 +196,51 @@ fn a_withheld_pod_that_left_and_is_in_no_ledger_is_given_back_too() {
     assert_eq!((world.withheld(), world.ledger.entries.len()), (vec![], 0));
 }
 
+fn on_nodes(nodes: &[&str]) -> World {
+    let mut world = World::new(Sink::Labels, ratio(1), u32::try_from(nodes.len()).unwrap());
+    world.policy.breakers[0].activator.period = Duration::from_secs(3600);
+    for (pod, node) in world.pods.values_mut().zip(nodes) {
+        pod.place = Some((*node).into());
+    }
+    world
+}
+
+#[test]
+fn the_last_pod_of_a_node_is_kept_and_others_go_in_its_stead() {
+    let mut world = on_nodes(&["a", "a", "b", "c"]);
+    world.all_bad("rate");
+    world.settle();
+    assert_eq!(world.withheld().len(), 1);
+    assert!(["p0", "p1"].contains(&world.withheld()[0].as_str()));
+    let plan = world.plan();
+    let why = plan.explain(world.uid("p2").as_str()).unwrap().decision;
+    assert!(why.contains("no other pod serves on its node"), "{why}");
+    assert!(
+        !plan.alarms.iter().any(|alarm| alarm.reason == "floor_reached" || alarm.reason == "one_per_node")
+    );
+}
+
+#[test]
+fn a_node_that_loses_its_last_pod_gets_its_withheld_one_back() {
+    let mut world = on_nodes(&["a", "a", "b", "b"]);
+    world.bad("rate", &[("p0", 0.9), ("p2", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p2"]);
+    world.pod("p1").ready = false;
+    world.settle();
+    assert_eq!(world.withheld(), ["p2"], "p0 is all that its node has");
+}
+
+#[test]
+fn a_breaker_that_may_withhold_none_because_each_node_has_one_pod_is_told() {
+    let mut world = on_nodes(&["a", "b", "c"]);
+    world.all_bad("rate");
+    world.settle();
+    assert_eq!(world.withheld(), [""; 0]);
+    let plan = world.plan();
+    assert!(plan.alarms.iter().any(|alarm| alarm.reason == "one_per_node"), "{:?}", plan.alarms);
+}
+
 #[test]
 fn a_fleet_scaled_to_zero_has_the_floor_zero_and_no_alarm() {
     let mut world = World::new(Sink::Labels, ratio(50), 3);

@@ -11,6 +11,7 @@ use super::{
     assessment::{Candidate, EntryAssessment, EntryDecision, ReleaseReason},
     breaker,
     ledger::EntryState,
+    place::{self, Places},
     planning::Planning,
 };
 use crate::decide::{
@@ -37,6 +38,7 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::NoData,
     AlarmReason::NotListed,
     AlarmReason::OddSwitch,
+    AlarmReason::OnePerNode,
     AlarmReason::Panic,
     AlarmReason::Unclaimed,
     AlarmReason::UnknownListed,
@@ -120,11 +122,17 @@ impl fmt::Display for Explanation {
 
 /// In order of the UID.
 pub(super) fn explanations(planning: &Planning<'_>) -> Vec<Explanation> {
-    let hold = breaker::hold(planning);
-    planning.assessment.candidates.iter().filter_map(|candidate| explain(planning, candidate, hold)).collect()
+    let (hold, places) = (breaker::hold(planning), Places::of(&planning.assessment));
+    let all = planning.assessment.candidates.iter();
+    all.filter_map(|candidate| explain(planning, candidate, hold, &places)).collect()
 }
 
-fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> Option<Explanation> {
+fn explain(
+    planning: &Planning<'_>,
+    candidate: &Candidate<'_>,
+    hold: Option<&str>,
+    places: &Places,
+) -> Option<Explanation> {
     let slot = planning.assessment.slot_of(candidate);
     let fine = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
     if slot.is_none() && fine {
@@ -132,7 +140,7 @@ fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str
     }
     let (standing, decision) = match slot {
         Some(slot) => (state_of(slot), slot.reason),
-        None => without_entry(planning, candidate, hold),
+        None => without_entry(planning, candidate, hold, places),
     };
     let objection = candidate.objection.as_ref();
     let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|it| it.breaker));
@@ -186,6 +194,7 @@ fn without_entry(
     planning: &Planning<'_>,
     candidate: &Candidate<'_>,
     hold: Option<&str>,
+    places: &Places,
 ) -> (PodState, &'static str) {
     let pod = candidate.pod;
     if pod.terminating {
@@ -222,6 +231,9 @@ fn without_entry(
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
+    }
+    if places.is_last(candidate) {
+        return (PodState::Serving, "bad, but no other pod serves on its node (keepOnePerNode)");
     }
     if planning.full {
         return (PodState::Serving, "bad, but the ledger is full");
@@ -264,7 +276,17 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
         silent,
         "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
-    let bad = planning.indices(|candidate| breaker::bad_and_serving(candidate, planning.now));
+    let places = Places::of(&planning.assessment);
+    let bad = planning
+        .indices(|candidate| breaker::bad_and_serving(candidate, planning.now) && !places.is_last(candidate));
+    if let Some(pods) = place::inert(&planning.assessment) {
+        let all = planning.indices(|candidate| candidate.pod.place.is_some());
+        raise(
+            AlarmReason::OnePerNode,
+            all,
+            &format!("of {pods} pods, each the only one of its node: none can be withheld"),
+        );
+    }
     if planning.full {
         raise(AlarmReason::LedgerFull, bad, "bad, but the ledger takes no more");
     } else if breaker::hold(planning).is_none() {

@@ -156,6 +156,7 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
         strategy: pod.withheld_by.checked_sub(1).map(|breaker| BREAKERS[usize::from(breaker)].to_owned()),
         break_at: (pod.withheld_by != 0).then_some(WITHHELD_AT),
         retry_count: None,
+        place: None,
         admitted_at: None,
         // For longer than 5 s.
         unlisted_since: (pod.routable() && !pod.listed).then_some(WITHHELD_AT),

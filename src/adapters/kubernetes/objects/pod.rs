@@ -67,6 +67,8 @@ pub struct PodRecord {
     pub ready: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// `spec.nodeName`; empty: not scheduled.
+    pub node: SharedText,
     /// `spec.hostNetwork`: its address is its node's.
     pub host_network: bool,
     /// Its first IPv4 address.
@@ -125,6 +127,8 @@ pub(super) struct PodWire {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpecWire {
+    #[serde(default)]
+    pub(super) node_name: SharedText,
     pub(super) host_network: Option<bool>,
 }
 
@@ -176,6 +180,7 @@ impl PodStatusWire {
 impl From<PodWire> for PodRecord {
     fn from(wire: PodWire) -> Self {
         let (mut meta, status) = (wire.metadata, wire.status.unwrap_or_default());
+        let spec = wire.spec.unwrap_or_default();
         let controller = meta.controller();
         let ours = meta.annotations;
         Self {
@@ -194,7 +199,8 @@ impl From<PodWire> for PodRecord {
             phase: status.phase(),
             ready: status.ready(),
             terminating: meta.deletion_timestamp.is_some(),
-            host_network: wire.spec.and_then(|spec| spec.host_network).unwrap_or(false),
+            host_network: spec.host_network.unwrap_or(false),
+            node: spec.node_name,
             ip: status.ip(),
             ip6: status.ip(),
             created: meta.creation_timestamp,

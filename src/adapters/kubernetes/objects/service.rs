@@ -28,6 +28,8 @@ pub struct ServiceRecord {
     pub external_name: bool,
     /// It has ports. One without any (headless) has slices without ports.
     pub has_ports: bool,
+    /// `spec.internalTrafficPolicy` is `Local`: clients reach the pods of their own node only.
+    pub internal_local: bool,
 }
 
 /// An EndpointSlice.
@@ -68,9 +70,11 @@ struct ServiceWire {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ServiceSpec {
     selector: Option<Selector>,
     r#type: Option<String>,
+    internal_traffic_policy: Option<String>,
     ports: Option<Vec<IgnoredAny>>,
 }
 
@@ -84,6 +88,7 @@ impl From<ServiceWire> for ServiceRecord {
             version: meta.resource_version,
             selector: wire.spec.selector.filter(|selector| !selector.is_empty()),
             external_name: wire.spec.r#type.as_deref() == Some("ExternalName"),
+            internal_local: wire.spec.internal_traffic_policy.as_deref() == Some("Local"),
             has_ports: wire.spec.ports.is_some_and(|ports| !ports.is_empty()),
         }
     }

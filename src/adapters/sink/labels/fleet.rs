@@ -104,7 +104,9 @@ impl LabelSink {
             members = cluster.pods_named(namespace, name);
             members.retain(|pod| !pod.finished());
         }
-        let view = |pod: &Arc<PodRecord>| view(pod, name);
+        let local = service.as_ref().is_some_and(|service| service.internal_local);
+        let keeps = policy.keep_one_per_node.unwrap_or(local);
+        let view = |pod: &Arc<PodRecord>| PodView { place: place(pod, keeps), ..view(pod, name) };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
@@ -171,8 +173,14 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
         break_at: pod.break_at.as_deref().and_then(time),
         retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
         admitted_at: pod.admitted_at.as_deref().and_then(time),
+        place: None,
         unlisted_since: None,
     }
+}
+
+/// Its node, if the last pod of a node is kept.
+fn place(pod: &PodRecord, keeps: bool) -> Option<Arc<str>> {
+    (keeps && !pod.node.is_empty()).then(|| Arc::from(&*pod.node))
 }
 
 /// The time in an annotation; `None` for other text.

@@ -62,6 +62,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
         ("NotListed", not_listed(facts)),
+        ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
@@ -323,6 +324,16 @@ fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 
 fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     facts.listing.not_leaving.as_ref().map(|finding| (finding.reason, finding.message.clone()))
+}
+
+/// `keepOnePerNode` lets no pod be withheld.
+fn one_per_node(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let alarm = alarm(facts, AlarmReason::OnePerNode)?;
+    let message = format!(
+        "{}; run two pods on a node, or set spec.keepOnePerNode: false if clients may reach none of their node's",
+        alarm.message
+    );
+    Some(("NothingCanBeWithheld", message))
 }
 
 /// Ready pods in no ready endpoint, and the cause.

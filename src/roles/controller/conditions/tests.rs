@@ -266,6 +266,7 @@ fn the_plans_alarms_are_conditions() {
         ("odd_switch", "ForeignNo", "True OddSwitch"),
         ("ledger_full", "LedgerFull", "True TooLarge"),
         ("not_listed", "NotListed", "True SlicesStandStill"),
+        ("one_per_node", "OnePerNode", "True NothingCanBeWithheld"),
     ] {
         let view = alarmed(alarm);
         let stand_still = ListingFindings { not_leaving: None, ..stand_still() };
