@@ -1,5 +1,5 @@
 //! Faults between a controller and its cluster, with a real controller on a real control plane: the API server freezes,
-//! refuses requests, loses data or is restored from a backup; rights are missing; the ledger is missing or unreadable.
+//! refuses requests, loses data or is restored from a backup; the endpoint controller hangs; rights are missing; the ledger is missing or unreadable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -27,6 +27,8 @@ mod rights;
 mod shop;
 #[path = "support/signals.rs"]
 mod signals;
+#[path = "faults/slices.rs"]
+mod slices;
 #[path = "faults/stage.rs"]
 mod stage;
 #[path = "safety/stored.rs"]

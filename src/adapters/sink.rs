@@ -45,6 +45,26 @@ pub struct Observed {
     pub stand_aside: Option<Timestamp>,
     /// Why the sink cannot work.
     pub hindrance: Option<Hindrance>,
+    /// Where the endpoints do not follow the labels.
+    pub listing: ListingFindings,
+}
+
+/// Where the endpoints do not follow the labels, and the cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListingFindings {
+    /// Why ready pods are in no ready endpoint.
+    pub not_listed: Option<ListingFinding>,
+    /// Withheld pods that are still in ready endpoints, and why.
+    pub not_leaving: Option<ListingFinding>,
+}
+
+/// One finding about the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListingFinding {
+    /// The cause, as the reason of a condition.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
 }
 
 impl Observed {
@@ -101,7 +121,7 @@ pub struct PodDetail {
     pub since: Timestamp,
     /// Why it is in this state, where the gate's input does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<&'static str>,
+    pub note: Option<String>,
 }
 
 /// The result of a reservation.

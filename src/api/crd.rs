@@ -60,7 +60,7 @@ fn columns() -> Value {
         |name: &str, member: &str, wide| column(name, "integer", format!(".status.podCount.{member}"), wide);
     json!([
         column("Ready", "string", condition("Ready", "status"), 0),
-        count("Managed", "nbPodsManaged", 0),
+        column("Serving", "integer", ".status.serving".to_owned(), 0),
         count("Withheld", "nbPodsBreaked", 0),
         count("Paused", "nbPodsPaused", 0),
         column("Floor", "integer", ".status.floor".to_owned(), 0),
@@ -71,6 +71,7 @@ fn columns() -> Value {
         column("Data", "string", condition("DataAvailable", "status"), 1),
         column("Panic", "string", condition("Panic", "status"), 1),
         column("DryRun", "string", condition("DryRun", "status"), 1),
+        count("Managed", "nbPodsManaged", 1),
         count("Unknown", "nbPodsUnknown", 1),
     ])
 }

@@ -46,6 +46,8 @@ pub struct RawSpec {
     pub panic_threshold: Option<u32>,
     /// Seconds after which a cut that did not help is taken back.
     pub revert_if_no_better: Option<f64>,
+    /// Keep the last serving pod of a node.
+    pub keep_one_per_node: Option<bool>,
 }
 
 /// One detector and its rules.

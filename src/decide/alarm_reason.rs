@@ -47,7 +47,9 @@ reasons! {
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
     LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
     NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";
+    NotListed, "not_listed", "Ready pods are in no ready endpoint of the Service; they count as serving for no withdrawal.";
     OddSwitch, "odd_switch", "Pods have a traffic label that is neither `yes`, `no` nor `pause`; correct it.";
+    OnePerNode, "one_per_node", "Each pod is the only one of its node, and the last one of a node is kept (`keepOnePerNode`): none can be withheld.";
     Panic, "panic", "More pods look bad than `panicThreshold` allows: none is withheld, and withheld ones get their traffic back.";
     PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";

@@ -81,6 +81,8 @@ pub struct PodView {
     pub uid: Uid,
     /// Its name, for display.
     pub name: String,
+    /// It is of the fleet. `false`: the Service selects it no more, and it is here only to be given back.
+    pub selected: bool,
     /// Kubernetes' Ready; without Kubernetes: it has a port and an address to list.
     pub ready: bool,
     /// It is being deleted: no longer of the fleet.
@@ -101,10 +103,13 @@ pub struct PodView {
     pub break_at: Option<Timestamp>,
     /// Number of withdrawals.
     pub retry_count: Option<u32>,
+    /// Where clients reach no pod of elsewhere, and the last one is kept (`keepOnePerNode`): its node. `None`: no such place.
+    pub place: Option<Arc<str>>,
     /// When it was last admitted.
     pub admitted_at: Option<Timestamp>,
-    /// A ready endpoint of the load balancer names it.
-    pub in_endpoints: bool,
+    /// `None`: a ready endpoint of the load balancer names it. Otherwise since when it could serve with traffic=yes and
+    /// none names it.
+    pub unlisted_since: Option<Timestamp>,
 }
 
 impl PodView {
@@ -114,6 +119,7 @@ impl PodView {
         Self {
             uid: uid.into(),
             name: name.into(),
+            selected: true,
             ready: true,
             terminating: false,
             presence: Presence::Present,
@@ -124,8 +130,9 @@ impl PodView {
             strategy: None,
             break_at: None,
             retry_count: None,
+            place: None,
             admitted_at: None,
-            in_endpoints: true,
+            unlisted_since: None,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod fence;
 pub mod ledger;
 mod outcome;
 mod panic;
+mod place;
 mod planning;
 mod restore;
 

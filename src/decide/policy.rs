@@ -28,6 +28,8 @@ pub struct Policy {
     pub dry_run: bool,
     /// A withdrawal that does not lower the share of bad pods of the serving ones within this time is reverted.
     pub revert_if_no_better: Option<Duration>,
+    /// The last serving pod of a node is kept; `None`: where the Service's `internalTrafficPolicy` is `Local`.
+    pub keep_one_per_node: Option<bool>,
 }
 
 /// A floor as in the manifest; the larger of the two holds.
@@ -135,6 +137,7 @@ impl Policy {
             paused: false,
             dry_run: false,
             revert_if_no_better: None,
+            keep_one_per_node: None,
         }
     }
 

@@ -63,7 +63,8 @@ async fn status_and_events_tell_of_a_cut_and_of_its_end() {
         let status = scene.shop.resource().await.unwrap()["status"].take();
         let said = &status["explanations"][0];
         status["podCount"]["nbPodsBreaked"] == 1
-            && status["podCount"]["nbPodsManaged"] == 2
+            && status["podCount"]["nbPodsManaged"] == 3
+            && status["serving"] == 2
             && said["name"] == *chosen
             && said["breaker"] == "slow"
             && said["standing"] == "withheld"
@@ -83,9 +84,16 @@ async fn status_and_events_tell_of_a_cut_and_of_its_end() {
     }
     let over = async || {
         let status = scene.shop.resource().await.unwrap()["status"].take();
-        status["podCount"]["nbPodsBreaked"] == 0 && status["podCount"]["nbPodsManaged"] == 3
+        status["podCount"]["nbPodsBreaked"] == 0 && status["serving"] == 3
     };
     scene.until("the status tells of its end", over).await;
+    let unready = json!({"metadata": {"annotations": {"stand-in/unready": "true"}}});
+    scene.shop.patch_pod(&chosen, &unready).await.unwrap();
+    let uncounted = async || {
+        let status = scene.shop.resource().await.unwrap()["status"].take();
+        status["podCount"]["nbPodsManaged"] == 2 && status["podCount"]["nbPodsUnknown"] == 0
+    };
+    scene.until("a pod that is not ready is in none of the numbers", uncounted).await;
 }
 
 #[tokio::test]

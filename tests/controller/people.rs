@@ -50,6 +50,12 @@ async fn a_foreign_no_is_never_flipped_and_is_named() {
     let told = scene.until_condition("ForeignNo", "True").await;
     assert!(told.reason == "WithheldByOthers" && told.message.contains(&chosen), "{told:?}");
     scene.until_event("KubervisorService", "ForeignNo").await;
+    assert_eq!(scene.explain(&chosen).await["pod"]["traffic"], "no", "as it is stored");
+    let counts = async || {
+        let count = scene.shop.resource().await.unwrap()["status"]["podCount"].take();
+        (count["nbPodsManaged"] == 3, count["nbPodsBreaked"] == 1) == (true, true)
+    };
+    scene.until("it is counted by its label", counts).await;
     // It counts as not serving: 2 of 3 have to serve, so that nobody else may go.
     let others = scene.those("yes").await;
     scene.bad(&others);

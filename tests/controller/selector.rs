@@ -61,6 +61,38 @@ async fn a_service_that_goes_is_named_and_nothing_is_cut_until_it_comes_back_by_
 }
 
 #[tokio::test]
+async fn when_the_selector_moves_on_the_old_colours_withheld_pods_are_given_back_and_hold_no_room() {
+    let stage = Stage::set("colours").await;
+    let long = json!({"mode": "periodic", "period": 600});
+    let recipe = shop::Recipe::of("blue", 4).breaker("slow", &stage.asks(), 50);
+    let scene = stage.play(&recipe.spec("defaultActivator", long)).await;
+    let blue = scene.names().await;
+    scene.bad(&blue[..2]);
+    scene.until_withheld(&blue[..2]).await;
+    let green = shop::Recipe::of("green", 4).workload();
+    scene.stage.kubectl(&["apply", "-f", "-"], &green["items"][0]);
+    let green = shop::Shop { name: "green".to_owned(), ..scene.shop.clone() };
+    scene
+        .until("green is ready", async || {
+            green.pods().await.unwrap().iter().filter(|p| shop::ready(p)).count() == 4
+        })
+        .await;
+    scene.stage.edit_service("blue", json!({"spec": {"selector": {"app": "green"}}})).await;
+    scene.until_those("yes", 4).await;
+    let bad = green.names().await.unwrap();
+    scene.bad(&bad[..2]);
+    let withheld = async || {
+        let mut all = Vec::new();
+        for pod in &bad[..2] {
+            all.push(green.traffic(pod).await);
+        }
+        all.iter().all(|word| word.as_deref() == Some("no"))
+    };
+    scene.until("two green pods are withheld", withheld).await;
+    assert_eq!(scene.shop.entries().await, Some(2));
+}
+
+#[tokio::test]
 async fn a_resource_may_come_before_its_service() {
     let stage = Stage::set("before").await;
     let recipe = shop::Recipe::of("web", 2).breaker("slow", &stage.asks(), 50);

@@ -1,8 +1,13 @@
 //! A fleet that changes its size or its version while pods of it are withheld.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use crate::scene::{Scene, annotation};
+use crate::{
+    scene::{Scene, Stage, annotation},
+    shop,
+};
 
 #[tokio::test]
 async fn a_scale_down_takes_the_withheld_pods_first() {
@@ -18,6 +23,50 @@ async fn a_scale_down_takes_the_withheld_pods_first() {
     scene.until("five are left", async || scene.names().await.len() == 5).await;
     assert_eq!(scene.those("yes").await, all[5..], "the five that serve");
     scene.until("the ledger is empty", async || scene.shop.entries().await == Some(0)).await;
+}
+
+/// The names of the pods at `yes`, by node.
+async fn serving_by_node(scene: &Scene) -> BTreeMap<String, Vec<String>> {
+    let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let serving = scene.those("yes").await;
+    for (name, pod) in scene.pods().await {
+        let on = nodes.entry(pod.spec.unwrap().node_name.unwrap()).or_default();
+        on.extend(Some(name).filter(|name| serving.contains(name)));
+    }
+    nodes
+}
+
+#[tokio::test]
+async fn under_a_local_traffic_policy_each_node_keeps_one_pod() {
+    let stage = Stage::set("local").await;
+    let long = json!({"mode": "periodic", "period": 600});
+    let recipe = shop::Recipe::of("web", 6).breaker("slow", &stage.asks(), 1).spec("defaultActivator", long);
+    let scene = stage.play(&recipe).await;
+    scene.stage.edit_service("web", json!({"spec": {"internalTrafficPolicy": "Local"}})).await;
+    let nodes = serving_by_node(&scene).await;
+    scene.looks(3).await;
+    scene.bad(scene.names().await);
+    scene.until_those("yes", nodes.len()).await;
+    let kept = serving_by_node(&scene).await;
+    assert!(kept.values().all(|on| on.len() == 1), "{kept:?}");
+    scene.stage.kubectl(
+        &["patch", "kvs/web", "--type=merge", "-p", r#"{"spec": {"keepOnePerNode": false}}"#],
+        &json!(null),
+    );
+    scene.until_those("yes", 1).await;
+}
+
+#[tokio::test]
+async fn a_fleet_scaled_to_zero_is_quiet() {
+    let scene = Scene::simple("zero", 2, 50).await;
+    scene.stage.kubectl(&["scale", "deployment/web", "--replicas=0"], &json!(null));
+    let floor = async || scene.shop.resource().await.unwrap()["status"]["floor"].as_u64();
+    scene.until("the floor is 0", async || floor().await == Some(0)).await;
+    scene.looks(4).await;
+    let available = scene.until_condition("DataAvailable", "True").await;
+    assert_eq!(available.reason, "EnoughVerdicts");
+    assert_eq!(scene.condition("FloorReached").await.unwrap().status, "False");
+    assert!(!scene.controller.log().contains("too few pods"), "{}", scene.controller.log());
 }
 
 #[tokio::test]

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use kubervisor::decide::{
-    fleet::Traffic,
-    gate::{self, action::Verb, ledger::CAP},
+    fleet::{Epoch, Fence, Traffic},
+    gate::{
+        self,
+        action::Verb,
+        explain::PodState,
+        ledger::{CAP, Ledger},
+    },
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
     verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
@@ -121,18 +126,183 @@ fn mistake_9_what_was_done_can_be_counted_from_the_actions_not_from_the_errors()
 }
 
 #[test]
-fn mistake_10_an_admitted_pod_counts_once_it_is_listed_or_after_five_seconds() {
+fn mistake_10_an_admitted_pod_counts_for_a_cut_only_once_it_is_listed() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
     let now = world.now;
     for (name, ago) in [("p0", 1), ("p1", 6)] {
-        let pod = world.pod(name);
-        pod.in_endpoints = false;
-        pod.admitted_at = Some(Timestamp::from_unix_millis(now.unix_millis() - ago * 1000));
+        unlist(&mut world, name, ago);
     }
-    assert_eq!(world.serving(), 3);
+    let budget = world.plan().budget;
+    assert_eq!(
+        (budget.serving, budget.joining),
+        (2, 1),
+        "p1 is unlisted for too long to count for a restore"
+    );
     assert_eq!(world.plan().next_wakeup, Some(now + Duration::from_secs(4)));
-    world.pod("p0").in_endpoints = true;
-    assert_eq!(world.serving(), 4);
+    world.pod("p0").unlisted_since = None;
+    assert_eq!(world.serving(), 3);
+}
+
+fn unlist(world: &mut World, name: &str, seconds_ago: i64) {
+    let since = Timestamp::from_unix_millis(world.now.unix_millis() - seconds_ago * 1000);
+    world.pod(name).unlisted_since = Some(since);
+}
+
+#[test]
+fn a_withheld_pod_that_leaves_the_fleet_is_given_back_at_once_and_holds_no_room() {
+    let mut world = World::new(Sink::Labels, ratio(50), 8);
+    world.policy.breakers[0].activator.period = Duration::from_secs(3600);
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+    // The selector moves on: four are left, p4 to p7.
+    world.desired = 4;
+    for name in ["p0", "p1", "p2", "p3"] {
+        (world.pod(name).selected, world.pod(name).ready) = (false, false);
+    }
+    world.bad("rate", &[("p4", 0.9), ("p5", 0.9)]);
+    let plan = world.plan();
+    assert_eq!((plan.budget.existing, plan.budget.entries, plan.budget.may_withhold()), (4, 0, 2));
+    world.settle();
+    assert_eq!(world.withheld(), ["p4", "p5"]);
+    assert_eq!(world.ledger.entries.len(), 2, "those that left are released");
+}
+
+#[test]
+fn a_pod_that_has_left_and_belongs_to_another_resource_is_let_go_of() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    let theirs = Fence { epoch: Epoch(7), serial: 1 };
+    let pod = world.pod("p0");
+    (pod.selected, pod.claimed, pod.fence) = (false, false, Some(theirs));
+    world.settle();
+    assert!(world.ledger.entries.is_empty());
+    assert_eq!(
+        (world.pod("p0").fence, world.pod("p0").claimed),
+        (Some(theirs), false),
+        "nothing is written to it"
+    );
+}
+
+#[test]
+fn a_withheld_pod_that_left_and_is_in_no_ledger_is_given_back_too() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    world.ledger = Ledger::begin("world", Epoch(9));
+    (world.pod("p0").selected, world.pod("p0").ready) = (false, false);
+    world.settle();
+    assert_eq!((world.withheld(), world.ledger.entries.len()), (vec![], 0));
+}
+
+fn on_nodes(nodes: &[&str]) -> World {
+    let mut world = World::new(Sink::Labels, ratio(1), u32::try_from(nodes.len()).unwrap());
+    world.policy.breakers[0].activator.period = Duration::from_secs(3600);
+    for (pod, node) in world.pods.values_mut().zip(nodes) {
+        pod.place = Some((*node).into());
+    }
+    world
+}
+
+#[test]
+fn the_last_pod_of_a_node_is_kept_and_others_go_in_its_stead() {
+    let mut world = on_nodes(&["a", "a", "b", "c"]);
+    world.all_bad("rate");
+    world.settle();
+    assert_eq!(world.withheld().len(), 1);
+    assert!(["p0", "p1"].contains(&world.withheld()[0].as_str()));
+    let plan = world.plan();
+    let why = plan.explain(world.uid("p2").as_str()).unwrap().decision;
+    assert!(why.contains("no other pod serves on its node"), "{why}");
+    assert!(
+        !plan.alarms.iter().any(|alarm| alarm.reason == "floor_reached" || alarm.reason == "one_per_node")
+    );
+}
+
+#[test]
+fn a_node_that_loses_its_last_pod_gets_its_withheld_one_back() {
+    let mut world = on_nodes(&["a", "a", "b", "b"]);
+    world.bad("rate", &[("p0", 0.9), ("p2", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p2"]);
+    world.pod("p1").ready = false;
+    world.settle();
+    assert_eq!(world.withheld(), ["p2"], "p0 is all that its node has");
+}
+
+#[test]
+fn a_breaker_that_may_withhold_none_because_each_node_has_one_pod_is_told() {
+    let mut world = on_nodes(&["a", "b", "c"]);
+    world.all_bad("rate");
+    world.settle();
+    assert_eq!(world.withheld(), [""; 0]);
+    let plan = world.plan();
+    assert!(plan.alarms.iter().any(|alarm| alarm.reason == "one_per_node"), "{:?}", plan.alarms);
+}
+
+#[test]
+fn a_fleet_scaled_to_zero_has_the_floor_zero_and_no_alarm() {
+    let mut world = World::new(Sink::Labels, ratio(50), 3);
+    world.bad("rate", &[("p0", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0"]);
+    world.desired = 0;
+    world.settle();
+    assert_eq!(world.withheld(), [""; 0], "there is no room for an entry");
+    world.pods.clear();
+    world.settle();
+    world.bad("rate", &[]);
+    let plan = world.plan();
+    assert_eq!((plan.budget.floor, plan.budget.missing(), plan.alarms), (0, 0, vec![]));
+    // Back from zero: its pods are not ready yet, and there is nothing to have a verdict about.
+    let mut world = World { desired: 3, ..World::new(Sink::Labels, ratio(50), 3) };
+    world.pods.values_mut().for_each(|pod| pod.ready = false);
+    let source = Source::new("rate", SourceKind::Breaker, world.now, Vec::new());
+    world.verdicts.replace(source);
+    assert!(!world.plan().alarms.iter().any(|alarm| alarm.reason == "no_data"));
+}
+
+/// Seen: the endpoint controller had stopped, two new pods were in no slice, the two old ones were bad, and both were cut:
+/// the slices listed only those two.
+#[test]
+fn while_new_pods_are_in_no_slice_the_bad_old_ones_stay_however_long_that_takes() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    (world.policy.panic_threshold, world.can_kill) = (None, true);
+    for name in ["p2", "p3"] {
+        unlist(&mut world, name, 0);
+    }
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    for seconds in [0, 1, 4, 5, 60, 3600] {
+        world.pass(Duration::from_secs(seconds));
+        assert_eq!(world.withheld(), [""; 0], "after {seconds} s more");
+    }
+    let plan = world.plan();
+    let said = plan.explain(world.uid("p2").as_str()).unwrap();
+    assert_eq!(said.standing, PodState::NotListed);
+    let alarm = plan.alarms.iter().find(|alarm| alarm.reason == "not_listed").unwrap();
+    assert!(alarm.message.contains("p2, p3"), "{}", alarm.message);
+    for name in ["p2", "p3"] {
+        world.pod(name).unlisted_since = None;
+    }
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+}
+
+#[test]
+fn new_pods_that_are_not_listed_yet_restore_nobody_for_five_seconds_and_then_they_do() {
+    let mut world = World::new(Sink::Labels, ratio(50), 4);
+    world.bad("rate", &[("p0", 0.9), ("p1", 0.9)]);
+    world.settle();
+    assert_eq!(world.withheld(), ["p0", "p1"]);
+    world.policy.breakers[0].activator.period = Duration::from_secs(1000);
+    unlist(&mut world, "p2", 0);
+    world.pass(Duration::from_millis(4900));
+    assert_eq!(world.withheld(), ["p0", "p1"], "p2 may be listed in a moment");
+    assert!(!world.plan().alarms.iter().any(|alarm| alarm.reason == "below_floor"));
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.withheld().len(), 1, "the floor is 2, and one serves");
 }
 
 #[test]

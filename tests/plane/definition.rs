@@ -272,7 +272,7 @@ fn status() -> Value {
         "startTime": "2026-01-02T03:04:05Z",
         "podCount": {"nbPodsManaged": 31, "nbPodsBreaked": 32, "nbPodsPaused": 33, "nbPodsUnknown": 34},
         "observedGeneration": 9_007_199_254_740_993_i64,
-        "floor": 35,
+        "floor": 35, "serving": 30,
         "selector": {"app": "web"},
         "ledger": {"schema": 1, "uid": "u", "epoch": "ab", "serial": 7, "entries": {"p": {"later": true}}},
         "explanations": [{"name": "web-1", "decision": "withheld", "since": "2026-01-02T03:04:05Z"}],
@@ -306,12 +306,12 @@ async fn a_status_is_kept_whole_and_kubectl_shows_it_in_columns() {
     let table = said(&admin(&plane, &["get", "kvs", "-n", n], ""));
     let mut lines = table.lines();
     let names: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(names, ["NAME", "READY", "MANAGED", "WITHHELD", "PAUSED", "FLOOR", "MESSAGE", "AGE"]);
+    assert_eq!(names, ["NAME", "READY", "SERVING", "WITHHELD", "PAUSED", "FLOOR", "MESSAGE", "AGE"]);
     let row: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(row[..6], ["web", "True", "31", "32", "33", "35"], "{table}");
+    assert_eq!(row[..6], ["web", "True", "30", "32", "33", "35"], "{table}");
     assert!(table.contains("3 pods are looked after"), "{table}");
     let wide = said(&admin(&plane, &["get", "rdc", "-n", n, "-o", "wide"], ""));
-    for name in ["SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "UNKNOWN"] {
+    for name in ["SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "MANAGED", "UNKNOWN"] {
         assert!(wide.contains(name), "{wide}");
     }
 }

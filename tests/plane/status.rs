@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::{Request, header::CONTENT_TYPE};
 use kube::Client;
 use kubervisor::{
+    adapters::sink::{ListingFinding, ListingFindings},
     decide::{
         alarm_reason::AlarmReason,
         fleet::{Epoch, Fence, Fleet, PodView, Traffic},
@@ -27,6 +28,8 @@ use crate::{
 
 const RESOURCE: &str = "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata: {name: web}\n\
     spec: {service: web, breakers: [{name: silent, keepalive: {silentAfter: 9}}]}\n";
+
+const IN_STEP: ListingFindings = ListingFindings { not_listed: None, not_leaving: None };
 
 /// A fleet of which one pod is withheld by another client.
 fn snapshot() -> GateSnapshot {
@@ -62,7 +65,7 @@ fn facts<'a>(snapshot: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> 
         ledger: LedgerState::Stored,
         template_unlabelled: false,
         failures: none,
-        still_in_endpoints: None,
+        listing: &IN_STEP,
         rbac: None,
         selector: none,
     }
@@ -101,8 +104,11 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
         BTreeMap::from([("errors".to_owned(), "no answer".repeat(1000))]),
         BTreeMap::from([("app".to_owned(), "web".to_owned())]),
     );
+    let finding = ListingFinding { reason: "SlicesStandStill", message: "web-2".to_owned() };
+    let listing = ListingFindings { not_listed: Some(finding.clone()), not_leaving: Some(finding) };
     let mut degraded = snapshot.clone();
-    let alarms = [AlarmReason::LedgerFull, AlarmReason::OddSwitch, AlarmReason::BelowFloor];
+    let alarms =
+        [AlarmReason::LedgerFull, AlarmReason::NotListed, AlarmReason::OddSwitch, AlarmReason::BelowFloor];
     let alarms = alarms.map(|reason| FleetAlarm { reason, message: "web-1".repeat(2000) });
     degraded.plan.as_mut().unwrap().alarms.extend(alarms);
     let ill = Facts {
@@ -114,13 +120,13 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
         ledger: LedgerState::NotStored,
         template_unlabelled: true,
         failures: &failures,
-        still_in_endpoints: Some("web-2".to_owned()),
+        listing: &listing,
         rbac: Some("patch pods".to_owned()),
         selector: &selector,
         ..facts(&degraded, &none)
     };
     let ill = status(&ill);
     assert!(changed(&stored, &ill));
-    assert_eq!(ill["conditions"].as_array().unwrap().len(), 18, "every condition");
+    assert_eq!(ill["conditions"].as_array().unwrap().len(), 19, "every condition");
     assert_eq!(replaced(&plane, &client, &namespace, &ill).await, ill);
 }

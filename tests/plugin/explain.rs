@@ -45,7 +45,7 @@ async fn event(plane: &Plane, namespace: &str, pod: &str, uid: &str) {
 fn status(uid: &str, name: &str) -> Value {
     json!({
         "conditions": conditions(&[("Ready", "True", "Serving"), ("FloorReached", "True", "FloorReached")]),
-        "floor": 5, "selector": {"app": "web"}, "podCount": {"nbPodsManaged": 5, "nbPodsBreaked": 2},
+        "floor": 5, "selector": {"app": "web"}, "serving": 5, "podCount": {"nbPodsManaged": 7, "nbPodsBreaked": 2},
         "explanations": [{
             "uid": uid, "name": name, "standing": "withheld", "breaker": "codes",
             "why": "80 % of its answers are 5xx, at most 50 % may be", "decision": "its period is not over",

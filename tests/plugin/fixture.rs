@@ -89,7 +89,7 @@ pub(crate) async fn two(plane: &Plane, client: &Client, hint: &str) -> String {
         ("DryRun", "False", "Real"),
     ];
     let status = json!({
-        "conditions": conditions(&well), "floor": 5,
+        "conditions": conditions(&well), "floor": 5, "serving": 5,
         "podCount": {"nbPodsManaged": 8, "nbPodsBreaked": 2, "nbPodsPaused": 1, "nbPodsUnknown": 0},
     });
     resource(plane, &namespace, "web", &status).await;

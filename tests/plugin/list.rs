@@ -24,16 +24,16 @@ async fn all_of_a_namespace_are_listed_in_the_columns_of_the_original() {
     assert_eq!(
         rows(&table),
         [
-            vec!["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED"],
-            vec!["api", &namespace, "NotReady: ServiceNotAvailable", "<none>", "<none>", "<none>"],
-            vec!["web", &namespace, "Ready", "8", "2", "1"],
+            vec!["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED", "SERVING"],
+            vec!["api", &namespace, "NotReady: ServiceNotAvailable", "<none>", "<none>", "<none>", "<none>"],
+            vec!["web", &namespace, "Ready", "8", "2", "1", "5"],
         ]
     );
     assert!(!table.contains('\u{1b}') && !table.contains('|'), "plain columns: {table}");
     let wide = rows(&out(&kubervisor(&plane, User::Admin, &["-n", &namespace, "-o", "wide"])));
-    assert_eq!(wide[0][6..], ["UNKNOWN", "FLOOR", "SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "AGE"]);
-    assert_eq!(wide[2][6..13], ["0", "5", "front", "True", "True", "False", "False"]);
-    assert!(wide[2][13].ends_with('s'), "{wide:?}");
+    assert_eq!(wide[0][7..], ["UNKNOWN", "FLOOR", "SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "AGE"]);
+    assert_eq!(wide[2][7..14], ["0", "5", "front", "True", "True", "False", "False"]);
+    assert!(wide[2][14].ends_with('s'), "{wide:?}");
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ enum Event {
     Wait(u64),
     /// The breaker runs; bit n is set for a bad pod n.
     Judge(u16),
+    /// A pod is listed by the slices, or not.
+    Listed(prop::sample::Index, bool),
     /// A pod changes readiness.
     Ready(prop::sample::Index, bool),
     /// A pod is replaced by one of another UID.
@@ -53,6 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..12_u64).prop_map(Event::Wait),
         3 => any::<u16>().prop_map(Event::Judge),
         1 => (index(), any::<bool>()).prop_map(|(pod, ready)| Event::Ready(pod, ready)),
+        1 => (index(), any::<bool>()).prop_map(|(pod, listed)| Event::Listed(pod, listed)),
         1 => index().prop_map(Event::Replace),
         1 => (index(), any::<bool>()).prop_map(|(pod, yes)| Event::Human(pod, yes)),
     ]
@@ -100,6 +103,10 @@ impl Simulation {
             Event::ArriveAll => self.arrive_all()?,
             Event::Wait(seconds) => self.world.now = self.world.now + Duration::from_secs(*seconds),
             Event::Judge(bits) => self.judge(*bits),
+            Event::Listed(pod, listed) => {
+                let now = self.world.now;
+                self.change(pod, |pod| pod.unlisted_since = (!listed).then_some(now));
+            }
             Event::Ready(pod, ready) => self.change(pod, |pod| pod.ready = *ready),
             Event::Human(pod, yes) => {
                 self.change(pod, |pod| pod.traffic = if *yes { Traffic::Yes } else { Traffic::No });
@@ -185,7 +192,7 @@ impl Simulation {
     fn calm(&mut self) {
         self.network.clear();
         for pod in self.world.pods.values_mut() {
-            pod.ready = true;
+            (pod.ready, pod.unlisted_since) = (true, None);
         }
         for _ in 0..4 {
             self.world.bad("rate", &[]);

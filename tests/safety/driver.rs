@@ -47,6 +47,8 @@ struct Driver {
     excused: Vec<Range<Duration>>,
     away: Vec<Range<Duration>>,
     nobody_since: Option<Duration>,
+    /// Since when the slices stand still, and until when.
+    slices_stand: Option<Range<Duration>>,
 }
 
 impl Driver {
@@ -87,6 +89,7 @@ impl Driver {
             excused: Vec::new(),
             away: Vec::new(),
             nobody_since: None,
+            slices_stand: None,
         }
     }
 
@@ -152,6 +155,26 @@ impl Driver {
         self.note_who_is_there();
     }
 
+    /// The endpoint controller hangs for a while: the slices follow no label. In seconds a node would be taken for lost.
+    fn slices_stand_still(&mut self) {
+        if self.slices_stand.is_none() {
+            let now = self.recorder.now();
+            self.plane.freeze(Component::ControllerManager);
+            self.slices_stand = Some(now..now + Duration::from_millis(self.rng.u64(500..6000)));
+            println!("{:6.1} slices stand still", now.as_secs_f64());
+        }
+    }
+
+    /// What no slice lists cannot be restored, so nobody is to blame for that time.
+    fn slices_follow_again(&mut self, at: Duration) {
+        let now = self.recorder.now();
+        if let Some(stood) = self.slices_stand.take_if(|stood| stood.end <= at) {
+            self.plane.thaw(Component::ControllerManager);
+            self.excused.push(stood.start..now);
+            println!("{:6.1} slices follow again", now.as_secs_f64());
+        }
+    }
+
     /// Some pods of one fleet look bad to one breaker; now and then all or none, or nobody knows.
     async fn flap(&mut self) {
         let (_, shop) = &self.shops[self.rng.usize(..self.shops.len())];
@@ -169,8 +192,10 @@ impl Driver {
         if self.controllers[which].1 != Life::Runs && self.rng.usize(..4) == 0 {
             self.turn_controller(which);
         }
+        self.slices_follow_again(self.recorder.now());
         match self.rng.u32(..100) {
-            0..51 => self.flap().await,
+            0..47 => self.flap().await,
+            47..51 => self.slices_stand_still(),
             51..56 => self.turn_controller(which),
             56..58 => self.api_server_away().await,
             roll => {
@@ -186,6 +211,7 @@ impl Driver {
 
     /// Nothing is broken any more, and every signal is good.
     async fn make_well(&mut self) {
+        self.slices_follow_again(Duration::MAX);
         for (name, ..) in FLEETS {
             for breaker in ["slow", "down"] {
                 let path = format!("{name}/{breaker}");

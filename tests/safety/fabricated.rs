@@ -32,6 +32,7 @@ impl Story {
             story.pods.push(pod(number));
             story.store(number);
         }
+        story.list(0..10);
         story.later(60.0);
         story
     }
@@ -48,6 +49,16 @@ impl Story {
     fn scale(&mut self, replicas: u32) {
         let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": replicas}});
         self.put("deployments/shop/web", Some(deployment));
+    }
+
+    /// The slice of the Service lists these and no others.
+    fn list(&mut self, numbers: std::ops::Range<usize>) {
+        let endpoint =
+            |number| json!({"targetRef": {"uid": format!("u{number}")}, "conditions": {"ready": true}});
+        let endpoints: Vec<_> = numbers.map(endpoint).collect();
+        let labels = json!({"kubernetes.io/service-name": "web"});
+        let slice = json!({"metadata": {"name": "web-x", "labels": labels}, "endpoints": endpoints});
+        self.put("endpointslices/shop/web-x", Some(slice));
     }
 
     fn store(&mut self, number: usize) {
@@ -158,6 +169,18 @@ fn a_pod_that_was_lost_a_moment_before_counts_and_one_lost_long_ago_does_not() {
     story.admit(0);
     story.admit(1);
     story.only(|v| matches!(v, Violation::BelowFloor { serving: 7, floor: 8, .. }));
+}
+
+#[test]
+fn a_pod_that_no_slice_lists_counts_for_no_withdrawal_unless_it_was_dropped_a_moment_before() {
+    for (seconds, found) in [(1.0, false), (3.0, true)] {
+        let mut story = Story::of_ten();
+        story.list(0..8);
+        story.later(seconds);
+        story.withhold(0);
+        story.admit(0);
+        assert_eq!(!story.judged().violations.is_empty(), found, "{}", story.judged());
+    }
 }
 
 #[test]

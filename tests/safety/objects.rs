@@ -1,7 +1,7 @@
 //! What the checker reads of stored objects, spelled out once more: a mistake in the product's own names and
 //! rules must not be the checker's mistake too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -22,18 +22,20 @@ pub(super) enum Kind {
     StatefulSet,
     Autoscaler,
     Service,
+    Slice,
     Resource,
 }
 
 /// What an etcd key stands for: its kind, namespace and name.
 pub(super) fn identify(key: &str) -> Option<(Kind, &str, &str)> {
-    const PLACES: [(&str, Kind); 7] = [
+    const PLACES: [(&str, Kind); 8] = [
         ("pods/", Kind::Pod),
         ("deployments/", Kind::Deployment),
         ("replicasets/", Kind::ReplicaSet),
         ("statefulsets/", Kind::StatefulSet),
         ("horizontalpodautoscalers/", Kind::Autoscaler),
         ("services/specs/", Kind::Service),
+        ("endpointslices/", Kind::Slice),
         ("kubervisor.k8s.io/kubervisorservices/", Kind::Resource),
     ];
     let key = key.strip_prefix("/registry/")?;
@@ -163,6 +165,24 @@ pub(super) type Selector = BTreeMap<String, String>;
 
 pub(super) fn selector(object: &Value) -> Selector {
     texts(&object["spec"]["selector"])
+}
+
+/// An EndpointSlice: its Service, and the UIDs of the pods that it shows ready.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    pub(super) service: String,
+    pub(super) ready: BTreeSet<String>,
+}
+
+impl Slice {
+    pub(super) fn read(object: &Value) -> Self {
+        let endpoints = object["endpoints"].as_array().into_iter().flatten();
+        let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+        Self {
+            service: text(&object["metadata"]["labels"]["kubernetes.io/service-name"]),
+            ready: ready.map(|endpoint| text(&endpoint["targetRef"]["uid"])).collect(),
+        }
+    }
 }
 
 /// A KubervisorService.

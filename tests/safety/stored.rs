@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::objects::{self, Autoscaler, Kind, Owner, Pod, Resource, Selector, TRAFFIC};
+use super::objects::{self, Autoscaler, Kind, Owner, Pod, Resource, Selector, Slice, TRAFFIC};
 
 /// Everything by namespace and name.
 type Shelf<T> = BTreeMap<(String, String), T>;
@@ -15,6 +15,7 @@ pub(super) struct Stored {
     owners: BTreeMap<(Kind, String, String), Owner>,
     autoscalers: Shelf<Autoscaler>,
     services: Shelf<Selector>,
+    slices: Shelf<Slice>,
     pub(super) resources: Shelf<Resource>,
 }
 
@@ -22,6 +23,8 @@ pub(super) struct Stored {
 pub(super) struct Fleet<'a> {
     /// The selector with the traffic key.
     selector: &'a Selector,
+    /// The pods that the Service's slices list: load balancers follow these, not the labels.
+    listed: BTreeSet<&'a str>,
     pub(super) pods: Vec<&'a Pod>,
     pub(super) floor: u64,
 }
@@ -29,7 +32,7 @@ pub(super) struct Fleet<'a> {
 impl Fleet<'_> {
     /// Whether requests reach that pod.
     pub(super) fn serves(&self, pod: &Pod) -> bool {
-        pod.could_serve() && matches(self.selector, pod)
+        pod.could_serve() && matches(self.selector, pod) && self.listed.contains(pod.uid.as_str())
     }
 }
 
@@ -46,6 +49,7 @@ impl Stored {
             Kind::Pod => return Some(put(&mut self.pods, at, object.map(Pod::read))),
             Kind::Autoscaler => drop(put(&mut self.autoscalers, at, object.map(Autoscaler::read))),
             Kind::Service => drop(put(&mut self.services, at, object.map(objects::selector))),
+            Kind::Slice => drop(put(&mut self.slices, at, object.map(Slice::read))),
             Kind::Resource => drop(put(&mut self.resources, at, object.map(Resource::read))),
             Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet => {
                 let at = (kind, at.0, at.1);
@@ -67,7 +71,12 @@ impl Stored {
         let here = self.pods.iter().filter(|((of, _), _)| of == namespace).map(|(_, pod)| pod);
         let pods: Vec<_> = here.filter(|pod| pod.lives() && matches(&of_all, pod)).collect();
         let floor = resource.floor(self.desired(namespace, &pods));
-        Some(Fleet { selector, pods, floor })
+        let slices = self
+            .slices
+            .iter()
+            .filter(|((of, _), slice)| of == namespace && slice.service == resource.service);
+        let listed = slices.flat_map(|(_, slice)| slice.ready.iter().map(String::as_str)).collect();
+        Some(Fleet { selector, listed, pods, floor })
     }
 
     /// How many there should be: each topmost owner once, and each pod without one.
@@ -93,6 +102,9 @@ impl Stored {
     fn wanted(&self, namespace: &str, kind: Kind, name: &str) -> u64 {
         let replicas =
             self.owners.get(&(kind, namespace.to_owned(), name.to_owned())).map_or(0, |o| o.replicas);
+        if replicas == 0 {
+            return 0;
+        }
         let scalers = self.autoscalers.iter().filter(|((of, _), _)| of == namespace);
         let scalers = scalers.filter(|(_, s)| owner_kind(&s.kind) == Some(kind) && s.name == name);
         scalers.map(|(_, scaler)| scaler.least).fold(replicas, u64::max)

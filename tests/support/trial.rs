@@ -25,6 +25,7 @@ use kubervisor::{
             queried::{self, QueryAnswer},
             series::{Vector, VectorElement},
         },
+        fleet::Traffic,
         gate::action::Verb,
         policy::Policy,
         time::Timestamp,
@@ -331,7 +332,7 @@ pub(crate) fn cuts(candidate: Candidate, trace: &Trace, panic_threshold: Option<
     for look in 0..trace.looks.len() {
         world.now = moment(look);
         for pod in &mut trial.pods {
-            pod.withheld = !world.pods[&pod.uid].in_endpoints;
+            pod.withheld = world.pods[&pod.uid].traffic != Traffic::Yes;
         }
         if let Some(source) = trial.look(look, world.now) {
             world.verdicts.replace(source);

@@ -139,7 +139,6 @@ impl World {
         pod.break_at = write.break_at.or(pod.break_at);
         pod.retry_count = write.retry_count.or(pod.retry_count);
         pod.admitted_at = write.admitted_at.or(pod.admitted_at);
-        pod.in_endpoints = pod.traffic == Traffic::Yes;
         if action.verb == Verb::Claim {
             pod.claimed = true;
         }
@@ -213,7 +212,11 @@ impl World {
     pub(crate) fn truly_serving(&self) -> u32 {
         let fleet = self.fleet();
         let serving = fleet.pods().iter().filter(|pod| {
-            pod.ready && !pod.terminating && pod.traffic == Traffic::Yes && pod.presence == Presence::Present
+            pod.ready
+                && !pod.terminating
+                && pod.traffic == Traffic::Yes
+                && pod.presence == Presence::Present
+                && pod.unlisted_since.is_none()
         });
         u32::try_from(serving.count()).unwrap()
     }

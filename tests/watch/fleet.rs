@@ -22,12 +22,18 @@ use crate::{
     synced, web,
 };
 
+/// The pods of `web` that its EndpointSlices list.
+fn listed(cluster: &Cluster, namespace: &str) -> usize {
+    let endpoints = cluster.ready_endpoints(namespace, "web");
+    cluster.pods(namespace, &fleet()).iter().filter(|pod| endpoints.lists(pod)).count()
+}
+
 /// Waits until `count` pods of `web` serve, by their labels and by the EndpointSlices.
 async fn serving(cluster: &Cluster, namespace: &str, count: usize) {
     until(&format!("{count} pods serve"), || async {
         let pods = cluster.pods(namespace, &fleet());
         let serving = pods.iter().filter(|pod| pod.serving()).count();
-        (serving == count && cluster.ready_endpoints(namespace, "web").len() == count).then_some(())
+        (serving == count && listed(cluster, namespace) == count).then_some(())
     })
     .await;
 }
@@ -111,7 +117,7 @@ async fn a_change_is_published_and_a_pod_that_leaves_service_is_a_departure() {
     assert_eq!(change.after.unwrap().traffic(), Traffic::No);
     assert_eq!(cluster.departures(&namespace), before + 1);
     until("the slice is without it", || async {
-        (!cluster.ready_endpoints(&namespace, "web").contains(&chosen.uid)).then_some(())
+        (!cluster.ready_endpoints(&namespace, "web").lists(&chosen)).then_some(())
     })
     .await;
 

@@ -8,6 +8,7 @@
 mod cache;
 mod desired;
 mod feed;
+mod listing;
 mod requests;
 mod state;
 mod table;
@@ -31,6 +32,7 @@ pub(super) use self::{
 pub use self::{
     desired::{Desired, OwnerKey},
     feed::WatchFailure,
+    listing::ReadyEndpoints,
     requests::{ListError, Listed},
     state::{ClusterChange, Mark, Origin},
 };
@@ -212,26 +214,6 @@ impl Cluster {
     #[must_use]
     pub fn services(&self, namespace: &str) -> Vec<Arc<ServiceRecord>> {
         self.shared.read().services.of(namespace).cloned().collect()
-    }
-
-    /// The pods that are ready in the Service's EndpointSlices.
-    #[must_use]
-    pub fn ready_endpoints(&self, namespace: &str, service: &str) -> HashSet<Uid> {
-        let state = self.shared.read();
-        let slices = state.slices.of(namespace).filter(|slice| *slice.service == *service);
-        slices.flat_map(|slice| slice.ready.iter().cloned()).collect()
-    }
-
-    /// Those of `pods` that are ready in the EndpointSlices of any Service.
-    #[must_use]
-    pub fn shown_ready<'a>(&self, namespace: &str, pods: impl IntoIterator<Item = &'a Uid>) -> HashSet<Uid> {
-        let asked: HashSet<&Uid> = pods.into_iter().collect();
-        if asked.is_empty() {
-            return HashSet::new();
-        }
-        let state = self.shared.read();
-        let ready = state.slices.of(namespace).flat_map(|slice| slice.ready.iter());
-        ready.filter(|uid| asked.contains(uid)).cloned().collect()
     }
 
     /// All KubervisorServices.

@@ -26,7 +26,7 @@ pub use self::{
     owner::{AutoscalerRecord, WorkloadRecord},
     pod::{Phase, PodRecord},
     resource::ResourceRecord,
-    service::{ServiceRecord, SliceRecord},
+    service::{SERVICE_NAME, ServiceRecord, SliceRecord},
     text::SharedText,
 };
 

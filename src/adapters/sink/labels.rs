@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `status_ledger` | the ledger and the report in the resource's status |
 //! | `fleet` | cached pods → the fleet that the gate plans on |
+//! | `listing` | where the EndpointSlices do not follow the labels, and the cause |
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | a kill, through the eviction API |
 //! | `request` | sending: one attempt with a timeout |
@@ -22,6 +23,7 @@ mod evict;
 pub mod finalizer;
 mod fleet;
 mod limiter;
+mod listing;
 mod patch;
 mod refused;
 pub mod release;
@@ -29,7 +31,7 @@ mod request;
 mod status_ledger;
 
 pub use self::{
-    fleet::{LINGERS, fleet_of, fleet_selector},
+    fleet::{fleet_of, fleet_selector},
     limiter::WriteLimiter,
 };
 
@@ -40,19 +42,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::try_join, stream};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use self::{
     errors::WriteRefusal,
+    listing::ListingTracker,
     patch::PatchTarget,
     refused::{ForbiddenRight, PodRefusals, RetryBackoff},
     request::{in_time, send_patch},
     status_ledger::StatusLedger,
 };
-use super::{Hindrance, Observed, Reservation, SinkError, TrafficSink};
+use super::{Hindrance, ListingFindings, Observed, Reservation, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
         cluster::Cluster,
@@ -106,8 +109,7 @@ pub struct LabelSink {
     backoff: RetryBackoff,
     forbidden_right: ForbiddenRight,
     refusals: PodRefusals,
-    /// Withheld pods that a Service's endpoints still show as ready, and since when.
-    still_in_endpoints: BTreeMap<Uid, Timestamp>,
+    listing: ListingTracker,
     /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
     landed: BTreeMap<Uid, Fence>,
 }
@@ -142,7 +144,7 @@ impl LabelSink {
             backoff: RetryBackoff::default(),
             forbidden_right: ForbiddenRight::default(),
             refusals: PodRefusals::default(),
-            still_in_endpoints: BTreeMap::new(),
+            listing: ListingTracker::default(),
             landed: BTreeMap::new(),
         }
     }
@@ -191,6 +193,7 @@ impl LabelSink {
             look_again: None,
             stand_aside: Some(now + left),
             hindrance: None,
+            listing: ListingFindings::default(),
         }
     }
 
@@ -248,23 +251,25 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
         }
-        Ok(self.read_fleet(now, policy, ledger, false))
+        Ok(self.read_fleet(now, policy, ledger, None))
     }
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         let ledger = self.ledger_store.read().await?;
         let Some(selector) = self.selector(policy) else {
-            return Ok(self.read_fleet(now, policy, ledger, false));
+            return Ok(self.read_fleet(now, policy, ledger, None));
         };
         let namespace = self.settings.namespace.clone();
         let limiter = Arc::clone(&self.limiter);
         let _permit = limiter.confirmation().await;
         let (begun, departures) = (Awake::now(), self.cluster.departures(&namespace));
-        let listed = in_time("list the pods", self.cluster.list_pods(&namespace, &selector)).await?;
+        let pods = in_time("list the pods", self.cluster.list_pods(&namespace, &selector));
+        let endpoints = self.cluster.list_endpoints(&namespace, &policy.service);
+        let (listed, endpoints) = try_join(pods, in_time("list the endpoint slices", endpoints)).await?;
         // After the LIST, so that the desired number is no older than the pods.
         let owners = self.cluster.desired(&namespace, &listed.pods).owners;
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
-        let observed = self.read_fleet(now, policy, ledger, true);
+        let observed = self.read_fleet(now, policy, ledger, Some(endpoints));
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();
         self.confirmation = Some(Confirmation { begun, departures, serving, withheld: BTreeSet::new() });
         Ok(observed)

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Observed, PodDetail, Reservation, SinkError, TrafficSink, endpoints};
+use super::{ListingFindings, Observed, PodDetail, Reservation, SinkError, TrafficSink, endpoints};
 use crate::{
     adapters::store::{Batch, RecordKey, Store, StoreError, Term},
     config::EndpointsConfig,
@@ -106,7 +106,13 @@ impl RosterSink {
             };
             let address = pod.port.map(|port| std::net::SocketAddrV4::new(key.address(), port));
             let key_text = Some(key.to_string());
-            let detail = PodDetail { key: key_text, address, presence: pod.presence, since: pod.since, note };
+            let detail = PodDetail {
+                key: key_text,
+                address,
+                presence: pod.presence,
+                since: pod.since,
+                note: note.map(str::to_owned),
+            };
             (pod.uid(key), detail)
         };
         self.draft.pods.iter().map(detail).collect()
@@ -165,6 +171,7 @@ impl TrafficSink for RosterSink {
             look_again: [hold_ends, soon].into_iter().flatten().min(),
             stand_aside: None,
             hindrance: None,
+            listing: ListingFindings::default(),
         })
     }
 

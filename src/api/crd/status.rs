@@ -12,9 +12,9 @@ pub(super) fn schema() -> Value {
             "startTime": time("When the controller began to manage the resource."),
             "podCount": {
                 "type": "object",
-                "description": "Number of pods in each state.",
+                "description": "Numbers of ready pods; one that is not ready is in none of them.",
                 "properties": {
-                    "nbPodsManaged": count("Pods that take traffic."),
+                    "nbPodsManaged": count("All ready pods of the fleet, withheld and paused ones too."),
                     "nbPodsBreaked": count("Pods that are withheld from traffic."),
                     "nbPodsPaused": count("Pods that stay withheld until a person lets them go, because their retries are used up."),
                     "nbPodsUnknown": count("Pods whose traffic state is unknown."),
@@ -22,6 +22,7 @@ pub(super) fn schema() -> Value {
                 },
             },
             "observedGeneration": generation(),
+            "serving": count("Pods that serve: ready, with traffic=yes, and in ready endpoints."),
             "floor": count("Floor: the number of pods that go on serving, however many are bad."),
             "selector": {
                 "type": "object",

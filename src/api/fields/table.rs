@@ -39,6 +39,8 @@ pub const FIELDS: &[Field] = &[
         whole(1, 100), "a whole number of percent from 1 to 100, such as 50", "50 with keepalive or outlier"),
     field("spec.revertIfNoBetter", "Takes the last cut back when the share of bad pods has not fallen this long after it: the cause is then not in the pods.",
         above(0.0, 86_400.0), "a number of seconds above 0 and at most 86400, such as 60", "-"),
+    field("spec.keepOnePerNode", "Keeps the last serving pod of each node, however bad, because the node's clients reach no other one.",
+        Form::Flag, "true or false", "true with internalTrafficPolicy: Local"),
     field("spec.defaultActivator", "How withheld pods come back, for every field that a breaker's own activator leaves out.",
         Form::Map, "a map with fields such as mode and period", "{}"),
     field("spec.defaultActivator.mode", "What ends a wait. periodic: admitted after each period. retryAndKill, retryAndPause: admitted after retry x period; once maxRetryCount is used up, the pod is deleted or left withheld for a person.",

@@ -17,7 +17,8 @@ use crate::decide::{
     verdict::{Call, Opinion},
 };
 
-/// An admitted pod counts as serving after this time even if no endpoint slice lists it.
+/// A pod that could serve and is not listed counts for a restore for this long, so that a rollout's new pods, which are
+/// listed a moment later, restore none. For a cut it never counts: an endpoint controller that hangs lists none of them.
 pub const ADMISSION: Duration = Duration::from_secs(5);
 
 /// The breaker's name in entries of pods without keepalives.
@@ -38,7 +39,10 @@ pub(super) struct Candidate<'a> {
     pub(super) pod: &'a PodView,
     pub(super) slot: Option<usize>,
     pub(super) returned: Option<&'a Returned>,
+    /// It serves, and is listed.
     pub(super) serving: bool,
+    /// It serves, and was listed by none for less than [`ADMISSION`].
+    pub(super) joining: bool,
     pub(super) objection: Option<Objection<'a>>,
     /// The breaker in dry run that objects to it.
     pub(super) rehearsed: Option<&'a str>,
@@ -60,7 +64,7 @@ impl Candidate<'_> {
 
     /// Whether it could serve with traffic=yes.
     pub(super) fn able(&self) -> bool {
-        self.pod.ready && !self.pod.terminating && !self.silent()
+        self.pod.selected && self.pod.ready && !self.pod.terminating && !self.silent()
     }
 
     /// Whether it could serve and has traffic=yes.
@@ -121,6 +125,7 @@ fn join<'a>(
             slot,
             returned: returned.at(&pod.uid),
             serving: false,
+            joining: false,
             objection: None,
             rehearsed: None,
             judged: false,
@@ -137,6 +142,11 @@ impl<'a> Assessment<'a> {
 
     pub(super) fn candidate_of(&self, slot: &EntryAssessment<'_>) -> Option<&Candidate<'a>> {
         self.candidates.get(slot.candidate?)
+    }
+
+    /// Its pod has left the fleet: it holds no room.
+    pub(super) fn has_left(&self, slot: &EntryAssessment<'_>) -> bool {
+        self.candidate_of(slot).is_some_and(|candidate| !candidate.pod.selected)
     }
 
     fn reconcile(&mut self, now: Timestamp, policy: &Policy, fleet: &Fleet, write_fence: Fence) {
@@ -161,14 +171,10 @@ impl<'a> Assessment<'a> {
     fn count_serving(&mut self, now: Timestamp) {
         for candidate in &mut self.candidates {
             let held = candidate.slot.and_then(|slot| self.slots.get(slot));
-            let just_back =
-                held.is_some_and(|slot| slot.decision == EntryDecision::Release(ReleaseReason::Admitted));
-            let admitted_at =
-                if just_back { candidate.pod.admitted_at.or(Some(now)) } else { candidate.admitted_at() };
-            let counted =
-                candidate.pod.in_endpoints || admitted_at.is_none_or(|at| now.since(at) >= ADMISSION);
-            let free = held.is_none_or(|slot| !slot.held());
-            candidate.serving = candidate.routable() && free && counted;
+            let counts = candidate.routable() && held.is_none_or(|slot| !slot.held());
+            let unlisted = candidate.pod.unlisted_since;
+            candidate.serving = counts && unlisted.is_none();
+            candidate.joining = counts && unlisted.is_some_and(|since| now.since(since) < ADMISSION);
         }
     }
 }
@@ -186,6 +192,10 @@ struct FleetContext<'a> {
 fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context: &FleetContext<'_>) {
     let FleetContext { policy, fleet, refilled, write_fence } = *context;
     let pod = candidate.pod;
+    let elsewhere = pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
+    if !pod.selected && !pod.claimed && elsewhere {
+        return slot.decide(EntryDecision::Release(ReleaseReason::Gone), "another resource has claimed it");
+    }
     let Some(fence) = pod.fence.filter(|fence| fence.epoch == write_fence.epoch) else {
         return slot.decide(EntryDecision::Wait, "its fence is not of this ledger: to be claimed again");
     };

@@ -9,6 +9,7 @@ use super::{
     assessment::{Candidate, SILENCE},
     budget::Budget,
     ledger::{CAP, Entry, EntryState, Ledger, one_line},
+    place::Places,
     planning::Planning,
 };
 use crate::decide::{
@@ -30,7 +31,7 @@ pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
             planning.reverted_until.is_some_and(|until| until > planning.now),
             "the last cut did not lower the share of bad pods: no new one for a while",
         ),
-        (!planning.claims.is_empty(), "not every pod is claimed yet"),
+        (!planning.unclaimed().is_empty(), "not every pod is claimed yet"),
         // Such a list may show a pod as serving that was withheld and released since. Without room it does not matter.
         (!fleet.absence_proven && has_room(planning), "the list of pods may be older than the ledger"),
     ];
@@ -86,6 +87,7 @@ pub(super) fn spared(candidate: &Candidate<'_>, now: Timestamp) -> bool {
 struct RemainingBudget {
     budget: Budget,
     bytes: usize,
+    places: Places,
     bad_share: Option<u16>,
 }
 
@@ -94,7 +96,8 @@ impl RemainingBudget {
         let bad_share = planning.policy.revert_if_no_better.map(|_| planning.bad_share());
         let grown = planning.assessment.slots.iter().filter(|slot| matches!(slot.entry, Cow::Owned(_)));
         let grown: usize = grown.map(|slot| slot.entry.size()).sum();
-        Self { budget: planning.budget, bytes: planning.ledger.size() + grown, bad_share }
+        let places = Places::of(&planning.assessment);
+        Self { budget: planning.budget, bytes: planning.ledger.size() + grown, places, bad_share }
     }
 
     /// Reserves the pod if there is room. `false`: there is none for any other pod either.
@@ -104,6 +107,9 @@ impl RemainingBudget {
         if allowed == 0 {
             return false;
         }
+        if self.places.is_last(&candidate) {
+            return true;
+        }
         let Some(entry) = reservation(planning, &candidate, self.bad_share) else { return true };
         self.bytes += entry.size();
         if self.bytes > CAP {
@@ -112,6 +118,7 @@ impl RemainingBudget {
         }
         self.budget.entries += 1;
         self.budget.serving -= u32::from(serves);
+        self.places.withhold(&candidate);
         planning.reserve(index, entry);
         true
     }

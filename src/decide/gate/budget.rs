@@ -22,6 +22,8 @@ pub struct Budget {
     pub floor: u32,
     /// Pods that are ready and listed, with traffic=yes and without an entry.
     pub serving: u32,
+    /// Pods as those, but listed by none for less than 5 s: they count for a restore, not for a cut.
+    pub joining: u32,
     /// Entries of the ledger.
     pub entries: u32,
 }
@@ -55,7 +57,7 @@ impl Budget {
     /// Pods that are missing to the floor.
     #[must_use]
     pub fn missing(&self) -> u32 {
-        self.floor.saturating_sub(self.serving)
+        self.floor.saturating_sub(self.serving.saturating_add(self.joining))
     }
 
     /// Entries above the room.
@@ -66,9 +68,12 @@ impl Budget {
 }
 
 impl FloorRule {
-    /// Its floor, in pods, of a fleet of `desired` pods.
+    /// Its floor, in pods, of a fleet of `desired` pods: 0 where no pod is wanted.
     #[must_use]
     pub fn of(&self, desired: u32) -> u32 {
+        if desired == 0 {
+            return 0;
+        }
         let ratio = u64::from(self.min_available_ratio.unwrap_or(0));
         let share = (ratio * u64::from(desired)).div_ceil(100);
         self.min_available_count.max(u32::try_from(share).unwrap_or(u32::MAX))
@@ -77,7 +82,7 @@ impl FloorRule {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { desired, existing, floor, serving, entries } = self;
+        let Self { desired, existing, floor, serving, entries, joining: _ } = self;
         write!(
             f,
             "min(min(desired {desired}, existing {existing}) - floor {floor} - entries {entries}, \
@@ -101,13 +106,14 @@ mod tests {
         assert_eq!(rule(1, Some(34)).of(10), 4);
         assert_eq!(rule(1, Some(100)).of(7), 7);
         assert_eq!(rule(3, Some(0)).of(10), 3);
-        assert_eq!(rule(1, None).of(0), 1);
+        assert_eq!((rule(1, None).of(0), rule(3, Some(50)).of(0)), (0, 0), "nothing wanted, nothing missing");
+        assert_eq!(rule(1, None).of(1), 1);
         assert_eq!(rule(0, Some(100)).of(u32::MAX), u32::MAX);
     }
 
     #[test]
     fn the_smaller_of_room_and_serving_limits() {
-        let budget = Budget { desired: 10, existing: 10, floor: 5, serving: 10, entries: 0 };
+        let budget = Budget { desired: 10, existing: 10, floor: 5, serving: 10, joining: 0, entries: 0 };
         assert_eq!(budget.may_withhold(), 5);
         assert_eq!(Budget { serving: 6, ..budget }.may_withhold(), 1);
         assert_eq!(Budget { entries: 4, ..budget }.may_withhold(), 1);

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::assessment::{Assessment, Candidate, Objection, UidJoin};
+use super::assessment::{Assessment, Candidate, EntryAssessment, Objection, UidJoin};
 use crate::decide::{
     fleet::Uid,
     policy::Policy,
@@ -29,6 +29,9 @@ pub(super) fn apply_verdicts<'a>(
     assessment: &mut Assessment<'a>,
 ) -> SourceEvidence<'a> {
     let mut evidence = SourceEvidence::default();
+    // Without a pod that serves or is withheld there is nothing to have a verdict about.
+    let subjects = assessment.candidates.iter().any(|candidate| candidate.serving)
+        || assessment.slots.iter().any(EntryAssessment::held);
     for source in &verdicts.sources {
         match source.kind {
             SourceKind::Callback => {
@@ -38,8 +41,8 @@ pub(super) fn apply_verdicts<'a>(
             SourceKind::Breaker => {
                 let Some(breaker) = policy.breaker(&source.name) else { continue };
                 match covers(source, breaker.min_coverage, &assessment.candidates) {
-                    Ok(()) => apply(source, breaker.dry_run, &mut assessment.candidates),
-                    Err(reasons) => evidence.blind.push((&breaker.name, reasons)),
+                    Err(reasons) if subjects => evidence.blind.push((&breaker.name, reasons)),
+                    Ok(()) | Err(_) => apply(source, breaker.dry_run, &mut assessment.candidates),
                 }
             }
         }

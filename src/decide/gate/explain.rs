@@ -11,6 +11,7 @@ use super::{
     assessment::{Candidate, EntryAssessment, EntryDecision, ReleaseReason},
     breaker,
     ledger::EntryState,
+    place::{self, Places},
     planning::Planning,
 };
 use crate::decide::{
@@ -35,7 +36,9 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::ForeignNo,
     AlarmReason::LedgerFull,
     AlarmReason::NoData,
+    AlarmReason::NotListed,
     AlarmReason::OddSwitch,
+    AlarmReason::OnePerNode,
     AlarmReason::Panic,
     AlarmReason::Unclaimed,
     AlarmReason::UnknownListed,
@@ -50,6 +53,8 @@ pub enum PodState {
     Serving,
     /// It has traffic=yes or no switch, but is not ready, terminating or unclaimed.
     NotServing,
+    /// It could serve with traffic=yes, but no ready endpoint has named it for 5 s.
+    NotListed,
     /// Silent, but listed.
     ListedUnknown,
     /// Being withheld.
@@ -117,11 +122,17 @@ impl fmt::Display for Explanation {
 
 /// In order of the UID.
 pub(super) fn explanations(planning: &Planning<'_>) -> Vec<Explanation> {
-    let hold = breaker::hold(planning);
-    planning.assessment.candidates.iter().filter_map(|candidate| explain(planning, candidate, hold)).collect()
+    let (hold, places) = (breaker::hold(planning), Places::of(&planning.assessment));
+    let all = planning.assessment.candidates.iter();
+    all.filter_map(|candidate| explain(planning, candidate, hold, &places)).collect()
 }
 
-fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str>) -> Option<Explanation> {
+fn explain(
+    planning: &Planning<'_>,
+    candidate: &Candidate<'_>,
+    hold: Option<&str>,
+    places: &Places,
+) -> Option<Explanation> {
     let slot = planning.assessment.slot_of(candidate);
     let fine = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
     if slot.is_none() && fine {
@@ -129,7 +140,7 @@ fn explain(planning: &Planning<'_>, candidate: &Candidate<'_>, hold: Option<&str
     }
     let (standing, decision) = match slot {
         Some(slot) => (state_of(slot), slot.reason),
-        None => without_entry(planning, candidate, hold),
+        None => without_entry(planning, candidate, hold, places),
     };
     let objection = candidate.objection.as_ref();
     let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|it| it.breaker));
@@ -183,10 +194,14 @@ fn without_entry(
     planning: &Planning<'_>,
     candidate: &Candidate<'_>,
     hold: Option<&str>,
+    places: &Places,
 ) -> (PodState, &'static str) {
     let pod = candidate.pod;
     if pod.terminating {
         return (PodState::NotServing, "it is being deleted");
+    }
+    if !pod.selected {
+        return (PodState::NotServing, "the Service selects it no more");
     }
     match pod.traffic {
         Traffic::No | Traffic::Pause => {
@@ -202,8 +217,11 @@ fn without_entry(
     if !pod.ready {
         return (PodState::NotServing, "it is not ready");
     }
+    if candidate.joining {
+        return (PodState::Returning, "it may take traffic, but no ready endpoint names it yet");
+    }
     if !candidate.serving {
-        return (PodState::Returning, "it has its traffic back, but the load balancer does not show it yet");
+        return (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut");
     }
     if candidate.objection.is_none() {
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
@@ -213,6 +231,9 @@ fn without_entry(
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
+    }
+    if places.is_last(candidate) {
+        return (PodState::Serving, "bad, but no other pod serves on its node (keepOnePerNode)");
     }
     if planning.full {
         return (PodState::Serving, "bad, but the ledger is full");
@@ -241,16 +262,31 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     raise(AlarmReason::OddSwitch, odd, "with a traffic switch that is neither yes, no nor pause");
     raise(
         AlarmReason::Unclaimed,
-        planning.claims.clone(),
+        planning.unclaimed(),
         "not claimed yet; nothing is withheld until they are",
     );
+    let unlisted = planning.indices(|candidate| {
+        let free = planning.assessment.slot_of(candidate).is_none_or(|slot| !slot.held());
+        free && candidate.routable() && !candidate.serving && !candidate.joining
+    });
+    raise(AlarmReason::NotListed, unlisted, "ready, but in no ready endpoint of the Service");
     let silent = planning.indices(|candidate| candidate.silent() && breaker::listed(candidate));
     raise(
         AlarmReason::UnknownListed,
         silent,
         "silent, but still listed: taking them out would break the floor or the panic threshold",
     );
-    let bad = planning.indices(|candidate| breaker::bad_and_serving(candidate, planning.now));
+    let places = Places::of(&planning.assessment);
+    let bad = planning
+        .indices(|candidate| breaker::bad_and_serving(candidate, planning.now) && !places.is_last(candidate));
+    if let Some(pods) = place::inert(&planning.assessment) {
+        let all = planning.indices(|candidate| candidate.pod.place.is_some());
+        raise(
+            AlarmReason::OnePerNode,
+            all,
+            &format!("of {pods} pods, each the only one of its node: none can be withheld"),
+        );
+    }
     if planning.full {
         raise(AlarmReason::LedgerFull, bad, "bad, but the ledger takes no more");
     } else if breaker::hold(planning).is_none() {

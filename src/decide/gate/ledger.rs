@@ -289,7 +289,6 @@ impl Ledger {
             Some(EntryState::Withheld | EntryState::Pausing | EntryState::Killing) => Traffic::No,
         };
         pod.claimed = true;
-        pod.in_endpoints = pod.traffic == Traffic::Yes;
         pod.fence = Some(entry.map_or(Fence { epoch: self.epoch, serial: 0 }, |entry| entry.fence));
         pod.strategy = entry.map(|entry| entry.breaker.clone());
         pod.break_at = entry.map(|entry| entry.break_at);

@@ -104,6 +104,12 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// Indices of the fleet's pods that are not claimed yet.
+    pub(super) fn unclaimed(&self) -> Vec<usize> {
+        let selected = |at: &usize| self.assessment.candidates.get(*at).is_some_and(|it| it.pod.selected);
+        self.claims.iter().copied().filter(selected).collect()
+    }
+
     /// Keeps every entry that is withheld as it is.
     pub(super) fn keep_all(&mut self, why: &'static str) {
         for slot in &mut self.assessment.slots {
@@ -144,13 +150,6 @@ impl<'a> Planning<'a> {
         });
     }
 
-    /// Admitted pods that do not count as serving yet.
-    pub(super) fn uncounted(&self) -> u32 {
-        let held = |it: &Candidate<'_>| self.assessment.slot_of(it).is_some_and(EntryAssessment::held);
-        let uncounted = |it: &&Candidate<'_>| it.routable() && !it.serving && !held(it);
-        count(self.assessment.candidates.iter().filter(uncounted))
-    }
-
     /// Bad pods per thousand serving ones.
     pub(super) fn bad_share(&self) -> u16 {
         let serving = || self.assessment.candidates.iter().filter(|candidate| candidate.serving);
@@ -173,12 +172,8 @@ impl<'a> Planning<'a> {
     /// See [`super::Plan::next_wakeup`].
     pub(super) fn wakeup(&self) -> Option<Timestamp> {
         let slots = self.assessment.slots.iter().filter_map(|slot| slot.due.map(|(_, at)| at));
-        let admitted = self
-            .assessment
-            .candidates
-            .iter()
-            .filter(|candidate| !candidate.serving && candidate.slot.is_none());
-        let counted = admitted.filter_map(|candidate| Some(candidate.admitted_at()? + ADMISSION));
+        let joining = self.assessment.candidates.iter().filter(|candidate| candidate.joining);
+        let counted = joining.filter_map(|candidate| Some(candidate.pod.unlisted_since? + ADMISSION));
         let spared = self.assessment.candidates.iter().filter(|candidate| candidate.objection.is_some());
         let spared = spared.filter_map(|candidate| candidate.returned?.spare_until);
         let useless = self.assessment.slots.iter().filter_map(|slot| {
@@ -202,10 +197,13 @@ fn budget(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>) -> Budget
     let candidates = || assessment.candidates.iter();
     Budget {
         desired: fleet.desired,
-        existing: count(candidates().filter(|candidate| !candidate.pod.terminating)),
+        existing: count(
+            candidates().filter(|candidate| candidate.pod.selected && !candidate.pod.terminating),
+        ),
         floor: Budget::floor(policy, fleet.desired),
         serving: count(candidates().filter(|candidate| candidate.serving)),
-        entries: count(assessment.slots.iter().filter(|slot| slot.held())),
+        joining: count(candidates().filter(|candidate| candidate.joining)),
+        entries: count(assessment.slots.iter().filter(|slot| slot.held() && !assessment.has_left(slot))),
     }
 }
 
@@ -218,6 +216,10 @@ fn claims(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>, write_fen
     let all = assessment.candidates.iter().enumerate().filter(|(_, candidate)| !candidate.pod.terminating);
     let unclaimed = all.filter(|(_, candidate)| {
         let pod = candidate.pod;
+        if !pod.selected {
+            // Only so that it can be given back.
+            return pod.fence.is_none_or(|fence| pod.claimed && fence.epoch != write_fence.epoch);
+        }
         let held = assessment.slot_of(candidate).filter(|_| fleet.absence_proven);
         let behind = |fence| held.is_some_and(|slot: &EntryAssessment<'_>| slot.entry.fence.newer(fence));
         let fenced = pod.fence.is_some_and(|fence| fence.epoch == write_fence.epoch && !behind(fence));

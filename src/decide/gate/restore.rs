@@ -1,11 +1,12 @@
 //! Third step: admits what must not be withheld now, independent of the activators.
 //!
-//! Below the floor exactly as many as are missing, the best first and paused ones last: admitting all
+//! Where `keepOnePerNode` holds and no pod of a node serves, the best one of it. Below the floor exactly as many as are missing, the best first and paused ones last: admitting all
 //! would put the worst pods into traffic for the sake of one good pod.
 
 use super::{
     assessment::{Candidate, EntryDecision},
     ledger::EntryState,
+    place,
     planning::Planning,
 };
 
@@ -25,7 +26,20 @@ pub(super) fn restore(planning: &mut Planning<'_>) {
             "panic: most of the fleet looks bad, so a shared cause is assumed",
         );
     }
+    if !frozen {
+        restore_strangers(planning);
+    }
     restore_missing(planning);
+}
+
+/// Pods that the Service selects no more: withheld they help nobody, and their breaker may never look at them again.
+fn restore_strangers(planning: &mut Planning<'_>) {
+    let candidates = &planning.assessment.candidates;
+    for slot in &mut planning.assessment.slots {
+        if slot.candidate.and_then(|at| candidates.get(at)).is_some_and(|candidate| !candidate.pod.selected) {
+            slot.admit("the Service selects it no more: given back");
+        }
+    }
 }
 
 fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str) {
@@ -40,31 +54,38 @@ fn restore_all(planning: &mut Planning<'_>, paused_too: bool, why: &'static str)
 fn restore_missing(planning: &mut Planning<'_>) {
     let candidates = &planning.assessment.candidates;
     let (mut back, mut excess) = (0_u32, planning.budget.excess());
-    for slot in planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel) {
+    let slots = planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel);
+    for slot in slots.filter(|slot| !planning.assessment.has_left(slot)) {
         let candidate = slot.candidate.and_then(|at| candidates.get(at));
         back += u32::from(candidate.is_some_and(Candidate::routable));
         excess = excess.saturating_sub(1);
     }
-    let mut missing = planning.budget.missing().saturating_sub(back + planning.uncounted());
-    if missing == 0 && excess == 0 {
-        return;
-    }
+    let mut missing = planning.budget.missing().saturating_sub(back);
+    let mut bare = place::bare(&planning.assessment);
     for index in best_first(planning) {
-        if missing == 0 && excess == 0 {
+        if missing == 0 && excess == 0 && bare.is_empty() {
             break;
         }
         let candidates = &planning.assessment.candidates;
         let Some(slot) = planning.assessment.slots.get_mut(index) else { continue };
-        let serves = slot.candidate.and_then(|at| candidates.get(at)).is_some_and(Candidate::able);
-        if !serves && excess == 0 {
+        let candidate = slot.candidate.and_then(|at| candidates.get(at));
+        let serves = candidate.is_some_and(Candidate::able);
+        let place = candidate.and_then(|candidate| candidate.pod.place.as_ref()).filter(|_| serves);
+        let fills = place.is_some_and(|place| bare.contains(place));
+        if excess == 0 && !fills && !(serves && missing > 0) {
             continue;
         }
         let why = if excess > 0 {
             "more is withheld than the budget allows"
-        } else {
+        } else if missing > 0 {
             "the fleet is below its floor"
+        } else {
+            "no other pod serves on its node"
         };
         if slot.admit(why) {
+            if let Some(place) = place {
+                bare.remove(place);
+            }
             excess = excess.saturating_sub(1);
             missing = missing.saturating_sub(u32::from(serves));
         }

@@ -55,7 +55,7 @@ pub trait BreakerHost: Send + Sync + 'static {
     /// Hands a breaker's newest verdicts to the gate.
     fn publish(&self, source: Source);
 
-    /// Drops the verdicts of all other breakers: the policy has changed.
+    /// Drops the verdicts of all other breakers: they are no longer in the policy, or have another detector.
     fn retain_breakers(&self, left: &BTreeSet<&str>);
 
     /// Why a query has no usable answer, by breaker. Called after each change.
@@ -226,10 +226,16 @@ impl<H: BreakerHost> Runner<H> {
         self.host.publish_failures(&self.failures);
     }
 
-    /// Breakers that keep their name keep their windows.
+    /// Breakers that keep name and detector keep windows and verdicts. Those of another detector say nothing about the
+    /// new one.
     fn replace_manifest(&mut self, fresh: Arc<Manifest>) {
-        let left: BTreeSet<&str> = fresh.rules.iter().map(|rule| rule.breaker.as_str()).collect();
+        let old = &self.manifest.rules;
+        let kept =
+            |rule: &&Rule| old.iter().any(|old| old.breaker == rule.breaker && old.detector == rule.detector);
+        let left: BTreeSet<&str> =
+            fresh.rules.iter().filter(kept).map(|rule| rule.breaker.as_str()).collect();
         self.host.retain_breakers(&left);
+        self.windows.retain_breakers(|breaker| left.contains(breaker));
         self.failures.retain(|name, _| left.contains(name.as_str()));
         self.host.publish_failures(&self.failures);
         self.manifest = fresh;

@@ -18,14 +18,10 @@ pub use self::{
 };
 use crate::{
     decide::{
-        fleet::Traffic,
-        gate::{
-            Plan,
-            explain::{Explanation, PodState},
-        },
+        gate::{Plan, explain::Explanation},
         time::Timestamp,
     },
-    roles::gate::snapshot::GateSnapshot,
+    roles::gate::snapshot::{GateSnapshot, PodCounts},
 };
 
 /// The schema's limit.
@@ -47,10 +43,11 @@ pub fn status(facts: &Facts<'_>) -> Value {
     status.insert("selector".to_owned(), json!(facts.selector));
     let fleet = facts.snapshot.filter(|snapshot| snapshot.plan.is_some()).map_or_else(
         // Before the first plan the old values stay.
-        || ["podCount", "floor", "explanations"].map(|member| (member, old(member).cloned())),
+        || ["podCount", "serving", "floor", "explanations"].map(|member| (member, old(member).cloned())),
         |snapshot| {
             [
                 ("podCount", Some(pod_count(facts, snapshot))),
+                ("serving", Some(json!(snapshot.serving()))),
                 ("floor", Some(json!(snapshot.floor.budget.floor))),
                 ("explanations", Some(explanations(facts, snapshot))),
             ]
@@ -112,20 +109,9 @@ fn stamp(facts: &Facts<'_>, new: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// Counts by traffic label after the plan, as in the original.
+/// Counts after the plan, as in the original.
 fn pod_count(facts: &Facts<'_>, snapshot: &GateSnapshot) -> Value {
-    let (mut managed, mut breaked, mut paused, mut unknown) = (0, 0, 0, 0);
-    for pod in &snapshot.pods {
-        let silent = pod.explanation.as_ref().is_some_and(|said| said.standing == PodState::ListedUnknown);
-        let count = match pod.traffic {
-            Traffic::Yes if silent => &mut unknown,
-            Traffic::Yes => &mut managed,
-            Traffic::No => &mut breaked,
-            Traffic::Pause => &mut paused,
-            Traffic::Unlabelled | Traffic::Other => &mut unknown,
-        };
-        *count += 1;
-    }
+    let PodCounts { managed, breaked, paused, unknown } = snapshot.counts();
     let mut count = json!({
         "nbPodsManaged": managed, "nbPodsBreaked": breaked, "nbPodsPaused": paused, "nbPodsUnknown": unknown,
     });

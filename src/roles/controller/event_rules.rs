@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::conditions::{NOT_LEAVING, Reported};
 use crate::{
-    adapters::kubernetes::events::{Event, EventKind, ObjectRef},
+    adapters::{
+        kubernetes::events::{Event, EventKind, ObjectRef},
+        sink::ListingFindings,
+    },
     decide::alarm_reason::AlarmReason,
     decide::{
         fleet::Uid,
@@ -76,6 +79,7 @@ const LASTING: &[Lasting] = &[
     Lasting { alarm: AlarmReason::ForeignNo.as_str(), begins: "ForeignNo", ends: None },
     Lasting { alarm: AlarmReason::OddSwitch.as_str(), begins: "OddSwitch", ends: None },
     Lasting { alarm: AlarmReason::LedgerFull.as_str(), begins: "LedgerFull", ends: None },
+    Lasting { alarm: AlarmReason::NotListed.as_str(), begins: "NotListed", ends: None },
 ];
 
 /// The rules of one resource, with the state that keeps an Event from being repeated.
@@ -123,7 +127,7 @@ impl EventRules {
     }
 
     /// Events of the lasting states that begin or end with this plan.
-    pub fn edges(&mut self, plan: &Plan, still_in_endpoints: Option<&str>) -> Vec<Event> {
+    pub fn edges(&mut self, plan: &Plan, listing: &ListingFindings) -> Vec<Event> {
         let mut all = Vec::new();
         for Lasting { alarm, begins, ends } in LASTING {
             let found = plan.alarms.iter().find(|found| found.reason == *alarm);
@@ -139,12 +143,9 @@ impl EventRules {
                 _ => {}
             }
         }
-        match still_in_endpoints {
-            Some(pods) if self.raised.insert(NOT_LEAVING) => {
-                let note = format!(
-                    "{pods} still in the ready endpoints 10 s after the withdrawal: does another Service select the same pods?"
-                );
-                all.push(self.of_fleet("NotLeavingEndpoints", EventKind::Warning, &note));
+        match &listing.not_leaving {
+            Some(finding) if self.raised.insert(NOT_LEAVING) => {
+                all.push(self.of_fleet("NotLeavingEndpoints", EventKind::Warning, &finding.message));
             }
             None => {
                 self.raised.remove(NOT_LEAVING);

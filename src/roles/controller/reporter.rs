@@ -18,10 +18,7 @@ use super::{
 use crate::{
     adapters::{
         kubernetes::events::ObjectRef,
-        sink::{
-            Hindrance,
-            labels::{LINGERS, LabelSettings},
-        },
+        sink::{Hindrance, labels::LabelSettings},
     },
     api::{API_VERSION, KIND},
     decide::alarm_reason::AlarmReason,
@@ -120,14 +117,6 @@ impl FleetReporter {
     }
 }
 
-/// Names of the withheld pods that are still in ready endpoints.
-fn still_in_endpoints(snapshot: &GateSnapshot) -> Option<String> {
-    let listed =
-        snapshot.pods.iter().filter(|pod| pod.detail.as_ref().is_some_and(|d| d.note == Some(LINGERS)));
-    let names: Vec<&str> = listed.map(|pod| pod.id.as_str()).collect();
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
 fn ledger_state(snapshot: &GateSnapshot) -> LedgerState {
     let full = snapshot
         .plan
@@ -186,7 +175,7 @@ impl Reporter for FleetReporter {
             ledger: ledger_state(snapshot),
             template_unlabelled,
             failures: &failures,
-            still_in_endpoints: still_in_endpoints(snapshot),
+            listing: &snapshot.listing,
             rbac,
             selector: &selector,
         });
@@ -209,7 +198,7 @@ impl Reporter for FleetReporter {
             let policy = self.policy.borrow().clone();
             events.extend(rules.rehearsed(snapshot.rehearsal.as_ref(), |action| is_dry_run(&policy, action)));
         }
-        events.extend(rules.edges(plan, still_in_endpoints(snapshot).as_deref()));
+        events.extend(rules.edges(plan, &snapshot.listing));
         drop(reported);
         for event in events {
             self.deps.events.record(event);

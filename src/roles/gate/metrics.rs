@@ -9,8 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::snapshot::GateSnapshot;
-use crate::decide::gate::{Plan, action::Verb, explain::PodState, ledger::ActionOutcome};
+use super::snapshot::{GateSnapshot, PodCounts};
+use crate::decide::gate::{Plan, action::Verb, ledger::ActionOutcome};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FleetLabels {
@@ -81,7 +81,7 @@ impl GateMetrics {
         ] {
             registry.register(name, help, family.clone());
         }
-        registry.register("breaker_gauge", "Pods by how they stand", it.pods.clone());
+        registry.register("breaker_gauge", "Ready pods: all, and by their traffic", it.pods.clone());
         registry.register("item_gauge", "Services that are worked on", it.items.clone());
         registry.register("breaker_count", "What was done to pods so far", it.actions.clone());
         registry.register("gate_plans", "Plans made", it.plans.clone());
@@ -130,15 +130,8 @@ impl GateMetrics {
     pub(super) fn planned(&self, snapshot: &GateSnapshot) {
         self.plans.inc();
         let (name, namespace) = (snapshot.name.clone(), snapshot.namespace.clone());
-        for (kind, count) in [
-            ("managed", snapshot.pods.len()),
-            (
-                "breaked",
-                snapshot.count(&[PodState::Withheld, PodState::Leaving, PodState::Ending, PodState::Foreign]),
-            ),
-            ("paused", snapshot.count(&[PodState::Paused])),
-            ("unknown", snapshot.silent_listed()),
-        ] {
+        let PodCounts { managed, breaked, paused, unknown } = snapshot.counts();
+        for (kind, count) in KINDS.into_iter().zip([managed, breaked, paused, unknown]) {
             let labels = PodLabels { name: name.clone(), namespace: namespace.clone(), r#type: kind };
             self.pods.get_or_create_owned(&labels).set(signed(count));
         }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::history::{History, HistoryEntry};
 use crate::{
-    adapters::sink::{Hindrance, Observed, PodDetail, endpoints::FileStatus},
+    adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
     decide::{
-        fleet::{PodView, Presence, Traffic},
+        fleet::{PodView, Presence, Traffic, Uid},
         gate::{
             Plan,
             budget::Budget,
@@ -60,6 +60,8 @@ pub struct PodSnapshot {
     /// Key, address and presence, where the sink has them.
     #[serde(flatten)]
     pub detail: Option<PodDetail>,
+    /// It is of the fleet and ready, and not being deleted.
+    pub ready: bool,
     /// The value of its traffic label, or the roster's.
     pub traffic: Traffic,
     /// The breaker that withholds it.
@@ -99,6 +101,9 @@ pub struct GateSnapshot {
     /// An obstacle that an operator has to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<Hindrance>,
+    /// Where the endpoints do not follow the labels; conditions and Events tell it.
+    #[serde(skip)]
+    pub listing: ListingFindings,
     /// Wall clock of the newest reconcile.
     pub at: Timestamp,
     /// The floor arithmetic.
@@ -126,19 +131,44 @@ pub struct GateSnapshot {
     pub unknown_verdicts: usize,
 }
 
+impl PodSnapshot {
+    fn silent_listed(&self) -> bool {
+        let silent = |detail: &PodDetail| detail.presence == Presence::Unknown && detail.address.is_some();
+        self.traffic == Traffic::Yes && self.detail.as_ref().is_some_and(silent)
+    }
+}
+
+/// Numbers of ready pods; one that is not ready is in none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodCounts {
+    /// All of them, withheld and paused ones too.
+    pub managed: usize,
+    /// Those at `no`.
+    pub breaked: usize,
+    /// Those at `pause`.
+    pub paused: usize,
+    /// Those without a known traffic label, and those that are silent and listed.
+    pub unknown: usize,
+}
+
 impl GateSnapshot {
     /// Records one observation and its plan.
     pub(super) fn record(&mut self, observed: Observed, plan: Plan, history: &History) {
+        let entered: BTreeSet<Uid> = observed.ledger.entries.keys().cloned().collect();
         let ledger = plan.committed(&observed.ledger).unwrap_or(observed.ledger);
         let explanations: BTreeMap<_, _> = plan.explanations.iter().map(|e| (e.uid.as_str(), e)).collect();
         let snapshot = |pod: &PodView| {
             let mut after = pod.clone();
             ledger.project(&mut after);
+            if !entered.contains(&pod.uid) && !ledger.entries.contains_key(&pod.uid) {
+                after.traffic = pod.traffic; // perhaps another writer's
+            }
             let explanation = explanations.get(pod.uid.as_str()).copied();
             let detail = observed.details.get(&pod.uid);
             PodSnapshot {
                 id: pod.name.clone(),
                 uid: pod.uid.to_string(),
+                ready: pod.selected && pod.ready && !pod.terminating,
                 traffic: after.traffic,
                 breaker: after.strategy,
                 break_at: after.break_at,
@@ -156,6 +186,7 @@ impl GateSnapshot {
         self.at = plan.at;
         self.hold = observed.fleet.hold;
         self.hindrance = observed.hindrance;
+        self.listing = observed.listing;
         self.floor = Arithmetic {
             budget: plan.budget,
             may_withhold: plan.budget.may_withhold(),
@@ -177,24 +208,37 @@ impl GateSnapshot {
         }
     }
 
-    /// Pods in one of these states after the plan.
+    /// Pods that serve after the plan.
     #[must_use]
-    pub fn count(&self, standings: &[PodState]) -> usize {
-        let stands = |pod: &&PodSnapshot| {
+    pub fn serving(&self) -> usize {
+        let serves = |pod: &&PodSnapshot| {
             let standing = pod.explanation.as_ref().map_or(PodState::Serving, |e| e.standing);
-            standings.contains(&standing)
+            pod.ready && standing == PodState::Serving
         };
-        self.pods.iter().filter(stands).count()
+        self.pods.iter().filter(serves).count()
+    }
+
+    /// The ready pods after the plan by their traffic, as the original counts them.
+    #[must_use]
+    pub fn counts(&self) -> PodCounts {
+        let mut counts = PodCounts::default();
+        for pod in self.pods.iter().filter(|pod| pod.ready) {
+            counts.managed += 1;
+            match pod.traffic {
+                Traffic::Yes if pod.silent_listed() => counts.unknown += 1,
+                Traffic::Yes => {}
+                Traffic::No => counts.breaked += 1,
+                Traffic::Pause => counts.paused += 1,
+                Traffic::Unlabelled | Traffic::Other => counts.unknown += 1,
+            }
+        }
+        counts
     }
 
     /// Pods that are silent and still listed.
     #[must_use]
     pub fn silent_listed(&self) -> usize {
-        let silent = |pod: &&PodSnapshot| {
-            pod.traffic == Traffic::Yes
-                && pod.detail.as_ref().is_some_and(|d| d.presence == Presence::Unknown && d.address.is_some())
-        };
-        self.pods.iter().filter(silent).count()
+        self.pods.iter().filter(|pod| pod.silent_listed()).count()
     }
 
     /// The `/explain` page of one pod, by its name, key or address.
@@ -218,7 +262,7 @@ impl GateSnapshot {
 }
 
 fn summary(pod: &PodView, detail: Option<&PodDetail>, explanation: Option<&Explanation>) -> String {
-    let note = detail.and_then(|detail| detail.note);
+    let note = detail.and_then(|detail| detail.note.as_deref());
     match (note, explanation) {
         (Some(note), _) => format!("{}: {note}", pod.name),
         (None, Some(explanation)) => explanation.to_string(),

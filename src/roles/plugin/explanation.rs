@@ -173,11 +173,11 @@ fn standing(pod: Option<&Value>, traffic: Option<&str>) -> String {
     standing.into()
 }
 
-/// The arithmetic of the floor, from the pod counts.
+/// The arithmetic of the floor.
 fn floor(service: &Value) -> Option<String> {
     let status = &service["status"];
     let floor = status["floor"].as_u64()?;
-    let Some(serving) = status["podCount"]["nbPodsManaged"].as_u64() else {
+    let Some(serving) = status["serving"].as_u64() else {
         return Some(format!("at least {floor} must serve"));
     };
     Some(match serving.checked_sub(floor) {

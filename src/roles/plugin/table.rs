@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::fields;
 use crate::{decide::time::Timestamp, roles::output};
 
-/// The original's columns.
-const NARROW: [&str; 6] = ["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED"];
+/// The original's columns, and the pods that serve.
+const NARROW: [&str; 7] = ["NAME", "NAMESPACE", "STATUS", "MANAGED", "BREAKED", "PAUSED", "SERVING"];
 /// Added by `-o wide`.
 const WIDE: [&str; 8] = ["UNKNOWN", "FLOOR", "SERVICE", "GATING", "DATA", "PANIC", "DRYRUN", "AGE"];
 
@@ -37,6 +37,7 @@ fn narrow_row(resource: &Value) -> Vec<String> {
         cell("/status/podCount/nbPodsManaged"),
         cell("/status/podCount/nbPodsBreaked"),
         cell("/status/podCount/nbPodsPaused"),
+        cell("/status/serving"),
     ]
 }
 
@@ -79,14 +80,14 @@ mod tests {
         let web = json!({
             "metadata": { "name": "web", "namespace": "shop", "creationTimestamp": "1970-01-01T00:00:00Z" },
             "spec": { "service": "front" },
-            "status": { "conditions": [ready], "floor": 3, "podCount": { "nbPodsManaged": 5, "nbPodsBreaked": 1 } },
+            "status": { "conditions": [ready], "floor": 3, "serving": 4, "podCount": { "nbPodsManaged": 5, "nbPodsBreaked": 1 } },
         });
         let new = json!({ "metadata": { "name": "new-one", "namespace": "shop" } });
         assert_eq!(
             narrow(&[web.clone(), new]),
-            "NAME      NAMESPACE   STATUS                     MANAGED   BREAKED   PAUSED\n\
-             web       shop        NotReady: ServiceMissing   5         1         <none>\n\
-             new-one   shop        Unknown                    <none>    <none>    <none>\n"
+            "NAME      NAMESPACE   STATUS                     MANAGED   BREAKED   PAUSED   SERVING\n\
+             web       shop        NotReady: ServiceMissing   5         1         <none>   4\n\
+             new-one   shop        Unknown                    <none>    <none>    <none>   <none>\n"
         );
         let wide = wide(std::slice::from_ref(&web), Timestamp::from_unix_millis(5000));
         let row = wide.lines().nth(1).unwrap();

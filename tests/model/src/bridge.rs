@@ -145,6 +145,7 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
     let view = |(slot, pod): (usize, &Pod)| PodView {
         uid: UIDS[slot][usize::from(pod.life)].clone(),
         name: String::new(),
+        selected: true,
         ready: pod.ready,
         terminating: false,
         presence: Presence::Present,
@@ -155,8 +156,10 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
         strategy: pod.withheld_by.checked_sub(1).map(|breaker| BREAKERS[usize::from(breaker)].to_owned()),
         break_at: (pod.withheld_by != 0).then_some(WITHHELD_AT),
         retry_count: None,
+        place: None,
         admitted_at: None,
-        in_endpoints: pod.switch == Switch::Yes,
+        // For longer than 5 s.
+        unlisted_since: (pod.routable() && !pod.listed).then_some(WITHHELD_AT),
     };
     existing.map(view).collect()
 }

@@ -36,6 +36,8 @@ pub enum Mutant {
     ReleaseWithoutYes,
     /// The entries are not subtracted from the budget.
     EntriesLeftOut,
+    /// A ready pod counts as serving for a cut although no slice lists it.
+    UnlistedCounts,
 }
 
 /// The plan of the mutant; of the real gate without one.
@@ -57,6 +59,11 @@ pub fn decide(mutant: Option<Mutant>, view: &View) -> PackedPlan {
             desired: view.desired + u32::try_from(view.ledger.count()).unwrap_or(0),
             ..*view
         }),
+        Some(Mutant::UnlistedCounts) => {
+            let mut seen = *view;
+            seen.pods.iter_mut().for_each(|pod| pod.listed = pod.routable());
+            plan_packed(&seen)
+        }
         _ => plan_packed(view),
     }
 }

@@ -45,6 +45,8 @@ pub struct Setup {
     pub stale: bool,
     /// The sender of a withdrawal may record its outcome in the ledger.
     pub record_outcomes: bool,
+    /// The slices follow the pods one by one and at any time, or never: the endpoint controller may hang. Otherwise at once.
+    pub slices_lag: bool,
     /// The most faults of each kind.
     pub faults: Faults,
     /// The pods begin without a fence.
@@ -69,6 +71,7 @@ impl Setup {
             serials,
             stale: false,
             record_outcomes: false,
+            slices_lag: false,
             faults: Faults::default(),
             without_fences: false,
             serial: 0,
@@ -78,7 +81,15 @@ impl Setup {
 
     fn start(&self) -> State {
         let fence = if self.without_fences { PackedFence::default() } else { PackedFence(1 + self.serial) };
-        let pod = Pod { life: 0, ready: true, switch: Switch::Yes, fence, ours: true, withheld_by: 0 };
+        let pod = Pod {
+            life: 0,
+            ready: true,
+            switch: Switch::Yes,
+            fence,
+            ours: true,
+            withheld_by: 0,
+            listed: true,
+        };
         let none = Pod { life: GONE, ..Pod::default() };
         State {
             pods: std::array::from_fn(|slot| if slot < self.pods { pod } else { none }),
@@ -176,6 +187,8 @@ pub enum Step {
     Unfence(usize),
     /// A person sets the switch.
     SetSwitch(usize, Switch),
+    /// The slices follow a pod.
+    Reflect(usize),
 }
 
 impl Model for Setup {
@@ -206,6 +219,10 @@ impl Model for Setup {
         }
         for slot in (0..self.pods).filter(|slot| state.pods[*slot].life != GONE) {
             self.fault_steps(state, slot, steps);
+            let pod = &state.pods[slot];
+            if self.slices_lag && pod.listed != pod.routable() {
+                steps.push(Step::Reflect(slot));
+            }
         }
         if state.faults.recreated < self.faults.recreated {
             steps.push(Step::Recreate);
@@ -227,13 +244,18 @@ impl Model for Setup {
                 let record_outcomes = record_outcome(&mut state, place, ActionOutcome::Landed);
                 record_outcomes && self.land(&mut state, place, false)
             }
+            Step::Reflect(slot) => {
+                state.pods[slot].listed = state.pods[slot].routable();
+                clear_lost(&mut state);
+                true
+            }
             Step::TimeOut(place) => record_outcome(&mut state, place, ActionOutcome::Unknown),
             Step::Refuse(place) => {
                 let record_outcomes = record_outcome(&mut state, place, ActionOutcome::Refused);
                 state.network[place] = Message::default();
                 record_outcomes
             }
-            _ => inject(&mut state, step),
+            _ => inject(self, &mut state, step),
         };
         if !changed {
             return None;
@@ -292,6 +314,13 @@ impl Setup {
         }
     }
 
+    /// Where the slices follow at once, they do.
+    fn follow(&self, state: &mut State) {
+        if !self.slices_lag {
+            state.list_pods();
+        }
+    }
+
     fn observe(&self, state: &mut State, place: usize, phase: Phase) -> bool {
         let ledger = state.ledger.filter(|_| phase == Phase::Observed);
         let generation = if phase == Phase::Observed { state.faults.recreated } else { 0 };
@@ -332,6 +361,7 @@ impl Setup {
         let message = state.network[place];
         let before = state.serving();
         write(&mut state.pods[usize::from(message.slot)], &message);
+        self.follow(state);
         clear_lost(state);
         if !again {
             state.network[place] = Message::default();
@@ -397,7 +427,7 @@ fn record_outcome(state: &mut State, place: usize, outcome: ActionOutcome) -> bo
     true
 }
 
-fn inject(state: &mut State, step: Step) -> bool {
+fn inject(setup: &Setup, state: &mut State, step: Step) -> bool {
     let before = state.serving();
     match step {
         Step::Fail(slot) => {
@@ -428,6 +458,7 @@ fn inject(state: &mut State, step: Step) -> bool {
         }
         _ => return false,
     }
+    setup.follow(state);
     // Pods deleted by a scale-down were above `desired`, so they are not counted as lost.
     let lost = if matches!(step, Step::ScaleDown(_)) { 0 } else { before & !state.serving() };
     state.controllers.iter_mut().filter(|one| one.phase != Phase::Idle).for_each(|one| one.lost |= lost);

@@ -1,5 +1,5 @@
-//! The end state after the last fault: patches under way are lost, no pod is bad, one controller goes on, and its patches
-//! land. Then every pod has its traffic back and is claimed, and the ledger is empty.
+//! The end state after the last fault: patches under way are lost, no pod is bad, one controller goes on, its patches
+//! land, and the slices follow. Then every pod has its traffic back and is claimed, and the ledger is empty.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -39,6 +39,7 @@ pub fn recovers(setup: &Setup, state: &State) -> bool {
 fn run(setup: &Setup, state: &State) -> bool {
     let (mut pods, mut ledger) = (state.pods, state.ledger);
     for _ in 0..ROUNDS {
+        pods.iter_mut().for_each(|pod| pod.listed = pod.routable());
         let read = ledger.unwrap_or_else(|| setup.begin(state.epochs.min(2), &pods));
         let plan = decide(setup.mutant, &setup.view(pods, true, read, ALL_GOOD));
         let before = (pods, ledger);

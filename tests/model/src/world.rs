@@ -71,13 +71,21 @@ pub struct Pod {
     pub ours: bool,
     /// The breaker that withheld it, from 1 (with breakAt); 0: none.
     pub withheld_by: u8,
+    /// A ready endpoint of the Service's slices names it.
+    pub listed: bool,
 }
 
 impl Pod {
-    /// Whether it gets requests.
+    /// Whether the slices should name it.
+    #[must_use]
+    pub fn routable(&self) -> bool {
+        self.life != GONE && self.ready && self.switch == Switch::Yes
+    }
+
+    /// Whether it gets requests as it should.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.life != GONE && self.ready && self.switch == Switch::Yes
+        self.routable() && self.listed
     }
 }
 
@@ -90,7 +98,7 @@ impl Hash for Pod {
             self.fence.0,
             u8::from(self.ours),
             self.withheld_by,
-            0,
+            u8::from(self.listed),
             0,
         ];
         state.write_u64(u64::from_le_bytes(bytes));
@@ -297,6 +305,11 @@ impl State {
         }
         let free = self.network.iter_mut().find(|place| place.kind == Kind::Empty);
         free.map(|place| *place = message).is_some()
+    }
+
+    /// The slices follow the pods.
+    pub fn list_pods(&mut self) {
+        self.pods.iter_mut().for_each(|pod| pod.listed = pod.routable());
     }
 
     /// Normalises equivalent states.

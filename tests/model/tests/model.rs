@@ -124,6 +124,12 @@ mod worlds {
     }
 
     #[test]
+    fn slices_that_follow_the_pods_late_or_never() {
+        let faults = Faults { replaced: 1, unready: 1, ..NONE };
+        holds("unlisted", Setup { slices_lag: true, faults, ..three() }, 6_000_000, 1_500_000);
+    }
+
+    #[test]
     fn all_of_it_at_once() {
         let faults = Faults {
             duplicates: 1,
@@ -214,6 +220,12 @@ mod mutants {
     #[test]
     fn a_release_without_traffic() {
         caught(Mutant::ReleaseWithoutYes, DARK, three());
+    }
+
+    #[test]
+    fn a_pod_in_no_slice_that_counts_as_serving() {
+        let faults = Faults { replaced: 1, ..NONE };
+        caught(Mutant::UnlistedCounts, FLOOR, Setup { slices_lag: true, faults, ..three() });
     }
 
     #[test]

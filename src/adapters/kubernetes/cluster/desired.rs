@@ -105,6 +105,10 @@ impl State {
         let through_sets =
             if scale.through_sets { self.sets_of(namespace, owner).map(|set| set.replicas).sum() } else { 0 };
         let own = scale.replicas.unwrap_or(0).saturating_add(through_sets).saturating_add(scale.direct);
+        if own == 0 {
+            // An autoscaler leaves an owner alone that is scaled to 0, whatever its `minReplicas`.
+            return 0;
+        }
         let scalers = self.autoscalers.of(namespace).filter(|scaler| scaler.scales(owner));
         scalers.map(|scaler| scaler.min_replicas).fold(own, u32::max)
     }

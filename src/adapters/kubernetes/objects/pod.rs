@@ -1,6 +1,10 @@
 //! The fields of a pod that the gate needs.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 
@@ -63,10 +67,14 @@ pub struct PodRecord {
     pub ready: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// `spec.nodeName`; empty: not scheduled.
+    pub node: SharedText,
     /// `spec.hostNetwork`: its address is its node's.
     pub host_network: bool,
     /// Its first IPv4 address.
     pub ip: Option<Ipv4Addr>,
+    /// Its first IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
 }
@@ -96,6 +104,11 @@ impl PodRecord {
         self.ready && !self.terminating && self.phase == Phase::Running
     }
 
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6))
+    }
+
     /// Whether it ended for good and no longer belongs to the fleet.
     #[must_use]
     pub fn finished(&self) -> bool {
@@ -114,6 +127,8 @@ pub(super) struct PodWire {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpecWire {
+    #[serde(default)]
+    pub(super) node_name: SharedText,
     pub(super) host_network: Option<bool>,
 }
 
@@ -155,7 +170,8 @@ impl PodStatusWire {
         self.conditions.iter().flatten().any(|c| c.r#type == "Ready" && c.status == "True")
     }
 
-    fn ip(&self) -> Option<Ipv4Addr> {
+    /// The first address of a family.
+    fn ip<A: FromStr>(&self) -> Option<A> {
         let all = self.pod_ip.iter().chain(self.pod_ips.iter().flatten().map(|ip| &ip.ip));
         all.filter_map(|ip| ip.parse().ok()).next()
     }
@@ -164,6 +180,7 @@ impl PodStatusWire {
 impl From<PodWire> for PodRecord {
     fn from(wire: PodWire) -> Self {
         let (mut meta, status) = (wire.metadata, wire.status.unwrap_or_default());
+        let spec = wire.spec.unwrap_or_default();
         let controller = meta.controller();
         let ours = meta.annotations;
         Self {
@@ -182,8 +199,10 @@ impl From<PodWire> for PodRecord {
             phase: status.phase(),
             ready: status.ready(),
             terminating: meta.deletion_timestamp.is_some(),
-            host_network: wire.spec.and_then(|spec| spec.host_network).unwrap_or(false),
+            host_network: spec.host_network.unwrap_or(false),
+            node: spec.node_name,
             ip: status.ip(),
+            ip6: status.ip(),
             created: meta.creation_timestamp,
         }
     }

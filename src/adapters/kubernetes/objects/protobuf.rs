@@ -150,6 +150,8 @@ struct OwnerMessage {
 
 #[derive(Message)]
 struct PodSpec {
+    #[prost(string, tag = "10")]
+    node_name: String,
     #[prost(bool, tag = "11")]
     host_network: bool,
 }
@@ -187,7 +189,10 @@ impl TryFrom<PodMessage> for PodWire {
         let metadata = pod.metadata.ok_or(DecodeError::Missing("a pod's metadata"))?;
         Ok(Self {
             metadata: metadata.try_into()?,
-            spec: pod.spec.map(|spec| PodSpecWire { host_network: Some(spec.host_network) }),
+            spec: pod.spec.map(|spec| PodSpecWire {
+                node_name: spec.node_name.as_str().into(),
+                host_network: Some(spec.host_network),
+            }),
             status: pod.status.map(PodStatus::from),
         })
     }

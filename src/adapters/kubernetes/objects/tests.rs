@@ -140,6 +140,9 @@ fn a_slice_shows_ready_what_is_not_said_to_be_unready() {
     .unwrap();
     assert_eq!(&*slice.service, "web");
     assert_eq!(slice.ready.iter().map(|uid| uid.as_str()).collect::<Vec<_>>(), ["u-1", "u-3"]);
+    let addresses: Vec<String> = slice.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.0.8", "10.0.0.9"], "those that no pod's UID goes with");
+    assert!(!slice.has_ports && !slice.is_kubernetes_own());
 }
 
 #[test]

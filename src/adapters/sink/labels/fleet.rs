@@ -3,35 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use serde_json::Value;
 
-use super::{LabelSettings, LabelSink};
+use super::{
+    LabelSettings, LabelSink,
+    listing::{LingeringPod, not_leaving},
+};
 use crate::{
     adapters::{
         kubernetes::{
-            cluster::Cluster,
+            cluster::{Cluster, ReadyEndpoints},
             objects::{Phase, PodRecord, Selector},
         },
-        sink::{Observed, PodDetail},
+        sink::{ListingFindings, Observed, PodDetail},
     },
     api::keys,
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
-        gate::ledger::{EntryState, Ledger},
+        gate::ledger::Ledger,
         policy::Policy,
         time::Timestamp,
     },
 };
 
-/// A withheld pod that is still in ready endpoints after this is reported; following a label takes less.
-const STILL_LISTED_AFTER: Duration = Duration::from_secs(10);
-
-/// The note on a withheld pod that is still in ready endpoints.
-pub const LINGERS: &str = "withheld, but still in the ready endpoints of a Service after 10 s: another Service that selects it \
-                       may lack the key kubervisor/traffic in its selector";
 const LABEL_IS_TRUE: &str = "its label kubervisor/traffic is \"true\": write \"yes\" in quotes";
 
 /// What the Service selects without the traffic key; while it does not exist, what it selected last. `None`: no pod.
@@ -71,25 +67,29 @@ pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) ->
 }
 
 impl LabelSink {
-    /// The fleet in the cache; `proven`: a quorum LIST has just refreshed it.
+    /// The fleet in the cache. `endpoints`: quorum LISTs have just refreshed it, and these are the Service's endpoints.
     pub(super) fn read_fleet(
         &mut self,
         now: Timestamp,
         policy: &Policy,
         mut ledger: Ledger,
-        proven: bool,
+        endpoints: Option<ReadyEndpoints>,
     ) -> Observed {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
         let mut fleet = self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect()));
-        fleet.absence_proven = proven;
-        let still_listed = self.still_listed(now, &ledger);
+        fleet.absence_proven = endpoints.is_some();
+        fleet = self.join_listing(now, policy, fleet, endpoints);
+        let lingering = self.lingering(now, policy, &ledger);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
-        let listed_until = self.still_in_endpoints.values().map(|since| *since + STILL_LISTED_AFTER);
-        let look_again = listed_until.filter(|at| *at > now).chain(trial).min();
-        let details = self.details(now, &fleet, &still_listed);
-        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance }
+        let look_again = self.listing.look_again(now).into_iter().chain(trial).min();
+        let details = self.details(now, &fleet, &lingering);
+        let listing = ListingFindings {
+            not_listed: self.not_listed(now, policy),
+            not_leaving: not_leaving(&lingering),
+        };
+        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
     }
 
     fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> Fleet {
@@ -104,14 +104,21 @@ impl LabelSink {
             members = cluster.pods_named(namespace, name);
             members.retain(|pod| !pod.finished());
         }
-        let endpoints = cluster.ready_endpoints(namespace, &policy.service);
-        let view = |pod: &Arc<PodRecord>| view(pod, name, endpoints.contains(&pod.uid));
+        let local = service.as_ref().is_some_and(|service| service.internal_local);
+        let keeps = policy.keep_one_per_node.unwrap_or(local);
+        let view = |pod: &Arc<PodRecord>| PodView { place: place(pod, keeps), ..view(pod, name) };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
-        let unselected = ledger.entries.keys().filter(|uid| !known.contains(uid));
-        let unselected = unselected.filter_map(|uid| cluster.pod(uid)).filter(|pod| !pod.finished());
-        pods.extend(unselected.map(|pod| PodView { ready: false, ..view(&pod) }));
+        // And those that we withheld, which no ledger knows: a LIST without a pod says that it is gone, or that it has left.
+        let entered = ledger.entries.keys().filter_map(|uid| cluster.pod(uid));
+        let marked = cluster
+            .pods_named(namespace, name)
+            .into_iter()
+            .filter(|pod| pod.break_at.is_some() && matches!(pod.traffic(), Traffic::No | Traffic::Pause));
+        let unselected = entered.chain(marked).filter(|pod| !known.contains(&pod.uid) && !pod.finished());
+        let selected = service.is_none();
+        pods.extend(unselected.map(|pod| PodView { ready: false, selected, ..view(&pod) }));
         let mut fleet = Fleet::new(desired.count, pods);
         let key = service.as_ref().and_then(|service| service.selector.as_ref());
         let gated = key.is_some_and(|selector| selector.traffic_word() == Some("yes"));
@@ -125,41 +132,22 @@ impl LabelSink {
     }
 
     /// The notes on pods, with their details.
-    fn details(&self, now: Timestamp, fleet: &Fleet, still_listed: &[Uid]) -> BTreeMap<Uid, PodDetail> {
+    fn details(&self, now: Timestamp, fleet: &Fleet, lingering: &[LingeringPod]) -> BTreeMap<Uid, PodDetail> {
         let is_true = |pod: &PodView| {
             self.cluster.pod(&pod.uid).is_some_and(|pod| pod.labels.get(keys::TRAFFIC) == Some("true"))
         };
         let detail = |pod: &PodView| {
-            let note = match () {
-                () if still_listed.contains(&pod.uid) => LINGERS,
-                () if pod.traffic == Traffic::Other && is_true(pod) => LABEL_IS_TRUE,
-                () => return None,
+            let lingers = lingering.iter().find(|lingering| lingering.uid == pod.uid);
+            let note = match lingers {
+                Some(lingering) => lingering.note(),
+                None if pod.traffic == Traffic::Other && is_true(pod) => LABEL_IS_TRUE.to_owned(),
+                None => return None,
             };
             let (since, note) = (pod.break_at.unwrap_or(now), Some(note));
             let detail = PodDetail { key: None, address: None, presence: Presence::Present, since, note };
             Some((pod.uid.clone(), detail))
         };
         fleet.pods().iter().filter_map(detail).collect()
-    }
-
-    /// Withheld pods that a Service's endpoints have shown as ready for [`STILL_LISTED_AFTER`].
-    fn still_listed(&mut self, now: Timestamp, ledger: &Ledger) -> Vec<Uid> {
-        use EntryState::{Paused, Pausing, Reserved, Withheld};
-        let out = ledger.entries.values().filter(|entry| {
-            let pod = self.cluster.pod(&entry.uid);
-            matches!(entry.state, Reserved | Withheld | Pausing | Paused)
-                && pod.is_some_and(|pod| matches!(pod.traffic(), Traffic::No | Traffic::Pause))
-        });
-        let still = self.cluster.shown_ready(&self.settings.namespace, out.map(|entry| &entry.uid));
-        let since = &mut self.still_in_endpoints;
-        since.retain(|uid, _| still.contains(uid));
-        for uid in &still {
-            since.entry(uid.clone()).or_insert(now);
-        }
-        still
-            .into_iter()
-            .filter(|uid| since.get(uid).is_some_and(|at| now.since(*at) >= STILL_LISTED_AFTER))
-            .collect()
     }
 
     /// As [`fleet_selector`], with the status as last read.
@@ -169,10 +157,11 @@ impl LabelSink {
 }
 
 /// One pod, as the gate plans on it.
-fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
+fn view(pod: &PodRecord, resource: &str) -> PodView {
     PodView {
         uid: pod.uid.clone(),
         name: pod.name.to_string(),
+        selected: true,
         ready: pod.ready && pod.phase == Phase::Running,
         terminating: pod.terminating,
         presence: Presence::Present,
@@ -184,8 +173,14 @@ fn view(pod: &PodRecord, resource: &str, in_endpoints: bool) -> PodView {
         break_at: pod.break_at.as_deref().and_then(time),
         retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
         admitted_at: pod.admitted_at.as_deref().and_then(time),
-        in_endpoints,
+        place: None,
+        unlisted_since: None,
     }
+}
+
+/// Its node, if the last pod of a node is kept.
+fn place(pod: &PodRecord, keeps: bool) -> Option<Arc<str>> {
+    (keeps && !pod.node.is_empty()).then(|| Arc::from(&*pod.node))
 }
 
 /// The time in an annotation; `None` for other text.

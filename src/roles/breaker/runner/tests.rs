@@ -94,9 +94,10 @@ impl BreakerHost for RecordingHost {
 
 /// One breaker that judges payloads each second, or queries a service that does not exist.
 fn manifest(name: &str, detector: &str) -> Option<Arc<Manifest>> {
+    let period = if detector.contains("evaluationPeriod") { "" } else { "evaluationPeriod: 1, " };
     let text = format!(
         "{{apiVersion: kubervisor.k8s.io/v1alpha1, kind: KubervisorService, metadata: {{name: shop}}, spec: \
-         {{service: shop, breakers: [{{name: {name}, evaluationPeriod: 1, {detector}}}]}}}}"
+         {{service: shop, breakers: [{{name: {name}, {period}{detector}}}]}}}}"
     );
     let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
     let mut manifests = api::parse("policy", &text, context).unwrap();
@@ -147,8 +148,32 @@ async fn it_starts_with_the_first_policy_follows_the_next_and_keeps_the_last() {
         policies.send_replace(None);
     };
     tokio::join!(run(&host, &policies, 4.5), changes);
-    let expected =
-        ["load: b", "kept: {}", "load: b", "left: {\"weight\"}", "failures: []", "weight: b", "weight: b"];
+    let expected = ["load: b", "kept: {}", "load: b", "left: {}", "failures: []", "weight: b", "weight: b"];
+    assert_eq!(host.taken(), expected);
+}
+
+/// Until the new one has run there is no verdict rather than the old detector's; another period alone changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_detector_that_is_exchanged_under_the_same_name_loses_its_verdict_at_once() {
+    let host = Arc::new(RecordingHost::new());
+    let policies = watch::Sender::new(manifest("load", BY_PAYLOAD));
+    let changes = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        policies.send_replace(manifest("load", "evaluationPeriod: 2, keepalive: {pointer: \"\", max: 5}"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        policies.send_replace(manifest("load", "keepalive: {pointer: \"\", max: 50}"));
+    };
+    tokio::join!(run(&host, &policies, 1.7), changes);
+    let expected = [
+        "load: b",
+        "kept: {}",
+        "load: b",
+        "left: {\"load\"}",
+        "failures: []",
+        "left: {}",
+        "failures: []",
+        "load: ",
+    ];
     assert_eq!(host.taken(), expected);
 }
 

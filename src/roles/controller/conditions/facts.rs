@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{decide::time::Timestamp, roles::gate::snapshot::GateSnapshot};
+use crate::{adapters::sink::ListingFindings, decide::time::Timestamp, roles::gate::snapshot::GateSnapshot};
 
 /// Why nothing can be decided for the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub struct Facts<'a> {
     pub template_unlabelled: bool,
     /// Why a breaker has no usable data, by breaker.
     pub failures: &'a BTreeMap<String, String>,
-    /// Withheld pods that are still in ready endpoints.
-    pub still_in_endpoints: Option<String>,
+    /// Where the endpoints do not follow the labels.
+    pub listing: &'a ListingFindings,
     /// A verb and resource that the role lacks, such as `patch pods`.
     pub rbac: Option<String>,
     /// The Service's selector without the traffic key.

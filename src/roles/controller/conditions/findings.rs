@@ -61,6 +61,8 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("LedgerNotStored", ledger_not_stored(facts)),
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
+        ("NotListed", not_listed(facts)),
+        ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
@@ -321,12 +323,25 @@ fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let pods = facts.still_in_endpoints.as_ref()?;
+    facts.listing.not_leaving.as_ref().map(|finding| (finding.reason, finding.message.clone()))
+}
+
+/// `keepOnePerNode` lets no pod be withheld.
+fn one_per_node(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let alarm = alarm(facts, AlarmReason::OnePerNode)?;
     let message = format!(
-        "{pods} still in the ready endpoints 10 s after the withdrawal; look for another Service of the same pods without \
-         the key {TRAFFIC}, and for publishNotReadyAddresses"
+        "{}; run two pods on a node, or set spec.keepOnePerNode: false if clients may reach none of their node's",
+        alarm.message
     );
-    Some(("StillListed", message))
+    Some(("NothingCanBeWithheld", message))
+}
+
+/// Ready pods in no ready endpoint, and the cause.
+fn not_listed(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let pods = alarm(facts, AlarmReason::NotListed)?;
+    let finding = facts.listing.not_listed.as_ref()?;
+    let message = format!("{}: {}; they count as serving for no withdrawal", pods.message, finding.message);
+    Some((finding.reason, message))
 }
 
 fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {

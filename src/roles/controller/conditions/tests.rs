@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{reported::LASTING, *};
 use crate::{
+    adapters::sink::{ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
     decide::{
-        fleet::{Epoch, Fence, Fleet, PodView, Uid},
+        fleet::{Epoch, Fence, Fleet, PodView, Traffic, Uid},
         gate::{
             self,
             budget::Budget,
-            explain::{FleetAlarm, NextStep},
+            explain::{FleetAlarm, NextStep, PodState},
             ledger::Ledger,
         },
         policy::Policy,
@@ -52,6 +53,7 @@ fn pod_snapshot(name: &str, traffic: Traffic) -> PodSnapshot {
         id: name.to_owned(),
         uid: format!("uid-of-{name}"),
         detail: None,
+        ready: true,
         traffic,
         breaker: None,
         break_at: None,
@@ -79,7 +81,7 @@ fn explained(name: &str, second: Option<i64>) -> Explanation {
 fn view() -> GateSnapshot {
     let mut view = GateSnapshot { part: GateMode::Leading, at: at(0), ..GateSnapshot::default() };
     view.pods = (1..=4).map(|pod| pod_snapshot(&format!("web-{pod}"), Traffic::Yes)).collect();
-    view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, entries: 0 };
+    view.floor.budget = Budget { desired: 4, existing: 4, floor: 2, serving: 4, joining: 0, entries: 0 };
     view.plan = Some(plan());
     view
 }
@@ -92,6 +94,13 @@ fn alarmed(reason: &str) -> GateSnapshot {
         plan.alarms.push(alarm);
     }
     view
+}
+
+static IN_STEP: ListingFindings = ListingFindings { not_listed: None, not_leaving: None };
+
+fn stand_still() -> ListingFindings {
+    let finding = ListingFinding { reason: "SlicesStandStill", message: "web-1: it hangs".to_owned() };
+    ListingFindings { not_listed: Some(finding.clone()), not_leaving: Some(finding) }
 }
 
 static NOTHING: BTreeMap<String, String> = BTreeMap::new();
@@ -113,7 +122,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         ledger: LedgerState::Stored,
         template_unlabelled: false,
         failures: &NOTHING,
-        still_in_endpoints: None,
+        listing: &IN_STEP,
         rbac: None,
         selector: &NOTHING,
     }
@@ -256,9 +265,12 @@ fn the_plans_alarms_are_conditions() {
         ("foreign_no", "ForeignNo", "True WithheldByOthers"),
         ("odd_switch", "ForeignNo", "True OddSwitch"),
         ("ledger_full", "LedgerFull", "True TooLarge"),
+        ("not_listed", "NotListed", "True SlicesStandStill"),
+        ("one_per_node", "OnePerNode", "True NothingCanBeWithheld"),
     ] {
         let view = alarmed(alarm);
-        let facts = facts(Some(&view));
+        let stand_still = ListingFindings { not_leaving: None, ..stand_still() };
+        let facts = Facts { listing: &stand_still, ..facts(Some(&view)) };
         assert_conditions(&facts, &[(kind, what)]);
         let status = status(&facts);
         let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
@@ -325,8 +337,8 @@ fn the_other_conditions_are_present_only_while_true() {
         &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(
-        &Facts { still_in_endpoints: Some("web-1".into()), ..base.clone() },
-        &[("NotLeavingEndpoints", "True StillListed"), ("Ready", "True AllPodsClaimed")],
+        &Facts { listing: &stand_still(), ..base.clone() },
+        &[("NotLeavingEndpoints", "True SlicesStandStill"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(
         &Facts { template_unlabelled: true, ..base },
@@ -382,17 +394,18 @@ fn probe_times_and_the_ledger_are_no_change() {
 }
 
 #[test]
-fn pods_are_counted_by_their_switch() {
+fn ready_pods_are_counted_as_the_original_counts_them_and_others_not_at_all() {
     let mut view = view();
     view.pods =
         [Traffic::Yes, Traffic::Yes, Traffic::No, Traffic::Pause, Traffic::Other, Traffic::Unlabelled]
             .into_iter()
             .map(|traffic| pod_snapshot("web", traffic))
             .collect();
+    view.pods.extend(view.pods.clone().into_iter().map(|pod| PodSnapshot { ready: false, ..pod }));
     let status = status(&facts(Some(&view)));
     let count = |name: &str| status["podCount"][name].as_u64().unwrap();
     let counts = ["nbPodsManaged", "nbPodsBreaked", "nbPodsPaused", "nbPodsUnknown"].map(count);
-    assert_eq!(counts, [2, 1, 1, 2]);
+    assert_eq!(counts, [6, 1, 1, 2]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::decide::alarm_reason::AlarmReason;
 use serde_json::json;
 
 use super::{super::conditions::reported, *};
+use crate::adapters::sink::ListingFinding;
 use crate::decide::{
     fleet::{Epoch, Fleet},
     gate::{
@@ -45,6 +46,11 @@ fn alarmed(reasons: &[&'static str]) -> Plan {
     let named = |name: &str| *AlarmReason::ALL.iter().find(|known| **known == name).unwrap();
     let alarm = |name: &&'static str| FleetAlarm { reason: named(name), message: format!("{name}!") };
     Plan { alarms: reasons.iter().map(alarm).collect(), ..plan() }
+}
+
+fn lingering(pods: &str) -> ListingFindings {
+    let finding = ListingFinding { reason: "SlicesStandStill", message: format!("{pods} still listed") };
+    ListingFindings { not_leaving: Some(finding), ..ListingFindings::default() }
 }
 
 fn reasons(events: &[Event]) -> Vec<&'static str> {
@@ -129,27 +135,34 @@ fn a_lasting_state_is_reported_when_it_begins_and_not_again() {
         ("ledger_full", "LedgerFull", None),
     ] {
         let mut rules = EventRules::default();
-        let events = rules.edges(&alarmed(&[alarm]), None);
+        let events = rules.edges(&alarmed(&[alarm]), &ListingFindings::default());
         assert_eq!(reasons(&events), [begins]);
         assert_eq!(
             (events[0].kind, events[0].note.as_str()),
             (EventKind::Warning, format!("{alarm}!").as_str())
         );
-        assert_eq!(rules.edges(&alarmed(&[alarm]), None), [], "{alarm} once");
-        assert_eq!(reasons(&rules.edges(&alarmed(&[]), None)), ends.into_iter().collect::<Vec<_>>());
-        assert_eq!(reasons(&rules.edges(&alarmed(&[alarm]), None)), [begins], "{alarm} anew");
+        assert_eq!(rules.edges(&alarmed(&[alarm]), &ListingFindings::default()), [], "{alarm} once");
+        assert_eq!(
+            reasons(&rules.edges(&alarmed(&[]), &ListingFindings::default())),
+            ends.into_iter().collect::<Vec<_>>()
+        );
+        assert_eq!(
+            reasons(&rules.edges(&alarmed(&[alarm]), &ListingFindings::default())),
+            [begins],
+            "{alarm} anew"
+        );
     }
 }
 
 #[test]
 fn pods_that_stay_in_the_endpoints_are_reported_once() {
     let mut rules = EventRules::default();
-    let events = rules.edges(&plan(), Some("web-1"));
+    let events = rules.edges(&plan(), &lingering("web-1"));
     assert_eq!(reasons(&events), ["NotLeavingEndpoints"]);
     assert!(events[0].note.starts_with("web-1 still"));
-    assert_eq!(rules.edges(&plan(), Some("web-1, web-2")), []);
-    assert_eq!(rules.edges(&plan(), None), []);
-    assert_eq!(rules.edges(&plan(), Some("web-2")).len(), 1);
+    assert_eq!(rules.edges(&plan(), &lingering("web-1, web-2")), []);
+    assert_eq!(rules.edges(&plan(), &ListingFindings::default()), []);
+    assert_eq!(rules.edges(&plan(), &lingering("web-2")).len(), 1);
 }
 
 #[test]
@@ -160,12 +173,12 @@ fn a_reverted_withdrawal_is_reported_once() {
         Plan { next: Some(next), ..plan() }
     };
     let mut rules = EventRules::default();
-    assert_eq!(rules.edges(&until(None), None), []);
-    assert_eq!(reasons(&rules.edges(&until(Some(60_000)), None)), ["Reverted"]);
-    assert_eq!(rules.edges(&until(Some(60_000)), None), []);
-    assert_eq!(rules.edges(&plan(), None), []);
-    assert_eq!(rules.edges(&until(None), None), []);
-    assert_eq!(reasons(&rules.edges(&until(Some(90_000)), None)), ["Reverted"]);
+    assert_eq!(rules.edges(&until(None), &ListingFindings::default()), []);
+    assert_eq!(reasons(&rules.edges(&until(Some(60_000)), &ListingFindings::default())), ["Reverted"]);
+    assert_eq!(rules.edges(&until(Some(60_000)), &ListingFindings::default()), []);
+    assert_eq!(rules.edges(&plan(), &ListingFindings::default()), []);
+    assert_eq!(rules.edges(&until(None), &ListingFindings::default()), []);
+    assert_eq!(reasons(&rules.edges(&until(Some(90_000)), &ListingFindings::default())), ["Reverted"]);
 }
 
 #[test]
@@ -179,8 +192,8 @@ fn the_next_process_repeats_no_event() {
     ]});
     let mut rules = EventRules::resume(ObjectRef::default(), reported(&status));
     let again = Plan { next: Some(ledger), ..alarmed(&["panic", "floor_reached", "no_data"]) };
-    assert_eq!(reasons(&rules.edges(&again, None)), ["NoData"]);
-    assert_eq!(reasons(&rules.edges(&plan(), None)), ["PanicLeft", "DataBack"]);
+    assert_eq!(reasons(&rules.edges(&again, &ListingFindings::default())), ["NoData"]);
+    assert_eq!(reasons(&rules.edges(&plan(), &ListingFindings::default())), ["PanicLeft", "DataBack"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn service(explanation: &Value) -> Value {
         "spec": { "service": "web" },
         "status": {
             "conditions": [{ "type": "Ready", "status": "True" }],
-            "floor": 5, "podCount": { "nbPodsManaged": 8 }, "selector": { "app": "web" },
+            "floor": 5, "serving": 8, "selector": { "app": "web" },
             "explanations": [explanation],
         },
     })
@@ -86,7 +86,7 @@ fn a_pod_that_names_no_service_belongs_to_the_one_whose_fleet_it_is_in() {
 
 #[test]
 fn below_the_floor_nothing_may_be_withheld() {
-    let service = json!({ "status": { "floor": 5, "podCount": { "nbPodsManaged": 3 } } });
+    let service = json!({ "status": { "floor": 5, "serving": 3 } });
     let words = "3 serve, 2 fewer than the floor of 5: none may be withheld";
     assert_eq!(floor(&service).as_deref(), Some(words));
     assert_eq!(floor(&json!({ "status": { "floor": 5 } })).as_deref(), Some("at least 5 must serve"));

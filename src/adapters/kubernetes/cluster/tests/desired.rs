@@ -116,6 +116,10 @@ fn an_autoscaler_raises_the_number_of_what_it_scales_and_of_nothing_else() {
     assert_eq!(scene().scaler("apps/v1", "Deployment", "other", 12).count(), 10);
     assert_eq!(scene().scaler("apps/v1", "StatefulSet", "web", 12).count(), 10);
     assert_eq!(scene().scaler("example.com/v1", "Deployment", "web", 12).count(), 10);
+    let at_zero = Scene::default().workload(Kind::Deployments, "web", 0, None);
+    let owner = reference("apps/v1", "Deployment", "web");
+    let at_zero = at_zero.workload(Kind::ReplicaSets, "web-new", 0, Some(owner)).pods(1, &set("web-new"));
+    assert_eq!(at_zero.scaler("apps/v1", "Deployment", "web", 3).count(), 0, "it leaves that alone");
 }
 
 #[test]
