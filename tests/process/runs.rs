@@ -128,6 +128,14 @@ async fn every_failure_to_start_has_its_category() {
         assert_eq!(error.category(), category, "{program}: {error}");
         assert!(error.to_string().contains(&program));
     }
+    // The kernel says "no such file" of a script that is there.
+    for (name, line, words_of_error) in [
+        ("crlf", "#!/bin/sh\r\necho 1\r\n", ["/bin/sh\\r", "CRLF"]),
+        ("python2", "#! /usr/bin/python2.7 -u\n", ["\"/usr/bin/python2.7\"", "install it"]),
+    ] {
+        let error = run(words(&[&file(name, line, 0o755)])).await.unwrap_err().to_string();
+        assert!(words_of_error.iter().all(|word| error.contains(word)), "{error}");
+    }
     // As in a shell: a script without `#!` goes to the shell.
     let script = file("bare", "echo from the shell", 0o755);
     assert_eq!(text(&run(words(&[&script])).await.unwrap()), "from the shell");

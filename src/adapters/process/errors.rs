@@ -1,18 +1,32 @@
 //! Why a command did not start, sorted by the remedy.
 
-use std::io;
+use std::{
+    env,
+    fs::File,
+    io::{self, Read as _},
+};
 
 use rustix::io::Errno;
 
-use super::user::UserError;
+use super::{image, user::UserError};
+
+/// What to do about a carriage return in the first line of a script.
+const CRLF: &str = "the script has CRLF line ends: convert them, for instance with sed -i 's/\\r$//'";
+
+/// Bytes of the first line that the kernel reads.
+const FIRST_LINE: u64 = 256;
 
 /// A command that did not run. Each variant holds the program as configured and the kernel's error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// The program, or the interpreter that its first line names, does not exist.
+    /// The program does not exist.
     #[error("cannot start '{0}': no such program; check the path and $PATH")]
     NotFound(String, #[source] io::Error),
+    /// The script exists, and the interpreter of its first line, the second member, does not.
+    #[error("cannot start '{0}': its first line names the interpreter {1:?}, which does not exist; {advice}",
+        advice = if .1.ends_with('\r') { CRLF } else { "install it, or name another" })]
+    NoInterpreter(String, String, #[source] io::Error),
     /// It exists, but this user may not execute it, or its format is unknown.
     #[error("cannot start '{0}': not executable ({1}); chmod +x it, and begin scripts with #!")]
     NotExecutable(String, #[source] io::Error),
@@ -41,7 +55,10 @@ impl ProcessError {
     pub(super) fn classify(program: &str, source: io::Error) -> Self {
         let program = program.to_owned();
         match source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound(program, source),
+            Some(Errno::NOENT | Errno::NOTDIR) => match interpreter(&program) {
+                Some(interpreter) => Self::NoInterpreter(program, interpreter, source),
+                None => Self::NotFound(program, source),
+            },
             Some(Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR) => Self::NotExecutable(program, source),
             Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors(program, source),
             Some(Errno::TOOBIG) => Self::TooLong(program, source),
@@ -54,7 +71,7 @@ impl ProcessError {
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "not_found",
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => "not_found",
             Self::NotExecutable { .. } => "not_executable",
             Self::NoDirectory { .. } => "no_directory",
             Self::NoDescriptors { .. } => "no_descriptors",
@@ -64,4 +81,16 @@ impl ProcessError {
             Self::Failed { .. } => "failed",
         }
     }
+}
+
+/// The interpreter that the script's first line names, with a carriage return that the kernel takes for a part of it.
+fn interpreter(program: &str) -> Option<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let candidates = image::candidates(program, &path).ok()?;
+    let mut script = candidates.iter().find_map(|path| File::open(path.to_str().ok()?).ok())?;
+    let mut start = Vec::new();
+    script.by_ref().take(FIRST_LINE).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let text = String::from_utf8_lossy(line);
+    text.trim_start_matches([' ', '\t']).split([' ', '\t']).next().map(str::to_owned)
 }

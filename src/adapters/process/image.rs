@@ -73,7 +73,7 @@ pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-fn candidates(program: &str, path: &OsStr) -> Result<Vec<CString>, NulError> {
+pub(super) fn candidates(program: &str, path: &OsStr) -> Result<Vec<CString>, NulError> {
     if program.is_empty() || program.contains('/') {
         return Ok(vec![CString::new(program)?]);
     }
