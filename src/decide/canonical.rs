@@ -47,6 +47,11 @@ pub enum JsonNode<'a> {
     List(Vec<JsonNode<'a>>),
     /// An object, sorted by name, with unique names.
     Object(Vec<(Cow<'a, str>, JsonNode<'a>)>),
+    /// Source text of a number beyond a double, which is kept. Only from [`JsonNode::parse_lenient`].
+    Beyond(&'a str),
+    /// Source text of what is no JSON value: `NaN`, `Infinity`, `-Infinity`, or a string with half of a surrogate pair.
+    /// Written as `null`. Only from [`JsonNode::parse_lenient`].
+    Odd(&'a str),
 }
 
 impl<'a> JsonNode<'a> {
@@ -56,14 +61,53 @@ impl<'a> JsonNode<'a> {
     /// See [`CanonicalError`].
     pub fn parse(raw: &'a [u8]) -> Result<Self, CanonicalError> {
         let text = std::str::from_utf8(raw).map_err(CanonicalError::DecodeText)?;
-        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(CanonicalError::ParseJson)?;
-        Walker { text, at: 0 }.value(0)
+        check_grammar(text)?;
+        Walker { text, at: 0, lenient: false }.value(0)
+    }
+
+    /// Parses what common writers (Python's `json.dumps` among them) make of values that JSON has not: they become
+    /// [`Self::Beyond`] and [`Self::Odd`].
+    ///
+    /// # Errors
+    /// See [`CanonicalError`].
+    pub fn parse_lenient(raw: &'a [u8]) -> Result<Self, CanonicalError> {
+        let text = std::str::from_utf8(raw).map_err(CanonicalError::DecodeText)?;
+        check_grammar(&with_zeros(text))?;
+        Walker { text, at: 0, lenient: true }.value(0)
+    }
+
+    /// The first value that JSON has not, else the first number beyond a double: its JSON pointer and source text.
+    #[must_use]
+    pub fn first_odd(&self) -> Option<(String, &'a str)> {
+        self.find(&|node| matches!(node, Self::Odd(_)))
+            .or_else(|| self.find(&|node| matches!(node, Self::Beyond(_))))
+    }
+
+    /// Whether it holds a value that JSON has not.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.find(&|node| matches!(node, Self::Odd(_))).is_some()
+    }
+
+    fn find(&self, wanted: &dyn Fn(&Self) -> bool) -> Option<(String, &'a str)> {
+        let below = |step: String, node: &Self| {
+            node.find(wanted).map(|(place, text)| (format!("/{step}{place}"), text))
+        };
+        match self {
+            Self::Beyond(text) | Self::Odd(text) if wanted(self) => Some((String::new(), text)),
+            Self::List(items) => items.iter().enumerate().find_map(|(at, item)| below(at.to_string(), item)),
+            Self::Object(members) => members
+                .iter()
+                .find_map(|(name, value)| below(name.replace('~', "~0").replace('/', "~1"), value)),
+            _ => None,
+        }
     }
 
     /// Appends the canonical form to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Scalar(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Scalar(text) | Self::Beyond(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Odd(_) => out.extend_from_slice(b"null"),
             Self::Text(text) => write_text(text, out),
             Self::List(items) => {
                 out.push(b'[');
@@ -135,10 +179,35 @@ fn write_unit(unit: u16, out: &mut Vec<u8>) {
     }
 }
 
+fn check_grammar(text: &str) -> Result<(), CanonicalError> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(CanonicalError::ParseJson)?;
+    Ok(())
+}
+
+/// `text` with a zero, padded to the same length, for each `NaN` and `Infinity` outside strings.
+fn with_zeros(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    let (mut quoted, mut escaped) = (false, false);
+    while let Some(next) = rest.chars().next() {
+        let word = ["NaN", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        let length = word.map_or(next.len_utf8(), str::len);
+        match word {
+            Some(_) => out.extend(std::iter::once('0').chain(std::iter::repeat_n(' ', length - 1))),
+            None => out.push(next),
+        }
+        quoted ^= next == '"' && !escaped;
+        escaped = quoted && next == '\\' && !escaped;
+        rest = &rest[length..];
+    }
+    out
+}
+
 /// Walks text that serde_json has accepted; only depth, surrogates and number ranges can be invalid.
 struct Walker<'a> {
     text: &'a str,
     at: usize,
+    /// Whether odd values become nodes instead of errors.
+    lenient: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -147,7 +216,13 @@ impl<'a> Walker<'a> {
             b'{' | b'[' if depth == MAX_DEPTH => Err(CanonicalError::NestTooDeep),
             b'{' => self.object(depth + 1),
             b'[' => self.list(depth + 1),
-            b'"' => self.string().map(JsonNode::Text),
+            b'"' => {
+                let start = self.at;
+                match self.string() {
+                    Err(_) if self.lenient => Ok(JsonNode::Odd(&self.text[start..self.at])),
+                    text => text.map(JsonNode::Text),
+                }
+            }
             _ => self.scalar(),
         }
     }
@@ -158,10 +233,16 @@ impl<'a> Walker<'a> {
         while self.peek() != b'}' {
             self.skip(b',');
             self.peek();
-            let name = self.string()?;
+            let start = self.at;
+            let name = self.string();
+            let quoted = &self.text[start..self.at];
             self.peek();
             self.skip(b':');
-            members.push((name, self.value(depth)?));
+            let value = self.value(depth)?;
+            members.push(match name {
+                Err(_) if self.lenient => (Cow::Borrowed("\u{fffd}"), JsonNode::Odd(quoted)),
+                name => (name?, value),
+            });
         }
         self.at += 1;
         Ok(JsonNode::Object(last_of_each(members)))
@@ -212,7 +293,11 @@ impl<'a> Walker<'a> {
         if matches!(text, "null" | "true" | "false") || finite() {
             return Ok(JsonNode::Scalar(text));
         }
-        Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() })
+        match text {
+            "NaN" | "Infinity" | "-Infinity" if self.lenient => Ok(JsonNode::Odd(text)),
+            _ if self.lenient && !text.contains(['N', 'I']) => Ok(JsonNode::Beyond(text)),
+            _ => Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() }),
+        }
     }
 
     /// The next byte that is not white space; `}` at the end, which ends every loop.
@@ -281,6 +366,28 @@ mod tests {
         assert!(matches!(refused, Err(CanonicalError::NestTooDeep)));
         let bomb = canonical(nested(500_000).as_bytes());
         assert!(matches!(bomb, Err(CanonicalError::NestTooDeep)));
+    }
+
+    #[test]
+    fn odd_values_are_found_with_their_place_and_numbers_beyond_a_double_keep_their_text() {
+        for (raw, place, text, written) in [
+            (r#"{"a":[1,NaN]}"#, "/a/1", "NaN", r#"{"a":[1,null]}"#),
+            (r#"{"a/b":-Infinity,"c":"NaN"}"#, "/a~1b", "-Infinity", r#"{"a/b":null,"c":"NaN"}"#),
+            (r#"["\"NaN", Infinity]"#, "/1", "Infinity", r#"["\"NaN",null]"#),
+            (r#"{"a":"caf\udce9"}"#, "/a", r#""caf\udce9""#, r#"{"a":null}"#),
+            (r#"{"\udce9":1}"#, "/\u{fffd}", r#""\udce9""#, r#"{"\ufffd":null}"#),
+            ("[1e999]", "/0", "1e999", "[1e999]"),
+        ] {
+            assert!(canonical(raw.as_bytes()).is_err(), "{raw}");
+            let node = JsonNode::parse_lenient(raw.as_bytes()).unwrap();
+            assert_eq!(node.first_odd(), Some((place.to_owned(), text)), "{raw}");
+            let mut out = Vec::new();
+            node.write(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), written, "{raw}");
+        }
+        for raw in ["-NaN", "1NaN", "NaNNaN", "nan", "{NaN:1}", "[1 NaN]", "\"NaN", "Infinity1"] {
+            assert!(JsonNode::parse_lenient(raw.as_bytes()).is_err(), "{raw}");
+        }
     }
 
     #[test]

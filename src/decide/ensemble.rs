@@ -18,7 +18,7 @@ mod settings;
 mod snapshot;
 mod stored;
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use self::{
     comebacks::Comebacks,
@@ -38,11 +38,20 @@ pub use self::{
     stored::{SCHEMA, StoredPod, StoredPodError},
 };
 use crate::decide::{
-    keepalive::{Keepalive, KeepaliveError, MAX_SIZE},
+    keepalive::{Keepalive, KeepaliveError, MAX_SIZE, OddValue},
     key::Key,
     sequence::Sequence,
     time::Moment,
 };
+
+/// A pod whose last keepalive holds an odd value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OddPod {
+    /// Its id.
+    pub id: String,
+    /// The first odd value.
+    pub odd: OddValue,
+}
 
 /// The pods of one store prefix, kept by its leader.
 ///
@@ -54,6 +63,8 @@ pub struct Ensemble {
     table: PodTable,
     expired: ExpiredPods,
     comebacks: Comebacks,
+    /// Live pods with an odd value in their last keepalive.
+    odd: BTreeMap<Key, OddPod>,
     pending: Pending,
     sequence: Sequence,
     latest: Arc<Snapshot>,
@@ -78,6 +89,7 @@ impl Ensemble {
             table: PodTable::new(),
             expired: ExpiredPods::default(),
             comebacks: Comebacks::default(),
+            odd: BTreeMap::new(),
             pending: Pending::default(),
             sequence: Sequence::default(),
             latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0)),
@@ -154,7 +166,20 @@ impl Ensemble {
         }
         let beat = Keepalive::parse(raw)?;
         check_sender(beat.key(), sender)?;
-        self.admit(now, &beat, print)
+        let effect = self.admit(now, &beat, print)?;
+        match beat.odd().filter(|_| !beat.is_down()) {
+            Some(odd) => {
+                _ = self.odd.insert(beat.key(), OddPod { id: beat.id().to_owned(), odd: odd.clone() })
+            }
+            None => _ = self.odd.remove(&beat.key()),
+        }
+        Ok(effect)
+    }
+
+    /// A live pod whose last keepalive holds a value that JSON has not or that is beyond a double, and the number of all.
+    #[must_use]
+    pub fn odd_pods(&self) -> Option<(&OddPod, usize)> {
+        self.odd.values().next().map(|pod| (pod, self.odd.len()))
     }
 
     /// Removes every pod whose TTL is over and returns the keys of those that were live.
@@ -322,6 +347,7 @@ impl Ensemble {
     /// Removes a pod from all but the expired pods.
     fn take_out(&mut self, at: TableIndex) -> TrackedPod {
         let pod = self.table.remove(at);
+        self.odd.remove(&pod.key);
         self.bytes -= pod.text.len();
         self.revision += u64::from(pod.is_visible());
         if pod.liveness.is_known() {

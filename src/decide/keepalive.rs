@@ -99,6 +99,18 @@ impl KeepaliveError {
     }
 }
 
+/// A value that JSON has not, or a number beyond a double, in a member that is no identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OddValue {
+    /// JSON pointer into the keepalive.
+    pub place: String,
+    /// Its source text, cut to 48 characters.
+    pub text: String,
+}
+
+/// Members that name the pod or its state: an odd value in one of them refuses the keepalive.
+const IDENTITY: [&str; 8] = ["app", "down", "id", "ip", "key", "nonce", "role", "seq"];
+
 /// A valid keepalive; borrows from the received bytes.
 #[derive(Clone, Debug)]
 pub struct Keepalive<'a> {
@@ -106,6 +118,7 @@ pub struct Keepalive<'a> {
     nonce: Option<Cow<'a, str>>,
     key: Key,
     down: bool,
+    odd: Option<OddValue>,
     /// All members but `seq` and `down`, sorted by name.
     members: Vec<(Cow<'a, str>, JsonNode<'a>)>,
 }
@@ -119,9 +132,11 @@ impl<'a> Keepalive<'a> {
         if raw.len() > MAX_SIZE {
             return Err(KeepaliveError::TooLarge { size: raw.len() });
         }
-        let JsonNode::Object(mut members) = JsonNode::parse(raw)? else {
-            return Err(KeepaliveError::NotAnObject);
+        let (node, odd) = match JsonNode::parse(raw) {
+            Ok(node) => (node, None),
+            Err(error) => without_odd_values(raw, error)?,
         };
+        let JsonNode::Object(mut members) = node else { return Err(KeepaliveError::NotAnObject) };
         let down = flag(&members, "down")?;
         members.retain(|(name, _)| name != "seq" && name != "down");
         if let Err(at) = members.binary_search_by(|(name, _)| (**name).cmp("payload")) {
@@ -130,7 +145,21 @@ impl<'a> Keepalive<'a> {
         name(&members, "app")?;
         let id = name(&members, "id")?;
         name(&members, "role")?;
-        Ok(Self { id, nonce: optional_name(&members, "nonce")?, key: checked_key(&members)?, down, members })
+        Ok(Self {
+            id,
+            nonce: optional_name(&members, "nonce")?,
+            key: checked_key(&members)?,
+            down,
+            odd,
+            members,
+        })
+    }
+
+    /// The first odd value. A payload that JSON has not is replaced by the empty one (no data), another member by `null`;
+    /// a number beyond a double keeps its text.
+    #[must_use]
+    pub fn odd(&self) -> Option<&OddValue> {
+        self.odd.as_ref()
     }
 
     /// By default the pod's name.
@@ -213,6 +242,27 @@ impl Sender {
 }
 
 type JsonMembers<'a> = [(Cow<'a, str>, JsonNode<'a>)];
+
+/// Reads a keepalive that JSON refuses with `error`, and takes its odd values out.
+fn without_odd_values(
+    raw: &[u8],
+    error: CanonicalError,
+) -> Result<(JsonNode<'_>, Option<OddValue>), KeepaliveError> {
+    let Ok(mut node) = JsonNode::parse_lenient(raw) else { return Err(error.into()) };
+    let odd = node.first_odd().map(|(place, text)| OddValue { place, text: shortened(text) });
+    if let JsonNode::Object(members) = &mut node {
+        if members.iter().any(|(name, value)| IDENTITY.contains(&&**name) && value.first_odd().is_some()) {
+            return Err(error.into());
+        }
+        for (name, value) in members.iter_mut().filter(|(_, value)| value.is_odd()) {
+            *value = match &**name {
+                "payload" => JsonNode::Text(Cow::Borrowed("")),
+                _ => JsonNode::Scalar("null"),
+            };
+        }
+    }
+    Ok((node, odd))
+}
 
 fn borrowed<'m, 'a>((name, value): &'m (Cow<'a, str>, JsonNode<'a>)) -> (&'m str, &'m JsonNode<'a>) {
     (name, value)
@@ -315,6 +365,33 @@ mod tests {
             String::from_utf8(keepalive.canonical(3)).unwrap(),
             r#"{"app":"a","id":"i","ip":"10.0.0.1","key":"blXcB","payload":"","role":"r","seq":3}"#
         );
+    }
+
+    #[test]
+    fn an_odd_value_costs_the_payload_and_not_the_pod() {
+        for odd in ["NaN", "-Infinity", r#""caf\udce9""#] {
+            let raw = with("payload", &format!("{{\"ratio\":{odd},\"b\":1}}"));
+            let keepalive = Keepalive::parse(raw.as_bytes()).unwrap();
+            assert_eq!(
+                keepalive.odd().unwrap(),
+                &OddValue { place: "/payload/ratio".into(), text: odd.into() }
+            );
+            assert!(
+                String::from_utf8(keepalive.canonical(0)).unwrap().contains("\"payload\":\"\","),
+                "{odd}"
+            );
+            let raw = with("zone", odd);
+            let keepalive = Keepalive::parse(raw.as_bytes()).unwrap();
+            assert!(String::from_utf8(keepalive.canonical(0)).unwrap().ends_with("\"zone\":null}"), "{odd}");
+            assert_eq!(refused(&with("id", odd)).category(), "not_json");
+        }
+        let (big, raw) = ("9".repeat(400), with("payload", &"9".repeat(400)));
+        let keepalive = Keepalive::parse(raw.as_bytes()).unwrap();
+        assert_eq!(keepalive.odd().unwrap().place, "/payload");
+        let stored = keepalive.canonical(0);
+        assert!(String::from_utf8(stored.clone()).unwrap().contains(&big), "its text is kept");
+        assert_eq!(Keepalive::parse(&stored).unwrap().canonical(0), stored, "a restart reads it again");
+        assert!(Keepalive::parse(with("payload", "7").as_bytes()).unwrap().odd().is_none());
     }
 
     #[test]

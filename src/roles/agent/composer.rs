@@ -47,6 +47,14 @@ pub(super) enum PayloadError {
     /// JSON that masters refuse.
     #[error("masters would refuse it: {0}")]
     Refused(#[from] KeepaliveError),
+    /// JSON that masters would count as no data.
+    #[error("{text} at {place:?} is no JSON value that every reader takes: write a finite number or null")]
+    Odd {
+        /// JSON pointer into the keepalive.
+        place: String,
+        /// Its source text.
+        text: String,
+    },
 }
 
 /// Makes keepalives of identity, nonce and payload.
@@ -91,7 +99,9 @@ fn compose(identity: &Identity, nonce: &str, payload: &str) -> Result<KeepaliveT
     let alive = serde_json::to_string(&members)?;
     members.down = true;
     let down = serde_json::to_string(&members)?;
-    Keepalive::parse(down.as_bytes())?;
+    if let Some(odd) = Keepalive::parse(down.as_bytes())?.odd() {
+        return Err(PayloadError::Odd { place: odd.place.clone(), text: odd.text.clone() });
+    }
     Ok(KeepaliveTexts { alive: alive.into(), down: down.into() })
 }
 
@@ -152,7 +162,7 @@ mod tests {
         composer.set_payload("7").unwrap();
         let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
         let long = format!("\"{}\"", "x".repeat(1 << 20));
-        for payload in ["", "{", "1 2", "nul", deep.as_str(), long.as_str()] {
+        for payload in ["", "{", "1 2", "nul", "1e999", r#""\udce9""#, "NaN", deep.as_str(), long.as_str()] {
             assert!(composer.set_payload(payload).is_err(), "{}", &payload[..payload.len().min(20)]);
         }
         assert!(composer.subscribe().borrow().alive.contains(r#""payload":7,"#));

@@ -23,7 +23,7 @@ use crate::{
     config::{Dialect, MasterTarget},
     core_task::{self, until_stopped},
     decide::alarm_reason::AlarmReason,
-    decide::ensemble::{Ensemble, SlowPods},
+    decide::ensemble::{Ensemble, OddPod, SlowPods},
 };
 
 /// Interval of the periodic work, and of reading the members again after an error.
@@ -170,7 +170,23 @@ async fn run_periodic_work(shared: Arc<Shared>) {
             }
             None => shared.alarms.clear(AlarmReason::SlowKeepalives),
         }
+        let odd = shared.ingest.with_ensemble(|ensemble, _| {
+            ensemble.odd_pods().map(|(pod, count)| odd_payload(pod, count.saturating_sub(1)))
+        });
+        match odd.flatten() {
+            Some(message) => shared.alarms.raise(AlarmReason::OddPayload, message),
+            None => shared.alarms.clear(AlarmReason::OddPayload),
+        }
     }
+}
+
+fn odd_payload(pod: &OddPod, others: usize) -> String {
+    let others = if others > 0 { format!(" ({others} more pods have such values)") } else { String::new() };
+    format!(
+        "the keepalive of pod {:?} has {:?} at {:?}, which is no JSON value that every reader takes: \
+         its payload counts as no data; write a finite number or null{others}",
+        pod.id, pod.odd.text, pod.odd.place,
+    )
 }
 
 fn slow_pods(slow: &SlowPods, ttl: Duration) -> String {
@@ -315,6 +331,30 @@ mod tests {
             shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot().len()) == Some(1)
         })
         .await;
+        stop.cancel();
+        election.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_odd_value_in_a_payload_is_an_alarm_with_id_and_place_until_it_is_gone() {
+        let (_store, shared) = lead();
+        let stop = CancellationToken::new();
+        let election = tokio::spawn(follow_election(Arc::clone(&shared), stop.clone()));
+        until("it leads", || shared.ingest.with_ensemble(|_, _| ()).is_some()).await;
+        let odd = || shared.alarms.up().into_iter().find(|up| up.reason == AlarmReason::OddPayload);
+        let ping = |payload: &str| {
+            let raw = format!(
+                r#"{{"app":"t","id":"b","ip":"10.0.0.1","key":"blXcB","nonce":"01","role":"r","payload":{payload}}}"#
+            );
+            let peer = "10.0.0.1:1".parse().unwrap();
+            let Answer::Now(Ok(())) = shared.ingest.ping(peer, raw.as_bytes()) else { panic!("taken") };
+        };
+        ping(r#"{"ratio":NaN}"#);
+        until("the alarm", || odd().is_some()).await;
+        let message = odd().unwrap().message;
+        assert!(message.contains(r#"pod "b" has "NaN" at "/payload/ratio""#), "{message}");
+        ping(r#"{"ratio":0.5}"#);
+        until("it is over", || odd().is_none()).await;
         stop.cancel();
         election.await.unwrap();
     }
