@@ -47,11 +47,8 @@ reasons! {
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
     LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
     NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";
-<<<<<<< HEAD
     NotListed, "not_listed", "Ready pods are in no ready endpoint of the Service; they count as serving for no withdrawal.";
-=======
     OddPayload, "odd_payload", "A payload holds a value that JSON has not, or a number beyond a double; it counts as no data, and the pod lives.";
->>>>>>> 0a85e31 (Keepalives: an odd value costs the payload, not the pod; an alarm names pod and place; numbers beyond a double keep their text)
     OddSwitch, "odd_switch", "Pods have a traffic label that is neither `yes`, `no` nor `pause`; correct it.";
     OnePerNode, "one_per_node", "Each pod is the only one of its node, and the last one of a node is kept (`keepOnePerNode`): none can be withheld.";
     Panic, "panic", "More pods look bad than `panicThreshold` allows: none is withheld, and withheld ones get their traffic back.";
