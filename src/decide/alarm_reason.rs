@@ -44,6 +44,7 @@ reasons! {
     FloorReached, "floor_reached", "Pods are bad and still serve, because the floor allows no more to be withheld.";
     ForeignNo, "foreign_no", "Pods are withheld, but not by this controller; their labels stay as they are.";
     GateFrozen, "gate_frozen", "No decision can be made or stored; traffic stays as it is.";
+    KeepaliveRefused, "keepalive_refused", "Keepalives are refused; the message names the reason, the pod and the sender.";
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
     LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
     NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";

@@ -270,6 +270,20 @@ async fn a_pod_speaks_for_itself_only_where_its_address_matters() {
     })
     .await;
     assert_eq!(master.pods().await, ["pod-10"]);
+    assert!(master.alarm_is_up("keepalive_refused").await);
+    let said = master.page("services").await.to_string();
+    assert!(said.contains("pod-11") && said.contains("forged_address"), "{said}");
+    assert!(master.log().contains("is refused: forged_address"), "{}", master.log());
+}
+
+#[tokio::test]
+async fn an_agent_of_ours_logs_why_its_keepalives_are_refused() {
+    let stage = Stage::new();
+    let master = gated(&stage).start().await;
+    // Its address is of no interface here, as behind a translation.
+    let agent = stage.agent(12, &[&master]).env("KONTROL_IP", "10.77.0.1").start().await;
+    until("it says so", async || agent.log().contains("the master does not take our keepalives")).await;
+    assert!(agent.log().contains("10.77.0.1"), "{}", agent.log());
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub struct ZeroRpcEvent<'a> {
     pub id: &'a [u8],
     /// The id of the request, raw msgpack; `None` in a request.
     pub response_to: Option<&'a [u8]>,
+    /// The header says that the caller takes a refusal as an error; clients of the original get `None` in any case.
+    pub takes_refusals: bool,
     /// The method, or `OK`, `ERR`, `_zpc_hb`, ...
     pub name: &'a [u8],
     /// The arguments, raw msgpack.
@@ -46,13 +48,14 @@ impl<'a> ZeroRpcEvent<'a> {
         if cursor.array()? != 3 {
             return Err(EventError::Shape);
         }
-        let (mut id, mut response_to) = (None, None);
+        let (mut id, mut response_to, mut takes_refusals) = (None, None, false);
         for _ in 0..cursor.map()? {
             // Keys that are no text are skipped.
             let key = cursor.value()?;
             let value = cursor.value()?;
             match Cursor::new(key).text() {
                 Ok(b"message_id") => id = Some(value),
+                Ok(b"kubervisor") => takes_refusals = true,
                 Ok(b"response_to") => response_to = Some(value).filter(|value| *value != [NIL]),
                 _ => {}
             }
@@ -63,7 +66,7 @@ impl<'a> ZeroRpcEvent<'a> {
         if !cursor.rest().is_empty() {
             return Err(EventError::Trailing);
         }
-        Ok(Self { id, response_to, name, args })
+        Ok(Self { id, response_to, takes_refusals, name, args })
     }
 
     /// The only argument, if there is exactly one and it is a str or bin.
@@ -129,7 +132,7 @@ fn hex(mut number: u64, digits: &mut [u8]) {
     }
 }
 
-/// Writes an event; `write_args` writes the arguments as one msgpack array.
+/// Writes an event, a request that takes refusals without `response_to`; `write_args` writes the arguments as one msgpack array.
 pub fn write_event(
     out: &mut Vec<u8>,
     id: &[u8; 32],
@@ -138,13 +141,17 @@ pub fn write_event(
     write_args: impl FnOnce(&mut Vec<u8>),
 ) {
     out.push(0x93);
-    out.push(if response_to.is_some() { 0x83 } else { 0x82 });
+    out.push(0x83);
     out.extend_from_slice(b"\xaamessage_id\xc4\x20");
     out.extend_from_slice(id);
     out.extend_from_slice(b"\xa1v\x03");
-    if let Some(request) = response_to {
-        out.extend_from_slice(b"\xabresponse_to");
-        out.extend_from_slice(request);
+    match response_to {
+        Some(request) => {
+            out.extend_from_slice(b"\xabresponse_to");
+            out.extend_from_slice(request);
+        }
+        // A peer of the original ignores it.
+        None => out.extend_from_slice(b"\xaakubervisor\x01"),
     }
     write_str(out, name);
     write_args(out);

@@ -27,6 +27,9 @@ use crate::{
 /// The shortest delay between attempts after the first two.
 const MIN_DELAY: Duration = Duration::from_millis(50);
 
+/// Between two lines about the same refusal.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+
 pub(super) struct KeepaliveSender {
     target: MasterTarget,
     from: Ipv4Addr,
@@ -38,8 +41,8 @@ pub(super) struct KeepaliveSender {
     failed: Option<SocketAddrV4>,
     /// Delays between attempts; `None` while the master answers.
     backoff: Option<ExponentialBackoff>,
-    /// The last refusal that was logged.
-    refusal: Option<String>,
+    /// The last refusal that was logged, and when.
+    refusal: Option<(String, Instant)>,
 }
 
 impl KeepaliveSender {
@@ -116,9 +119,10 @@ impl KeepaliveSender {
         if is_answer(&error) {
             // The master is up and refuses: the same ping again at once would be refused too.
             let text = error.to_string();
-            if self.refusal.as_ref() != Some(&text) {
+            let known = |(logged, at): &(String, Instant)| *logged == text && at.elapsed() < REFUSAL_INTERVAL;
+            if !self.refusal.as_ref().is_some_and(known) {
                 tracing::warn!(%master, "the master does not take our keepalives: {text}");
-                self.refusal = Some(text);
+                self.refusal = Some((text, Instant::now()));
             }
             return regular;
         }

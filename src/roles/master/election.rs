@@ -162,7 +162,7 @@ async fn run_periodic_work(shared: Arc<Shared>) {
     loop {
         interval.tick().await;
         shared.ingest.forward_pending();
-        shared.ingest.clear_old_collisions(shared.settings.ttl);
+        shared.ingest.clear_old_refusals(shared.settings.ttl);
         let slow = shared.ingest.with_ensemble(Ensemble::slow_pods).flatten();
         match slow {
             Some(slow) => {

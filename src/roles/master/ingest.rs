@@ -4,6 +4,7 @@
 mod address_policy;
 mod forward;
 mod pending;
+mod refusals;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,14 +18,13 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use self::pending::PendingPings;
 pub(crate) use self::{address_policy::AddressPolicy, forward::Forwarder, pending::PendingPing};
+use self::{pending::PendingPings, refusals::Refusals};
 use super::metrics::IngestMetrics;
 use crate::{
     adapters::wire::{Answer, Refusal, RefusalKind},
     alarms::Alarms,
     clock::Clock,
-    decide::alarm_reason::AlarmReason,
     decide::{
         ensemble::{Ensemble, KeepaliveEffect, Rejection},
         keepalive::Keepalive,
@@ -52,7 +52,6 @@ struct IngestState {
 /// Takes the keepalives of one master.
 pub(crate) struct Ingest {
     clock: Clock,
-    alarms: Alarms,
     metrics: IngestMetrics,
     policy: AddressPolicy,
     state: Mutex<IngestState>,
@@ -64,8 +63,7 @@ pub(crate) struct Ingest {
     members: watch::Sender<Vec<Ipv4Addr>>,
     /// A peer that is not in `members` has forwarded a keepalive; it may be a new member.
     unknown_forwarder: Notify,
-    /// The time of the last keepalive that claimed the key or id of another pod.
-    last_collision: Mutex<Option<Moment>>,
+    refusals: Refusals,
     turns: AtomicU64,
 }
 
@@ -73,7 +71,7 @@ impl Ingest {
     pub(crate) fn new(clock: Clock, alarms: Alarms, metrics: IngestMetrics, policy: AddressPolicy) -> Self {
         Self {
             clock,
-            alarms,
+            refusals: Refusals::new(clock, alarms, metrics.clone()),
             metrics,
             policy,
             state: Mutex::new(IngestState { mode: IngestMode::Holding, pending: PendingPings::default() }),
@@ -81,7 +79,6 @@ impl Ingest {
             revisions: watch::Sender::new(0),
             members: watch::Sender::new(Vec::new()),
             unknown_forwarder: Notify::new(),
-            last_collision: Mutex::default(),
             turns: AtomicU64::new(0),
         }
     }
@@ -91,7 +88,7 @@ impl Ingest {
         let mut state = self.lock();
         match &mut state.mode {
             IngestMode::Leading(ensemble) => {
-                Answer::Now(self.observe(ensemble, self.policy.required(peer), raw))
+                Answer::Now(self.observe(ensemble, self.policy.required(peer), peer, raw))
             }
             IngestMode::Following(forwarder) => {
                 let forwarder = forwarder.clone();
@@ -119,7 +116,7 @@ impl Ingest {
             return Err(Refusal { kind: RefusalKind::Forbidden, message });
         }
         match &mut self.lock().mode {
-            IngestMode::Leading(ensemble) => self.observe(ensemble, None, raw),
+            IngestMode::Leading(ensemble) => self.observe(ensemble, None, peer, raw),
             IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => {
                 let message = "this master does not lead; a keepalive is forwarded once only".to_owned();
                 Err(Refusal { kind: RefusalKind::Unavailable, message })
@@ -133,7 +130,7 @@ impl Ingest {
         match &mut state.mode {
             // This master has become leader since the keepalive arrived, and has taken what was pending.
             IngestMode::Leading(ensemble) => {
-                return self.observe(ensemble, self.policy.required(ping.peer), &ping.raw);
+                return self.observe(ensemble, self.policy.required(ping.peer), ping.peer, &ping.raw);
             }
             IngestMode::Stopping => return Err(stopping()),
             IngestMode::Following(_) | IngestMode::Holding => {}
@@ -152,7 +149,8 @@ impl Ingest {
         let mut ensemble = Box::new(ensemble);
         for ping in state.pending.take() {
             // A refusal is counted; the client has its answer already.
-            let _answered = self.observe(&mut ensemble, self.policy.required(ping.peer), &ping.raw);
+            let _answered =
+                self.observe(&mut ensemble, self.policy.required(ping.peer), ping.peer, &ping.raw);
         }
         state.mode = IngestMode::Leading(ensemble);
         drop(state);
@@ -203,19 +201,9 @@ impl Ingest {
         self.unknown_forwarder.notified().await;
     }
 
-    /// Clears the alarm of a collision after `quiet` without another one.
-    pub(crate) fn clear_old_collisions(&self, quiet: Duration) {
-        let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|at| self.clock.now().since(at) > quiet) {
-            *last = None;
-            self.alarms.clear(AlarmReason::KeyCollision);
-        }
-    }
-
-    fn raise_collision(&self, rejection: &Rejection) {
-        let mut last = self.last_collision.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(self.clock.now());
-        self.alarms.raise(AlarmReason::KeyCollision, rejection.to_string());
+    /// Clears the alarms of refused keepalives after `quiet` without another one.
+    pub(crate) fn clear_old_refusals(&self, quiet: Duration) {
+        self.refusals.clear_old(quiet);
     }
 
     /// Waits until there may be changes to persist, or an earlier expiry.
@@ -252,10 +240,11 @@ impl Ingest {
     /// Checks a keepalive that this master does not take into an ensemble now.
     fn check(&self, peer: SocketAddr, raw: &[u8]) -> Result<PendingPing, Refusal> {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let keepalive = Keepalive::parse(raw).map_err(|error| self.refuse(&Rejection::from(error)))?;
+        let keepalive = Keepalive::parse(raw)
+            .map_err(|error| self.refusals.refuse(&Rejection::from(error), peer, raw))?;
         let (key, claimed) = (keepalive.key(), keepalive.key().address());
         if let Some(sender) = self.policy.required(peer).filter(|address| *address != claimed) {
-            return Err(self.refuse(&Rejection::ForgedAddress { claimed, sender }));
+            return Err(self.refusals.refuse(&Rejection::ForgedAddress { claimed, sender }, peer, raw));
         }
         Ok(PendingPing { key, turn, peer, raw: Bytes::copy_from_slice(raw) })
     }
@@ -264,30 +253,16 @@ impl Ingest {
         &self,
         ensemble: &mut Ensemble,
         required: Option<Ipv4Addr>,
+        peer: SocketAddr,
         raw: &[u8],
     ) -> Result<(), Refusal> {
         let observed = self.watched(ensemble, |ensemble, now| ensemble.observe(now, raw, required));
-        let observed = observed.map_err(|rejection| self.refuse(&rejection))?;
+        let observed = observed.map_err(|rejection| self.refusals.refuse(&rejection, peer, raw))?;
         self.metrics.taken(observed);
         if observed != KeepaliveEffect::Heartbeat {
             self.dirty.notify_one();
         }
         Ok(())
-    }
-
-    fn refuse(&self, rejection: &Rejection) -> Refusal {
-        self.metrics.refused(rejection.category());
-        let kind = match rejection {
-            Rejection::KeyTaken { .. } | Rejection::IdMoved { .. } => {
-                self.raise_collision(rejection);
-                RefusalKind::Conflict
-            }
-            Rejection::Stale { .. } | Rejection::SaidDown { .. } => RefusalKind::Conflict,
-            Rejection::ForgedAddress { .. } => RefusalKind::Forbidden,
-            Rejection::Full { .. } => RefusalKind::TooMuch,
-            _ => RefusalKind::Malformed,
-        };
-        Refusal { kind, message: rejection.to_string() }
     }
 
     fn lock(&self) -> MutexGuard<'_, IngestState> {

@@ -40,7 +40,8 @@ impl<S> Session<S> {
         match event.name {
             b"ping" => {
                 count(MethodLabel::ping);
-                self.keepalive(caller, &event, KeepaliveForm::Own);
+                let form = if event.takes_refusals { KeepaliveForm::OfAgent } else { KeepaliveForm::Own };
+                self.keepalive(caller, &event, form);
             }
             b"kubervisor_forward" => {
                 count(MethodLabel::forward);
@@ -82,7 +83,7 @@ impl<S> Session<S> {
     fn keepalive(&mut self, caller: Caller<'_>, event: &ZeroRpcEvent<'_>, kind: KeepaliveForm) {
         let Some(raw) = event.sole_text() else { return self.wrong_arguments(caller, event, kind) };
         let answer = match kind {
-            KeepaliveForm::Own => self.shared.handler.ping(self.peer, raw),
+            KeepaliveForm::Own | KeepaliveForm::OfAgent => self.shared.handler.ping(self.peer, raw),
             KeepaliveForm::Forwarded => self.shared.handler.forwarded(self.peer, raw),
         };
         match answer {
@@ -157,11 +158,12 @@ impl<S> Session<S> {
 #[derive(Clone, Copy)]
 enum KeepaliveForm {
     Own,
+    OfAgent,
     Forwarded,
 }
 
 impl KeepaliveForm {
-    /// A client gets None in any case, as from the original; a forwarding master gets the refusal.
+    /// A client of the original gets None in any case; our agents and forwarding masters get the refusal.
     fn reply(self, result: Result<(), Refusal>, shared: &ServerState) -> CallReply {
         match (result, self) {
             (Ok(()), _) => CallReply::Nothing,
@@ -169,7 +171,7 @@ impl KeepaliveForm {
                 shared.count(refusal);
                 CallReply::Nothing
             }
-            (Err(refusal), Self::Forwarded) => error_reply(shared.count(refusal)),
+            (Err(refusal), Self::OfAgent | Self::Forwarded) => error_reply(shared.count(refusal)),
         }
     }
 }

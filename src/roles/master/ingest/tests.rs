@@ -3,13 +3,18 @@
 use serde_json::json;
 
 use super::*;
-use crate::decide::{ensemble::Settings, key::Key};
+use crate::decide::{alarm_reason::AlarmReason, ensemble::Settings, key::Key};
 
 const TTL: Duration = Duration::from_secs(20);
 
 fn ingest() -> Ingest {
+    with_alarms(AddressPolicy::Any).0
+}
+
+fn with_alarms(policy: AddressPolicy) -> (Ingest, Alarms) {
     let clock = Clock::start();
-    Ingest::new(clock, Alarms::new(clock), IngestMetrics::default(), AddressPolicy::Any)
+    let alarms = Alarms::new(clock);
+    (Ingest::new(clock, alarms.clone(), IngestMetrics::default(), policy), alarms)
 }
 
 fn peer() -> SocketAddr {
@@ -88,18 +93,40 @@ async fn a_master_that_stops_refuses_keepalives() {
 
 #[tokio::test(start_paused = true)]
 async fn a_collision_is_an_alarm_until_it_has_been_quiet_for_a_while() {
-    let ingest = ingest();
+    let (ingest, alarms) = with_alarms(AddressPolicy::Any);
     ingest.lead(ensemble());
     ingest.ping(peer(), &keepalive("x", false));
     let thief = String::from_utf8(keepalive("x", false)).unwrap().replace("\"a\"", "\"b\"");
     let Answer::Now(Err(_)) = ingest.ping(peer(), thief.as_bytes()) else { panic!("refused") };
     tokio::time::advance(TTL / 2).await;
-    ingest.clear_old_collisions(TTL);
-    assert_eq!(ingest.alarms.up().len(), 1);
+    ingest.clear_old_refusals(TTL);
+    assert_eq!(alarms.up().len(), 1);
     tokio::time::advance(TTL).await;
-    ingest.clear_old_collisions(TTL);
-    assert!(ingest.alarms.up().is_empty());
-    assert_eq!(ingest.alarms.history().len(), 2);
+    ingest.clear_old_refusals(TTL);
+    assert!(alarms.up().is_empty());
+    assert_eq!(alarms.history().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_keepalive_is_an_alarm_with_reason_pod_and_sender_for_a_leader_and_for_the_others() {
+    for leads in [true, false] {
+        let (ingest, alarms) = with_alarms(AddressPolicy::OwnAddress { trusted: Vec::new() });
+        if leads {
+            ingest.lead(ensemble());
+        }
+        let Answer::Now(Err(refusal)) = ingest.ping(peer(), &keepalive("x", false)) else {
+            panic!("refused")
+        };
+        assert_eq!(refusal.kind, RefusalKind::Forbidden);
+        let up = alarms.up();
+        let alarm = up.iter().find(|alarm| alarm.reason == AlarmReason::KeepaliveRefused).unwrap();
+        for part in ["forged_address", "\"a\"", "127.0.0.9", "10.0.0.1"] {
+            assert!(alarm.message.contains(part), "{part}: {}", alarm.message);
+        }
+        tokio::time::advance(TTL * 2).await;
+        ingest.clear_old_refusals(TTL);
+        assert!(alarms.up().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
