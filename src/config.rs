@@ -170,10 +170,7 @@ pub enum InvokePolicy {
         allow: Option<PathBuf>,
     },
     /// Any caller's, as in the original; a warning is logged at each start.
-    Open {
-        /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
-        allow: Option<PathBuf>,
-    },
+    Open(Option<PathBuf>),
 }
 
 /// Settings of a master.
@@ -242,10 +239,7 @@ pub enum RunAs {
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// `embedded:PATH`: one process, one crash-safe file.
-    Embedded {
-        /// The file.
-        path: PathBuf,
-    },
+    Embedded(PathBuf),
     /// `etcd:...`.
     Etcd(EtcdConfig),
 }

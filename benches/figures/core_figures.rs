@@ -96,7 +96,7 @@ fn commit() -> anyhow::Result<Duration> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let directory = tempfile::tempdir()?;
-        let config = StoreConfig::Embedded { path: directory.path().join("store.redb") };
+        let config = StoreConfig::Embedded(directory.path().join("store.redb"));
         let membership = Membership {
             prefix: store::prefix("bench", "shop"),
             member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },

@@ -140,37 +140,20 @@ pub enum Reservation {
 #[non_exhaustive]
 pub enum SinkError {
     /// The input is not complete yet (ensemble not loaded, caches not in sync).
-    #[error("not ready: {reason}")]
-    NotReady {
-        /// What is missing.
-        reason: &'static str,
-    },
+    #[error("not ready: {0}")]
+    NotReady(&'static str),
     /// The fleet or the ledger could not be read.
     #[error("the ledger cannot be read")]
-    ReadLedger {
-        /// The cause.
-        #[source]
-        source: StoreError,
-    },
+    ReadLedger(#[source] StoreError),
     /// Storing the ledger failed; except with `LeadershipLost` it may have been stored all the same.
     #[error("the ledger cannot be stored")]
-    StoreLedger {
-        /// The cause.
-        #[source]
-        source: StoreError,
-    },
+    StoreLedger(#[source] StoreError),
     /// The stored roster is of another fleet or schema.
-    #[error("{source}")]
-    UseRoster {
-        /// The cause.
-        source: RosterError,
-    },
+    #[error("{0}")]
+    UseRoster(#[source] RosterError),
     /// The ledger in the resource's status is of another resource or schema.
-    #[error("{source}")]
-    UseLedger {
-        /// The cause.
-        source: LedgerError,
-    },
+    #[error("{0}")]
+    UseLedger(#[source] LedgerError),
     /// A request failed, or its outcome is unknown.
     #[error("cannot {what}")]
     Ask {
@@ -188,11 +171,8 @@ pub enum SinkError {
         why: String,
     },
     /// The API server refused with 429.
-    #[error("the API server is busy: retry after {} s", after.as_secs())]
-    Busy {
-        /// The time that it asked for.
-        after: Duration,
-    },
+    #[error("the API server is busy: retry after {} s", .0.as_secs())]
+    Busy(Duration),
 }
 
 impl SinkError {
@@ -215,7 +195,7 @@ impl SinkError {
     pub fn hindrance(&self) -> Option<Hindrance> {
         match self {
             Self::Forbidden { why, .. } => Some(Hindrance::Forbidden(why.clone())),
-            Self::UseLedger { source } => Some(Hindrance::LedgerUnreadable(source.to_string())),
+            Self::UseLedger(source) => Some(Hindrance::LedgerUnreadable(source.to_string())),
             _ => None,
         }
     }
@@ -225,8 +205,8 @@ impl SinkError {
     pub fn leadership_lost(&self) -> bool {
         matches!(
             self,
-            Self::ReadLedger { source: StoreError::LeadershipLost { .. } }
-                | Self::StoreLedger { source: StoreError::LeadershipLost { .. } }
+            Self::ReadLedger(StoreError::LeadershipLost { .. })
+                | Self::StoreLedger(StoreError::LeadershipLost { .. })
         )
     }
 }

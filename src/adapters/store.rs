@@ -214,7 +214,7 @@ pub async fn open(
     metrics: StoreMetrics,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
-        StoreConfig::Embedded { path } => {
+        StoreConfig::Embedded(path) => {
             Arc::new(embedded::EmbeddedStore::open(path, membership, alarms, metrics).await?)
         }
         StoreConfig::Etcd(config) => {

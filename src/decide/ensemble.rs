@@ -114,7 +114,7 @@ impl Ensemble {
     ) -> Result<Self, EnsembleRestoreError> {
         let mut ensemble = Self { sequence, clock: now, grace: now, ..Self::new(settings) };
         for (key, record) in stored {
-            let refuse = |source| EnsembleRestoreError::ReadPod { key, source };
+            let refuse = |source| EnsembleRestoreError::ReadPod(key, source);
             let pod = StoredPod::decode(record.as_ref()).map_err(refuse)?;
             ensemble.restore_pod(key, pod)?;
         }
@@ -124,7 +124,7 @@ impl Ensemble {
 
     fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), EnsembleRestoreError> {
         let Some(member) = CanonicalPod::read(&stored.text).filter(|member| member.key == key) else {
-            return Err(EnsembleRestoreError::WrongKey { key });
+            return Err(EnsembleRestoreError::WrongKey(key));
         };
         let pod = TrackedPod {
             key,
@@ -156,7 +156,7 @@ impl Ensemble {
     ) -> Result<KeepaliveEffect, Rejection> {
         let now = self.tick(now);
         if raw.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: raw.len() }.into());
+            return Err(KeepaliveError::TooLarge(raw.len()).into());
         }
         let print = self.prints.of(raw);
         if let Some(at) = self.table.by_print(print) {

@@ -24,11 +24,8 @@ pub const MAX_NAME: usize = 256;
 #[non_exhaustive]
 pub enum KeepaliveError {
     /// More than [`MAX_SIZE`] bytes, as sent or in canonical form.
-    #[error("the keepalive has {size} bytes; at most {MAX_SIZE} are taken")]
-    TooLarge {
-        /// Its size.
-        size: usize,
-    },
+    #[error("the keepalive has {0} bytes; at most {MAX_SIZE} are taken")]
+    TooLarge(usize),
     /// Not JSON, or without a canonical form.
     #[error("the keepalive cannot be read: {0}")]
     ReadJson(#[from] CanonicalError),
@@ -36,11 +33,8 @@ pub enum KeepaliveError {
     #[error("the keepalive is JSON, but no object: send {{\"app\": ..., \"id\": ..., \"ip\": ..., ...}}")]
     NotAnObject,
     /// A required member is missing or `null`.
-    #[error("the keepalive has no member `{member}`; app, id, ip, key and role are needed")]
-    Missing {
-        /// Its name.
-        member: &'static str,
-    },
+    #[error("the keepalive has no member `{0}`; app, id, ip, key and role are needed")]
+    Missing(&'static str),
     /// A member has the wrong type.
     #[error("the member `{member}` must be {expected}")]
     WrongType {
@@ -59,18 +53,12 @@ pub enum KeepaliveError {
     },
     /// An IPv6 address.
     #[error(
-        "`ip` is the IPv6 address {ip}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
+        "`ip` is the IPv6 address {0}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
     )]
-    Ipv6 {
-        /// The address.
-        ip: IpAddr,
-    },
+    Ipv6(IpAddr),
     /// Not an IP address.
-    #[error("`ip` is {ip:?}, which is no IPv4 address in dotted decimal")]
-    NotAnAddress {
-        /// The value sent, cut to 48 characters.
-        ip: String,
-    },
+    #[error("`ip` is {0:?}, which is no IPv4 address in dotted decimal")]
+    NotAnAddress(String),
     /// The key is not that of the address.
     #[error("`key` is {key:?}, but the key of {ip} is {expected}")]
     WrongKey {
@@ -130,7 +118,7 @@ impl<'a> Keepalive<'a> {
     /// See [`KeepaliveError`].
     pub fn parse(raw: &'a [u8]) -> Result<Self, KeepaliveError> {
         if raw.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: raw.len() });
+            return Err(KeepaliveError::TooLarge(raw.len()));
         }
         let (node, odd) = match JsonNode::parse(raw) {
             Ok(node) => (node, None),
@@ -282,7 +270,7 @@ fn flag(members: &JsonMembers<'_>, name: &'static str) -> Result<bool, Keepalive
 }
 
 fn name<'a>(members: &JsonMembers<'a>, name: &'static str) -> Result<Cow<'a, str>, KeepaliveError> {
-    optional_name(members, name)?.ok_or(KeepaliveError::Missing { member: name })
+    optional_name(members, name)?.ok_or(KeepaliveError::Missing(name))
 }
 
 fn optional_name<'a>(
@@ -311,8 +299,8 @@ fn checked_key(members: &JsonMembers<'_>) -> Result<Key, KeepaliveError> {
 fn address(text: &str) -> Result<Ipv4Addr, KeepaliveError> {
     match text.parse() {
         Ok(IpAddr::V4(ip)) => Ok(ip),
-        Ok(ip) => Err(KeepaliveError::Ipv6 { ip }),
-        Err(_) => Err(KeepaliveError::NotAnAddress { ip: shortened(text) }),
+        Ok(ip) => Err(KeepaliveError::Ipv6(ip)),
+        Err(_) => Err(KeepaliveError::NotAnAddress(shortened(text))),
     }
 }
 

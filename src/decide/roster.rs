@@ -113,33 +113,18 @@ pub struct Roster {
 pub enum RosterError {
     /// Not JSON, or a member is missing or wrong.
     #[error("the stored roster cannot be read")]
-    DecodeRoster {
-        /// The decoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
+    DecodeRoster(#[source] serde_json::Error),
     /// Written by another version.
     #[error(
-        "the stored roster has schema {found}, this version reads {SCHEMA}: run one version only; the endpoints file stays as it is meanwhile"
+        "the stored roster has schema {0}, this version reads {SCHEMA}: run one version only; the endpoints file stays as it is meanwhile"
     )]
-    UnknownSchema {
-        /// The stored schema number.
-        found: u64,
-    },
+    UnknownSchema(u64),
     /// Its ledger has another schema or UID.
     #[error("the roster's ledger cannot be used")]
-    UseLedger {
-        /// The ledger's error.
-        #[source]
-        source: LedgerError,
-    },
+    UseLedger(#[source] LedgerError),
     /// It cannot be encoded.
     #[error("the roster cannot be written as JSON")]
-    EncodeRoster {
-        /// The encoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
+    EncodeRoster(#[source] serde_json::Error),
 }
 
 impl RosterError {
@@ -212,13 +197,13 @@ impl Roster {
     /// # Errors
     /// When it is not a roster of `of` in [`SCHEMA`].
     pub fn decode(bytes: &[u8], of: &str) -> Result<Self, RosterError> {
-        let failed = |source| RosterError::DecodeRoster { source };
+        let failed = |source| RosterError::DecodeRoster(source);
         let SchemaNumber { schema: found } = serde_json::from_slice(bytes).map_err(failed)?;
         if found != u64::from(SCHEMA) {
-            return Err(RosterError::UnknownSchema { found });
+            return Err(RosterError::UnknownSchema(found));
         }
         let roster: Self = serde_json::from_slice(bytes).map_err(failed)?;
-        roster.ledger.check(of).map_err(|source| RosterError::UseLedger { source })?;
+        roster.ledger.check(of).map_err(|source| RosterError::UseLedger(source))?;
         Ok(roster)
     }
 
@@ -227,7 +212,7 @@ impl Roster {
     /// # Errors
     /// [`RosterError::EncodeRoster`].
     pub fn encode(&self) -> Result<Vec<u8>, RosterError> {
-        serde_json::to_vec(self).map_err(|source| RosterError::EncodeRoster { source })
+        serde_json::to_vec(self).map_err(|source| RosterError::EncodeRoster(source))
     }
 
     /// Pods that there should be.

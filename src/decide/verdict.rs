@@ -204,11 +204,8 @@ pub struct TrafficVerdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficWarning {
     /// The member is neither a list nor an object.
-    #[error("`traffic` is {found}: expected a list of verdicts, or an object id -> verdict")]
-    NotAListOrObject {
-        /// Its JSON type.
-        found: &'static str,
-    },
+    #[error("`traffic` is {0}: expected a list of verdicts, or an object id -> verdict")]
+    NotAListOrObject(&'static str),
     /// An item of the list is not an object.
     #[error(
         "`traffic[{index}]` is {found}: expected an object like {{\"id\": \"web-1\", \"verdict\": \"withhold\"}}"
@@ -220,11 +217,8 @@ pub enum TrafficWarning {
         found: &'static str,
     },
     /// An item has neither `id` nor `key`.
-    #[error("`traffic[{index}]` names no pod: it needs a text `id` or `key`")]
-    MissingPod {
-        /// Index of the item.
-        index: usize,
-    },
+    #[error("`traffic[{0}]` names no pod: it needs a text `id` or `key`")]
+    MissingPod(usize),
     /// The verdict is not one of the known words.
     #[error(
         "`traffic` has the unknown verdict {word} for {who}: expected withhold, admit, pause or kill (or no, yes, pause)"
@@ -267,7 +261,7 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
             })
             .collect(),
         other => {
-            warnings.push(TrafficWarning::NotAListOrObject { found: shape(other) });
+            warnings.push(TrafficWarning::NotAListOrObject(shape(other)));
             Vec::new()
         }
     };
@@ -301,7 +295,7 @@ fn parse_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) ->
         (Some(id), _) => Named::Id(id.to_owned()),
         (None, Some(key)) => Named::Key(key.to_owned()),
         (None, None) => {
-            warnings.push(TrafficWarning::MissingPod { index });
+            warnings.push(TrafficWarning::MissingPod(index));
             return None;
         }
     };

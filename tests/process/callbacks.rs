@@ -172,9 +172,7 @@ async fn every_failure_has_its_category_and_the_next_run_succeeds() {
 async fn the_last_line_of_stderr_is_in_the_error() {
     let outcome = python("import os; os.environ['NOT_THERE']", input("[]", None)).await;
     let error = outcome.result.unwrap_err();
-    assert!(
-        matches!(&error, CallbackError::ExitCode { code: 1, complaint } if complaint == "KeyError: 'NOT_THERE'")
-    );
+    assert!(matches!(&error, CallbackError::ExitCode(1, complaint) if complaint == "KeyError: 'NOT_THERE'"));
     assert!(error.to_string().ends_with("KeyError: 'NOT_THERE'"));
 }
 

@@ -23,9 +23,7 @@ pub enum Backend {
 impl Backend {
     async fn open(&self, id: &str) -> Arc<dyn Store> {
         let config = match self {
-            Self::Embedded(directory) => {
-                StoreConfig::Embedded { path: directory.path().join("state/deep/test.redb") }
-            }
+            Self::Embedded(directory) => StoreConfig::Embedded(directory.path().join("state/deep/test.redb")),
             Self::Etcd(etcd) => etcd.config(),
         };
         open(&config, id).await.unwrap()

@@ -90,7 +90,7 @@ impl CommandQueue {
                 CommandAccess::Signed(PublicKey::read(public_key).map_err(|error| usage(&error))?),
                 allow.as_deref(),
             ),
-            InvokePolicy::Open { allow } => {
+            InvokePolicy::Open(allow) => {
                 tracing::warn!(
                     "KONTROL_INVOKE=open: every client that reaches this port may run commands here"
                 );

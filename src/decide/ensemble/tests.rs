@@ -458,9 +458,7 @@ fn records_that_cannot_be_read_are_refused_by_key() {
     ensemble.observe(at(0), &pod(1), None).unwrap();
     let record = ensemble.take_changes().unwrap().put.remove(0).1;
     assert!(StoredPod::decode(&record).is_ok());
-    assert!(
-        matches!(restore(2, &record), EnsembleRestoreError::WrongKey { key: refused } if refused == key(2))
-    );
+    assert!(matches!(restore(2, &record), EnsembleRestoreError::WrongKey(refused) if refused == key(2)));
     let newer = String::from_utf8(record).unwrap().replace(r#""schema":1"#, r#""schema":2"#);
     for bad in [&b"{"[..], newer.as_bytes(), br#"{"schema":1,"seq":0,"pod":{}}"#] {
         assert!(matches!(restore(1, bad), EnsembleRestoreError::ReadPod { .. }));

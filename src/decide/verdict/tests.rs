@@ -32,12 +32,12 @@ fn a_wrong_shape_is_a_warning_and_the_rest_counts() {
     assert_eq!(verdicts.len(), 1);
     assert_eq!(warnings.len(), 4);
     assert!(matches!(warnings[0], TrafficWarning::ItemNotAnObject { index: 0, found: "a number" }));
-    assert!(matches!(warnings[1], TrafficWarning::MissingPod { index: 1 }));
+    assert!(matches!(warnings[1], TrafficWarning::MissingPod(1)));
     assert!(matches!(&warnings[2], TrafficWarning::UnknownVerdict { who, .. } if who == "a"));
     assert!(matches!(&warnings[3], TrafficWarning::WrongMember { member: "severity", .. }));
     let (none, warnings) = parse_traffic(&json!("withhold"));
     assert!(none.is_empty());
-    assert!(matches!(warnings[..], [TrafficWarning::NotAListOrObject { found: "a text" }]));
+    assert!(matches!(warnings[..], [TrafficWarning::NotAListOrObject("a text")]));
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl FleetReporter {
         let Some(service) = self.deps.cluster.service(&self.settings.namespace, &policy.service) else {
             return (ServiceState::Missing, BTreeMap::new());
         };
-        let refused = |why: &str| (ServiceState::Refused { why: why.to_owned() }, BTreeMap::new());
+        let refused = |why: &str| (ServiceState::Refused(why.to_owned()), BTreeMap::new());
         if service.external_name {
             return refused("it is of type ExternalName, which has no pods");
         }

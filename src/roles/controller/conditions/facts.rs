@@ -21,10 +21,7 @@ pub enum ServiceState {
     /// It does not exist.
     Missing,
     /// It cannot be gated.
-    Refused {
-        /// The reason, for the condition's message.
-        why: String,
-    },
+    Refused(String),
     /// Its selector lacks the traffic key: pods are labelled, but traffic does not depend on it.
     Ungated,
     /// Its selector has the traffic key.

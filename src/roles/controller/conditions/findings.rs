@@ -142,7 +142,7 @@ fn service_obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
                 "there is no Service {name} in this namespace; nothing is withheld, and work goes on by itself once it is there"
             ),
         )),
-        ServiceState::Refused { why } => {
+        ServiceState::Refused(why) => {
             Some(("ServiceRefused", format!("Service {name}: {why}; nothing is withheld")))
         }
         ServiceState::Ungated | ServiceState::Gated => None,

@@ -229,7 +229,7 @@ fn what_the_controller_cannot_do_is_failed() {
 fn a_missing_or_refused_service_is_in_three_conditions() {
     for (service, reason) in [
         (ServiceState::Missing, "ServiceMissing"),
-        (ServiceState::Refused { why: "ExternalName has no pods".into() }, "ServiceRefused"),
+        (ServiceState::Refused("ExternalName has no pods".into()), "ServiceRefused"),
     ] {
         assert_conditions(
             &Facts { service, ..facts(None) },
