@@ -55,7 +55,14 @@ impl Stage {
             user: RunAs::Ourselves,
         };
         let environment = environment.iter().map(|(name, value)| (name.into(), value.clone())).collect();
-        Self { runner: CallbackRunner::new(config, environment, CallbackMetrics::default()), state: None }
+        Self {
+            runner: CallbackRunner::new(
+                config,
+                environment,
+                CallbackMetrics::register(&mut prometheus_client::registry::Registry::default()),
+            ),
+            state: None,
+        }
     }
 
     async fn run(&mut self, pods: &Value) -> CallbackAnswer {

@@ -102,8 +102,13 @@ fn commit() -> anyhow::Result<Duration> {
             member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },
             lease: Duration::from_secs(3),
         };
-        let store =
-            store::open(&config, membership, &Alarms::new(Clock::start()), StoreMetrics::default()).await?;
+        let store = store::open(
+            &config,
+            membership,
+            &Alarms::new(Clock::start()),
+            StoreMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        )
+        .await?;
         let mut leadership = store.leadership();
         let leading =
             leadership.wait_for(|leadership| matches!(leadership, Leadership::Leading { .. })).await?.clone();

@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
-        family::Family,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -25,6 +23,7 @@ use crate::{
         Detector,
         queried::{QueryAnswer, QueryVariables},
     },
+    metrics::{LabelledCounter, registered},
 };
 
 /// Sends queries; any number may be under way.
@@ -109,7 +108,7 @@ impl Asker {
             Ok(_) => "ok",
             Err(error) => error.category(),
         };
-        self.metrics.queries.get_or_create_owned(&QueryOutcome { outcome }).inc();
+        self.metrics.queries.of(outcome).inc();
         answer
     }
 
@@ -145,15 +144,10 @@ impl Asker {
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct QueryOutcome {
-    outcome: &'static str,
-}
-
 /// Metrics of the queries.
 #[derive(Clone, Debug)]
 pub struct AskerMetrics {
-    queries: Family<QueryOutcome, Counter>,
+    queries: LabelledCounter,
     duration: Histogram,
     strangers: Counter,
 }
@@ -161,27 +155,16 @@ pub struct AskerMetrics {
 impl AskerMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            queries: Family::default(),
-            // 5 ms to 80 s.
-            duration: Histogram::new(exponential_buckets(0.005, 2.0, 15)),
-            strangers: Counter::default(),
-        };
-        registry.register(
-            "detector_queries",
-            "Questions of detectors to Prometheus and custom services, by what came of them",
-            metrics.queries.clone(),
-        );
-        registry.register(
-            "detector_query_duration_seconds",
-            "Time from a detector's question to its answer, or to giving up",
-            metrics.duration.clone(),
-        );
-        registry.register(
-            "detector_strangers",
-            "Parts of such answers that belong to no pod of the fleet",
-            metrics.strangers.clone(),
-        );
-        metrics
+        // 5 ms to 80 s.
+        let duration = Histogram::new(exponential_buckets(0.005, 2.0, 15));
+        let help = "Time from a detector's question to its answer, or to giving up";
+        registry.register("detector_query_duration_seconds", help, duration.clone());
+        let queries = "Questions of detectors to Prometheus and custom services, by what came of them";
+        let strangers = "Parts of such answers that belong to no pod of the fleet";
+        Self {
+            queries: LabelledCounter::register(registry, "detector_queries", queries, "outcome"),
+            duration,
+            strangers: registered(registry, "detector_strangers", strangers),
+        }
     }
 }

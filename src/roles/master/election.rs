@@ -280,12 +280,16 @@ mod tests {
     fn shared(store: Arc<FailOnceStore>) -> Arc<Shared> {
         let clock = Clock::start();
         let alarms = Alarms::new(clock);
-        let ingest =
-            Arc::new(Ingest::new(clock, alarms.clone(), IngestMetrics::default(), AddressPolicy::Any));
+        let ingest = Arc::new(Ingest::new(
+            clock,
+            alarms.clone(),
+            IngestMetrics::register(&mut prometheus_client::registry::Registry::default()),
+            AddressPolicy::Any,
+        ));
         Arc::new(Shared {
             clock,
             alarms: alarms.clone(),
-            metrics: MasterMetrics::default(),
+            metrics: MasterMetrics::register(&mut prometheus_client::registry::Registry::default()),
             store,
             reader: Arc::new(EnsembleReader::new(Arc::clone(&ingest))),
             ingest,

@@ -9,7 +9,12 @@ const TTL: Duration = Duration::from_secs(20);
 
 fn ingest() -> Ingest {
     let clock = Clock::start();
-    Ingest::new(clock, Alarms::new(clock), IngestMetrics::default(), AddressPolicy::Any)
+    Ingest::new(
+        clock,
+        Alarms::new(clock),
+        IngestMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        AddressPolicy::Any,
+    )
 }
 
 fn peer() -> SocketAddr {
