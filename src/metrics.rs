@@ -3,11 +3,9 @@
 //! Label values come from fixed lists, never from a pod's name or an error's text. `docs/metrics.md` lists all
 //! metrics; `tests/telemetry.rs` compares the list with a running process.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
@@ -50,7 +48,7 @@ impl Metrics {
 
     /// Gives access to the registry, for registration.
     pub fn with_registry<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+        register(&mut self.registry.lock())
     }
 
     /// The exposition text, OpenMetrics.
@@ -59,7 +57,7 @@ impl Metrics {
     /// When a collector fails to encode, which ours never do.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        encode(&mut text, &self.registry.lock())?;
         Ok(text)
     }
 }

@@ -9,14 +9,12 @@ mod refusal;
 mod session;
 mod transaction;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{Client, GetOptions};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -117,11 +115,11 @@ impl EtcdShared {
     }
 
     fn lease(&self) -> Option<i64> {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.lease.lock()
     }
 
     fn set_lease(&self, lease: Option<i64>) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *self.lease.lock() = lease;
     }
 
     fn deadline(&self) -> Duration {
@@ -282,7 +280,7 @@ impl Store for EtcdStore {
     async fn resign(&self) {
         self.shared.lease_state.retire();
         self.leaving.cancel();
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = self.session.lock().take();
         if let Some(session) = session {
             let _ = session.await;
         }

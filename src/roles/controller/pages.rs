@@ -1,8 +1,9 @@
 //! The admin pages of a controller: its services and the state of each pod.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::deps::Deps;
@@ -19,11 +20,11 @@ pub(super) struct StatusSnapshots {
 
 impl StatusSnapshots {
     pub(super) fn replace(&self, latest: Vec<Box<SnapshotFn>>) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = latest;
+        *self.latest.lock() = latest;
     }
 
     fn all(&self) -> Vec<Arc<GateSnapshot>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|latest| latest()).collect()
+        self.latest.lock().iter().map(|latest| latest()).collect()
     }
 }
 

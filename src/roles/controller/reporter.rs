@@ -1,11 +1,8 @@
 //! Publishes the gate's decisions as the resource's status and as Events.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -109,7 +106,7 @@ impl FleetReporter {
         let claims = snapshot.plan.iter().flat_map(|plan| &plan.actions);
         let seen =
             claims.filter(|action| action.verb == Verb::Claim).any(|action| action.write.traffic.is_some());
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         if seen {
             reported.unlabelled = Some(snapshot.at);
         }
@@ -156,7 +153,7 @@ impl Reporter for FleetReporter {
         };
         let template_unlabelled = self.unlabelled(snapshot);
         let (problem, overlap, failures) = {
-            let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            let health = self.health.lock();
             (health.problem.clone(), health.overlap.clone(), health.all_failures())
         };
         let status = conditions::status(&Facts {
@@ -183,7 +180,7 @@ impl Reporter for FleetReporter {
     }
 
     fn plan_executed(&self, snapshot: &GateSnapshot, plan: &Plan, outcomes: &[ActionOutcome]) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         let rules = reported.rules.get_or_insert_with(|| {
             let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);
             let status =

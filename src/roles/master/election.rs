@@ -298,7 +298,7 @@ mod tests {
             callback: None,
             source: None,
             led_before: false.into(),
-            digest: std::sync::Mutex::default(),
+            digest: parking_lot::Mutex::default(),
             gate: GateHandle::none(alarms),
             cluster: String::new(),
         })
