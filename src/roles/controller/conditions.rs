@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use self::findings::{Finding, findings};
 pub use self::{
-    facts::{Facts, LedgerState, ResourceProblem, ServiceState},
+    facts::{Facts, ResourceProblem, ServiceState},
     reported::{NOT_LEAVING, Reported, reported},
 };
 use crate::{

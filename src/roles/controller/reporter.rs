@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    conditions::{self, Facts, LedgerState, ServiceState},
+    conditions::{self, Facts, ServiceState},
     deps::Deps,
     event_rules::EventRules,
     health::ResourceHealth,
@@ -18,7 +18,6 @@ use crate::{
         sink::{Hindrance, labels::LabelSettings},
     },
     api::{API_VERSION, KIND},
-    decide::alarm_reason::AlarmReason,
     decide::{
         gate::{
             Plan,
@@ -114,20 +113,6 @@ impl FleetReporter {
     }
 }
 
-fn ledger_state(snapshot: &GateSnapshot) -> LedgerState {
-    let full = snapshot
-        .plan
-        .iter()
-        .flat_map(|plan| &plan.alarms)
-        .any(|alarm| alarm.reason == AlarmReason::LedgerFull);
-    match &snapshot.hindrance {
-        Some(Hindrance::LedgerNotStored) => LedgerState::NotStored,
-        Some(Hindrance::LedgerUnreadable(why)) => LedgerState::Unreadable(why.clone()),
-        _ if full => LedgerState::Full,
-        _ => LedgerState::Stored,
-    }
-}
-
 /// The action belongs to a dry run: a rehearsal's plan also holds the actions that are carried out.
 fn is_dry_run(policy: &Policy, action: &Action) -> bool {
     policy.dry_run || policy.breaker(&action.breaker).is_some_and(|breaker| breaker.dry_run)
@@ -169,7 +154,7 @@ impl Reporter for FleetReporter {
             paused: policy.paused,
             panic_threshold: policy.panic_threshold,
             overlap,
-            ledger: ledger_state(snapshot),
+            ledger: snapshot.hindrance.as_ref(),
             template_unlabelled,
             failures: &failures,
             listing: &snapshot.listing,

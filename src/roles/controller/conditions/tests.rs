@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{reported::LASTING, *};
 use crate::{
-    adapters::sink::{ListingFinding, ListingFindings},
+    adapters::sink::{Hindrance, ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Traffic, Uid},
@@ -119,7 +119,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         paused: false,
         panic_threshold: Some(50),
         overlap: None,
-        ledger: LedgerState::Stored,
+        ledger: None,
         template_unlabelled: false,
         failures: &NOTHING,
         listing: &IN_STEP,
@@ -325,15 +325,15 @@ fn the_other_conditions_are_present_only_while_true() {
         &[("Overlapping", "True SamePods"), ("Ready", "False SamePods")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::NotStored, ..base.clone() },
+        &Facts { ledger: Some(&Hindrance::LedgerNotStored), ..base.clone() },
         &[("LedgerNotStored", "True LedgerDropped"), ("Ready", "False LedgerDropped")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::Unreadable("schema 9".into()), ..base.clone() },
+        &Facts { ledger: Some(&Hindrance::LedgerUnreadable("schema 9".into())), ..base.clone() },
         &[("LedgerNotStored", "True LedgerUnreadable"), ("Failed", "True LedgerUnreadable")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::Full, ..base.clone() },
+        &facts(Some(&alarmed("ledger_full"))),
         &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(
