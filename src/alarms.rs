@@ -98,12 +98,6 @@ impl Alarms {
         if up { self.raise(reason, message()) } else { self.clear(reason) }
     }
 
-    /// Records an event that is over already.
-    pub fn note(&self, reason: AlarmReason, message: impl Into<String>) {
-        self.raise(reason, message);
-        self.clear(reason);
-    }
-
     /// Waits for an alarm that ends the process: [`AlarmReason::TaskEnded`] of the process itself. Returns its text.
     pub async fn fatal(&self) -> String {
         let mut raised = self.fatal.subscribe();
@@ -171,7 +165,8 @@ mod tests {
         alarms.clear(AlarmReason::StoreAway);
         assert!(alarms.up().is_empty());
         for _ in 0..HISTORY {
-            alarms.note(AlarmReason::KeyCollision, "x");
+            alarms.raise(AlarmReason::KeyCollision, "x");
+            alarms.clear(AlarmReason::KeyCollision);
         }
         assert_eq!(alarms.history().len(), HISTORY);
     }

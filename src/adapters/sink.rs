@@ -26,7 +26,7 @@ use crate::{
         policy::Policy,
         roster::RosterError,
         time::Timestamp,
-        verdict::Named,
+        verdict::VerdictTarget,
     },
 };
 
@@ -70,10 +70,12 @@ pub struct ListingFinding {
 impl Observed {
     /// The pod that a verdict names by id or by key; `None` when the fleet has no such pod.
     #[must_use]
-    pub fn pod_of(&self, named: &Named) -> Option<Uid> {
+    pub fn pod_of(&self, named: &VerdictTarget) -> Option<Uid> {
         match named {
-            Named::Id(id) => self.fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone()),
-            Named::Key(key) => {
+            VerdictTarget::Id(id) => {
+                self.fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone())
+            }
+            VerdictTarget::Key(key) => {
                 let keyed = self.details.iter().find(|(_, detail)| detail.key.as_deref() == Some(key));
                 keyed.map(|(uid, _)| uid.clone())
             }

@@ -188,47 +188,6 @@ impl<'a> Keepalive<'a> {
     }
 }
 
-/// The identity that an agent sends in each keepalive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// The label `app`.
-    pub app: String,
-    /// By default the pod's name.
-    pub id: String,
-    /// The pod's address, from which the key is computed.
-    pub ip: Ipv4Addr,
-    /// The label `role`.
-    pub role: String,
-    /// 8 random bytes as hex, one value per process.
-    pub nonce: String,
-}
-
-impl Sender {
-    /// Composes a keepalive with `payload` (JSON text); `down` marks the last one.
-    ///
-    /// # Errors
-    /// [`KeepaliveError`], as a master would return it.
-    pub fn compose(&self, payload: &[u8], down: bool) -> Result<Vec<u8>, KeepaliveError> {
-        let text = |text: String| JsonNode::Text(Cow::Owned(text));
-        let mut members = vec![
-            ("app", text(self.app.clone())),
-            ("id", text(self.id.clone())),
-            ("ip", text(self.ip.to_string())),
-            ("key", text(Key::of(self.ip).to_string())),
-            ("nonce", text(self.nonce.clone())),
-            ("payload", JsonNode::parse(payload)?),
-            ("role", text(self.role.clone())),
-        ];
-        if down {
-            members.insert(1, ("down", JsonNode::Scalar("true")));
-        }
-        let mut raw = Vec::with_capacity(256 + payload.len());
-        canonical::write_object(members.iter().map(|(name, value)| (*name, value)), &mut raw);
-        Keepalive::parse(&raw)?;
-        Ok(raw)
-    }
-}
-
 type JsonMembers<'a> = [(Cow<'a, str>, JsonNode<'a>)];
 
 /// Reads a keepalive that JSON refuses with `error`, and takes its odd values out.
@@ -415,22 +374,5 @@ mod tests {
         assert!(Keepalive::parse(with("payload", &deep[1..63]).as_bytes()).is_ok());
         let large = format!("\"{}\"", "x".repeat(MAX_SIZE));
         assert_eq!(refused(&with("payload", &large)).category(), "too_large");
-    }
-
-    #[test]
-    fn what_an_agent_composes_is_what_a_master_reads() {
-        let sender = Sender {
-            app: "web".into(),
-            id: "web-1".into(),
-            ip: Ipv4Addr::new(10, 0, 0, 1),
-            role: "front".into(),
-            nonce: "00ff".into(),
-        };
-        let raw = sender.compose(b"{\"load\": 0.50}", true).unwrap();
-        let keepalive = Keepalive::parse(&raw).unwrap();
-        assert!(keepalive.is_down());
-        assert_eq!((keepalive.id(), keepalive.nonce()), ("web-1", Some("00ff")));
-        assert!(String::from_utf8(raw).unwrap().contains("\"payload\":{\"load\":0.50}"));
-        assert!(sender.compose(b"{", false).is_err());
     }
 }

@@ -20,6 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    ensemble::LifeStatus,
     fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid, count},
     gate::{
         Plan,
@@ -35,7 +36,7 @@ pub const SCHEMA: u32 = 1;
 
 /// One pod of the ensemble, as input of [`Roster::observe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct EnsembleRow {
     /// Its key.
     pub key: Key,
     /// Its id.
@@ -49,18 +50,7 @@ pub struct Row {
     /// Time of its last keepalive.
     pub heard: Timestamp,
     /// Live, silent or down.
-    pub state: RowState,
-}
-
-/// The state of a pod of the ensemble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowState {
-    /// The last keepalive is younger than the TTL.
-    Live,
-    /// Expired; the same as no row.
-    Silent,
-    /// It sent `down`.
-    Down,
+    pub state: LifeStatus,
 }
 
 /// The configured limits of the fleet.
@@ -75,7 +65,7 @@ pub struct FleetRules {
 /// One pod of the roster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Pod {
+pub struct RosterPod {
     /// Its id; empty for an address that was adopted from the file of a lost store.
     pub id: String,
     /// Its agent's nonce.
@@ -103,7 +93,7 @@ pub struct Roster {
     /// The last pod sent `down`: only then may the file become empty.
     pub all_said_down: bool,
     /// By key: one pod per address.
-    pub pods: BTreeMap<Key, Pod>,
+    pub pods: BTreeMap<Key, RosterPod>,
     /// The withdrawals.
     pub ledger: Ledger,
 }
@@ -146,7 +136,7 @@ pub fn uid(key: Key, id: &str, nonce: Option<&str>) -> Uid {
     Uid::from(format!("{key}/{id}/{}", nonce.unwrap_or_default()))
 }
 
-impl Pod {
+impl RosterPod {
     /// Its identity, given its key.
     #[must_use]
     pub fn uid(&self, key: Key) -> Uid {
@@ -179,12 +169,17 @@ impl Roster {
     /// Without them the file would shrink to the first pod that sends a keepalive.
     #[must_use]
     pub fn adopt(of: &str, epoch: Epoch, addresses: &BTreeSet<SocketAddrV4>, now: Timestamp) -> Self {
-        let pods: BTreeMap<Key, Pod> = addresses
+        let pods: BTreeMap<Key, RosterPod> = addresses
             .iter()
             .map(|address| {
                 let port = Some(address.port());
-                let pod =
-                    Pod { id: String::new(), nonce: None, port, presence: Presence::Unknown, since: now };
+                let pod = RosterPod {
+                    id: String::new(),
+                    nonce: None,
+                    port,
+                    presence: Presence::Unknown,
+                    since: now,
+                };
                 (Key::of(*address.ip()), pod)
             })
             .collect();
@@ -224,7 +219,7 @@ impl Roster {
     /// The input of the gate. `believed`: whether the pod itself is silent, not the master cut off (see [`silence`]).
     #[must_use]
     pub fn fleet(&self, rules: &FleetRules, believed: impl Fn(Key) -> bool, hold: Option<String>) -> Fleet {
-        let view = |(&key, pod): (&Key, &Pod)| self.view(key, pod, believed(key));
+        let view = |(&key, pod): (&Key, &RosterPod)| self.view(key, pod, believed(key));
         let pods = self.pods.iter().map(view).collect();
         let mut fleet = Fleet::new(self.desired(rules), pods);
         fleet.hold = hold;
@@ -232,7 +227,7 @@ impl Roster {
     }
 
     /// A silent pod that is not believed yet counts as present and not ready: it neither serves nor can be withheld.
-    fn view(&self, key: Key, pod: &Pod, believed: bool) -> PodView {
+    fn view(&self, key: Key, pod: &RosterPod, believed: bool) -> PodView {
         let silent = pod.presence == Presence::Unknown;
         let mut view = PodView::serving(pod.uid(key), pod.name(key), self.ledger.fence());
         view.has_controller = false;
@@ -273,7 +268,7 @@ impl Roster {
     /// The addresses for the endpoints file.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<SocketAddrV4> {
-        let listed = |(&key, pod): (&Key, &Pod)| {
+        let listed = |(&key, pod): (&Key, &RosterPod)| {
             let port = pod.port?;
             let may = self.view(key, pod, true).traffic == Traffic::Yes;
             may.then(|| SocketAddrV4::new(key.address(), port))
@@ -283,7 +278,7 @@ impl Roster {
 
     /// The pod with this UID.
     #[must_use]
-    pub fn pod(&self, uid: &Uid) -> Option<(Key, &Pod)> {
+    pub fn pod(&self, uid: &Uid) -> Option<(Key, &RosterPod)> {
         let key = uid.as_str().split('/').next()?.parse().ok()?;
         self.pods.get(&key).filter(|pod| pod.uid(key) == *uid).map(|pod| (key, pod))
     }

@@ -22,7 +22,7 @@ use crate::{
             ledger::{self, ActionOutcome},
         },
         policy::Policy,
-        roster::{FleetRules, Roster, Row, silence::SilenceTracker},
+        roster::{EnsembleRow, FleetRules, Roster, silence::SilenceTracker},
         time::Timestamp,
     },
 };
@@ -35,7 +35,7 @@ const FROM_FILE: &str =
     "taken from the endpoints file after the store was lost, and no keepalive yet: it stays listed";
 
 /// Returns all pods of the ensemble; `None` while it is not loaded.
-pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<Row>> + Send + Sync>;
+pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<EnsembleRow>> + Send + Sync>;
 
 /// The settings of a process.
 #[derive(Clone)]
@@ -89,14 +89,8 @@ impl RosterSink {
         Ok(Self { settings, store, term, ensemble, committed, draft, silence })
     }
 
-    /// The roster that the next plan starts from.
-    #[must_use]
-    pub fn draft(&self) -> &Roster {
-        &self.draft
-    }
-
     fn details(&self) -> BTreeMap<Uid, PodDetail> {
-        let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
+        let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::RosterPod)| {
             let silent = pod.presence == Presence::Unknown;
             let note = match pod.port {
                 None => Some(NO_PORT),

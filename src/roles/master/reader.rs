@@ -153,6 +153,8 @@ mod tests {
         assert_eq!(record.payload_text(), r#"{"n":[1]}"#);
         assert_eq!(record.payload().pointer("/n/0"), Some(&Value::from(1)));
         assert!(EnsembleRecord::read(Box::from(*b"{")).is_none());
+        let odd = text("a").replace(r#""namespace":"shop""#, r#""namespace":{"odd":1}"#);
+        assert_eq!(EnsembleRecord::read(odd.into_bytes().into()).unwrap().namespace(), None);
     }
 
     /// Which of `now` are found among `before`.
