@@ -33,7 +33,7 @@ pub mod variables;
 pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
     for (name, value) in flags.as_variables() {
-        env.set(name, value);
+        env.set(&name, &value);
     }
     for name in variables::unknown(env.names()) {
         tracing::warn!("{name} is set, but there is no such setting; see docs/configuration.md");

@@ -16,7 +16,7 @@ const SLAVE: &[(&str, &str)] = &[
 
 fn env(base: &[(&str, &str)], more: &[(&str, &str)]) -> Environment {
     let mut env: Environment = base.iter().copied().collect();
-    more.iter().for_each(|(name, value)| env.set(name, value));
+    more.iter().for_each(|(name, value)| env.set(&name, &value));
     env
 }
 
@@ -386,7 +386,7 @@ fn a_flag_wins_over_its_variable() {
         ..Default::default()
     };
     let mut env = env(&env_with_mode("master"), &[("KUBERVISOR_STORE", "etcd:e")]);
-    flags.as_variables().for_each(|(name, value)| env.set(name, value));
+    flags.as_variables().for_each(|(name, value)| env.set(&name, &value));
     let config = read(&env, false, None).unwrap().master.unwrap();
     assert!(matches!(config.store, StoreConfig::Embedded(path) if path.as_os_str() == "/flag"));
     assert!(config.dry_run);
