@@ -1,9 +1,9 @@
 //! The manifest as a user writes it: the original's fields in their original spelling, and this project's additions.
 //! All fields are optional and unchecked here, so that the checks can report every mistake at once.
 //!
-//! `null` and `""` mean unset: clients of 2018 send them for fields that are left out.
+//! `null` means unset, as `""` does, which the reader takes out: clients of 2018 send them for fields that are left out.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The whole resource.
@@ -11,10 +11,8 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawResource {
     /// `kubervisor.k8s.io/v1alpha1`.
-    #[serde(deserialize_with = "unset")]
     pub api_version: Option<String>,
     /// `KubervisorService`.
-    #[serde(deserialize_with = "unset")]
     pub kind: Option<String>,
     /// Kubernetes' own: only name, namespace and labels matter here.
     pub metadata: Option<Map<String, Value>>,
@@ -30,7 +28,6 @@ pub struct RawResource {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSpec {
     /// The Service.
-    #[serde(deserialize_with = "unset")]
     pub service: Option<String>,
     /// Servers that breakers refer to by name.
     pub sources: Option<Vec<RawSource>>,
@@ -55,7 +52,6 @@ pub struct RawSpec {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawBreaker {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Seconds.
     pub evaluation_period: Option<f64>,
@@ -68,7 +64,6 @@ pub struct RawBreaker {
     /// Detector of the original.
     pub continuous_value_deviation: Option<RawContinuous>,
     /// Detector of the original: `host[:port][/path]`.
-    #[serde(deserialize_with = "unset")]
     pub custom_service: Option<String>,
     /// Keepalives: silence, or a payload value out of bounds.
     pub keepalive: Option<RawKeepalive>,
@@ -77,7 +72,6 @@ pub struct RawBreaker {
     /// How its pods come back.
     pub activator: Option<RawActivator>,
     /// `hold` or `restore`.
-    #[serde(deserialize_with = "unset")]
     pub on_no_data: Option<String>,
     /// Percent of the fleet that needs a verdict.
     pub min_coverage_percent: Option<u32>,
@@ -86,7 +80,6 @@ pub struct RawBreaker {
     /// Seconds.
     pub timeout: Option<f64>,
     /// Of the deviation detector: `high`, `low` or `both`.
-    #[serde(deserialize_with = "unset")]
     pub direction: Option<String>,
     /// For Prometheus.
     pub auth: Option<RawAuth>,
@@ -107,16 +100,14 @@ pub struct RawBreaker {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawDiscrete {
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the value.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
     /// The label that holds the pod's name; the original's spelling.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// All others are bad.
     pub good_values: Option<Vec<String>>,
@@ -133,13 +124,12 @@ pub struct RawDiscrete {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawContinuous {
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query: each pod's value over the fleet's mean.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the pod's name.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// Percent.
     pub max_deviation_percent: Option<f64>,
@@ -168,13 +158,12 @@ pub struct RawOutlier {
     /// RFC 6901; "" is the whole payload, so it is not unset.
     pub pointer: Option<String>,
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the pod's name.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// A service that gives numbers.
     #[serde(deserialize_with = "unset")]
@@ -188,7 +177,6 @@ pub struct RawOutlier {
     /// As a share of the median.
     pub min_relative_deviation: Option<f64>,
     /// `high`, `low` or `both`.
-    #[serde(deserialize_with = "unset")]
     pub direction: Option<String>,
     /// m of n windows.
     pub consecutive: Option<RawConsecutive>,
@@ -209,7 +197,6 @@ pub struct RawConsecutive {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawActivator {
     /// `periodic`, `retryAndKill` or `retryAndPause`.
-    #[serde(deserialize_with = "unset")]
     pub mode: Option<String>,
     /// Seconds.
     pub period: Option<f64>,
@@ -356,14 +343,7 @@ pub struct RawCredential {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSecretKey {
     /// The Secret.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its key.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
-}
-
-/// A text of which `null` and `""` mean that it was left out.
-fn unset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
 }
