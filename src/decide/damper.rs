@@ -41,19 +41,6 @@ pub enum Cause {
     Retry,
 }
 
-impl Cause {
-    /// For a metric's label.
-    #[must_use]
-    pub fn category(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Change => "change",
-            Self::Again => "again",
-            Self::Retry => "retry",
-        }
-    }
-}
-
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunOutcome {

@@ -117,19 +117,6 @@ pub enum RosterError {
     EncodeRoster(#[source] serde_json::Error),
 }
 
-impl RosterError {
-    /// The label of a metric.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::DecodeRoster { .. } => "decode",
-            Self::UnknownSchema { .. } => "schema",
-            Self::UseLedger { .. } => "ledger",
-            Self::EncodeRoster { .. } => "encode",
-        }
-    }
-}
-
 /// A pod's identity for the gate: key, id and nonce.
 #[must_use]
 pub fn uid(key: Key, id: &str, nonce: Option<&str>) -> Uid {

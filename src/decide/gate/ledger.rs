@@ -155,19 +155,6 @@ pub enum LedgerError {
     EncodeLedger(#[source] serde_json::Error),
 }
 
-impl LedgerError {
-    /// The label of a metric.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::DecodeLedger { .. } => "decode",
-            Self::UnknownSchema { .. } => "schema",
-            Self::ForeignLedger { .. } => "foreign",
-            Self::EncodeLedger { .. } => "encode",
-        }
-    }
-}
-
 /// The answer to the write of a withdrawal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionOutcome {
