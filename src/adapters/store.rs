@@ -27,13 +27,13 @@ use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key};
 #[serde(transparent)]
 pub struct Term(pub u64);
 
-/// The records below one prefix (`/kontrol/<namespace>/<app>/`).
+/// The records below one prefix (`/kontrol/<namespace>/<app>/`), in the order in which a batch becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
-    /// One pod of the ensemble: `pods/<key>`.
-    Pod(Key),
     /// The next sequence number: `seq`.
     Sequence,
+    /// One pod of the ensemble: `pods/<key>`.
+    Pod(Key),
     /// The callback's persisted state, at most [`STATE_LIMIT`] bytes: `state`.
     State,
     /// The gate's ledger with the roster that the endpoints file projects: `ledger`.
