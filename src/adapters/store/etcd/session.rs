@@ -7,7 +7,6 @@ mod requests;
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use etcd_client::{
     Client, Compare, CompareOp, EventType, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn,
@@ -23,6 +22,7 @@ use crate::{
         Leader, Operation, RecordKey, StoreError, Term,
         layout::{self, LEADER},
     },
+    clock::backoff,
     decide::time::Moment,
 };
 
@@ -93,12 +93,8 @@ pub(super) async fn keep(
 }
 
 fn delays(lease: Duration) -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay((lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(3)))
-        .with_jitter()
-        .without_max_times()
-        .build()
+    let longest = (lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(3));
+    backoff(Duration::from_millis(50), longest)
 }
 
 /// One session, from its first request to its end.
