@@ -86,11 +86,6 @@ impl Schedule {
         *self = Self { start: Some(now + wait), ..Self::new(self.damper) };
     }
 
-    /// Leadership ended: nothing is due.
-    pub fn stopped(&mut self) {
-        *self = Self::new(self.damper);
-    }
-
     /// The snapshot changed.
     pub fn changed(&mut self, now: Moment) {
         let changes = self.changes.get_or_insert(ChangeWindow { first: now, last: now });
@@ -225,9 +220,6 @@ mod tests {
         assert_eq!(schedule.due(at(5)), Some(Cause::Start));
         schedule.begin();
         schedule.finished(at(6), OK);
-        assert_eq!(schedule.next_wakeup(), None);
-        schedule.started(at(7), Start::Fresh);
-        schedule.stopped();
         assert_eq!(schedule.next_wakeup(), None);
     }
 

@@ -263,13 +263,6 @@ impl Roster {
         self.pods.iter().filter_map(listed).collect()
     }
 
-    /// The pod with this UID.
-    #[must_use]
-    pub fn pod(&self, uid: &Uid) -> Option<(Key, &RosterPod)> {
-        let key = uid.as_str().split('/').next()?.parse().ok()?;
-        self.pods.get(&key).filter(|pod| pod.uid(key) == *uid).map(|pod| (key, pod))
-    }
-
     fn live(&self) -> u32 {
         count(self.pods.values().filter(|pod| pod.presence == Presence::Present))
     }

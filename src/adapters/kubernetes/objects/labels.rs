@@ -18,11 +18,6 @@ impl Labels {
         let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| &**value)
     }
-
-    /// Key and value of each label.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
-    }
 }
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
