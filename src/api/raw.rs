@@ -84,10 +84,8 @@ pub struct RawBreaker {
     /// For Prometheus.
     pub auth: Option<RawAuth>,
     /// One of the sources.
-    #[serde(deserialize_with = "unset")]
     pub source: Option<String>,
     /// The label that holds the pod's namespace.
-    #[serde(deserialize_with = "unset")]
     pub namespace_key: Option<String>,
     /// Seconds.
     pub min_pod_age: Option<f64>,
@@ -166,7 +164,6 @@ pub struct RawOutlier {
     #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// A service that gives numbers.
-    #[serde(deserialize_with = "unset")]
     pub custom_service: Option<String>,
     /// In MADs.
     pub threshold: Option<f64>,
@@ -229,10 +226,8 @@ pub struct RawAuth {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSource {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its address.
-    #[serde(deserialize_with = "unset")]
     pub url: Option<String>,
     /// Sent with each request.
     pub headers: Option<Vec<RawHeader>>,
@@ -247,10 +242,8 @@ pub struct RawSource {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawHeader {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its value.
-    #[serde(deserialize_with = "unset")]
     pub value: Option<String>,
     /// The place of its value.
     pub from: Option<RawCredential>,
@@ -267,7 +260,6 @@ pub struct RawTls {
     /// PEM of its key.
     pub key: Option<RawCredential>,
     /// In place of the URL's host.
-    #[serde(deserialize_with = "unset")]
     pub server_name: Option<String>,
 }
 
@@ -290,10 +282,8 @@ pub struct RawSourceAuth {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawOAuth2 {
     /// Where tokens are issued.
-    #[serde(deserialize_with = "unset")]
     pub token_url: Option<String>,
     /// The client.
-    #[serde(deserialize_with = "unset")]
     pub client_id: Option<String>,
     /// Its secret.
     pub client_secret: Option<RawCredential>,
@@ -306,10 +296,8 @@ pub struct RawOAuth2 {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSigV4 {
     /// The region.
-    #[serde(deserialize_with = "unset")]
     pub region: Option<String>,
     /// The service's signing name.
-    #[serde(deserialize_with = "unset")]
     pub service: Option<String>,
     /// The key's id.
     pub access_key_id: Option<RawCredential>,
@@ -322,19 +310,14 @@ pub struct RawSigV4 {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawCredential {
     /// A Secret.
-    #[serde(deserialize_with = "unset")]
     pub secret: Option<String>,
     /// A ConfigMap.
-    #[serde(deserialize_with = "unset")]
     pub config_map: Option<String>,
     /// The key in it.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
     /// A file.
-    #[serde(deserialize_with = "unset")]
     pub file: Option<String>,
     /// An environment variable.
-    #[serde(deserialize_with = "unset")]
     pub variable: Option<String>,
 }
 
