@@ -101,7 +101,7 @@ async fn a_term_that_is_not_the_newest_writes_nothing(backend: Backend) {
     let term = leading(&*store).await;
     for stale in [Term(0), Term(term.0 - 1), Term(term.0 + 1)] {
         let refused = store.commit(stale, put(RecordKey::State, "stale")).await.unwrap_err();
-        assert!(matches!(refused, StoreError::LeadershipLost { ours } if ours == stale), "{refused}");
+        assert!(matches!(refused, StoreError::LeadershipLost(ours) if ours == stale), "{refused}");
     }
     assert!(store.load().await.unwrap().is_empty());
     assert_eq!(leading(&*store).await, term, "a stale write deposes nobody");

@@ -83,9 +83,7 @@ impl EtcdStore {
         let task = run_session(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
         let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
         let session = AbortOnDropHandle::new(tokio::spawn(task));
-        started
-            .await
-            .map_err(|_| StoreError::Unavailable { reason: "etcd: the session ended early".to_owned() })??;
+        started.await.map_err(|_| StoreError::Unavailable("etcd: the session ended early".to_owned()))??;
         Ok(Self { shared, follows, leaving, session: Mutex::new(Some(session)) })
     }
 }
@@ -131,7 +129,7 @@ impl EtcdShared {
         let mut client = self.client.subscribe();
         let _ = tokio::time::timeout(self.deadline(), client.wait_for(Result::is_ok)).await;
         let found = client.borrow().clone();
-        found.map_err(|why| StoreError::Unavailable { reason: format!("etcd: not connected ({why})") })
+        found.map_err(|why| StoreError::Unavailable(format!("etcd: not connected ({why})")))
     }
 
     /// Runs one request under the deadline.
@@ -153,7 +151,7 @@ impl EtcdShared {
 
     fn overdue(&self, what: &str) -> StoreError {
         let waited = self.deadline().as_millis();
-        StoreError::Unavailable { reason: format!("etcd: {what}: no answer within {waited} ms") }
+        StoreError::Unavailable(format!("etcd: {what}: no answer within {waited} ms"))
     }
 
     /// Revokes the lease and all keys with it, so that the next leader need not wait.
@@ -208,7 +206,7 @@ impl EtcdShared {
         let mut attempts = 1;
         loop {
             match self.load_once(&client).await {
-                Err(StoreError::Unavailable { reason })
+                Err(StoreError::Unavailable(reason))
                     if refusal::is_compacted(&reason) && attempts < LOAD_ATTEMPTS =>
                 {
                     attempts += 1;
@@ -221,7 +219,7 @@ impl EtcdShared {
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let writes = layout::writes(batch)?;
         if !self.lease_state.may_write(term) {
-            return Err(StoreError::LeadershipLost { ours: term });
+            return Err(StoreError::LeadershipLost(term));
         }
         let client = self.client().await?;
         let leader = self.key(LEADER);
@@ -231,7 +229,7 @@ impl EtcdShared {
             let answer = self.ask("commit", client.kv_client().txn(guarded)).await?;
             if !answer.succeeded() {
                 self.lease_state.depose(term);
-                return Err(StoreError::LeadershipLost { ours: term });
+                return Err(StoreError::LeadershipLost(term));
             }
         }
         Ok(())

@@ -34,10 +34,10 @@ impl fmt::Display for RecordKey {
 /// The record with this `name` below the prefix; `None` for members, the election and unknown names.
 pub(super) fn record(name: &str) -> Result<Option<RecordKey>, StoreError> {
     if let Some(key) = name.strip_prefix(PODS) {
-        return key.parse().map(|key| Some(RecordKey::Pod(key))).map_err(|error| StoreError::Unusable {
-            reason: format!(
+        return key.parse().map(|key| Some(RecordKey::Pod(key))).map_err(|error| {
+            StoreError::Unusable(format!(
                 "it holds a pod under {name:?}: {error}; remove that key, or name another prefix"
-            ),
+            ))
         });
     }
     Ok(SINGLES.into_iter().find(|single| single.to_string() == name))

@@ -88,7 +88,7 @@ mod tests {
         let mut registry = Registry::with_prefix("kubervisor");
         let metrics = StoreMetrics::register(&mut registry);
         metrics.asked(Operation::Commit);
-        metrics.failed(&StoreError::NoSpace { reason: "full".to_owned() });
+        metrics.failed(&StoreError::NoSpace("full".to_owned()));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("kubervisor_store_operations_total{op=\"commit\"} 1"), "{text}");

@@ -37,27 +37,14 @@ pub struct Asker {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Prometheus.
-    #[error("Prometheus at {service}")]
-    Prometheus {
-        /// Its address.
-        service: String,
-        /// What went wrong.
-        source: PrometheusError,
-    },
+    #[error("Prometheus at {0}")]
+    Prometheus(String, #[source] PrometheusError),
     /// A custom service.
-    #[error("the service at {service}")]
-    Custom {
-        /// Its address.
-        service: String,
-        /// What went wrong.
-        source: CustomError,
-    },
+    #[error("the service at {0}")]
+    Custom(String, #[source] CustomError),
     /// The breaker's `timeout`, over everything from the credentials to the last byte.
-    #[error("no answer within {} s", after.as_secs_f64())]
-    TimedOut {
-        /// The timeout.
-        after: Duration,
-    },
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
 }
 
 impl AskError {
@@ -65,8 +52,8 @@ impl AskError {
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Prometheus { source, .. } => source.category(),
-            Self::Custom { source, .. } => source.category(),
+            Self::Prometheus(_, source) => source.category(),
+            Self::Custom(_, source) => source.category(),
             Self::TimedOut { .. } => "timeout",
         }
     }
@@ -124,7 +111,7 @@ impl Asker {
     ) -> Result<QueryAnswer, AskError> {
         let Some(timeout) = detector.timeout() else { return Ok(QueryAnswer::Nothing) };
         let answer = tokio::time::timeout(timeout, self.fetch(detector, variables)).await;
-        answer.unwrap_or(Err(AskError::TimedOut { after: timeout }))
+        answer.unwrap_or(Err(AskError::TimedOut(timeout)))
     }
 
     async fn fetch(&self, detector: &Detector, variables: &QueryVariables) -> Result<QueryAnswer, AskError> {
@@ -132,7 +119,7 @@ impl Asker {
             let named = custom::ask(&self.client, custom).await;
             return named
                 .map(QueryAnswer::Named)
-                .map_err(|source| AskError::Custom { service: custom.source.url.clone(), source });
+                .map_err(|source| AskError::Custom(custom.source.url.clone(), source));
         }
         let Some((query, key)) = detector.query() else { return Ok(QueryAnswer::Nothing) };
         let now = self.clock.wall();
@@ -140,7 +127,7 @@ impl Asker {
         let vector = prometheus::ask(&self.client, query, &promql, key, now).await;
         vector
             .map(QueryAnswer::Vector)
-            .map_err(|source| AskError::Prometheus { service: query.source.url.clone(), source })
+            .map_err(|source| AskError::Prometheus(query.source.url.clone(), source))
     }
 }
 

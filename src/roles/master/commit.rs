@@ -57,7 +57,7 @@ pub(super) async fn commit(
             }
         }
         if !pause(&mut delays, stop).await {
-            return Err(StoreError::LeadershipLost { ours: term });
+            return Err(StoreError::LeadershipLost(term));
         }
     }
 }

@@ -263,7 +263,7 @@ mod tests {
         async fn commit(&self, term: Term, _batch: Batch) -> Result<(), StoreError> {
             match self.commits.fetch_add(1, Ordering::Relaxed) {
                 _ if self.panics => panic!("the store's own bug"),
-                0 => Err(StoreError::LeadershipLost { ours: term }),
+                0 => Err(StoreError::LeadershipLost(term)),
                 _ => Ok(()),
             }
         }

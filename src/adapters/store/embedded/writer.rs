@@ -58,11 +58,11 @@ impl Writer {
                     core_task::thread(&alarms, "the store's file", || run(&inbox, &mut file, &mirror));
                 }
             })
-            .map_err(|error| StoreError::Unavailable {
-                reason: format!("no thread for the store: {error}"),
-            })?;
-        started.await.map_err(|_| StoreError::Unusable {
-            reason: "its thread ended by a panic while it read the file; the log says more".to_owned(),
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the store: {error}")))?;
+        started.await.map_err(|_| {
+            StoreError::Unusable(
+                "its thread ended by a panic while it read the file; the log says more".to_owned(),
+            )
         })??;
         Ok(Self { requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)) })
     }

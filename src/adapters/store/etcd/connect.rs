@@ -104,14 +104,12 @@ impl EtcdEndpoint {
     /// certificate only after the client's side of the handshake is complete.
     pub(super) fn hint(&self, error: StoreError) -> StoreError {
         match error {
-            StoreError::Unavailable { reason }
+            StoreError::Unavailable(reason)
                 if self.url.starts_with("https://") && HUNG_UP.iter().any(|sign| reason.contains(sign)) =>
             {
-                StoreError::Unavailable {
-                    reason: format!(
-                        "{reason}; if it wants a client certificate, check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"
-                    ),
-                }
+                StoreError::Unavailable(format!(
+                    "{reason}; if it wants a client certificate, check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"
+                ))
             }
             other => other,
         }
@@ -126,7 +124,7 @@ fn turn(failures: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
 
 /// The endpoints of `config`, with all files read once.
 pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<EtcdEndpoint>, StoreError> {
-    let unusable = |reason: String| Err(StoreError::Unusable { reason });
+    let unusable = |reason: String| Err(StoreError::Unusable(reason));
     if config.endpoints.is_empty() {
         return unusable("etcd: no endpoint is named; set KONTROL_ETCD to host[:port]".to_owned());
     }
@@ -174,8 +172,8 @@ fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
 }
 
 fn read(variable: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-    fs::read(path).map_err(|error| StoreError::Unusable {
-        reason: format!("etcd: {variable}: {} cannot be read: {error}", path.display()),
+    fs::read(path).map_err(|error| {
+        StoreError::Unusable(format!("etcd: {variable}: {} cannot be read: {error}", path.display()))
     })
 }
 
@@ -221,7 +219,7 @@ mod tests {
 
     fn hinted(url: &str, reason: &str) -> String {
         let endpoint = plain(url);
-        endpoint.hint(StoreError::Unavailable { reason: reason.to_owned() }).to_string()
+        endpoint.hint(StoreError::Unavailable(reason.to_owned())).to_string()
     }
 
     #[test]

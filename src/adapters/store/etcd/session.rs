@@ -217,9 +217,7 @@ impl<'a> EtcdSession<'a> {
                 Ok(())
             }
             Some(_) => Err(forfeit(self.shared)),
-            None => Err(SessionEnd::Lost(StoreError::Unavailable {
-                reason: "etcd: renewals have ended".to_owned(),
-            })),
+            None => Err(SessionEnd::Lost(StoreError::Unavailable("etcd: renewals have ended".to_owned()))),
         }
     }
 
@@ -228,14 +226,14 @@ impl<'a> EtcdSession<'a> {
         message: Result<Option<etcd_client::WatchResponse>, etcd_client::Error>,
     ) -> Result<(), SessionEnd> {
         let response = message.map_err(|error| lost(self.shared, "watch", &error))?.ok_or_else(|| {
-            SessionEnd::Lost(StoreError::Unavailable { reason: "etcd: the watch has ended".to_owned() })
+            SessionEnd::Lost(StoreError::Unavailable("etcd: the watch has ended".to_owned()))
         })?;
         if response.compact_revision() > 0 {
             return Err(SessionEnd::Stale("what we had not seen yet was compacted"));
         }
         if response.canceled() {
             let reason = format!("etcd: the watch was ended: {}", response.cancel_reason());
-            return Err(SessionEnd::Lost(StoreError::Unavailable { reason }));
+            return Err(SessionEnd::Lost(StoreError::Unavailable(reason)));
         }
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };
