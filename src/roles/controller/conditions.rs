@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use self::findings::{Finding, findings};
 pub use self::{
     facts::{Facts, ResourceProblem, ServiceState},
-    reported::{NOT_LEAVING, Reported, reported},
+    reported::{LASTING, Lasting, NOT_LEAVING, Reported, reported},
 };
 use crate::{
     decide::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{reported::LASTING, *};
+use super::*;
 use crate::{
     adapters::sink::{Hindrance, ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
@@ -275,7 +275,7 @@ fn the_plans_alarms_are_conditions() {
         let status = status(&facts);
         let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
         assert!(message.contains("web-1"), "{message}");
-        let lasting = LASTING.iter().any(|(name, ..)| *name == alarm);
+        let lasting = LASTING.iter().any(|lasting| lasting.name == alarm);
         assert_eq!(reported(&status).raised, lasting.then_some(alarm).into_iter().collect());
     }
 }
