@@ -16,7 +16,7 @@ const SLAVE: &[(&str, &str)] = &[
 
 fn env(base: &[(&str, &str)], more: &[(&str, &str)]) -> Environment {
     let mut env: Environment = base.iter().copied().collect();
-    more.iter().for_each(|(name, value)| env.set(&name, &value));
+    more.iter().for_each(|(name, value)| env.set(name, value));
     env
 }
 

@@ -185,7 +185,7 @@ impl Roster {
             return Err(RosterError::UnknownSchema(found));
         }
         let roster: Self = serde_json::from_slice(bytes).map_err(failed)?;
-        roster.ledger.check(of).map_err(|source| RosterError::UseLedger(source))?;
+        roster.ledger.check(of).map_err(RosterError::UseLedger)?;
         Ok(roster)
     }
 
@@ -194,7 +194,7 @@ impl Roster {
     /// # Errors
     /// [`RosterError::EncodeRoster`].
     pub fn encode(&self) -> Result<Vec<u8>, RosterError> {
-        serde_json::to_vec(self).map_err(|source| RosterError::EncodeRoster(source))
+        serde_json::to_vec(self).map_err(RosterError::EncodeRoster)
     }
 
     /// Pods that there should be.

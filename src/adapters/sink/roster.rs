@@ -77,10 +77,10 @@ impl RosterSink {
         ensemble: EnsembleSource,
         now: Timestamp,
     ) -> Result<Self, SinkError> {
-        let records = store.load().await.map_err(|source| SinkError::ReadLedger(source))?;
+        let records = store.load().await.map_err(SinkError::ReadLedger)?;
         let stored = records.get(&RecordKey::Ledger);
         let decoded = stored.map(|bytes| Roster::decode(bytes, &settings.of)).transpose();
-        let committed = decoded.map_err(|source| SinkError::UseRoster(source))?;
+        let committed = decoded.map_err(SinkError::UseRoster)?;
         let draft = match &committed {
             Some(roster) => roster.clone(),
             None => from_file(&settings, now).await?,
@@ -173,7 +173,7 @@ impl TrafficSink for RosterSink {
         let Some(plan) = plan else { return Ok(Reservation::Stored) };
         let next = self.draft.clone().apply(plan);
         let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reservation::Stored) };
-        let encoded = next.encode().map_err(|source| SinkError::UseRoster(source))?;
+        let encoded = next.encode().map_err(SinkError::UseRoster)?;
         let batch = Batch { put: vec![(RecordKey::Ledger, Bytes::from(encoded))], delete: Vec::new() };
         match self.store.commit(self.term, batch).await {
             Ok(()) => {

@@ -252,7 +252,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::EncodeLedger`].
     pub fn encode(&self) -> Result<Vec<u8>, LedgerError> {
-        serde_json::to_vec(self).map_err(|source| LedgerError::EncodeLedger(source))
+        serde_json::to_vec(self).map_err(LedgerError::EncodeLedger)
     }
 
     /// Sets the switch of `pod` by this ledger, for sinks without a switch on the pod (the endpoints file, a dry run).

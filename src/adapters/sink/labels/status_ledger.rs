@@ -335,7 +335,7 @@ fn body(record: &ResourceRecord, status: &Value) -> Value {
 }
 
 fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
-    let bytes = serde_json::to_vec(value).map_err(|source| LedgerError::DecodeLedger(source))?;
+    let bytes = serde_json::to_vec(value).map_err(LedgerError::DecodeLedger)?;
     Ledger::decode(&bytes, uid)
 }
 
