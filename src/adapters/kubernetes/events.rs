@@ -1,6 +1,6 @@
 //! Kubernetes Events: decisions, recorded on the objects that they are about.
 //!
-//! Recording never blocks and never fails: a queue of [`QUEUE_CAPACITY`] Events takes what is recorded, and what does not
+//! Recording never blocks and never fails: a queue of `QUEUE_CAPACITY` Events takes what is recorded, and what does not
 //! fit is dropped and counted. One writer sends one request at a time, a second after the decision, so that Events take no
 //! request slots from withholding and admitting, and no CPU from the endpoint controllers.
 

@@ -1,4 +1,4 @@
-//! The history of each pod: its newest [`ENTRIES`] entries, for the pods of the fleet and the last [`DEPARTED`] that left.
+//! The history of each pod: its newest [`ENTRIES`] entries, for the pods of the fleet and the last `DEPARTED` that left.
 
 use std::collections::{BTreeMap, VecDeque};
 
