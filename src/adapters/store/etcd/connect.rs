@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use std::{
 
 use axum::http::Uri;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -51,7 +52,7 @@ struct EtcdMaterial {
 
 impl EtcdCredentials {
     fn read(&self) -> EtcdMaterial {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         match material(&self.config) {
             Ok(fresh) => last.clone_from(&fresh),
             Err(error) => tracing::warn!(%error, "the last content is used"),
