@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::{
+    alarms::Alarms,
+    metrics::{CONTENT_TYPE, Metrics},
+    roles::gate::snapshot::GateSnapshot,
+};
 
 /// The data behind the pages; one implementation per role.
 pub trait Views: Send + Sync + 'static {
@@ -33,14 +37,30 @@ pub trait Views: Send + Sync + 'static {
     /// Name, leader and members.
     fn cluster(&self) -> BoxFuture<'_, Value>;
 
-    /// Every service: fleet, ledger, last plan, alarms.
-    fn services(&self) -> Value;
+    /// The newest snapshots of the fleets that are gated here.
+    fn fleets(&self) -> Vec<Arc<GateSnapshot>>;
 
-    /// One service.
-    fn service(&self, namespace: &str, name: &str) -> Option<Value>;
+    /// The process's alarms.
+    fn alarms(&self) -> &Alarms;
 
-    /// Why a pod is or is not withheld.
-    fn explain(&self, namespace: &str, pod: &str) -> Option<Value>;
+    /// `/services`.
+    fn services(&self) -> Value {
+        let alarms = self.alarms();
+        json!({ "services": self.fleets(), "alarms": { "up": alarms.up(), "history": alarms.history() } })
+    }
+
+    /// `/services/{namespace}/{name}`.
+    fn service(&self, namespace: &str, name: &str) -> Option<Value> {
+        let fleets = self.fleets();
+        let found = fleets.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name)?;
+        serde_json::to_value(found).ok()
+    }
+
+    /// `/explain/{namespace}/{pod}`.
+    fn explain(&self, namespace: &str, pod: &str) -> Option<Value> {
+        let fleets = self.fleets();
+        fleets.iter().filter(|fleet| fleet.namespace == namespace).find_map(|fleet| fleet.explain(pod))
+    }
 }
 
 type Shown = Arc<dyn Views>;

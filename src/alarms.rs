@@ -5,9 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -76,7 +77,7 @@ impl Alarms {
         if reason == AlarmReason::TaskEnded && self.of.is_empty() {
             self.fatal.send_replace(Some(change.message.clone()));
         }
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if table.up.insert((reason, Arc::clone(&self.of)), change.clone()).is_none() {
             tracing::warn!(alarm = reason.as_str(), of = &*self.of, "{}", change.message);
             table.record(change);
@@ -85,7 +86,7 @@ impl Alarms {
 
     /// Clears the alarm, if it is up.
     pub fn clear(&self, reason: AlarmReason) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if let Some(was) = table.up.remove(&(reason, Arc::clone(&self.of))) {
             tracing::info!(alarm = reason.as_str(), of = &*self.of, "over: {}", was.message);
             table.record(AlarmChange { at: self.clock.wall(), up: false, ..was });
@@ -95,12 +96,6 @@ impl Alarms {
     /// Raises or clears by condition.
     pub fn set(&self, reason: AlarmReason, up: bool, message: impl FnOnce() -> String) {
         if up { self.raise(reason, message()) } else { self.clear(reason) }
-    }
-
-    /// Records an event that is over already.
-    pub fn note(&self, reason: AlarmReason, message: impl Into<String>) {
-        self.raise(reason, message);
-        self.clear(reason);
     }
 
     /// Waits for an alarm that ends the process: [`AlarmReason::TaskEnded`] of the process itself. Returns its text.
@@ -124,17 +119,13 @@ impl Alarms {
     /// The alarms that are up.
     #[must_use]
     pub fn up(&self) -> Vec<AlarmChange> {
-        self.lock().up.values().cloned().collect()
+        self.table.lock().up.values().cloned().collect()
     }
 
     /// The newest changes, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<AlarmChange> {
-        self.lock().history.iter().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, AlarmTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().history.iter().cloned().collect()
     }
 }
 
@@ -174,7 +165,8 @@ mod tests {
         alarms.clear(AlarmReason::StoreAway);
         assert!(alarms.up().is_empty());
         for _ in 0..HISTORY {
-            alarms.note(AlarmReason::KeyCollision, "x");
+            alarms.raise(AlarmReason::KeyCollision, "x");
+            alarms.clear(AlarmReason::KeyCollision);
         }
         assert_eq!(alarms.history().len(), HISTORY);
     }

@@ -13,6 +13,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::decide::time::{Moment, Timestamp};
@@ -117,6 +118,13 @@ impl Awake {
     pub fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
+}
+
+/// Growing delays between attempts, with jitter; they never end.
+#[must_use]
+pub fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
+    let growing = ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest);
+    growing.with_jitter().without_max_times().build()
 }
 
 #[cfg(test)]

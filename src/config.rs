@@ -33,7 +33,7 @@ pub mod variables;
 pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
     for (name, value) in flags.as_variables() {
-        env.set(name, value);
+        env.set(&name, &value);
     }
     for name in variables::unknown(env.names()) {
         tracing::warn!("{name} is set, but there is no such setting; see docs/configuration.md");
@@ -170,10 +170,7 @@ pub enum InvokePolicy {
         allow: Option<PathBuf>,
     },
     /// Any caller's, as in the original; a warning is logged at each start.
-    Open {
-        /// `KONTROL_INVOKE_ALLOW`: only the commands named in this file.
-        allow: Option<PathBuf>,
-    },
+    Open(Option<PathBuf>),
 }
 
 /// Settings of a master.
@@ -242,10 +239,7 @@ pub enum RunAs {
 #[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// `embedded:PATH`: one process, one crash-safe file.
-    Embedded {
-        /// The file.
-        path: PathBuf,
-    },
+    Embedded(PathBuf),
     /// `etcd:...`.
     Etcd(EtcdConfig),
 }

@@ -3,22 +3,20 @@
 //! Label values come from fixed lists, never from a pod's name or an error's text. `docs/metrics.md` lists all
 //! metrics; `tests/telemetry.rs` compares the list with a running process.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
     metrics::{
         MetricType,
-        counter::ConstCounter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         info::Info,
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 use crate::{alarms::Alarms, telemetry::lost_lines};
@@ -50,7 +48,7 @@ impl Metrics {
 
     /// Gives access to the registry, for registration.
     pub fn with_registry<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+        register(&mut self.registry.lock())
     }
 
     /// The exposition text, OpenMetrics.
@@ -59,14 +57,36 @@ impl Metrics {
     /// When a collector fails to encode, which ours never do.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        encode(&mut text, &self.registry.lock())?;
         Ok(text)
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct AlarmLabel {
-    reason: &'static str,
+/// A new metric, registered as `name`.
+pub fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Counters with one label, whose values come from a fixed list; clones share them.
+#[derive(Clone, Debug)]
+pub struct LabelledCounter {
+    label: &'static str,
+    counters: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl LabelledCounter {
+    /// Registers them as `name`.
+    pub fn register(registry: &mut Registry, name: &str, help: &str, label: &'static str) -> Self {
+        Self { label, counters: registered(registry, name, help) }
+    }
+
+    /// The counter of this value of the label; one that is new begins with 0.
+    #[must_use]
+    pub fn of(&self, value: &'static str) -> Counter {
+        self.counters.get_or_create_owned(&[(self.label, value)])
+    }
 }
 
 /// `kubervisor_alarm{reason}`: 1 while the alarm is up, 0 once it was.
@@ -77,12 +97,12 @@ struct AlarmGauge {
 
 impl Collector for AlarmGauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let gauge: Family<AlarmLabel, Gauge> = Family::default();
+        let gauge: Family<[(&str, &str); 1], Gauge> = Family::default();
         for change in self.alarms.history() {
-            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason.as_str() }).set(0);
+            gauge.get_or_create_owned(&[("reason", change.reason.as_str())]).set(0);
         }
         for change in self.alarms.up() {
-            gauge.get_or_create_owned(&AlarmLabel { reason: change.reason.as_str() }).set(1);
+            gauge.get_or_create_owned(&[("reason", change.reason.as_str())]).set(1);
         }
         let metric =
             encoder.encode_descriptor("alarm", "1 while something needs a human", None, MetricType::Gauge)?;

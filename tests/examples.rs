@@ -21,7 +21,7 @@ use kubervisor::{
     config::{CallbackConfig, CommandLine, RunAs},
     decide::{
         digest::Digest,
-        verdict::{Call, Named, Opinion, parse_traffic},
+        verdict::{Call, Opinion, VerdictTarget, parse_traffic},
     },
 };
 use serde_json::{Value, json};
@@ -55,7 +55,14 @@ impl Stage {
             user: RunAs::Ourselves,
         };
         let environment = environment.iter().map(|(name, value)| (name.into(), value.clone())).collect();
-        Self { runner: CallbackRunner::new(config, environment, CallbackMetrics::default()), state: None }
+        Self {
+            runner: CallbackRunner::new(
+                config,
+                environment,
+                CallbackMetrics::register(&mut prometheus_client::registry::Registry::default()),
+            ),
+            state: None,
+        }
     }
 
     async fn run(&mut self, pods: &Value) -> CallbackAnswer {
@@ -160,7 +167,7 @@ async fn verdicts_name_the_pods_with_too_many_errors_as_the_gate_reads_them() {
     let (verdicts, warnings) = parse_traffic(&answer.traffic.unwrap());
     assert!(warnings.is_empty());
     assert_eq!(verdicts.len(), 1);
-    assert_eq!(verdicts[0].who, Named::Id("b".into()));
+    assert_eq!(verdicts[0].who, VerdictTarget::Id("b".into()));
     let Opinion::Called { call, reason, severity, .. } = &verdicts[0].opinion else {
         panic!("a callback calls")
     };

@@ -79,10 +79,19 @@ fn registered() -> BTreeSet<String> {
 }
 
 fn registrations(text: &str) -> impl Iterator<Item = String> {
-    let calls = ["registry.register(", "registry.register_with_unit(", "encoder.encode_descriptor("];
+    let calls = [
+        "registry.register(",
+        "registry.register_with_unit(",
+        "encoder.encode_descriptor(",
+        " registered(",
+        "LabelledCounter::register(",
+    ];
     calls.into_iter().flat_map(move |call| {
         text.split(call).skip(1).filter_map(move |rest| {
-            let name = rest.trim_start().strip_prefix('"')?.split('"').next()?;
+            // The last two take the registry first.
+            let rest =
+                rest.trim_start().trim_start_matches(|c: char| c.is_alphabetic() || c == ',').trim_start();
+            let name = rest.strip_prefix('"')?.split('"').next()?;
             let unit = rest.split(';').next().unwrap().split("Unit::").nth(1).map(|unit| {
                 let name: String = unit.chars().take_while(|letter| letter.is_alphabetic()).collect();
                 format!("_{}", name.to_lowercase())

@@ -96,14 +96,19 @@ fn commit() -> anyhow::Result<Duration> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let directory = tempfile::tempdir()?;
-        let config = StoreConfig::Embedded { path: directory.path().join("store.redb") };
+        let config = StoreConfig::Embedded(directory.path().join("store.redb"));
         let membership = Membership {
             prefix: store::prefix("bench", "shop"),
             member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },
             lease: Duration::from_secs(3),
         };
-        let store =
-            store::open(&config, membership, &Alarms::new(Clock::start()), StoreMetrics::default()).await?;
+        let store = store::open(
+            &config,
+            membership,
+            &Alarms::new(Clock::start()),
+            StoreMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        )
+        .await?;
         let mut leadership = store.leadership();
         let leading =
             leadership.wait_for(|leadership| matches!(leadership, Leadership::Leading { .. })).await?.clone();

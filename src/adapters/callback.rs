@@ -72,21 +72,11 @@ pub enum CallbackError {
     #[error("cannot write the callback's files below {0}: {1}; make it writable, or set TMPDIR")]
     WriteFiles(String, #[source] std::io::Error),
     /// An exit code other than 0.
-    #[error("the callback ended with exit code {code}{}", stderr_hint(.complaint))]
-    ExitCode {
-        /// The code.
-        code: i32,
-        /// The last line of its stderr.
-        complaint: String,
-    },
+    #[error("the callback ended with exit code {}{}", .0, stderr_hint(.1))]
+    ExitCode(i32, String),
     /// Ended by a signal.
-    #[error("the callback was ended by signal {signal}{}", stderr_hint(.complaint))]
-    Signal {
-        /// The signal's number.
-        signal: i32,
-        /// The last line of its stderr.
-        complaint: String,
-    },
+    #[error("the callback was ended by signal {}{}", .0, stderr_hint(.1))]
+    Signal(i32, String),
     /// Killed at the configured timeout.
     #[error("the callback did not end within {0:?} and was killed; see KONTROL_CALLBACK_TIMEOUT")]
     TimedOut(Duration),
@@ -197,8 +187,8 @@ impl CallbackRunner {
         let Finished { ended, stdout, truncated, complaint } = finished;
         match ended {
             Ended::Exited(0) => answer::read(&stdout, truncated, warnings),
-            Ended::Exited(code) => Err(CallbackError::ExitCode { code, complaint }),
-            Ended::Signalled(signal) => Err(CallbackError::Signal { signal, complaint }),
+            Ended::Exited(code) => Err(CallbackError::ExitCode(code, complaint)),
+            Ended::Signalled(signal) => Err(CallbackError::Signal(signal, complaint)),
             Ended::TimedOut => Err(CallbackError::TimedOut(self.config.timeout)),
             Ended::Cancelled => Err(CallbackError::Cancelled),
         }

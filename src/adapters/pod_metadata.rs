@@ -1,7 +1,7 @@
 //! Reads a pod's own metadata from the Kubernetes API, for what the variables do not set.
 //!
 //! A pod that has just started may not have its address in the API yet, so the read is repeated until it has, within
-//! [`DEADLINE`]. The connection is verified with the cluster's CA.
+//! `DEADLINE`. The connection is verified with the cluster's CA.
 
 use std::time::Duration;
 

@@ -45,13 +45,8 @@ pub enum SecretError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Any other failure.
-    #[error("cannot read {what}")]
-    Read {
-        /// Kind, namespace and name; or the file.
-        what: String,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot read {0}")]
+    Read(String, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Files, and no Secrets.
@@ -64,11 +59,11 @@ impl Secrets for Files {
         match credential {
             Credential::File(path) => match tokio::fs::read_to_string(path).await {
                 Ok(text) => Ok(text.into()),
-                Err(error) => Err(SecretError::Read { what: credential.to_string(), source: error.into() }),
+                Err(error) => Err(SecretError::Read(credential.to_string(), error.into())),
             },
             Credential::Variable(name) => match std::env::var(name) {
                 Ok(text) => Ok(text.into()),
-                Err(error) => Err(SecretError::Read { what: credential.to_string(), source: error.into() }),
+                Err(error) => Err(SecretError::Read(credential.to_string(), error.into())),
             },
             Credential::Secret { key, .. } | Credential::ConfigMap { key, .. } => {
                 Err(SecretError::Missing { what: credential.to_string(), key: key.clone() })

@@ -26,7 +26,7 @@ use crate::{
         policy::Policy,
         roster::RosterError,
         time::Timestamp,
-        verdict::Named,
+        verdict::VerdictTarget,
     },
 };
 
@@ -70,10 +70,12 @@ pub struct ListingFinding {
 impl Observed {
     /// The pod that a verdict names by id or by key; `None` when the fleet has no such pod.
     #[must_use]
-    pub fn pod_of(&self, named: &Named) -> Option<Uid> {
+    pub fn pod_of(&self, named: &VerdictTarget) -> Option<Uid> {
         match named {
-            Named::Id(id) => self.fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone()),
-            Named::Key(key) => {
+            VerdictTarget::Id(id) => {
+                self.fleet.pods().iter().find(|pod| pod.name == *id).map(|pod| pod.uid.clone())
+            }
+            VerdictTarget::Key(key) => {
                 let keyed = self.details.iter().find(|(_, detail)| detail.key.as_deref() == Some(key));
                 keyed.map(|(uid, _)| uid.clone())
             }
@@ -140,37 +142,20 @@ pub enum Reservation {
 #[non_exhaustive]
 pub enum SinkError {
     /// The input is not complete yet (ensemble not loaded, caches not in sync).
-    #[error("not ready: {reason}")]
-    NotReady {
-        /// What is missing.
-        reason: &'static str,
-    },
+    #[error("not ready: {0}")]
+    NotReady(&'static str),
     /// The fleet or the ledger could not be read.
     #[error("the ledger cannot be read")]
-    ReadLedger {
-        /// The cause.
-        #[source]
-        source: StoreError,
-    },
+    ReadLedger(#[source] StoreError),
     /// Storing the ledger failed; except with `LeadershipLost` it may have been stored all the same.
     #[error("the ledger cannot be stored")]
-    StoreLedger {
-        /// The cause.
-        #[source]
-        source: StoreError,
-    },
+    StoreLedger(#[source] StoreError),
     /// The stored roster is of another fleet or schema.
-    #[error("{source}")]
-    UseRoster {
-        /// The cause.
-        source: RosterError,
-    },
+    #[error("{0}")]
+    UseRoster(#[source] RosterError),
     /// The ledger in the resource's status is of another resource or schema.
-    #[error("{source}")]
-    UseLedger {
-        /// The cause.
-        source: LedgerError,
-    },
+    #[error("{0}")]
+    UseLedger(#[source] LedgerError),
     /// A request failed, or its outcome is unknown.
     #[error("cannot {what}")]
     Ask {
@@ -188,11 +173,8 @@ pub enum SinkError {
         why: String,
     },
     /// The API server refused with 429.
-    #[error("the API server is busy: retry after {} s", after.as_secs())]
-    Busy {
-        /// The time that it asked for.
-        after: Duration,
-    },
+    #[error("the API server is busy: retry after {} s", .0.as_secs())]
+    Busy(Duration),
 }
 
 impl SinkError {
@@ -215,7 +197,7 @@ impl SinkError {
     pub fn hindrance(&self) -> Option<Hindrance> {
         match self {
             Self::Forbidden { why, .. } => Some(Hindrance::Forbidden(why.clone())),
-            Self::UseLedger { source } => Some(Hindrance::LedgerUnreadable(source.to_string())),
+            Self::UseLedger(source) => Some(Hindrance::LedgerUnreadable(source.to_string())),
             _ => None,
         }
     }
@@ -225,8 +207,8 @@ impl SinkError {
     pub fn leadership_lost(&self) -> bool {
         matches!(
             self,
-            Self::ReadLedger { source: StoreError::LeadershipLost { .. } }
-                | Self::StoreLedger { source: StoreError::LeadershipLost { .. } }
+            Self::ReadLedger(StoreError::LeadershipLost { .. })
+                | Self::StoreLedger(StoreError::LeadershipLost { .. })
         )
     }
 }

@@ -8,12 +8,9 @@ mod address;
 mod login;
 mod tls;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use reqwest::{
     Client, Method, Request,
     header::{HeaderName, HeaderValue},
@@ -102,10 +99,6 @@ pub struct SourceClient {
     resting: Mutex<HashMap<String, Instant>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl SourceClient {
     /// With credentials from `secrets`.
     ///
@@ -136,7 +129,7 @@ impl SourceClient {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<HttpAnswer, SourceError> {
-        if let Some(until) = lock(&self.resting).get(&source.url).copied()
+        if let Some(until) = self.resting.lock().get(&source.url).copied()
             && let Some(left) = until.checked_duration_since(Instant::now())
         {
             return Err(SourceError::Resting(left));
@@ -172,7 +165,7 @@ impl SourceClient {
     fn rest(&self, source: &MetricSource, after: Option<&str>) {
         let Some(after) = after.and_then(|after| retry_after(after, self.clock.wall())) else { return };
         let until = Instant::now() + after.min(Duration::from_secs(LONGEST_RETRY_AFTER));
-        let mut resting = lock(&self.resting);
+        let mut resting = self.resting.lock();
         resting.retain(|_, until| *until > Instant::now());
         resting.insert(source.url.clone(), until);
     }
@@ -212,12 +205,12 @@ impl SourceClient {
             key: self.read_bytes(identity.map(|(_, key)| key)).await?,
         };
         let place = (tls.clone(), source.url.clone());
-        if let Some(kept) = lock(&self.clients).get(&place).filter(|kept| kept.is_of(&material)) {
+        if let Some(kept) = self.clients.lock().get(&place).filter(|kept| kept.is_of(&material)) {
             return Ok(kept.client.clone());
         }
         let kept = KeptClient::new(material, tls.server_name.as_deref(), &source.url)?;
         let client = kept.client.clone();
-        lock(&self.clients).insert(place, kept);
+        self.clients.lock().insert(place, kept);
         Ok(client)
     }
 }

@@ -27,13 +27,13 @@ use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key};
 #[serde(transparent)]
 pub struct Term(pub u64);
 
-/// The records below one prefix (`/kontrol/<namespace>/<app>/`).
+/// The records below one prefix (`/kontrol/<namespace>/<app>/`), in the order in which a batch becomes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
-    /// One pod of the ensemble: `pods/<key>`.
-    Pod(Key),
     /// The next sequence number: `seq`.
     Sequence,
+    /// One pod of the ensemble: `pods/<key>`.
+    Pod(Key),
     /// The callback's persisted state, at most [`STATE_LIMIT`] bytes: `state`.
     State,
     /// The gate's ledger with the roster that the endpoints file projects: `ledger`.
@@ -100,23 +100,14 @@ pub enum Leadership {
 #[non_exhaustive]
 pub enum StoreError {
     /// A newer term has begun: this process no longer leads and must stop acting.
-    #[error("term {ours:?} is over: another leader was elected")]
-    LeadershipLost {
-        /// The term that the write carried.
-        ours: Term,
-    },
+    #[error("term {0:?} is over: another leader was elected")]
+    LeadershipLost(Term),
     /// No answer in time, or a transient refusal; whether a write happened is unknown.
-    #[error("the store is unavailable: {reason}")]
-    Unavailable {
-        /// What was tried and what came back.
-        reason: String,
-    },
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
     /// Out of space: etcd's NOSPACE alarm, a full disk.
-    #[error("the store is out of space: {reason}")]
-    NoSpace {
-        /// What came back.
-        reason: String,
-    },
+    #[error("the store is out of space: {0}")]
+    NoSpace(String),
     /// A record exceeds the size limit.
     #[error("{what} has {size} bytes; at most {limit} are stored")]
     TooLarge {
@@ -128,11 +119,8 @@ pub enum StoreError {
         limit: usize,
     },
     /// A permanent failure: bytes of an unknown layout, a file in use, a refused login.
-    #[error("the store cannot be used: {reason}")]
-    Unusable {
-        /// What, where, and what to do.
-        reason: String,
-    },
+    #[error("the store cannot be used: {0}")]
+    Unusable(String),
 }
 
 /// A coordination backend, opened for one prefix and one member; it campaigns from the moment it is opened.
@@ -214,7 +202,7 @@ pub async fn open(
     metrics: StoreMetrics,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
-        StoreConfig::Embedded { path } => {
+        StoreConfig::Embedded(path) => {
             Arc::new(embedded::EmbeddedStore::open(path, membership, alarms, metrics).await?)
         }
         StoreConfig::Etcd(config) => {

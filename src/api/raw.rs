@@ -1,9 +1,9 @@
 //! The manifest as a user writes it: the original's fields in their original spelling, and this project's additions.
 //! All fields are optional and unchecked here, so that the checks can report every mistake at once.
 //!
-//! `null` and `""` mean unset: clients of 2018 send them for fields that are left out.
+//! `null` means unset, as `""` does, which the reader takes out: clients of 2018 send them for fields that are left out.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The whole resource.
@@ -11,10 +11,8 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawResource {
     /// `kubervisor.k8s.io/v1alpha1`.
-    #[serde(deserialize_with = "unset")]
     pub api_version: Option<String>,
     /// `KubervisorService`.
-    #[serde(deserialize_with = "unset")]
     pub kind: Option<String>,
     /// Kubernetes' own: only name, namespace and labels matter here.
     pub metadata: Option<Map<String, Value>>,
@@ -30,7 +28,6 @@ pub struct RawResource {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSpec {
     /// The Service.
-    #[serde(deserialize_with = "unset")]
     pub service: Option<String>,
     /// Servers that breakers refer to by name.
     pub sources: Option<Vec<RawSource>>,
@@ -55,7 +52,6 @@ pub struct RawSpec {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawBreaker {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Seconds.
     pub evaluation_period: Option<f64>,
@@ -68,7 +64,6 @@ pub struct RawBreaker {
     /// Detector of the original.
     pub continuous_value_deviation: Option<RawContinuous>,
     /// Detector of the original: `host[:port][/path]`.
-    #[serde(deserialize_with = "unset")]
     pub custom_service: Option<String>,
     /// Keepalives: silence, or a payload value out of bounds.
     pub keepalive: Option<RawKeepalive>,
@@ -77,7 +72,6 @@ pub struct RawBreaker {
     /// How its pods come back.
     pub activator: Option<RawActivator>,
     /// `hold` or `restore`.
-    #[serde(deserialize_with = "unset")]
     pub on_no_data: Option<String>,
     /// Percent of the fleet that needs a verdict.
     pub min_coverage_percent: Option<u32>,
@@ -86,15 +80,12 @@ pub struct RawBreaker {
     /// Seconds.
     pub timeout: Option<f64>,
     /// Of the deviation detector: `high`, `low` or `both`.
-    #[serde(deserialize_with = "unset")]
     pub direction: Option<String>,
     /// For Prometheus.
     pub auth: Option<RawAuth>,
     /// One of the sources.
-    #[serde(deserialize_with = "unset")]
     pub source: Option<String>,
     /// The label that holds the pod's namespace.
-    #[serde(deserialize_with = "unset")]
     pub namespace_key: Option<String>,
     /// Seconds.
     pub min_pod_age: Option<f64>,
@@ -107,16 +98,14 @@ pub struct RawBreaker {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawDiscrete {
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the value.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
     /// The label that holds the pod's name; the original's spelling.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// All others are bad.
     pub good_values: Option<Vec<String>>,
@@ -133,13 +122,12 @@ pub struct RawDiscrete {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawContinuous {
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query: each pod's value over the fleet's mean.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the pod's name.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// Percent.
     pub max_deviation_percent: Option<f64>,
@@ -168,16 +156,14 @@ pub struct RawOutlier {
     /// RFC 6901; "" is the whole payload, so it is not unset.
     pub pointer: Option<String>,
     /// host:port.
-    #[serde(deserialize_with = "unset")]
     pub prometheus_service: Option<String>,
     /// The query.
-    #[serde(rename = "promQL", deserialize_with = "unset")]
+    #[serde(rename = "promQL")]
     pub prom_ql: Option<String>,
     /// The label that holds the pod's name.
-    #[serde(rename = "podNamekey", deserialize_with = "unset")]
+    #[serde(rename = "podNamekey")]
     pub pod_name_key: Option<String>,
     /// A service that gives numbers.
-    #[serde(deserialize_with = "unset")]
     pub custom_service: Option<String>,
     /// In MADs.
     pub threshold: Option<f64>,
@@ -188,7 +174,6 @@ pub struct RawOutlier {
     /// As a share of the median.
     pub min_relative_deviation: Option<f64>,
     /// `high`, `low` or `both`.
-    #[serde(deserialize_with = "unset")]
     pub direction: Option<String>,
     /// m of n windows.
     pub consecutive: Option<RawConsecutive>,
@@ -209,7 +194,6 @@ pub struct RawConsecutive {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawActivator {
     /// `periodic`, `retryAndKill` or `retryAndPause`.
-    #[serde(deserialize_with = "unset")]
     pub mode: Option<String>,
     /// Seconds.
     pub period: Option<f64>,
@@ -242,10 +226,8 @@ pub struct RawAuth {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSource {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its address.
-    #[serde(deserialize_with = "unset")]
     pub url: Option<String>,
     /// Sent with each request.
     pub headers: Option<Vec<RawHeader>>,
@@ -260,10 +242,8 @@ pub struct RawSource {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawHeader {
     /// Its name.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its value.
-    #[serde(deserialize_with = "unset")]
     pub value: Option<String>,
     /// The place of its value.
     pub from: Option<RawCredential>,
@@ -280,7 +260,6 @@ pub struct RawTls {
     /// PEM of its key.
     pub key: Option<RawCredential>,
     /// In place of the URL's host.
-    #[serde(deserialize_with = "unset")]
     pub server_name: Option<String>,
 }
 
@@ -303,10 +282,8 @@ pub struct RawSourceAuth {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawOAuth2 {
     /// Where tokens are issued.
-    #[serde(deserialize_with = "unset")]
     pub token_url: Option<String>,
     /// The client.
-    #[serde(deserialize_with = "unset")]
     pub client_id: Option<String>,
     /// Its secret.
     pub client_secret: Option<RawCredential>,
@@ -319,10 +296,8 @@ pub struct RawOAuth2 {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSigV4 {
     /// The region.
-    #[serde(deserialize_with = "unset")]
     pub region: Option<String>,
     /// The service's signing name.
-    #[serde(deserialize_with = "unset")]
     pub service: Option<String>,
     /// The key's id.
     pub access_key_id: Option<RawCredential>,
@@ -335,19 +310,14 @@ pub struct RawSigV4 {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawCredential {
     /// A Secret.
-    #[serde(deserialize_with = "unset")]
     pub secret: Option<String>,
     /// A ConfigMap.
-    #[serde(deserialize_with = "unset")]
     pub config_map: Option<String>,
     /// The key in it.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
     /// A file.
-    #[serde(deserialize_with = "unset")]
     pub file: Option<String>,
     /// An environment variable.
-    #[serde(deserialize_with = "unset")]
     pub variable: Option<String>,
 }
 
@@ -356,14 +326,7 @@ pub struct RawCredential {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RawSecretKey {
     /// The Secret.
-    #[serde(deserialize_with = "unset")]
     pub name: Option<String>,
     /// Its key.
-    #[serde(deserialize_with = "unset")]
     pub key: Option<String>,
-}
-
-/// A text of which `null` and `""` mean that it was left out.
-fn unset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
 }

@@ -103,7 +103,7 @@ fn manifest(document: &Document, context: Context, report: &mut Report<'_>) -> O
 /// mistake is left.
 fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
     let mut value = document.value.clone();
-    take_out_lists(&mut value, "", report);
+    prepare(&mut value, "", report);
     for _ in 0..MOST_MISTAKES {
         let mut track = Track::new();
         let reader = serde_path_to_error::Deserializer::new(&value, &mut track);
@@ -124,8 +124,8 @@ fn raw(document: &Document, report: &mut Report<'_>) -> Option<RawResource> {
 }
 
 /// serde accepts a list for a struct and assigns its items to the fields in order: such a list is reported beforehand
-/// and replaced by an empty map.
-fn take_out_lists(value: &mut Value, path: &str, report: &mut Report<'_>) {
+/// and replaced by an empty map. An empty text is taken out where it means that the field was left out.
+fn prepare(value: &mut Value, path: &str, report: &mut Report<'_>) {
     let expects_map = fields::find(path).is_some_and(|field| field.form == fields::Form::Map);
     match value {
         Value::Array(_) if expects_map => {
@@ -134,13 +134,17 @@ fn take_out_lists(value: &mut Value, path: &str, report: &mut Report<'_>) {
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                take_out_lists(item, &format!("{path}[{index}]"), report);
+                prepare(item, &format!("{path}[{index}]"), report);
             }
         }
         Value::Object(map) => {
-            for (key, member) in map {
-                take_out_lists(member, &join(path, key), report);
-            }
+            map.retain(|key, member| {
+                let path = join(path, key);
+                let unset =
+                    member == "" && fields::find(&path).is_some_and(|field| field.form.empty_is_unset());
+                prepare(member, &path, report);
+                !unset
+            });
         }
         _ => {}
     }

@@ -1,9 +1,13 @@
 //! The flags of `run`. Each sets one `KUBERVISOR_...` variable, so that there is one parser and one set of messages.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
+use serde::Serialize;
 
 /// Flags, which take precedence over their variables.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub struct Flags {
     /// Where coordination lives: embedded:PATH or etcd:HOST[:PORT][,...].
     #[arg(long, env = "KUBERVISOR_STORE", value_name = "STORE")]
@@ -47,24 +51,31 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The flags as the variables that they stand for.
-    pub fn as_variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [
-            ("KUBERVISOR_STORE", &self.store),
-            ("KUBERVISOR_POLICY", &self.policy),
-            ("KUBERVISOR_SOURCES", &self.sources),
-            ("KUBERVISOR_ENDPOINTS", &self.endpoints),
-            ("KUBERVISOR_ENDPOINTS_FORMAT", &self.endpoints_format),
-            ("KUBERVISOR_TARGET_PORT", &self.target_port),
-            ("KUBERVISOR_TARGET_PORT_POINTER", &self.target_port_pointer),
-            ("KUBERVISOR_ENDPOINTS_ROLES", &self.endpoints_roles),
-            ("KUBERVISOR_FLEET_SIZE", &self.fleet_size),
-            ("KUBERVISOR_ENDPOINTS_COMMAND", &self.endpoints_command),
-            ("KUBERVISOR_ADDR", &self.addr),
-            ("KUBERVISOR_ADMIN_ADDR", &self.admin_addr),
-            ("KUBERVISOR_DRY_RUN", &self.dry_run),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    /// The flags as the variables that they stand for: `KUBERVISOR_` and the field's name.
+    pub fn as_variables(&self) -> impl Iterator<Item = (String, String)> {
+        let fields = serde_json::to_value(self).and_then(serde_json::from_value).unwrap_or_default();
+        let fields: BTreeMap<String, Option<String>> = fields;
+        fields.into_iter().filter_map(|(name, value)| Some((format!("KUBERVISOR_{name}"), value?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flags_variable_is_the_name_of_its_field() {
+        let command = Flags::augment_args(clap::Command::new("run"));
+        let arguments = command.get_arguments().filter(|argument| argument.get_long().is_some());
+        let (ids, variables): (Vec<_>, Vec<_>) = arguments
+            .map(|argument| (argument.get_id().to_string(), argument.get_env().unwrap().to_str().unwrap()))
+            .unzip();
+        assert_eq!(ids.len(), 13);
+        assert_eq!(
+            ids.iter().map(|id| format!("KUBERVISOR_{}", id.to_uppercase())).collect::<Vec<_>>(),
+            variables
+        );
+        let flags = Flags { fleet_size: Some("3".into()), ..Flags::default() };
+        assert_eq!(flags.as_variables().collect::<Vec<_>>(), [("KUBERVISOR_FLEET_SIZE".into(), "3".into())]);
     }
 }

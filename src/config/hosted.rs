@@ -100,9 +100,7 @@ mod tests {
     }
 
     fn file(master: Option<MasterConfig>) -> String {
-        let Some(StoreConfig::Embedded { path }) = master.map(|master| master.store) else {
-            panic!("a file")
-        };
+        let Some(StoreConfig::Embedded(path)) = master.map(|master| master.store) else { panic!("a file") };
         path.display().to_string()
     }
 

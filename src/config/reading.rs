@@ -165,7 +165,7 @@ fn invoke(reader: &mut Reader<'_>) -> InvokePolicy {
     match (reader.get("KONTROL_INVOKE"), public_key) {
         (None, None) | (Some("off"), _) => InvokePolicy::Off,
         (None | Some("signed"), Some(public_key)) => InvokePolicy::Signed { public_key, allow },
-        (Some("open"), _) => InvokePolicy::Open { allow },
+        (Some("open"), _) => InvokePolicy::Open(allow),
         (Some("signed"), None) => {
             reader.complain(
                 "KONTROL_INVOKE_PUBKEY_FILE",

@@ -25,9 +25,7 @@ pub(super) fn read(
 
 fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
     match store.split_once(':') {
-        Some(("embedded", path)) if !path.is_empty() => {
-            Some(StoreConfig::Embedded { path: PathBuf::from(path) })
-        }
+        Some(("embedded", path)) if !path.is_empty() => Some(StoreConfig::Embedded(PathBuf::from(path))),
         Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
         Some(("kubernetes", _)) => {
             no_kubernetes_store(reader, "no such store yet");
@@ -59,7 +57,7 @@ fn default_file(reader: &mut Reader<'_>, identity: &Identity) -> Option<StoreCon
         return None;
     };
     let folder = state.join("kubervisor").join(&identity.namespace);
-    Some(StoreConfig::Embedded { path: folder.join(format!("{}.redb", identity.app)) })
+    Some(StoreConfig::Embedded(folder.join(format!("{}.redb", identity.app))))
 }
 
 fn etcd(reader: &mut Reader<'_>, name: &str, endpoints: &str) -> Option<StoreConfig> {

@@ -108,14 +108,14 @@ fn debug_is_a_self_contained_pod_on_the_host_address() {
     assert_eq!((config.identity.app.as_str(), config.identity.role.as_str()), ("test", "test"));
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:8000");
     assert_eq!(config.agent.unwrap().masters[0].host, "127.0.0.1");
-    let StoreConfig::Embedded { path } = config.master.unwrap().store else { panic!("not embedded") };
+    let StoreConfig::Embedded(path) = config.master.unwrap().store else { panic!("not embedded") };
     assert_eq!(path, PathBuf::from("/h/.local/state/kubervisor/default/test.redb"));
 
     let pairs = [("KONTROL_MODE", "debug"), ("KONTROL_HOST", "172.16.123.1"), ("XDG_STATE_HOME", "/s")];
     let config = read(&env(&pairs, &[]), true, None).unwrap();
     assert_eq!(config.identity.ip, Ipv4Addr::new(172, 16, 123, 1));
     assert_eq!(config.agent.unwrap().masters[0].host, "172.16.123.1");
-    let StoreConfig::Embedded { path } = config.master.unwrap().store else { panic!("not embedded") };
+    let StoreConfig::Embedded(path) = config.master.unwrap().store else { panic!("not embedded") };
     assert_eq!(path, PathBuf::from("/s/kubervisor/default/test.redb"));
 }
 
@@ -223,7 +223,7 @@ fn times_are_plain_numbers_of_seconds_and_bounded() {
 #[test]
 fn the_store_is_the_named_one_else_etcd_else_a_file() {
     let store = |more: &[(&str, &str)]| match master(more).store {
-        StoreConfig::Embedded { path } => path.display().to_string(),
+        StoreConfig::Embedded(path) => path.display().to_string(),
         StoreConfig::Etcd(etcd) => etcd.endpoints.join(" "),
     };
     assert_eq!(store(&[]), "/home/k/.local/state/kubervisor/default/shop.redb");
@@ -364,7 +364,7 @@ fn commands_are_signed_as_soon_as_there_is_a_public_key() {
     assert!(matches!(invoke(&[]), InvokePolicy::Off));
     assert!(matches!(invoke(&[key]), InvokePolicy::Signed { allow: None, .. }));
     assert!(matches!(invoke(&[key, ("KONTROL_INVOKE", "off")]), InvokePolicy::Off));
-    assert!(matches!(invoke(&[("KONTROL_INVOKE", "open")]), InvokePolicy::Open { allow: None }));
+    assert!(matches!(invoke(&[("KONTROL_INVOKE", "open")]), InvokePolicy::Open(None)));
     let allow = ("KONTROL_INVOKE_ALLOW", "/a");
     assert!(matches!(invoke(&[key, allow]), InvokePolicy::Signed { allow: Some(_), .. }));
     assert!(refused(&[("KONTROL_INVOKE", "signed")]).contains("KONTROL_INVOKE_PUBKEY_FILE"));
@@ -386,9 +386,9 @@ fn a_flag_wins_over_its_variable() {
         ..Default::default()
     };
     let mut env = env(&env_with_mode("master"), &[("KUBERVISOR_STORE", "etcd:e")]);
-    flags.as_variables().for_each(|(name, value)| env.set(name, value));
+    flags.as_variables().for_each(|(name, value)| env.set(&name, &value));
     let config = read(&env, false, None).unwrap().master.unwrap();
-    assert!(matches!(config.store, StoreConfig::Embedded { path } if path.as_os_str() == "/flag"));
+    assert!(matches!(config.store, StoreConfig::Embedded(path) if path.as_os_str() == "/flag"));
     assert!(config.dry_run);
 }
 

@@ -29,11 +29,8 @@ pub enum CanonicalError {
     #[error("a string of the JSON holds half of a surrogate pair")]
     DecodeString(#[source] serde_json::Error),
     /// A number beyond the range of a double, which most readers refuse or read as infinity.
-    #[error("the number {text} is out of the range of a double")]
-    NumberOutOfRange {
-        /// Its source text, cut to 32 characters.
-        text: String,
-    },
+    #[error("the number {0} is out of the range of a double")]
+    NumberOutOfRange(String),
 }
 
 /// A JSON value whose numbers keep their source text.
@@ -296,7 +293,7 @@ impl<'a> Walker<'a> {
         match text {
             "NaN" | "Infinity" | "-Infinity" if self.lenient => Ok(JsonNode::Odd(text)),
             _ if self.lenient && !text.contains(['N', 'I']) => Ok(JsonNode::Beyond(text)),
-            _ => Err(CanonicalError::NumberOutOfRange { text: text.chars().take(32).collect() }),
+            _ => Err(CanonicalError::NumberOutOfRange(text.chars().take(32).collect())),
         }
     }
 

@@ -41,19 +41,6 @@ pub enum Cause {
     Retry,
 }
 
-impl Cause {
-    /// For a metric's label.
-    #[must_use]
-    pub fn category(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Change => "change",
-            Self::Again => "again",
-            Self::Retry => "retry",
-        }
-    }
-}
-
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunOutcome {
@@ -97,11 +84,6 @@ impl Schedule {
             Start::FailOver => Duration::ZERO,
         };
         *self = Self { start: Some(now + wait), ..Self::new(self.damper) };
-    }
-
-    /// Leadership ended: nothing is due.
-    pub fn stopped(&mut self) {
-        *self = Self::new(self.damper);
     }
 
     /// The snapshot changed.
@@ -238,9 +220,6 @@ mod tests {
         assert_eq!(schedule.due(at(5)), Some(Cause::Start));
         schedule.begin();
         schedule.finished(at(6), OK);
-        assert_eq!(schedule.next_wakeup(), None);
-        schedule.started(at(7), Start::Fresh);
-        schedule.stopped();
         assert_eq!(schedule.next_wakeup(), None);
     }
 

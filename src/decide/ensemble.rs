@@ -2,7 +2,7 @@
 //!
 //! - A repeated keepalive (same bytes as the last) only moves a deadline: no parsing, no allocation, no write.
 //! - A new pod enters a snapshot only after its sequence number is stored, so that no two leaders assign one number.
-//! - While frozen, no pod expires; after a thaw, each has a full TTL. The same after a pause of this process itself.
+//! - Restored from the store, or after a pause of this process itself, each pod has a full TTL.
 //!
 //! A pod is (key, id, nonce). The key encodes its IPv4 address; a nonce identifies one process, and a newer nonce
 //! replaces an older one for good. After a keepalive with `down: true`, no other keepalive of that nonce is taken.
@@ -74,7 +74,6 @@ pub struct Ensemble {
     grace: Moment,
     /// The last call of [`Self::awake`].
     awake: Option<Moment>,
-    frozen: bool,
     /// Sum of all canonical texts, in bytes.
     bytes: usize,
 }
@@ -97,7 +96,6 @@ impl Ensemble {
             clock: Moment::ORIGIN,
             grace: Moment::ORIGIN,
             awake: None,
-            frozen: false,
             bytes: 0,
         }
     }
@@ -114,7 +112,7 @@ impl Ensemble {
     ) -> Result<Self, EnsembleRestoreError> {
         let mut ensemble = Self { sequence, clock: now, grace: now, ..Self::new(settings) };
         for (key, record) in stored {
-            let refuse = |source| EnsembleRestoreError::ReadPod { key, source };
+            let refuse = |source| EnsembleRestoreError::ReadPod(key, source);
             let pod = StoredPod::decode(record.as_ref()).map_err(refuse)?;
             ensemble.restore_pod(key, pod)?;
         }
@@ -124,7 +122,7 @@ impl Ensemble {
 
     fn restore_pod(&mut self, key: Key, stored: StoredPod) -> Result<(), EnsembleRestoreError> {
         let Some(member) = CanonicalPod::read(&stored.text).filter(|member| member.key == key) else {
-            return Err(EnsembleRestoreError::WrongKey { key });
+            return Err(EnsembleRestoreError::WrongKey(key));
         };
         let pod = TrackedPod {
             key,
@@ -156,7 +154,7 @@ impl Ensemble {
     ) -> Result<KeepaliveEffect, Rejection> {
         let now = self.tick(now);
         if raw.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: raw.len() }.into());
+            return Err(KeepaliveError::TooLarge(raw.len()).into());
         }
         let print = self.prints.of(raw);
         if let Some(at) = self.table.by_print(print) {
@@ -188,7 +186,6 @@ impl Ensemble {
         let mut expired = Vec::new();
         while let Some(at) = self.table.oldest()
             && self.deadline(at) <= now
-            && !self.frozen
         {
             let pod = self.take_out(at);
             if pod.liveness == PodLiveness::Live {
@@ -201,23 +198,10 @@ impl Ensemble {
         expired
     }
 
-    /// The earliest deadline; `None` while frozen or empty.
+    /// The earliest deadline; `None` when empty.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
-        self.table.oldest().filter(|_| !self.frozen).map(|at| self.deadline(at))
-    }
-
-    /// Stops expiry, for example while there is no leader or no store.
-    pub fn freeze(&mut self) {
-        self.frozen = true;
-    }
-
-    /// Ends a freeze: each pod has a full TTL from `now`. Without a freeze, no effect.
-    pub fn thaw(&mut self, now: Moment) {
-        if self.frozen {
-            self.frozen = false;
-            self.grace = self.tick(now);
-        }
+        self.table.oldest().map(|at| self.deadline(at))
     }
 
     /// Notes that this process runs at `now`; expected before every other call, and every
@@ -232,12 +216,6 @@ impl Ensemble {
         }
         self.grace = now;
         Some(since)
-    }
-
-    /// Whether expiry is stopped.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        self.frozen
     }
 
     /// Increases with each change to the snapshot; the caller compares it to start the damper.

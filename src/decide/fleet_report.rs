@@ -41,14 +41,6 @@ pub struct FleetRow {
     pub verdict: Option<String>,
 }
 
-impl FleetRow {
-    /// Whether its switch is `no` or `pause`.
-    #[must_use]
-    pub fn is_withheld(&self) -> bool {
-        matches!(self.traffic, Traffic::No | Traffic::Pause)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -61,7 +53,7 @@ mod tests {
             "status": "live", "traffic": "no", "breaker": "errors", "breakAt": 1_700_000_000_000_i64,
             "retryCount": 2, "verdict": "outlier, value 3"});
         let read: FleetRow = serde_json::from_value(row.clone()).unwrap();
-        assert!(read.is_withheld());
+        assert_eq!(read.traffic, Traffic::No);
         assert_eq!(serde_json::to_value(&read).unwrap(), row);
     }
 
@@ -69,6 +61,6 @@ mod tests {
     fn a_row_needs_only_what_every_pod_has() {
         let row = json!({"id": "a", "key": "1", "age": 0.0, "status": "down", "traffic": "yes"});
         let read: FleetRow = serde_json::from_value(row).unwrap();
-        assert_eq!((read.retry_count, read.break_at, read.is_withheld()), (0, None, false));
+        assert_eq!((read.retry_count, read.break_at, read.traffic), (0, None, Traffic::Yes));
     }
 }

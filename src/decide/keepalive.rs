@@ -24,11 +24,8 @@ pub const MAX_NAME: usize = 256;
 #[non_exhaustive]
 pub enum KeepaliveError {
     /// More than [`MAX_SIZE`] bytes, as sent or in canonical form.
-    #[error("the keepalive has {size} bytes; at most {MAX_SIZE} are taken")]
-    TooLarge {
-        /// Its size.
-        size: usize,
-    },
+    #[error("the keepalive has {0} bytes; at most {MAX_SIZE} are taken")]
+    TooLarge(usize),
     /// Not JSON, or without a canonical form.
     #[error("the keepalive cannot be read: {0}")]
     ReadJson(#[from] CanonicalError),
@@ -36,11 +33,8 @@ pub enum KeepaliveError {
     #[error("the keepalive is JSON, but no object: send {{\"app\": ..., \"id\": ..., \"ip\": ..., ...}}")]
     NotAnObject,
     /// A required member is missing or `null`.
-    #[error("the keepalive has no member `{member}`; app, id, ip, key and role are needed")]
-    Missing {
-        /// Its name.
-        member: &'static str,
-    },
+    #[error("the keepalive has no member `{0}`; app, id, ip, key and role are needed")]
+    Missing(&'static str),
     /// A member has the wrong type.
     #[error("the member `{member}` must be {expected}")]
     WrongType {
@@ -59,18 +53,12 @@ pub enum KeepaliveError {
     },
     /// An IPv6 address.
     #[error(
-        "`ip` is the IPv6 address {ip}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
+        "`ip` is the IPv6 address {0}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
     )]
-    Ipv6 {
-        /// The address.
-        ip: IpAddr,
-    },
+    Ipv6(IpAddr),
     /// Not an IP address.
-    #[error("`ip` is {ip:?}, which is no IPv4 address in dotted decimal")]
-    NotAnAddress {
-        /// The value sent, cut to 48 characters.
-        ip: String,
-    },
+    #[error("`ip` is {0:?}, which is no IPv4 address in dotted decimal")]
+    NotAnAddress(String),
     /// The key is not that of the address.
     #[error("`key` is {key:?}, but the key of {ip} is {expected}")]
     WrongKey {
@@ -130,7 +118,7 @@ impl<'a> Keepalive<'a> {
     /// See [`KeepaliveError`].
     pub fn parse(raw: &'a [u8]) -> Result<Self, KeepaliveError> {
         if raw.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: raw.len() });
+            return Err(KeepaliveError::TooLarge(raw.len()));
         }
         let (node, odd) = match JsonNode::parse(raw) {
             Ok(node) => (node, None),
@@ -200,47 +188,6 @@ impl<'a> Keepalive<'a> {
     }
 }
 
-/// The identity that an agent sends in each keepalive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// The label `app`.
-    pub app: String,
-    /// By default the pod's name.
-    pub id: String,
-    /// The pod's address, from which the key is computed.
-    pub ip: Ipv4Addr,
-    /// The label `role`.
-    pub role: String,
-    /// 8 random bytes as hex, one value per process.
-    pub nonce: String,
-}
-
-impl Sender {
-    /// Composes a keepalive with `payload` (JSON text); `down` marks the last one.
-    ///
-    /// # Errors
-    /// [`KeepaliveError`], as a master would return it.
-    pub fn compose(&self, payload: &[u8], down: bool) -> Result<Vec<u8>, KeepaliveError> {
-        let text = |text: String| JsonNode::Text(Cow::Owned(text));
-        let mut members = vec![
-            ("app", text(self.app.clone())),
-            ("id", text(self.id.clone())),
-            ("ip", text(self.ip.to_string())),
-            ("key", text(Key::of(self.ip).to_string())),
-            ("nonce", text(self.nonce.clone())),
-            ("payload", JsonNode::parse(payload)?),
-            ("role", text(self.role.clone())),
-        ];
-        if down {
-            members.insert(1, ("down", JsonNode::Scalar("true")));
-        }
-        let mut raw = Vec::with_capacity(256 + payload.len());
-        canonical::write_object(members.iter().map(|(name, value)| (*name, value)), &mut raw);
-        Keepalive::parse(&raw)?;
-        Ok(raw)
-    }
-}
-
 type JsonMembers<'a> = [(Cow<'a, str>, JsonNode<'a>)];
 
 /// Reads a keepalive that JSON refuses with `error`, and takes its odd values out.
@@ -282,7 +229,7 @@ fn flag(members: &JsonMembers<'_>, name: &'static str) -> Result<bool, Keepalive
 }
 
 fn name<'a>(members: &JsonMembers<'a>, name: &'static str) -> Result<Cow<'a, str>, KeepaliveError> {
-    optional_name(members, name)?.ok_or(KeepaliveError::Missing { member: name })
+    optional_name(members, name)?.ok_or(KeepaliveError::Missing(name))
 }
 
 fn optional_name<'a>(
@@ -311,8 +258,8 @@ fn checked_key(members: &JsonMembers<'_>) -> Result<Key, KeepaliveError> {
 fn address(text: &str) -> Result<Ipv4Addr, KeepaliveError> {
     match text.parse() {
         Ok(IpAddr::V4(ip)) => Ok(ip),
-        Ok(ip) => Err(KeepaliveError::Ipv6 { ip }),
-        Err(_) => Err(KeepaliveError::NotAnAddress { ip: shortened(text) }),
+        Ok(ip) => Err(KeepaliveError::Ipv6(ip)),
+        Err(_) => Err(KeepaliveError::NotAnAddress(shortened(text))),
     }
 }
 
@@ -427,22 +374,5 @@ mod tests {
         assert!(Keepalive::parse(with("payload", &deep[1..63]).as_bytes()).is_ok());
         let large = format!("\"{}\"", "x".repeat(MAX_SIZE));
         assert_eq!(refused(&with("payload", &large)).category(), "too_large");
-    }
-
-    #[test]
-    fn what_an_agent_composes_is_what_a_master_reads() {
-        let sender = Sender {
-            app: "web".into(),
-            id: "web-1".into(),
-            ip: Ipv4Addr::new(10, 0, 0, 1),
-            role: "front".into(),
-            nonce: "00ff".into(),
-        };
-        let raw = sender.compose(b"{\"load\": 0.50}", true).unwrap();
-        let keepalive = Keepalive::parse(&raw).unwrap();
-        assert!(keepalive.is_down());
-        assert_eq!((keepalive.id(), keepalive.nonce()), ("web-1", Some("00ff")));
-        assert!(String::from_utf8(raw).unwrap().contains("\"payload\":{\"load\":0.50}"));
-        assert!(sender.compose(b"{", false).is_err());
     }
 }

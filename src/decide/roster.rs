@@ -20,6 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    ensemble::LifeStatus,
     fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid, count},
     gate::{
         Plan,
@@ -35,7 +36,7 @@ pub const SCHEMA: u32 = 1;
 
 /// One pod of the ensemble, as input of [`Roster::observe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct EnsembleRow {
     /// Its key.
     pub key: Key,
     /// Its id.
@@ -49,18 +50,7 @@ pub struct Row {
     /// Time of its last keepalive.
     pub heard: Timestamp,
     /// Live, silent or down.
-    pub state: RowState,
-}
-
-/// The state of a pod of the ensemble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowState {
-    /// The last keepalive is younger than the TTL.
-    Live,
-    /// Expired; the same as no row.
-    Silent,
-    /// It sent `down`.
-    Down,
+    pub state: LifeStatus,
 }
 
 /// The configured limits of the fleet.
@@ -75,7 +65,7 @@ pub struct FleetRules {
 /// One pod of the roster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Pod {
+pub struct RosterPod {
     /// Its id; empty for an address that was adopted from the file of a lost store.
     pub id: String,
     /// Its agent's nonce.
@@ -103,7 +93,7 @@ pub struct Roster {
     /// The last pod sent `down`: only then may the file become empty.
     pub all_said_down: bool,
     /// By key: one pod per address.
-    pub pods: BTreeMap<Key, Pod>,
+    pub pods: BTreeMap<Key, RosterPod>,
     /// The withdrawals.
     pub ledger: Ledger,
 }
@@ -113,46 +103,18 @@ pub struct Roster {
 pub enum RosterError {
     /// Not JSON, or a member is missing or wrong.
     #[error("the stored roster cannot be read")]
-    DecodeRoster {
-        /// The decoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
+    DecodeRoster(#[source] serde_json::Error),
     /// Written by another version.
     #[error(
-        "the stored roster has schema {found}, this version reads {SCHEMA}: run one version only; the endpoints file stays as it is meanwhile"
+        "the stored roster has schema {0}, this version reads {SCHEMA}: run one version only; the endpoints file stays as it is meanwhile"
     )]
-    UnknownSchema {
-        /// The stored schema number.
-        found: u64,
-    },
+    UnknownSchema(u64),
     /// Its ledger has another schema or UID.
     #[error("the roster's ledger cannot be used")]
-    UseLedger {
-        /// The ledger's error.
-        #[source]
-        source: LedgerError,
-    },
+    UseLedger(#[source] LedgerError),
     /// It cannot be encoded.
     #[error("the roster cannot be written as JSON")]
-    EncodeRoster {
-        /// The encoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-impl RosterError {
-    /// The label of a metric.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::DecodeRoster { .. } => "decode",
-            Self::UnknownSchema { .. } => "schema",
-            Self::UseLedger { .. } => "ledger",
-            Self::EncodeRoster { .. } => "encode",
-        }
-    }
+    EncodeRoster(#[source] serde_json::Error),
 }
 
 /// A pod's identity for the gate: key, id and nonce.
@@ -161,7 +123,7 @@ pub fn uid(key: Key, id: &str, nonce: Option<&str>) -> Uid {
     Uid::from(format!("{key}/{id}/{}", nonce.unwrap_or_default()))
 }
 
-impl Pod {
+impl RosterPod {
     /// Its identity, given its key.
     #[must_use]
     pub fn uid(&self, key: Key) -> Uid {
@@ -194,12 +156,17 @@ impl Roster {
     /// Without them the file would shrink to the first pod that sends a keepalive.
     #[must_use]
     pub fn adopt(of: &str, epoch: Epoch, addresses: &BTreeSet<SocketAddrV4>, now: Timestamp) -> Self {
-        let pods: BTreeMap<Key, Pod> = addresses
+        let pods: BTreeMap<Key, RosterPod> = addresses
             .iter()
             .map(|address| {
                 let port = Some(address.port());
-                let pod =
-                    Pod { id: String::new(), nonce: None, port, presence: Presence::Unknown, since: now };
+                let pod = RosterPod {
+                    id: String::new(),
+                    nonce: None,
+                    port,
+                    presence: Presence::Unknown,
+                    since: now,
+                };
                 (Key::of(*address.ip()), pod)
             })
             .collect();
@@ -212,13 +179,13 @@ impl Roster {
     /// # Errors
     /// When it is not a roster of `of` in [`SCHEMA`].
     pub fn decode(bytes: &[u8], of: &str) -> Result<Self, RosterError> {
-        let failed = |source| RosterError::DecodeRoster { source };
+        let failed = |source| RosterError::DecodeRoster(source);
         let SchemaNumber { schema: found } = serde_json::from_slice(bytes).map_err(failed)?;
         if found != u64::from(SCHEMA) {
-            return Err(RosterError::UnknownSchema { found });
+            return Err(RosterError::UnknownSchema(found));
         }
         let roster: Self = serde_json::from_slice(bytes).map_err(failed)?;
-        roster.ledger.check(of).map_err(|source| RosterError::UseLedger { source })?;
+        roster.ledger.check(of).map_err(RosterError::UseLedger)?;
         Ok(roster)
     }
 
@@ -227,7 +194,7 @@ impl Roster {
     /// # Errors
     /// [`RosterError::EncodeRoster`].
     pub fn encode(&self) -> Result<Vec<u8>, RosterError> {
-        serde_json::to_vec(self).map_err(|source| RosterError::EncodeRoster { source })
+        serde_json::to_vec(self).map_err(RosterError::EncodeRoster)
     }
 
     /// Pods that there should be.
@@ -239,7 +206,7 @@ impl Roster {
     /// The input of the gate. `believed`: whether the pod itself is silent, not the master cut off (see [`silence`]).
     #[must_use]
     pub fn fleet(&self, rules: &FleetRules, believed: impl Fn(Key) -> bool, hold: Option<String>) -> Fleet {
-        let view = |(&key, pod): (&Key, &Pod)| self.view(key, pod, believed(key));
+        let view = |(&key, pod): (&Key, &RosterPod)| self.view(key, pod, believed(key));
         let pods = self.pods.iter().map(view).collect();
         let mut fleet = Fleet::new(self.desired(rules), pods);
         fleet.hold = hold;
@@ -247,7 +214,7 @@ impl Roster {
     }
 
     /// A silent pod that is not believed yet counts as present and not ready: it neither serves nor can be withheld.
-    fn view(&self, key: Key, pod: &Pod, believed: bool) -> PodView {
+    fn view(&self, key: Key, pod: &RosterPod, believed: bool) -> PodView {
         let silent = pod.presence == Presence::Unknown;
         let mut view = PodView::serving(pod.uid(key), pod.name(key), self.ledger.fence());
         view.has_controller = false;
@@ -288,19 +255,12 @@ impl Roster {
     /// The addresses for the endpoints file.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<SocketAddrV4> {
-        let listed = |(&key, pod): (&Key, &Pod)| {
+        let listed = |(&key, pod): (&Key, &RosterPod)| {
             let port = pod.port?;
             let may = self.view(key, pod, true).traffic == Traffic::Yes;
             may.then(|| SocketAddrV4::new(key.address(), port))
         };
         self.pods.iter().filter_map(listed).collect()
-    }
-
-    /// The pod with this UID.
-    #[must_use]
-    pub fn pod(&self, uid: &Uid) -> Option<(Key, &Pod)> {
-        let key = uid.as_str().split('/').next()?.parse().ok()?;
-        self.pods.get(&key).filter(|pod| pod.uid(key) == *uid).map(|pod| (key, pod))
     }
 
     fn live(&self) -> u32 {

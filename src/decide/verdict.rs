@@ -184,7 +184,7 @@ impl Verdicts {
 
 /// The pod that a callback's verdict names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Named {
+pub enum VerdictTarget {
     /// `id`.
     Id(String),
     /// `key`.
@@ -195,7 +195,7 @@ pub enum Named {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrafficVerdict {
     /// The pod.
-    pub who: Named,
+    pub who: VerdictTarget,
     /// The verdict.
     pub opinion: Opinion,
 }
@@ -204,11 +204,8 @@ pub struct TrafficVerdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficWarning {
     /// The member is neither a list nor an object.
-    #[error("`traffic` is {found}: expected a list of verdicts, or an object id -> verdict")]
-    NotAListOrObject {
-        /// Its JSON type.
-        found: &'static str,
-    },
+    #[error("`traffic` is {0}: expected a list of verdicts, or an object id -> verdict")]
+    NotAListOrObject(&'static str),
     /// An item of the list is not an object.
     #[error(
         "`traffic[{index}]` is {found}: expected an object like {{\"id\": \"web-1\", \"verdict\": \"withhold\"}}"
@@ -220,11 +217,8 @@ pub enum TrafficWarning {
         found: &'static str,
     },
     /// An item has neither `id` nor `key`.
-    #[error("`traffic[{index}]` names no pod: it needs a text `id` or `key`")]
-    MissingPod {
-        /// Index of the item.
-        index: usize,
-    },
+    #[error("`traffic[{0}]` names no pod: it needs a text `id` or `key`")]
+    MissingPod(usize),
     /// The verdict is not one of the known words.
     #[error(
         "`traffic` has the unknown verdict {word} for {who}: expected withhold, admit, pause or kill (or no, yes, pause)"
@@ -263,11 +257,11 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
             .iter()
             .filter_map(|(id, value)| {
                 let call = parse_call(id, value, &mut warnings)?;
-                Some(TrafficVerdict { who: Named::Id(id.clone()), opinion: called(call) })
+                Some(TrafficVerdict { who: VerdictTarget::Id(id.clone()), opinion: called(call) })
             })
             .collect(),
         other => {
-            warnings.push(TrafficWarning::NotAListOrObject { found: shape(other) });
+            warnings.push(TrafficWarning::NotAListOrObject(shape(other)));
             Vec::new()
         }
     };
@@ -278,7 +272,7 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
 #[must_use]
 pub fn resolve(
     verdicts: Vec<TrafficVerdict>,
-    uid_of: impl Fn(&Named) -> Option<Uid>,
+    uid_of: impl Fn(&VerdictTarget) -> Option<Uid>,
 ) -> (Vec<(Uid, Opinion)>, usize) {
     let all = verdicts.len();
     let resolved = verdicts.into_iter().filter_map(|verdict| Some((uid_of(&verdict.who)?, verdict.opinion)));
@@ -298,14 +292,14 @@ fn parse_item(index: usize, item: &Value, warnings: &mut Vec<TrafficWarning>) ->
     };
     let text = |member: &str| members.get(member).and_then(Value::as_str).filter(|text| !text.is_empty());
     let who = match (text("id"), text("key")) {
-        (Some(id), _) => Named::Id(id.to_owned()),
-        (None, Some(key)) => Named::Key(key.to_owned()),
+        (Some(id), _) => VerdictTarget::Id(id.to_owned()),
+        (None, Some(key)) => VerdictTarget::Key(key.to_owned()),
         (None, None) => {
-            warnings.push(TrafficWarning::MissingPod { index });
+            warnings.push(TrafficWarning::MissingPod(index));
             return None;
         }
     };
-    let (Named::Id(name) | Named::Key(name)) = &who;
+    let (VerdictTarget::Id(name) | VerdictTarget::Key(name)) = &who;
     let call = parse_call(name, members.get("verdict").unwrap_or(&Value::Null), warnings)?;
     let reason = text("reason").map(str::to_owned);
     let breaker = text("breaker").map(str::to_owned);

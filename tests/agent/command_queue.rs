@@ -252,7 +252,7 @@ async fn an_allow_list_turns_commands_into_names() {
 
 #[tokio::test]
 async fn an_open_desk_answers_as_the_original_did() {
-    let queue = open_queue(&InvokePolicy::Open { allow: None }).unwrap();
+    let queue = open_queue(&InvokePolicy::Open(None)).unwrap();
     let invoke = |raw: &'static str| queue.invoke(peer(), Bytes::from(raw));
     assert_eq!(invoke(r#"{"cmd":"echo a; echo b"}"#).await, Ok(Some("a\nb".into())));
     assert_eq!(invoke(r#"{"cmd":"echo a; false"}"#).await, Ok(Some("a".into())));
@@ -272,8 +272,8 @@ async fn files_that_cannot_be_used_are_named() {
     let policies = [
         InvokePolicy::Signed { public_key: path.clone(), allow: None },
         InvokePolicy::Signed { public_key: folder.path().join("none"), allow: None },
-        InvokePolicy::Open { allow: Some(path) },
-        InvokePolicy::Open { allow: Some(folder.path().join("none")) },
+        InvokePolicy::Open(Some(path)),
+        InvokePolicy::Open(Some(folder.path().join("none"))),
     ];
     for policy in &policies {
         let Err(Exit::Usage(text)) = open_queue(policy) else { panic!("taken: {policy:?}") };

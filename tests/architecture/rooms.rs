@@ -20,7 +20,7 @@ const ROOMS: &[Room] = &[
     Room { name: "api", rooms: &["api", "decide"], crates: None },
     Room {
         name: "adapters",
-        rooms: &["adapters", "api", "decide", "config", "alarms", "clock", "core_task", "exit"],
+        rooms: &["adapters", "api", "decide", "config", "alarms", "clock", "core_task", "exit", "metrics"],
         crates: None,
     },
     Room { name: "config", rooms: &["config", "decide", "exit"], crates: None },

@@ -60,7 +60,7 @@ impl MemoryStore {
 }
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable { reason: "set by the test".into() }
+    StoreError::Unavailable("set by the test".into())
 }
 
 #[async_trait]
@@ -84,7 +84,7 @@ impl Store for MemoryStore {
             return Err(unavailable());
         }
         if term.0 != inner.term {
-            return Err(StoreError::LeadershipLost { ours: term });
+            return Err(StoreError::LeadershipLost(term));
         }
         inner.commits += 1;
         for (key, bytes) in batch.put {

@@ -17,9 +17,10 @@ use kubervisor::{
     config::EndpointsFormat,
     decide::{
         alarm_reason::AlarmReason,
+        ensemble::LifeStatus,
         key::Key,
         policy::Policy,
-        roster::{FleetRules, Row, RowState},
+        roster::{EnsembleRow, FleetRules},
         time::Timestamp,
         verdict,
     },
@@ -35,7 +36,7 @@ use crate::{memory::MemoryStore, stage::config};
 const TTL: Duration = Duration::from_secs(6);
 
 /// The last keepalive of each pod (`None`: it reports all the time), and its state.
-type PodStates = BTreeMap<u8, (Option<Timestamp>, RowState)>;
+type PodStates = BTreeMap<u8, (Option<Timestamp>, LifeStatus)>;
 
 /// The pods of a master's ensemble.
 #[derive(Clone)]
@@ -48,13 +49,13 @@ struct Pods {
 impl Pods {
     /// `count` pods that report all the time.
     fn new(clock: Clock, count: u8) -> Self {
-        let rows = (1..=count).map(|n| (n, (None, RowState::Live))).collect();
+        let rows = (1..=count).map(|n| (n, (None, LifeStatus::Live))).collect();
         Self { clock, rows: Arc::new(Mutex::new(rows)), changes: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Sets the state of these pods; the last keepalive of one that is not live is now.
-    fn set(&self, pods: impl IntoIterator<Item = u8>, state: RowState) {
-        let heard = (state != RowState::Live).then(|| self.clock.wall());
+    fn set(&self, pods: impl IntoIterator<Item = u8>, state: LifeStatus) {
+        let heard = (state != LifeStatus::Live).then(|| self.clock.wall());
         let mut rows = self.rows.lock().unwrap();
         for n in pods {
             rows.insert(n, (heard, state));
@@ -69,9 +70,9 @@ impl Pods {
         self.rows.lock().unwrap().values_mut().for_each(|(heard, _)| *heard = Some(now));
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<EnsembleRow> {
         let rows = self.rows.lock().unwrap();
-        let row = |(&n, &(heard, state)): (&u8, &(Option<Timestamp>, RowState))| Row {
+        let row = |(&n, &(heard, state)): (&u8, &(Option<Timestamp>, LifeStatus))| EnsembleRow {
             key: Key::of(Ipv4Addr::new(10, 0, 0, n)),
             id: format!("web-{n}"),
             nonce: Some("first".into()),
@@ -232,7 +233,7 @@ async fn a_cut_network_leaves_the_file_alone_and_raises_an_alarm() {
     pass(TTL * 2 / 3).await;
     // The pod with the oldest keepalive expires first.
     for n in 1..=8 {
-        stage.pods.set([n], RowState::Silent);
+        stage.pods.set([n], LifeStatus::Expired);
         pass(Duration::from_millis(300)).await;
         assert_eq!(leader.listed(), numbers(1..=8), "after {n} fell silent");
     }
@@ -243,7 +244,7 @@ async fn a_cut_network_leaves_the_file_alone_and_raises_an_alarm() {
     assert!(leader.metric("kubervisor_gate_silent_listed{name=\"web\",namespace=\"default\"} 8"));
     let page = leader.keeper.snapshot().explain("web-3").unwrap().to_string();
     assert!(page.contains("stays listed"), "{page}");
-    stage.pods.set(1..=8, RowState::Live);
+    stage.pods.set(1..=8, LifeStatus::Live);
     pass(Duration::from_secs(1)).await;
     assert!(!leader.alarmed(AlarmReason::SilentListed));
 }
@@ -252,14 +253,14 @@ async fn a_cut_network_leaves_the_file_alone_and_raises_an_alarm() {
 async fn one_dead_pod_leaves_the_file_and_a_down_keepalive_needs_no_budget() {
     let stage = Stage::new(4);
     let (leader, _term) = stage.leader().await;
-    stage.pods.set([3], RowState::Silent);
+    stage.pods.set([3], LifeStatus::Expired);
     pass(Duration::from_secs(2)).await;
     assert_eq!(leader.listed(), numbers([1, 2, 4]));
-    stage.pods.set([1, 2], RowState::Down);
+    stage.pods.set([1, 2], LifeStatus::Down);
     pass(Duration::from_secs(1)).await;
     assert!(leader.listed().contains(&"4".to_owned()), "{:?}", leader.listed());
     assert!(!leader.listed().contains(&"1".to_owned()));
-    stage.pods.set(1..=4, RowState::Down);
+    stage.pods.set(1..=4, LifeStatus::Down);
     pass(Duration::from_secs(1)).await;
     assert!(leader.listed().is_empty(), "all said down: {:?}", leader.listed());
 }
@@ -273,17 +274,17 @@ async fn a_lost_roster_is_rebuilt_from_the_file_and_no_pod_loses_traffic() {
     let before = fs::read(stage.path("leader")).unwrap();
 
     // A new process, a new store, and a network that is cut at first.
-    stage.pods.set(1..=6, RowState::Silent);
+    stage.pods.set(1..=6, LifeStatus::Expired);
     let empty = Arc::new(MemoryStore::new());
     let again = Master::start(&empty, &stage.pods, &stage.path("leader"), false);
     let _term = again.run(&empty);
     pass(TTL * 10).await;
     assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
     assert_eq!(empty.roster().unwrap()["pods"].as_object().unwrap().len(), 6);
-    stage.pods.set([2], RowState::Live);
+    stage.pods.set([2], LifeStatus::Live);
     pass(TTL * 10).await;
     assert_eq!(fs::read(stage.path("leader")).unwrap(), before, "one report does not make the others dead");
-    stage.pods.set(1..=6, RowState::Live);
+    stage.pods.set(1..=6, LifeStatus::Live);
     pass(TTL * 10).await;
     assert_eq!(fs::read(stage.path("leader")).unwrap(), before);
     assert!(again.alarms.up().is_empty(), "{:?}", again.alarms.up());

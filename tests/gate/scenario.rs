@@ -146,9 +146,8 @@ impl Run {
         let (verdicts, warnings) = parse_traffic(&traffic);
         assert!(warnings.is_empty(), "{warnings:?}");
         let (opinions, unknown) = resolve(verdicts, |who| match who {
-            kubervisor::decide::verdict::Named::Id(id) | kubervisor::decide::verdict::Named::Key(id) => {
-                Some(self.world.uid(id))
-            }
+            kubervisor::decide::verdict::VerdictTarget::Id(id)
+            | kubervisor::decide::verdict::VerdictTarget::Key(id) => Some(self.world.uid(id)),
         });
         assert_eq!(unknown, 0);
         self.world.verdicts.replace(Source::new("callback", SourceKind::Callback, self.world.now, opinions));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::{Request, header::CONTENT_TYPE};
 use kube::Client;
 use kubervisor::{
-    adapters::sink::{ListingFinding, ListingFindings},
+    adapters::sink::{Hindrance, ListingFinding, ListingFindings},
     decide::{
         alarm_reason::AlarmReason,
         fleet::{Epoch, Fence, Fleet, PodView, Traffic},
@@ -15,7 +15,7 @@ use kubervisor::{
         verdict::Verdicts,
     },
     roles::{
-        controller::conditions::{Facts, LedgerState, ResourceProblem, ServiceState, changed, status},
+        controller::conditions::{Facts, ResourceProblem, ServiceState, changed, status},
         gate::snapshot::GateSnapshot,
     },
 };
@@ -62,7 +62,7 @@ fn facts<'a>(snapshot: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> 
         paused: false,
         panic_threshold: None,
         overlap: None,
-        ledger: LedgerState::Stored,
+        ledger: None,
         template_unlabelled: false,
         failures: none,
         listing: &IN_STEP,
@@ -117,7 +117,7 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
         service: ServiceState::Gated,
         dry_run: true,
         overlap: Some("KubervisorService other".to_owned()),
-        ledger: LedgerState::NotStored,
+        ledger: Some(&Hindrance::LedgerNotStored),
         template_unlabelled: true,
         failures: &failures,
         listing: &listing,

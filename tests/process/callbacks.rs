@@ -29,7 +29,7 @@ fn input(pods: &str, state: Option<&str>) -> CallbackInput {
 
 fn runner(command: CommandLine) -> CallbackRunner {
     let config = CallbackConfig { command, timeout: Duration::from_secs(20), user: RunAs::Ourselves };
-    CallbackRunner::new(config, Vec::new(), CallbackMetrics::default())
+    CallbackRunner::new(config, Vec::new(), CallbackMetrics::register(&mut Registry::default()))
 }
 
 async fn run(command: CommandLine, input: CallbackInput) -> CallbackOutcome {
@@ -162,7 +162,7 @@ async fn every_failure_has_its_category_and_the_next_run_succeeds() {
         timeout: Duration::from_secs(1),
         user: RunAs::User("no-such-user-here".into()),
     };
-    let nobody = CallbackRunner::new(user, Vec::new(), CallbackMetrics::default());
+    let nobody = CallbackRunner::new(user, Vec::new(), CallbackMetrics::register(&mut Registry::default()));
     let outcome = nobody.run(input("[]", None), CancellationToken::new()).await;
     assert_eq!(outcome.result.unwrap_err().category(), "user");
     assert_eq!(state(shell("echo 7", input("[]", None)).await), 7);
@@ -172,9 +172,7 @@ async fn every_failure_has_its_category_and_the_next_run_succeeds() {
 async fn the_last_line_of_stderr_is_in_the_error() {
     let outcome = python("import os; os.environ['NOT_THERE']", input("[]", None)).await;
     let error = outcome.result.unwrap_err();
-    assert!(
-        matches!(&error, CallbackError::ExitCode { code: 1, complaint } if complaint == "KeyError: 'NOT_THERE'")
-    );
+    assert!(matches!(&error, CallbackError::ExitCode(1, complaint) if complaint == "KeyError: 'NOT_THERE'"));
     assert!(error.to_string().ends_with("KeyError: 'NOT_THERE'"));
 }
 
@@ -185,7 +183,7 @@ async fn a_callback_that_hangs_is_killed_with_a_typed_error() {
         timeout: Duration::from_millis(200),
         user: RunAs::Ourselves,
     };
-    let runner = CallbackRunner::new(config, Vec::new(), CallbackMetrics::default());
+    let runner = CallbackRunner::new(config, Vec::new(), CallbackMetrics::register(&mut Registry::default()));
     let begun = Instant::now();
     let outcome = runner.run(input("[]", None), CancellationToken::new()).await;
     assert!(matches!(outcome.result, Err(CallbackError::TimedOut { .. })), "half an answer is none");
@@ -243,9 +241,8 @@ async fn a_callback_that_prints_nothing_or_leaves_daemons_succeeds() {
 
 #[tokio::test]
 async fn runs_are_counted_by_how_they_ended() {
-    let metrics = CallbackMetrics::default();
     let mut registry = Registry::with_prefix("kubervisor");
-    metrics.register(&mut registry);
+    let metrics = CallbackMetrics::register(&mut registry);
     for line in ["echo 12345", "echo '{\"again\": []}'", "exit 1"] {
         let config = CallbackConfig {
             command: CommandLine::Shell(line.into()),

@@ -86,7 +86,11 @@ async fn the_files_of_a_callback_are_private_to_its_user() {
         state: Some(Bytes::from_static(b"{}")),
         fleet: Bytes::from_static(b"{}"),
     };
-    let runner = CallbackRunner::new(config, Vec::new(), CallbackMetrics::default());
+    let runner = CallbackRunner::new(
+        config,
+        Vec::new(),
+        CallbackMetrics::register(&mut prometheus_client::registry::Registry::default()),
+    );
     let outcome = runner.run(input, CancellationToken::new()).await;
     let uid = nobody().unwrap_or_else(|| geteuid().as_raw());
     let state = outcome.result.unwrap().state.unwrap();

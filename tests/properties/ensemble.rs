@@ -21,29 +21,15 @@ const TTL: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 enum Event {
     /// A keepalive; a nonce of 0 is none.
-    Beat {
-        host: u8,
-        id: u8,
-        nonce: u8,
-        payload: u8,
-        down: bool,
-    },
+    Beat { host: u8, id: u8, nonce: u8, payload: u8, down: bool },
     /// Time passes.
-    Wait {
-        millis: u64,
-    },
+    Wait { millis: u64 },
     /// One `expire` with a moment in the past.
-    Lag {
-        millis: u64,
-    },
-    Freeze,
-    Thaw,
+    Lag { millis: u64 },
     /// A batch is written and confirmed.
     Store,
     /// A batch fails: it was lost, or written without a confirmation.
-    Lose {
-        written: bool,
-    },
+    Lose { written: bool },
     /// The next leader restores from the store.
     FailOver,
 }
@@ -59,8 +45,6 @@ fn event() -> impl Strategy<Value = Event> {
         6 => usual,
         4 => (0..6000_u64).prop_map(|millis| Event::Wait { millis }),
         1 => (0..20_000_u64).prop_map(|millis| Event::Lag { millis }),
-        1 => Just(Event::Freeze),
-        1 => Just(Event::Thaw),
         5 => Just(Event::Store),
         2 => any::<bool>().prop_map(|written| Event::Lose { written }),
         1 => Just(Event::FailOver),
@@ -115,13 +99,6 @@ impl Oracle {
                 let lagging = self.now.since(Moment::after_origin(Duration::from_millis(millis)));
                 self.expire(Moment::after_origin(lagging));
             }
-            Event::Freeze => self.ensemble.freeze(),
-            Event::Thaw => {
-                if self.ensemble.is_frozen() {
-                    self.grace = self.now;
-                }
-                self.ensemble.thaw(self.now);
-            }
             Event::Store => {
                 if let Some(changes) = self.ensemble.take_changes() {
                     self.write(&changes);
@@ -153,13 +130,11 @@ impl Oracle {
     }
 
     fn expire(&mut self, now: Moment) {
-        let frozen = self.ensemble.is_frozen();
         for key in self.ensemble.expire(now) {
-            assert!(!frozen, "{key} expired in a freeze");
             assert!(self.deadline(key) <= self.now, "{key} expired early");
         }
         let wakeup = self.ensemble.next_wakeup();
-        assert!(wakeup.is_none_or(|wakeup| wakeup > self.now && !frozen));
+        assert!(wakeup.is_none_or(|wakeup| wakeup > self.now));
     }
 
     fn deadline(&self, key: Key) -> Moment {
@@ -229,10 +204,7 @@ impl Oracle {
                 "a seq assigned twice"
             );
             assert!(member.seq < self.sequence.next(), "seq {} is not durable", member.seq);
-            assert!(
-                self.ensemble.is_frozen() || self.deadline(member.key) > self.now,
-                "an expired pod is visible"
-            );
+            assert!(self.deadline(member.key) > self.now, "an expired pod is visible");
         }
         let live = self.known_seqs().into_iter().filter(|(_, status)| *status == LifeStatus::Live);
         let live: Vec<_> = live.map(|(seq, _)| seq).collect();

@@ -23,9 +23,7 @@ pub enum Backend {
 impl Backend {
     async fn open(&self, id: &str) -> Arc<dyn Store> {
         let config = match self {
-            Self::Embedded(directory) => {
-                StoreConfig::Embedded { path: directory.path().join("state/deep/test.redb") }
-            }
+            Self::Embedded(directory) => StoreConfig::Embedded(directory.path().join("state/deep/test.redb")),
             Self::Etcd(etcd) => etcd.config(),
         };
         open(&config, id).await.unwrap()
@@ -103,7 +101,7 @@ async fn a_term_that_is_not_the_newest_writes_nothing(backend: Backend) {
     let term = leading(&*store).await;
     for stale in [Term(0), Term(term.0 - 1), Term(term.0 + 1)] {
         let refused = store.commit(stale, put(RecordKey::State, "stale")).await.unwrap_err();
-        assert!(matches!(refused, StoreError::LeadershipLost { ours } if ours == stale), "{refused}");
+        assert!(matches!(refused, StoreError::LeadershipLost(ours) if ours == stale), "{refused}");
     }
     assert!(store.load().await.unwrap().is_empty());
     assert_eq!(leading(&*store).await, term, "a stale write deposes nobody");

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::fixture::{leading, open, pod, put};
 
 fn config(path: &Path) -> StoreConfig {
-    StoreConfig::Embedded { path: path.to_owned() }
+    StoreConfig::Embedded(path.to_owned())
 }
 
 async fn refusal(path: &Path) -> StoreError {

@@ -128,7 +128,7 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_rejoins_as_a_
 async fn a_leader_at_rest_asks_for_nothing_but_its_lease() {
     let etcd = Etcd::start().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let metrics = StoreMetrics::default();
+    let metrics = StoreMetrics::register(&mut prometheus_client::registry::Registry::default());
     let store = store::open(&etcd.config(), membership("a"), &Alarms::new(Clock::start()), metrics.clone())
         .await
         .unwrap();
@@ -150,7 +150,7 @@ async fn two_ensembles_on_one_etcd_do_not_meet() {
     first.commit(term, put(RecordKey::State, "of test")).await.unwrap();
     let mut other = membership("b");
     other.prefix = store::prefix("default", "test2");
-    let metrics = StoreMetrics::default();
+    let metrics = StoreMetrics::register(&mut prometheus_client::registry::Registry::default());
     let second = store::open(&etcd.config(), other, &Alarms::new(Clock::start()), metrics).await.unwrap();
     leading(&*second).await;
     assert!(second.load().await.unwrap().is_empty());

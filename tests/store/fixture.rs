@@ -33,7 +33,13 @@ pub async fn open(config: &StoreConfig, id: &str) -> Result<Arc<dyn Store>, Stor
         .with_test_writer()
         .try_init();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    store::open(config, membership(id), &Alarms::new(Clock::start()), StoreMetrics::default()).await
+    store::open(
+        config,
+        membership(id),
+        &Alarms::new(Clock::start()),
+        StoreMetrics::register(&mut prometheus_client::registry::Registry::default()),
+    )
+    .await
 }
 
 /// Waits until the store leads.

@@ -53,7 +53,7 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number
     let desired = cluster.desired(&namespace, &pods);
     assert_eq!((desired.count, desired.unknown, desired.owners.len()), (3, None, 1));
     assert_eq!((&*desired.owners[0].owner.kind, &*desired.owners[0].owner.name), ("Deployment", "web"));
-    assert!(cluster.service(&namespace, "web").unwrap().selector.as_ref().unwrap().has_traffic_key());
+    assert!(cluster.service(&namespace, "web").unwrap().selector.as_ref().unwrap().traffic_word().is_some());
     assert!(cluster.pods(&other, &fleet()).is_empty(), "a namespace that is not watched");
 
     let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap();

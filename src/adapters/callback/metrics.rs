@@ -3,67 +3,41 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use super::{CallbackAnswer, CallbackError, Warning};
+use crate::metrics::LabelledCounter;
 
 /// Upper bounds of the duration's buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CallbackResultLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CallbackWarningLabel {
-    kind: &'static str,
-}
-
 /// The metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct CallbackMetrics {
-    runs: Family<CallbackResultLabel, Counter>,
-    warnings: Family<CallbackWarningLabel, Counter>,
+    runs: LabelledCounter,
+    warnings: LabelledCounter,
     duration: Histogram,
     state_bytes: Gauge,
 }
 
-impl Default for CallbackMetrics {
-    fn default() -> Self {
-        Self {
-            runs: Family::default(),
-            warnings: Family::default(),
-            duration: Histogram::new(BUCKETS),
-            state_bytes: Gauge::default(),
-        }
-    }
-}
-
 impl CallbackMetrics {
     /// Registers the metrics.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("callback_runs", "Runs of the callback by how they ended", self.runs.clone());
-        registry.register(
-            "callback_warnings",
-            "Answers of the callback that were odd and did no harm",
-            self.warnings.clone(),
-        );
-        registry.register_with_unit(
-            "callback_duration",
-            "From the start of a run to the end of its last process",
-            Unit::Seconds,
-            self.duration.clone(),
-        );
-        registry.register_with_unit(
-            "callback_state",
-            "Size of the state that the callback last printed",
-            Unit::Bytes,
-            self.state_bytes.clone(),
-        );
+    pub fn register(registry: &mut Registry) -> Self {
+        let (duration, state_bytes) = (Histogram::new(BUCKETS), Gauge::default());
+        let help = "From the start of a run to the end of its last process";
+        registry.register_with_unit("callback_duration", help, Unit::Seconds, duration.clone());
+        let help = "Size of the state that the callback last printed";
+        registry.register_with_unit("callback_state", help, Unit::Bytes, state_bytes.clone());
+        let runs = "Runs of the callback by how they ended";
+        let warnings = "Answers of the callback that were odd and did no harm";
+        Self {
+            runs: LabelledCounter::register(registry, "callback_runs", runs, "outcome"),
+            warnings: LabelledCounter::register(registry, "callback_warnings", warnings, "kind"),
+            duration,
+            state_bytes,
+        }
     }
 
     pub(super) fn count(
@@ -73,9 +47,9 @@ impl CallbackMetrics {
         duration: Duration,
     ) {
         let outcome = result.as_ref().map_or_else(CallbackError::category, |_| "success");
-        self.runs.get_or_create_owned(&CallbackResultLabel { outcome }).inc();
+        self.runs.of(outcome).inc();
         for warning in warnings {
-            self.warnings.get_or_create_owned(&CallbackWarningLabel { kind: warning.category() }).inc();
+            self.warnings.of(warning.category()).inc();
         }
         self.duration.observe(duration.as_secs_f64());
         if let Ok(CallbackAnswer { state: Some(state), .. }) = result {

@@ -9,12 +9,13 @@ use std::{
     fs,
     net::{SocketAddr, SocketAddrV4},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +91,7 @@ impl CommandQueue {
                 CommandAccess::Signed(PublicKey::read(public_key).map_err(|error| usage(&error))?),
                 allow.as_deref(),
             ),
-            InvokePolicy::Open { allow } => {
+            InvokePolicy::Open(allow) => {
                 tracing::warn!(
                     "KONTROL_INVOKE=open: every client that reaches this port may run commands here"
                 );
@@ -133,7 +134,7 @@ impl CommandQueue {
         }
         let mut challenge: Challenge = [0; 32];
         getrandom::fill(&mut challenge).map_err(|error| unavailable(&error))?;
-        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut challenges = self.challenges.lock();
         let issued = challenges.issue(challenge, peer.ip(), self.clock.now());
         issued.map_err(|_| too_much("too many challenges are outstanding; try again in a few seconds"))?;
         serde_json::to_string(&Offer::of(&challenge)).map_err(|error| unavailable(&error))
@@ -221,7 +222,7 @@ impl CommandQueue {
                 "this agent runs signed commands only; `kubervisor invoke --key-file` signs them",
             ));
         };
-        let mut challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut challenges = self.challenges.lock();
         if !challenges.redeem(&challenge, self.clock.now()) {
             let valid = VALID.as_secs();
             return Err(forbidden(&format!(

@@ -5,9 +5,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::adapters::addresses;
@@ -32,12 +33,8 @@ impl TurningResolver {
         Exchange { resolver: self.clone(), host: host.to_owned(), failed: true }
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn ordered(&self, host: &str, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        let turn = self.turns().get(host).copied().unwrap_or(0);
+        let turn = self.turns.lock().get(host).copied().unwrap_or(0);
         if !addresses.is_empty() {
             let by = turn % addresses.len();
             addresses.rotate_left(by);
@@ -75,7 +72,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.failed {
-            *self.resolver.turns().entry(std::mem::take(&mut self.host)).or_default() += 1;
+            *self.resolver.turns.lock().entry(std::mem::take(&mut self.host)).or_default() += 1;
         }
     }
 }

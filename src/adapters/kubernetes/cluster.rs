@@ -210,12 +210,6 @@ impl Cluster {
         self.shared.read().services.get(namespace, name).cloned()
     }
 
-    /// The Services of a namespace.
-    #[must_use]
-    pub fn services(&self, namespace: &str) -> Vec<Arc<ServiceRecord>> {
-        self.shared.read().services.of(namespace).cloned().collect()
-    }
-
     /// All KubervisorServices.
     #[must_use]
     pub fn resources(&self) -> Vec<Arc<ResourceRecord>> {

@@ -37,14 +37,8 @@ pub struct ConnectOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig cannot be read or is invalid.
-    #[error("cannot use the kubeconfig {path}")]
-    ReadKubeconfig {
-        /// Its path.
-        path: String,
-        /// The cause.
-        #[source]
-        source: KubeconfigError,
-    },
+    #[error("cannot use the kubeconfig {0}")]
+    ReadKubeconfig(String, #[source] KubeconfigError),
     /// There is neither a kubeconfig nor a service account.
     #[error("no Kubernetes API is configured: write --kubeconfig FILE, set KUBECONFIG, or run in a pod")]
     Infer(#[source] InClusterError),
@@ -52,23 +46,14 @@ pub enum ConnectError {
     #[error("the kubeconfig has no user {0:?}")]
     UnknownUser(String),
     /// `--master` is no URL.
-    #[error("{master:?} is no URL of an API server: write for instance https://10.0.0.1:6443")]
-    ParseMaster {
-        /// The value of `--master`.
-        master: String,
-    },
+    #[error("{0:?} is no URL of an API server: write for instance https://10.0.0.1:6443")]
+    ParseMaster(String),
     /// A user or group to impersonate that HTTP cannot carry.
     #[error("cannot act as {0:?}: it has a character that no HTTP header may have")]
     Impersonate(String),
     /// The certificates, the credentials or the proxy are unusable.
-    #[error("cannot make a client for the Kubernetes API at {server}")]
-    Build {
-        /// Its URL.
-        server: String,
-        /// The cause.
-        #[source]
-        source: kube::Error,
-    },
+    #[error("cannot make a client for the Kubernetes API at {0}")]
+    Build(String, #[source] kube::Error),
 }
 
 /// A client that sends no request yet.
@@ -91,7 +76,7 @@ pub async fn client(options: &ConnectOptions) -> Result<Client, ConnectError> {
 pub(super) fn build(mut config: Config) -> Result<Client, ConnectError> {
     config.default_retry = false;
     let server = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|source| ConnectError::Build { server, source })
+    Client::try_from(config).map_err(|source| ConnectError::Build(server, source))
 }
 
 /// The configuration that kubectl would use.
@@ -121,7 +106,7 @@ async fn found(options: &ConnectOptions) -> Result<Config, ConnectError> {
     let mut merged = Kubeconfig::default();
     let unusable = |path: &Path| {
         let path = path.display().to_string();
-        |source| ConnectError::ReadKubeconfig { path, source }
+        |source| ConnectError::ReadKubeconfig(path, source)
     };
     // Of a list kubectl leaves out what is not there.
     for path in paths.iter().filter(|path| required || path.exists()) {
@@ -190,7 +175,7 @@ fn impersonate(options: &ConnectOptions, config: &mut Config) -> Result<(), Conn
 }
 
 fn server(master: &str) -> Result<hyper::Uri, ConnectError> {
-    let wrong = || ConnectError::ParseMaster { master: master.to_owned() };
+    let wrong = || ConnectError::ParseMaster(master.to_owned());
     let server: hyper::Uri = master.parse().map_err(|_| wrong())?;
     let complete = matches!(server.scheme_str(), Some("http" | "https")) && server.host().is_some();
     if complete { Ok(server) } else { Err(wrong()) }

@@ -1,6 +1,6 @@
 //! Kubernetes Events: decisions, recorded on the objects that they are about.
 //!
-//! Recording never blocks and never fails: a queue of [`QUEUE_CAPACITY`] Events takes what is recorded, and what does not
+//! Recording never blocks and never fails: a queue of `QUEUE_CAPACITY` Events takes what is recorded, and what does not
 //! fit is dropped and counted. One writer sends one request at a time, a second after the decision, so that Events take no
 //! request slots from withholding and admitting, and no CPU from the endpoint controllers.
 
@@ -8,11 +8,7 @@ mod series;
 mod writer;
 
 use kube::Client;
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
+use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +16,7 @@ use self::writer::EventWriter;
 use crate::{
     clock::Clock,
     decide::time::{Moment, Timestamp},
+    metrics::LabelledCounter,
 };
 
 /// Events that wait to be written; further ones are dropped.
@@ -141,26 +138,20 @@ impl EventRecorder {
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EventResultLabel {
-    outcome: &'static str,
-}
-
 /// `kubervisor_events_total`, by outcome.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EventMetrics {
-    events: Family<EventResultLabel, Counter>,
+    events: LabelledCounter,
 }
 
 impl EventMetrics {
     /// Registers the counter.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register("events", "Kubernetes Events, by what became of them", metrics.events.clone());
-        metrics
+        let help = "Kubernetes Events, by what became of them";
+        Self { events: LabelledCounter::register(registry, "events", help, "outcome") }
     }
 
     fn count(&self, outcome: &'static str) {
-        self.events.get_or_create_owned(&EventResultLabel { outcome }).inc();
+        self.events.of(outcome).inc();
     }
 }

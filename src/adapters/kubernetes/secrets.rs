@@ -75,12 +75,12 @@ async fn get<T>(
     match tokio::time::timeout(TIMEOUT, request).await {
         Err(_) => {
             let source = format!("no answer within {} s", TIMEOUT.as_secs()).into();
-            Err(SecretError::Read { what, source })
+            Err(SecretError::Read(what, source))
         }
         Ok(Err(kube::Error::Api(refusal))) if refusal.code == 403 => {
             Err(SecretError::Forbidden { what, resource, source: refusal })
         }
-        Ok(Err(error)) => Err(SecretError::Read { what, source: error.into() }),
+        Ok(Err(error)) => Err(SecretError::Read(what, error.into())),
         Ok(Ok(found)) => Ok(found),
     }
 }

@@ -11,14 +11,12 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     slice,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
@@ -46,10 +44,6 @@ const REAP_INTERVAL: Duration = Duration::from_millis(2);
 /// The markers of running jobs, by the main child's pid.
 static RUNNING: Mutex<BTreeMap<i32, String>> = Mutex::new(BTreeMap::new());
 
-fn running() -> MutexGuard<'static, BTreeMap<i32, String>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Makes orphaned descendants children of this process instead of init's. Idempotent.
 ///
 /// # Errors
@@ -69,7 +63,7 @@ pub(super) fn register(
     marker: String,
     start: impl FnOnce() -> io::Result<(Pid, OwnedFd)>,
 ) -> io::Result<Root> {
-    let mut running = running();
+    let mut running = RUNNING.lock();
     let (pid, pidfd) = start()?;
     running.insert(pid.as_raw_nonzero().get(), marker.clone());
     Ok(Root { pid, pidfd, marker, killed: false })
@@ -123,7 +117,7 @@ impl Root {
         }
         // Without /proc nothing has waited for the main child yet.
         wait_for_one(slice::from_ref(&self.pidfd));
-        let mut running = running();
+        let mut running = RUNNING.lock();
         running.remove(&self.pid.as_raw_nonzero().get());
         // Reaped last, which releases its pid.
         self.reap_group(if left == 0 { ROUNDS } else { 1 });
@@ -148,7 +142,7 @@ impl Root {
     /// One round: kills the living members and reaps dead orphans. Holds the lock, so that a job that is
     /// starting does not count as an orphan.
     fn kill_members(&self, table: &ProcessTable) -> Vec<OwnedFd> {
-        let running = running();
+        let running = RUNNING.lock();
         let main = self.pid.as_raw_nonzero().get();
         let ours = |process: &ProcessEntry| belongs(process, main, &self.marker, &running);
         let mut dying = Vec::new();

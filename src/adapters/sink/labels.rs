@@ -280,7 +280,7 @@ impl TrafficSink for LabelSink {
         let settles_only = plan.is_some_and(|plan| plan.actions.is_empty())
             && next.is_some_and(|next| self.ledger_store.settles(next));
         let reserved = self.ledger_store.write(next, settles_only, report).await;
-        if let Err(SinkError::Busy { after }) = &reserved {
+        if let Err(SinkError::Busy(after)) = &reserved {
             self.backoff.wait(*after);
         }
         reserved

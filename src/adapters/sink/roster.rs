@@ -22,7 +22,7 @@ use crate::{
             ledger::{self, ActionOutcome},
         },
         policy::Policy,
-        roster::{FleetRules, Roster, Row, silence::SilenceTracker},
+        roster::{EnsembleRow, FleetRules, Roster, silence::SilenceTracker},
         time::Timestamp,
     },
 };
@@ -35,7 +35,7 @@ const FROM_FILE: &str =
     "taken from the endpoints file after the store was lost, and no keepalive yet: it stays listed";
 
 /// Returns all pods of the ensemble; `None` while it is not loaded.
-pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<Row>> + Send + Sync>;
+pub type EnsembleSource = Arc<dyn Fn() -> Option<Vec<EnsembleRow>> + Send + Sync>;
 
 /// The settings of a process.
 #[derive(Clone)]
@@ -77,10 +77,10 @@ impl RosterSink {
         ensemble: EnsembleSource,
         now: Timestamp,
     ) -> Result<Self, SinkError> {
-        let records = store.load().await.map_err(|source| SinkError::ReadLedger { source })?;
+        let records = store.load().await.map_err(SinkError::ReadLedger)?;
         let stored = records.get(&RecordKey::Ledger);
         let decoded = stored.map(|bytes| Roster::decode(bytes, &settings.of)).transpose();
-        let committed = decoded.map_err(|source| SinkError::UseRoster { source })?;
+        let committed = decoded.map_err(SinkError::UseRoster)?;
         let draft = match &committed {
             Some(roster) => roster.clone(),
             None => from_file(&settings, now).await?,
@@ -89,14 +89,8 @@ impl RosterSink {
         Ok(Self { settings, store, term, ensemble, committed, draft, silence })
     }
 
-    /// The roster that the next plan starts from.
-    #[must_use]
-    pub fn draft(&self) -> &Roster {
-        &self.draft
-    }
-
     fn details(&self) -> BTreeMap<Uid, PodDetail> {
-        let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::Pod)| {
+        let detail = |(&key, pod): (&crate::decide::key::Key, &crate::decide::roster::RosterPod)| {
             let silent = pod.presence == Presence::Unknown;
             let note = match pod.port {
                 None => Some(NO_PORT),
@@ -134,13 +128,13 @@ impl RosterSink {
 
 /// A new roster, with the pods of the endpoints file.
 async fn from_file(settings: &RosterSettings, now: Timestamp) -> Result<Roster, SinkError> {
-    let epoch = Epoch(getrandom::u64().map_err(|_| SinkError::NotReady { reason: "no random numbers" })?);
+    let epoch = Epoch(getrandom::u64().map_err(|_| SinkError::NotReady("no random numbers"))?);
     let Some(config) = settings.endpoints.clone() else { return Ok(Roster::begin(&settings.of, epoch)) };
     let read = tokio::task::spawn_blocking(move || endpoints::read(&config.path, config.format)).await;
     let addresses = match read {
         Ok(Ok(addresses)) => addresses,
         // An unreadable file is not an empty one: its pods would lose their traffic.
-        _ => return Err(SinkError::NotReady { reason: "the endpoints file exists and cannot be read" }),
+        _ => return Err(SinkError::NotReady("the endpoints file exists and cannot be read")),
     };
     if addresses.is_empty() {
         return Ok(Roster::begin(&settings.of, epoch));
@@ -155,7 +149,7 @@ async fn from_file(settings: &RosterSettings, now: Timestamp) -> Result<Roster, 
 #[async_trait]
 impl TrafficSink for RosterSink {
     async fn observe(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
-        let rows = (self.ensemble)().ok_or(SinkError::NotReady { reason: "the ensemble is not loaded" })?;
+        let rows = (self.ensemble)().ok_or(SinkError::NotReady("the ensemble is not loaded"))?;
         let Self { settings: RosterSettings { rules, ttl, .. }, .. } = self;
         let (rules, ttl) = (rules.clone(), *ttl);
         self.draft = self.draft.clone().observe(now, &rules, &rows);
@@ -179,7 +173,7 @@ impl TrafficSink for RosterSink {
         let Some(plan) = plan else { return Ok(Reservation::Stored) };
         let next = self.draft.clone().apply(plan);
         let Some(next) = next.after(self.committed.as_ref()) else { return Ok(Reservation::Stored) };
-        let encoded = next.encode().map_err(|source| SinkError::UseRoster { source })?;
+        let encoded = next.encode().map_err(SinkError::UseRoster)?;
         let batch = Batch { put: vec![(RecordKey::Ledger, Bytes::from(encoded))], delete: Vec::new() };
         match self.store.commit(self.term, batch).await {
             Ok(()) => {
@@ -191,7 +185,7 @@ impl TrafficSink for RosterSink {
                 if matches!(source, StoreError::Unavailable { .. }) {
                     self.draft.generation = next.generation;
                 }
-                Err(SinkError::StoreLedger { source })
+                Err(SinkError::StoreLedger(source))
             }
         }
     }

@@ -23,7 +23,7 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::{SourceClient, SourceError, header, lock};
+use super::{SourceClient, SourceError, header};
 use crate::{
     adapters::http_client,
     decide::detect::metric_source::{Credential, MetricSource, SourceAuth},
@@ -105,7 +105,7 @@ impl SourceClient {
             return Ok(SecretString::from(""));
         };
         let place = (token_url.clone(), client_id.clone());
-        if let Some(token) = lock(&self.tokens).get(&place).filter(|token| token.until > Instant::now()) {
+        if let Some(token) = self.tokens.lock().get(&place).filter(|token| token.until > Instant::now()) {
             return Ok(token.text.clone());
         }
         let failed = |why: String| LoginError::Token { url: token_url.clone(), why };
@@ -123,14 +123,14 @@ impl SourceClient {
         let life = answer.expires_in().unwrap_or(TOKEN_LIFE).saturating_sub(TOKEN_MARGIN);
         let text = SecretString::from(answer.access_token().secret().as_str());
         let token = Token { text: text.clone(), until: Instant::now() + life.min(TOKEN_LIFE * 12) };
-        lock(&self.tokens).insert(place, token);
+        self.tokens.lock().insert(place, token);
         Ok(text)
     }
 
     /// After a refusal the next request gets a new token.
     pub(super) fn forget_token(&self, source: &MetricSource) {
         if let Some(SourceAuth::OAuth2 { token_url, client_id, .. }) = &source.auth {
-            lock(&self.tokens).remove(&(token_url.clone(), client_id.clone()));
+            self.tokens.lock().remove(&(token_url.clone(), client_id.clone()));
         }
     }
 }

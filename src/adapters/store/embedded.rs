@@ -56,7 +56,7 @@ impl EmbeddedStore {
         request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterRequest,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let closed = || StoreError::Unavailable { reason: "the store has been closed".to_owned() };
+        let closed = || StoreError::Unavailable("the store has been closed".to_owned());
         if !self.writer.send(request(reply)) {
             return Err(closed());
         }
@@ -93,7 +93,7 @@ impl Store for EmbeddedStore {
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let writes = self.metrics.judged(layout::writes(batch))?;
         if term != self.term || *self.leadership.borrow() != (Leadership::Leading { term }) {
-            return self.metrics.judged(Err(StoreError::LeadershipLost { ours: term }));
+            return self.metrics.judged(Err(StoreError::LeadershipLost(term)));
         }
         if writes.is_empty() {
             return Ok(());

@@ -9,14 +9,12 @@ mod refusal;
 mod session;
 mod transaction;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{Client, GetOptions};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -85,9 +83,7 @@ impl EtcdStore {
         let task = run_session(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
         let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
         let session = AbortOnDropHandle::new(tokio::spawn(task));
-        started
-            .await
-            .map_err(|_| StoreError::Unavailable { reason: "etcd: the session ended early".to_owned() })??;
+        started.await.map_err(|_| StoreError::Unavailable("etcd: the session ended early".to_owned()))??;
         Ok(Self { shared, follows, leaving, session: Mutex::new(Some(session)) })
     }
 }
@@ -117,11 +113,11 @@ impl EtcdShared {
     }
 
     fn lease(&self) -> Option<i64> {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.lease.lock()
     }
 
     fn set_lease(&self, lease: Option<i64>) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *self.lease.lock() = lease;
     }
 
     fn deadline(&self) -> Duration {
@@ -133,7 +129,7 @@ impl EtcdShared {
         let mut client = self.client.subscribe();
         let _ = tokio::time::timeout(self.deadline(), client.wait_for(Result::is_ok)).await;
         let found = client.borrow().clone();
-        found.map_err(|why| StoreError::Unavailable { reason: format!("etcd: not connected ({why})") })
+        found.map_err(|why| StoreError::Unavailable(format!("etcd: not connected ({why})")))
     }
 
     /// Runs one request under the deadline.
@@ -155,7 +151,7 @@ impl EtcdShared {
 
     fn overdue(&self, what: &str) -> StoreError {
         let waited = self.deadline().as_millis();
-        StoreError::Unavailable { reason: format!("etcd: {what}: no answer within {waited} ms") }
+        StoreError::Unavailable(format!("etcd: {what}: no answer within {waited} ms"))
     }
 
     /// Revokes the lease and all keys with it, so that the next leader need not wait.
@@ -210,7 +206,7 @@ impl EtcdShared {
         let mut attempts = 1;
         loop {
             match self.load_once(&client).await {
-                Err(StoreError::Unavailable { reason })
+                Err(StoreError::Unavailable(reason))
                     if refusal::is_compacted(&reason) && attempts < LOAD_ATTEMPTS =>
                 {
                     attempts += 1;
@@ -223,7 +219,7 @@ impl EtcdShared {
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {
         let writes = layout::writes(batch)?;
         if !self.lease_state.may_write(term) {
-            return Err(StoreError::LeadershipLost { ours: term });
+            return Err(StoreError::LeadershipLost(term));
         }
         let client = self.client().await?;
         let leader = self.key(LEADER);
@@ -233,7 +229,7 @@ impl EtcdShared {
             let answer = self.ask("commit", client.kv_client().txn(guarded)).await?;
             if !answer.succeeded() {
                 self.lease_state.depose(term);
-                return Err(StoreError::LeadershipLost { ours: term });
+                return Err(StoreError::LeadershipLost(term));
             }
         }
         Ok(())
@@ -282,7 +278,7 @@ impl Store for EtcdStore {
     async fn resign(&self) {
         self.shared.lease_state.retire();
         self.leaving.cancel();
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = self.session.lock().take();
         if let Some(session) = session {
             let _ = session.await;
         }

@@ -34,10 +34,10 @@ impl fmt::Display for RecordKey {
 /// The record with this `name` below the prefix; `None` for members, the election and unknown names.
 pub(super) fn record(name: &str) -> Result<Option<RecordKey>, StoreError> {
     if let Some(key) = name.strip_prefix(PODS) {
-        return key.parse().map(|key| Some(RecordKey::Pod(key))).map_err(|error| StoreError::Unusable {
-            reason: format!(
+        return key.parse().map(|key| Some(RecordKey::Pod(key))).map_err(|error| {
+            StoreError::Unusable(format!(
                 "it holds a pod under {name:?}: {error}; remove that key, or name another prefix"
-            ),
+            ))
         });
     }
     Ok(SINGLES.into_iter().find(|single| single.to_string() == name))
@@ -48,9 +48,9 @@ pub(super) type Writes = Vec<(RecordKey, Option<Bytes>)>;
 
 /// Orders the writes of `batch`: sequence, pods, state, ledger, windows.
 pub(super) fn writes(batch: Batch) -> Result<Writes, StoreError> {
-    let mut writes: BTreeMap<(u8, RecordKey), Option<Bytes>> = BTreeMap::new();
+    let mut writes: BTreeMap<RecordKey, Option<Bytes>> = BTreeMap::new();
     for record in batch.delete {
-        writes.insert((rank(record), record), None);
+        writes.insert(record, None);
     }
     for (record, value) in batch.put {
         if value.len() > RECORD_LIMIT {
@@ -60,19 +60,9 @@ pub(super) fn writes(batch: Batch) -> Result<Writes, StoreError> {
                 limit: RECORD_LIMIT,
             });
         }
-        writes.insert((rank(record), record), Some(value));
+        writes.insert(record, Some(value));
     }
-    Ok(writes.into_iter().map(|((_, record), value)| (record, value)).collect())
-}
-
-const fn rank(record: RecordKey) -> u8 {
-    match record {
-        RecordKey::Sequence => 0,
-        RecordKey::Pod(_) => 1,
-        RecordKey::State => 2,
-        RecordKey::Ledger => 3,
-        RecordKey::Windows => 4,
-    }
+    Ok(writes.into_iter().collect())
 }
 
 #[cfg(test)]

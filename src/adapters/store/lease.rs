@@ -3,11 +3,9 @@
 //! A renewal is valid from the moment it was *sent*, for its time to live less a margin, so that it ends here before
 //! it can end on the server. After that moment leadership is [`Leadership::Unknown`].
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -54,14 +52,14 @@ impl LeaseState {
     /// The lease was renewed by a request sent at `sent`, for `ttl`.
     pub(super) fn vouch(&self, sent: Moment, ttl: Duration) {
         let margin = (ttl / 10).clamp(Duration::from_millis(100), Duration::from_secs(2));
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         record.until = record.until.max(sent + ttl.saturating_sub(margin));
         self.until.send_replace(record.until);
     }
 
     /// The server has ended our lease, and with it the leadership.
     pub(super) fn forfeit(&self) {
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         if record.held.take().is_some() {
             self.publish(&record, Leadership::Follower { leader: None });
         }
@@ -69,7 +67,7 @@ impl LeaseState {
 
     /// This process was elected.
     pub(super) fn lead(&self, term: Term) {
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         // A watch event may arrive after `retire`.
         if record.retired {
             return;
@@ -80,14 +78,14 @@ impl LeaseState {
 
     /// Another process leads, or none.
     pub(super) fn follow(&self, leader: Option<Leader>) {
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         record.held = None;
         self.publish(&record, Leadership::Follower { leader });
     }
 
     /// A write was refused because `term` is over.
     pub(super) fn depose(&self, term: Term) {
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         if record.held == Some(term) {
             record.held = None;
             self.publish(&record, Leadership::Follower { leader: None });
@@ -96,7 +94,7 @@ impl LeaseState {
 
     /// Ends the leadership for good: later calls publish nothing.
     pub(super) fn retire(&self) {
-        let mut record = self.lock();
+        let mut record = self.record.lock();
         record.held = None;
         record.retired = true;
         self.leadership.send_replace(Leadership::Follower { leader: None });
@@ -104,12 +102,12 @@ impl LeaseState {
 
     /// Whether `term` may still be the newest. The transaction's comparison is the fence; this saves requests.
     pub(super) fn may_write(&self, term: Term) -> bool {
-        self.lock().held == Some(term)
+        self.record.lock().held == Some(term)
     }
 
     /// Whether the lease covers `term` at this moment, even before the guard has noticed the deadline.
     pub(super) fn may_act(&self, term: Term) -> bool {
-        let record = self.lock();
+        let record = self.record.lock();
         record.held == Some(term) && self.clock.now() < record.until
     }
 
@@ -131,7 +129,7 @@ impl LeaseState {
     }
 
     fn lapse(&self) {
-        let record = self.lock();
+        let record = self.record.lock();
         if self.clock.now() >= record.until {
             self.publish(&record, Leadership::Unknown);
         }
@@ -151,10 +149,6 @@ impl LeaseState {
         if changed {
             tracing::info!(leadership = ?now, "leadership");
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LeaseRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,12 +1,9 @@
 //! Counters of requests to the store and of their errors; tests use them to show that a heartbeat makes no request.
 
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
+use prometheus_client::registry::Registry;
 
 use super::StoreError;
+use crate::metrics::LabelledCounter;
 
 /// A kind of request to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,48 +35,42 @@ impl Operation {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OperationLabels {
-    op: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
-    category: &'static str,
-}
-
 /// The store's counters; clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StoreMetrics {
-    operations: Family<OperationLabels, Counter>,
-    errors: Family<ErrorLabels, Counter>,
+    operations: LabelledCounter,
+    errors: LabelledCounter,
 }
 
 impl StoreMetrics {
     /// Puts the counters into a registry (whose prefix is `kubervisor`).
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("store_operations", "Requests to the store, by kind", self.operations.clone());
-        registry.register("store_errors", "Failed requests to the store, by category", self.errors.clone());
+    pub fn register(to: &mut Registry) -> Self {
+        let (operations, errors) =
+            ("Requests to the store, by kind", "Failed requests to the store, by category");
+        Self {
+            operations: LabelledCounter::register(to, "store_operations", operations, "op"),
+            errors: LabelledCounter::register(to, "store_errors", errors, "category"),
+        }
     }
 
     /// Requests of this kind so far.
     #[must_use]
     pub fn operations(&self, operation: Operation) -> u64 {
-        self.operations.get_or_create_owned(&OperationLabels { op: operation.label() }).get()
+        self.operations.of(operation.label()).get()
     }
 
     /// Failed requests of this [category](StoreError::category) so far.
     #[must_use]
     pub fn errors(&self, category: &'static str) -> u64 {
-        self.errors.get_or_create_owned(&ErrorLabels { category }).get()
+        self.errors.of(category).get()
     }
 
     pub(super) fn asked(&self, operation: Operation) {
-        self.operations.get_or_create_owned(&OperationLabels { op: operation.label() }).inc();
+        self.operations.of(operation.label()).inc();
     }
 
     pub(super) fn failed(&self, error: &StoreError) {
-        self.errors.get_or_create_owned(&ErrorLabels { category: error.category() }).inc();
+        self.errors.of(error.category()).inc();
     }
 
     /// Counts the error of `result`, if it is one.
@@ -94,11 +85,10 @@ mod tests {
 
     #[test]
     fn operations_and_errors_are_exported_under_their_documented_names() {
-        let metrics = StoreMetrics::default();
         let mut registry = Registry::with_prefix("kubervisor");
-        metrics.register(&mut registry);
+        let metrics = StoreMetrics::register(&mut registry);
         metrics.asked(Operation::Commit);
-        metrics.failed(&StoreError::NoSpace { reason: "full".to_owned() });
+        metrics.failed(&StoreError::NoSpace("full".to_owned()));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("kubervisor_store_operations_total{op=\"commit\"} 1"), "{text}");

@@ -3,12 +3,10 @@
 //! A pod's record is kept only while it is followed, because a second copy of 50 000 pods would be the largest
 //! part of the process's memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{RecordKey, layout::SINGLES};
@@ -28,7 +26,7 @@ impl Mirror {
 
     /// A receiver, and whether the record is newly followed, so that its value must be fetched.
     pub(super) fn follow(&self, record: RecordKey) -> (watch::Receiver<Option<Bytes>>, bool) {
-        let mut feeds = self.lock();
+        let mut feeds = self.feeds.lock();
         let fresh = !feeds.contains_key(&record);
         let feed = feeds.entry(record).or_insert_with(|| watch::channel(None).0);
         (feed.subscribe(), fresh)
@@ -36,7 +34,7 @@ impl Mirror {
 
     /// Publishes a committed value, or one that was read again.
     pub(super) fn set(&self, record: RecordKey, value: Option<Bytes>) {
-        if let Some(feed) = self.lock().get(&record) {
+        if let Some(feed) = self.feeds.lock().get(&record) {
             feed.send_if_modified(|seen| {
                 let changed = *seen != value;
                 *seen = value;
@@ -47,12 +45,8 @@ impl Mirror {
 
     /// The followed records; drops pods without a receiver.
     pub(super) fn followed(&self) -> Vec<RecordKey> {
-        let mut feeds = self.lock();
+        let mut feeds = self.feeds.lock();
         feeds.retain(|record, feed| !matches!(record, RecordKey::Pod(_)) || feed.receiver_count() > 0);
         feeds.keys().copied().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<RecordKey, RecordFeed>> {
-        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

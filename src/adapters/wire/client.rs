@@ -62,23 +62,6 @@ pub enum ClientError {
     },
 }
 
-impl ClientError {
-    /// The metric's label.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Resolve { .. } => "resolve",
-            Self::Connect { .. } => "connect",
-            Self::Deadline => "deadline",
-            Self::Silent => "silent",
-            Self::Closed => "closed",
-            Self::Zmtp(_) | Self::ZeroRpcEvent(_) | Self::Http(_) | Self::Answer(_) => "protocol",
-            Self::Refused(_) => "refused",
-            Self::Remote { .. } => "remote",
-        }
-    }
-}
-
 /// A connection to a peer, closed when dropped. Calls run concurrently (`&self`); their number is bounded,
 /// and a call waits for its turn within its own deadline.
 #[derive(Debug)]

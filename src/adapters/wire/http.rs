@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER},
     server::conn::http1,
@@ -80,7 +80,7 @@ fn connection_end(ended: &hyper::Result<()>, progress: &RequestProgress) -> Conn
     }
 }
 
-/// A path that is served.
+/// What is served.
 #[derive(Clone, Copy)]
 enum Route {
     Ping,
@@ -91,42 +91,15 @@ enum Route {
     Down,
 }
 
-impl Route {
-    fn of(path: &str) -> Option<Self> {
-        Some(match path {
-            "/ping" => Self::Ping,
-            "/forward" => Self::Forward,
-            "/script" => Self::Script,
-            "/challenge" => Self::Challenge,
-            "/state" => Self::State,
-            "/down" => Self::Down,
-            _ => return None,
-        })
-    }
-
-    fn label(self) -> MethodLabel {
-        match self {
-            Self::Ping => MethodLabel::ping,
-            Self::Forward => MethodLabel::forward,
-            Self::Script => MethodLabel::invoke,
-            Self::Challenge => MethodLabel::challenge,
-            Self::State => MethodLabel::state,
-            Self::Down => MethodLabel::down,
-        }
-    }
-
-    fn allowed(self) -> &'static str {
-        match self {
-            Self::Ping | Self::Forward | Self::Script => "PUT",
-            Self::Challenge | Self::Down => "POST",
-            Self::State => "GET, HEAD",
-        }
-    }
-
-    fn allows(self, method: &Method) -> bool {
-        self.allowed().split(", ").any(|allowed| allowed == method.as_str())
-    }
-}
+/// Each route's path, its name in the metrics, and the methods that it takes.
+const ROUTES: [(Route, &str, MethodLabel, &str); 6] = [
+    (Route::Ping, "/ping", MethodLabel::ping, "PUT"),
+    (Route::Forward, "/forward", MethodLabel::forward, "PUT"),
+    (Route::Script, "/script", MethodLabel::invoke, "PUT"),
+    (Route::Challenge, "/challenge", MethodLabel::challenge, "POST"),
+    (Route::State, "/state", MethodLabel::state, "GET, HEAD"),
+    (Route::Down, "/down", MethodLabel::down, "POST"),
+];
 
 /// Answers one request; an error (an incomplete body) closes the connection.
 async fn answer(
@@ -135,18 +108,19 @@ async fn answer(
     shared: &ServerState,
     progress: &RequestProgress,
 ) -> Result<HttpReply, io::Error> {
-    let Some(route) = Route::of(request.uri().path()) else {
+    let path = request.uri().path();
+    let Some((route, _, method, allowed)) = ROUTES.into_iter().find(|(_, known, ..)| *known == path) else {
         shared.metrics.request(DialectLabel::http, MethodLabel::unknown);
         shared.metrics.refuse("unknown_path");
         let message = "nothing here; PUT /ping, PUT /script, GET /state, POST /challenge, POST /down";
         return Ok(closing(problem(StatusCode::NOT_FOUND, "not_served", message)));
     };
-    shared.metrics.request(DialectLabel::http, route.label());
-    if !route.allows(request.method()) {
+    shared.metrics.request(DialectLabel::http, method);
+    if allowed.split(", ").all(|allowed| allowed != request.method().as_str()) {
         shared.metrics.refuse("method_not_allowed");
-        let message = format!("this path takes {}", route.allowed());
+        let message = format!("this path takes {allowed}");
         let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "not_served", &message);
-        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allowed()));
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         return Ok(closing(reply));
     }
     let (head, body) = request.into_parts();

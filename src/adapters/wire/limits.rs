@@ -6,13 +6,14 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use crate::config::Listen;
 
@@ -107,7 +108,7 @@ impl ConnectionLimiter {
 
     /// Counts a connection until the permit is dropped.
     pub(super) fn enter(&self, peer: IpAddr) -> Result<ConnectionPermit, LimitReached> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         if counts.total >= self.connections {
             return Err(LimitReached::Server);
         }
@@ -132,7 +133,7 @@ pub(super) struct ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         counts.total = counts.total.saturating_sub(1);
         let Some(peer) = self.peer else { return };
         if let Some(held) = counts.peers.get_mut(&peer) {
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(limiter.enter(peer(3)).err(), Some(LimitReached::Server));
         drop(first.unwrap());
         assert!(limiter.enter(peer(1)).is_ok());
-        assert_eq!(limiter.counts.lock().unwrap().peers.len(), 2);
+        assert_eq!(limiter.counts.lock().peers.len(), 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use prometheus_client::{
 };
 
 use super::RefusalKind;
+use crate::metrics::{LabelledCounter, registered};
 
 /// The label `dialect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -49,48 +50,34 @@ struct RequestLabels {
     method: MethodLabel,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
-}
-
 /// The metrics; clones share the counters.
 #[derive(Clone, Debug)]
 pub struct WireMetrics {
     pub(super) connections: Gauge,
     requests: [[Counter; MethodLabel::ALL.len()]; 2],
-    refused: Family<KindLabel, Counter>,
-    closed: Family<KindLabel, Counter>,
+    refused: LabelledCounter,
+    closed: LabelledCounter,
 }
 
 impl WireMetrics {
     /// Creates and registers the metrics; the registry adds the prefix.
     pub fn register(registry: &mut Registry) -> Self {
-        let requests = Family::<RequestLabels, Counter>::default();
+        let requests: Family<RequestLabels, Counter> =
+            registered(registry, "wire_requests", "Requests received, by dialect and method");
+        let refused = "Requests and connections that were refused, by kind";
+        let closed = "Connections that ended, by what ended them";
         let metrics = Self {
-            connections: Gauge::default(),
+            connections: registered(registry, "wire_connections", "Connections that are open"),
             requests: [DialectLabel::zerorpc, DialectLabel::http].map(|dialect| {
                 MethodLabel::ALL
                     .map(|method| requests.get_or_create_owned(&RequestLabels { dialect, method }))
             }),
-            refused: Family::default(),
-            closed: Family::default(),
+            refused: LabelledCounter::register(registry, "wire_refused", refused, "kind"),
+            closed: LabelledCounter::register(registry, "wire_closed", closed, "kind"),
         };
         for kind in RefusalKind::ALL {
-            let _ = metrics.refused.get_or_create_owned(&KindLabel { kind: kind.label() });
+            let _from_zero = metrics.refused.of(kind.label());
         }
-        registry.register("wire_connections", "Connections that are open", metrics.connections.clone());
-        registry.register("wire_requests", "Requests received, by dialect and method", requests);
-        registry.register(
-            "wire_refused",
-            "Requests and connections that were refused, by kind",
-            metrics.refused.clone(),
-        );
-        registry.register(
-            "wire_closed",
-            "Connections that ended, by what ended them",
-            metrics.closed.clone(),
-        );
         metrics
     }
 
@@ -100,11 +87,11 @@ impl WireMetrics {
 
     /// Counts a refused request ([`RefusalKind::label`]) or connection.
     pub(super) fn refuse(&self, kind: &'static str) {
-        self.refused.get_or_create_owned(&KindLabel { kind }).inc();
+        self.refused.of(kind).inc();
     }
 
     /// Counts an ended connection.
     pub(super) fn close(&self, kind: &'static str) {
-        self.closed.get_or_create_owned(&KindLabel { kind }).inc();
+        self.closed.of(kind).inc();
     }
 }

@@ -57,6 +57,13 @@ impl Form {
         }
     }
 
+    /// An empty text means that the field was left out; an empty pointer is a value.
+    #[must_use]
+    pub fn empty_is_unset(self) -> bool {
+        matches!(self, Self::Words(_))
+            || matches!(self, Self::Text { pattern, .. } if pattern != POINTER_PATTERN)
+    }
+
     /// The most items of a list, or characters of a text.
     #[must_use]
     pub fn most(self) -> usize {

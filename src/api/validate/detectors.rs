@@ -172,20 +172,14 @@ fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_
             return None;
         }
         (_, _, Some(_)) => {
-            let path = format!("{path}.oneOf");
-            take.report.add(&path, "stands beside min or max", "write one or the other");
+            take.add("oneOf", "stands beside min or max", "write one or the other");
             return None;
         }
         (min, max, None) => {
             if let (Some(min), Some(max)) = (min, max)
                 && min > max
             {
-                let path = format!("{path}.min");
-                take.report.add(
-                    &path,
-                    format!("is {min}, above max of {max}"),
-                    "instead write a number up to max",
-                );
+                take.add("min", format!("is {min}, above max of {max}"), "instead write a number up to max");
             }
             Good::Within { min, max }
         }
@@ -198,9 +192,8 @@ fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Repor
     let queried = raw.prom_ql.is_some() || raw.prometheus_service.is_some() || raw.pod_name_key.is_some();
     let source = match &raw.pointer {
         Some(_) if queried || raw.custom_service.is_some() => {
-            let path = format!("{path}.pointer");
             let other = if queried { "a query to Prometheus" } else { "customService" };
-            take.report.add(&path, format!("stands beside {other}"), "write one or the other");
+            take.add("pointer", format!("stands beside {other}"), "write one or the other");
             return None;
         }
         Some(pointer) => OutlierSource::Pointer(pointer_at(&mut take, pointer)),
@@ -278,8 +271,7 @@ fn discrete(path: &str, raw: &RawDiscrete, source: QuerySource, report: &mut Rep
         (Some(good), None) => Values::Good(take.list("goodValues", good)),
         (None, Some(bad)) => Values::Bad(take.list("badValues", bad)),
         (Some(_), Some(_)) => {
-            let path = format!("{path}.badValues");
-            take.report.add(&path, "stands beside goodValues", "write one of the two lists");
+            take.add("badValues", "stands beside goodValues", "write one of the two lists");
             Values::Good(Vec::new())
         }
         (None, None) => {

@@ -22,6 +22,11 @@ impl Take<'_, '_> {
         fields::find(&self.at(field)).map_or(usize::MAX, |field| field.form.most())
     }
 
+    pub(super) fn add(&mut self, field: &str, what: impl Into<String>, write: &str) {
+        let path = self.at(field);
+        self.report.add(&path, what, write);
+    }
+
     pub(super) fn misfit(&mut self, field: &str, what: impl Into<String>) {
         let path = self.at(field);
         self.report.misfit(&path, what);

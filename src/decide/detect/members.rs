@@ -8,13 +8,12 @@
 //! A pod without a member is unknown, not silent: it may have no agent. A pod that has reported and whose member the
 //! ensemble no longer retains *is* silent; the [`ReportHistory`] records that it reported.
 
-use std::{borrow::Cow, collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{LifeStatus, Observation};
-use crate::decide::{ensemble::KnownPod, fleet::Uid, time::Moment};
+use crate::decide::{fleet::Uid, time::Moment};
 
 /// One member of the ensemble.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,35 +32,6 @@ pub struct MemberRow {
     pub status: LifeStatus,
     /// JSON text, parsed only when it is matched.
     pub payload: Box<str>,
-}
-
-/// The identifying members of a keepalive. `namespace` is not ours, so it may have any type.
-#[derive(Deserialize)]
-struct KeepaliveClaims<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    ip: Ipv4Addr,
-    #[serde(default)]
-    namespace: Value,
-    #[serde(borrow)]
-    payload: &'a RawValue,
-}
-
-impl MemberRow {
-    /// Parses a record of the ensemble.
-    #[must_use]
-    pub fn read(record: &KnownPod<'_>) -> Option<Self> {
-        let claims: KeepaliveClaims<'_> = serde_json::from_slice(record.text).ok()?;
-        Some(Self {
-            id: claims.id.into_owned(),
-            namespace: claims.namespace.as_str().filter(|name| !name.is_empty()).map(str::to_owned),
-            address: claims.ip,
-            age: record.age,
-            silence: record.silence,
-            status: record.status,
-            payload: claims.payload.get().into(),
-        })
-    }
 }
 
 /// One pod of the fleet, as listed by its source.

@@ -214,7 +214,7 @@ impl Ensemble {
     fn fitting(&self, beat: &Keepalive<'_>, seq: u64, freed: Option<usize>) -> Result<Vec<u8>, Rejection> {
         let text = beat.canonical(seq);
         if text.len() > MAX_SIZE {
-            return Err(KeepaliveError::TooLarge { size: text.len() }.into());
+            return Err(KeepaliveError::TooLarge(text.len()).into());
         }
         let Settings { max_pods, max_bytes, .. } = self.settings;
         let pods = self.table.len() + usize::from(freed.is_none());

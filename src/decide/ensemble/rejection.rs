@@ -118,17 +118,9 @@ impl Rejection {
 #[non_exhaustive]
 pub enum EnsembleRestoreError {
     /// A record that cannot be decoded.
-    #[error("the stored pod {key} cannot be read")]
-    ReadPod {
-        /// Its key.
-        key: Key,
-        /// Why.
-        source: StoredPodError,
-    },
+    #[error("the stored pod {0} cannot be read")]
+    ReadPod(Key, #[source] StoredPodError),
     /// A record under another key than its pod's.
-    #[error("the pod that is stored under {key} has another key")]
-    WrongKey {
-        /// The record's key.
-        key: Key,
-    },
+    #[error("the pod that is stored under {0} has another key")]
+    WrongKey(Key),
 }

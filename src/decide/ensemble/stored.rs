@@ -19,11 +19,8 @@ pub enum StoredPodError {
     #[error("the stored pod is not readable JSON")]
     ReadJson(#[source] serde_json::Error),
     /// Written by a newer version.
-    #[error("the stored pod has schema {found}; this version reads up to {SCHEMA}: run the newer version")]
-    UnknownSchema {
-        /// The record's schema number.
-        found: u32,
-    },
+    #[error("the stored pod has schema {0}; this version reads up to {SCHEMA}: run the newer version")]
+    UnknownSchema(u32),
     /// The record's pod is not a valid keepalive.
     #[error("the stored pod is not valid")]
     ReadPod(#[source] KeepaliveError),
@@ -66,7 +63,7 @@ impl StoredPod {
     pub fn decode(stored: &[u8]) -> Result<Self, StoredPodError> {
         let Schema { schema } = serde_json::from_slice(stored).map_err(StoredPodError::ReadJson)?;
         if schema > SCHEMA {
-            return Err(StoredPodError::UnknownSchema { found: schema });
+            return Err(StoredPodError::UnknownSchema(schema));
         }
         let record: StoredRecord<'_> = serde_json::from_slice(stored).map_err(StoredPodError::ReadJson)?;
         let pod = Keepalive::parse(record.pod.get().as_bytes()).map_err(StoredPodError::ReadPod)?;

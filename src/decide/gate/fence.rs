@@ -73,25 +73,7 @@ impl FromStr for Fence {
     }
 }
 
-/// What `#[serde(try_from, into)]` needs.
-macro_rules! string_conversions {
-    ($($kind:ty),*) => {$(
-        impl TryFrom<String> for $kind {
-            type Error = FenceError;
-
-            fn try_from(text: String) -> Result<Self, FenceError> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(value: $kind) -> Self {
-                value.to_string()
-            }
-        }
-    )*};
-}
-string_conversions!(Epoch, Fence);
+string_conversions!(Epoch: FenceError, Fence: FenceError);
 
 #[cfg(test)]
 mod tests {

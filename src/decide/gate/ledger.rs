@@ -136,19 +136,12 @@ pub struct Ledger {
 pub enum LedgerError {
     /// Not JSON, or a member is missing or wrong.
     #[error("the stored ledger cannot be read")]
-    DecodeLedger {
-        /// The decoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
+    DecodeLedger(#[source] serde_json::Error),
     /// Written by another version.
     #[error(
-        "the stored ledger has schema {found}, this version reads {SCHEMA}: run one version only; nothing is withheld meanwhile"
+        "the stored ledger has schema {0}, this version reads {SCHEMA}: run one version only; nothing is withheld meanwhile"
     )]
-    UnknownSchema {
-        /// The stored schema number.
-        found: u64,
-    },
+    UnknownSchema(u64),
     /// It belongs to another resource.
     #[error("the stored ledger is of {found}, not of {expected}")]
     ForeignLedger {
@@ -159,24 +152,7 @@ pub enum LedgerError {
     },
     /// It cannot be encoded.
     #[error("the ledger cannot be written as JSON")]
-    EncodeLedger {
-        /// The encoder's error.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-impl LedgerError {
-    /// The label of a metric.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::DecodeLedger { .. } => "decode",
-            Self::UnknownSchema { .. } => "schema",
-            Self::ForeignLedger { .. } => "foreign",
-            Self::EncodeLedger { .. } => "encode",
-        }
-    }
+    EncodeLedger(#[source] serde_json::Error),
 }
 
 /// The answer to the write of a withdrawal.
@@ -251,10 +227,10 @@ impl Ledger {
     /// # Errors
     /// When it is not a ledger of `uid` in [`SCHEMA`].
     pub fn decode(bytes: &[u8], uid: &str) -> Result<Self, LedgerError> {
-        let failed = |source| LedgerError::DecodeLedger { source };
+        let failed = |source| LedgerError::DecodeLedger(source);
         let SchemaNumber { schema: found } = serde_json::from_slice(bytes).map_err(failed)?;
         if found != u64::from(SCHEMA) {
-            return Err(LedgerError::UnknownSchema { found });
+            return Err(LedgerError::UnknownSchema(found));
         }
         let ledger: Self = serde_json::from_slice(bytes).map_err(failed)?;
         ledger.check(uid).map(|()| ledger)
@@ -263,7 +239,7 @@ impl Ledger {
     /// Whether it is a ledger of `uid` in [`SCHEMA`].
     pub(in crate::decide) fn check(&self, uid: &str) -> Result<(), LedgerError> {
         if self.schema != SCHEMA {
-            return Err(LedgerError::UnknownSchema { found: self.schema.into() });
+            return Err(LedgerError::UnknownSchema(self.schema.into()));
         }
         if self.uid != uid {
             return Err(LedgerError::ForeignLedger { found: self.uid.clone(), expected: uid.to_owned() });
@@ -276,7 +252,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::EncodeLedger`].
     pub fn encode(&self) -> Result<Vec<u8>, LedgerError> {
-        serde_json::to_vec(self).map_err(|source| LedgerError::EncodeLedger { source })
+        serde_json::to_vec(self).map_err(LedgerError::EncodeLedger)
     }
 
     /// Sets the switch of `pod` by this ledger, for sinks without a switch on the pod (the endpoints file, a dry run).

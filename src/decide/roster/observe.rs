@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FleetRules, Pod, Roster, Row, RowState};
+use super::{EnsembleRow, FleetRules, Roster, RosterPod};
 use crate::decide::{
+    ensemble::LifeStatus,
     fleet::{Presence, Uid},
     gate::ledger::Ledger,
     key::Key,
@@ -13,16 +14,16 @@ use crate::decide::{
 impl Roster {
     /// The roster updated by `rows`. A pod without a row is silent.
     #[must_use]
-    pub fn observe(mut self, now: Timestamp, rules: &FleetRules, rows: &[Row]) -> Self {
-        let rows: BTreeMap<Key, &Row> = rows.iter().map(|row| (row.key, row)).collect();
+    pub fn observe(mut self, now: Timestamp, rules: &FleetRules, rows: &[EnsembleRow]) -> Self {
+        let rows: BTreeMap<Key, &EnsembleRow> = rows.iter().map(|row| (row.key, row)).collect();
         self.remove_other_roles(rules, &rows);
         self.remove_down(&rows);
         self.remove_moved(&rows);
-        for row in rows.values().filter(|row| row.state == RowState::Live && belongs(rules, row)) {
+        for row in rows.values().filter(|row| row.state == LifeStatus::Live && belongs(rules, row)) {
             self.upsert(now, row);
         }
         for (key, pod) in &mut self.pods {
-            let live = rows.get(key).is_some_and(|row| row.state == RowState::Live);
+            let live = rows.get(key).is_some_and(|row| row.state == LifeStatus::Live);
             if !live && pod.presence == Presence::Present {
                 (pod.presence, pod.since) = (Presence::Unknown, now);
             }
@@ -33,12 +34,12 @@ impl Roster {
     }
 
     /// Removes pods whose role is not (any more) in the configuration.
-    fn remove_other_roles(&mut self, rules: &FleetRules, rows: &BTreeMap<Key, &Row>) {
+    fn remove_other_roles(&mut self, rules: &FleetRules, rows: &BTreeMap<Key, &EnsembleRow>) {
         self.pods.retain(|key, _| rows.get(key).is_none_or(|row| belongs(rules, row)));
     }
 
-    fn remove_down(&mut self, rows: &BTreeMap<Key, &Row>) {
-        for (key, _) in rows.iter().filter(|(_, row)| row.state == RowState::Down) {
+    fn remove_down(&mut self, rows: &BTreeMap<Key, &EnsembleRow>) {
+        for (key, _) in rows.iter().filter(|(_, row)| row.state == LifeStatus::Down) {
             if self.pods.remove(key).is_some() {
                 self.most_live = self.most_live.saturating_sub(1);
                 self.all_said_down = self.pods.is_empty();
@@ -47,15 +48,15 @@ impl Roster {
     }
 
     /// Removes the old address of an id that is now live on another address.
-    fn remove_moved(&mut self, rows: &BTreeMap<Key, &Row>) {
-        let is_live = |key: &Key| rows.get(key).is_some_and(|row| row.state == RowState::Live);
+    fn remove_moved(&mut self, rows: &BTreeMap<Key, &EnsembleRow>) {
+        let is_live = |key: &Key| rows.get(key).is_some_and(|row| row.state == LifeStatus::Live);
         let live: BTreeSet<&str> =
             rows.values().filter(|row| is_live(&row.key)).map(|row| row.id.as_str()).collect();
         self.pods.retain(|key, pod| is_live(key) || !live.contains(pod.id.as_str()));
     }
 
-    fn upsert(&mut self, now: Timestamp, row: &Row) {
-        let fresh = || Pod {
+    fn upsert(&mut self, now: Timestamp, row: &EnsembleRow) {
+        let fresh = || RosterPod {
             id: row.id.clone(),
             nonce: row.nonce.clone(),
             port: row.port,
@@ -85,7 +86,7 @@ impl Roster {
     }
 }
 
-fn belongs(rules: &FleetRules, row: &Row) -> bool {
+fn belongs(rules: &FleetRules, row: &EnsembleRow) -> bool {
     rules.roles.is_empty() || rules.roles.contains(&row.role)
 }
 

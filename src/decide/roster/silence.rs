@@ -7,8 +7,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Roster, Row, RowState};
-use crate::decide::{fleet::Presence, key::Key, time::Timestamp};
+use super::{EnsembleRow, Roster};
+use crate::decide::{ensemble::LifeStatus, fleet::Presence, key::Key, time::Timestamp};
 
 /// What this process has observed of silent pods. Not stored, because it depends on the process's clock.
 #[derive(Clone, Debug, Default)]
@@ -27,13 +27,20 @@ pub struct SilenceTracker {
 
 impl SilenceTracker {
     /// Updates the observations from the roster and the times of the last keepalives. `floor` in pods.
-    pub fn notice(&mut self, now: Timestamp, ttl: Duration, floor: u32, roster: &Roster, rows: &[Row]) {
+    pub fn notice(
+        &mut self,
+        now: Timestamp,
+        ttl: Duration,
+        floor: u32,
+        roster: &Roster,
+        rows: &[EnsembleRow],
+    ) {
         let silent = |key: &Key| roster.pods.get(key).is_some_and(|pod| pod.presence == Presence::Unknown);
         self.noticed.retain(|key, _| silent(key));
         for key in roster.pods.keys().filter(|key| silent(key)) {
             self.noticed.entry(*key).or_insert(now);
         }
-        let known = |row: &&Row| row.state == RowState::Live && roster.pods.contains_key(&row.key);
+        let known = |row: &&EnsembleRow| row.state == LifeStatus::Live && roster.pods.contains_key(&row.key);
         self.heard = rows.iter().filter(known).map(|row| row.heard).collect();
         self.heard.sort_unstable();
         let floor = usize::try_from(floor).unwrap_or(usize::MAX);

@@ -19,7 +19,7 @@ fn both_forms_and_both_vocabularies_are_read() {
     ]));
     assert_eq!(warnings, vec![]);
     assert_eq!(list.iter().map(call_of).collect::<Vec<_>>(), [Call::Withhold, Call::Admit, Call::Kill]);
-    assert_eq!(list[1].who, Named::Key("2T3m2n".into()));
+    assert_eq!(list[1].who, VerdictTarget::Key("2T3m2n".into()));
     let (object, warnings) = parse_traffic(&json!({"a": "no", "b": "yes", "c": "pause"}));
     assert_eq!(warnings, vec![]);
     assert_eq!(object.iter().map(call_of).collect::<Vec<_>>(), [Call::Withhold, Call::Admit, Call::Pause]);
@@ -32,12 +32,12 @@ fn a_wrong_shape_is_a_warning_and_the_rest_counts() {
     assert_eq!(verdicts.len(), 1);
     assert_eq!(warnings.len(), 4);
     assert!(matches!(warnings[0], TrafficWarning::ItemNotAnObject { index: 0, found: "a number" }));
-    assert!(matches!(warnings[1], TrafficWarning::MissingPod { index: 1 }));
+    assert!(matches!(warnings[1], TrafficWarning::MissingPod(1)));
     assert!(matches!(&warnings[2], TrafficWarning::UnknownVerdict { who, .. } if who == "a"));
     assert!(matches!(&warnings[3], TrafficWarning::WrongMember { member: "severity", .. }));
     let (none, warnings) = parse_traffic(&json!("withhold"));
     assert!(none.is_empty());
-    assert!(matches!(warnings[..], [TrafficWarning::NotAListOrObject { found: "a text" }]));
+    assert!(matches!(warnings[..], [TrafficWarning::NotAListOrObject("a text")]));
 }
 
 #[test]
@@ -45,7 +45,10 @@ fn withhold_wins_over_admit_for_the_same_pod_and_unknown_pods_are_counted() {
     let (list, _) = parse_traffic(&json!([{"id": "a", "verdict": "admit"}, {"id": "a", "verdict": "no"},
         {"id": "ghost", "verdict": "no"}]));
     let (known, unknown) =
-        resolve(list, |who| if *who == Named::Id("a".into()) { Some(Uid::from("u-a")) } else { None });
+        resolve(
+            list,
+            |who| if *who == VerdictTarget::Id("a".into()) { Some(Uid::from("u-a")) } else { None },
+        );
     assert_eq!(unknown, 1);
     let source = Source::new("callback", SourceKind::Callback, Timestamp::default(), known);
     assert_eq!(source.opinions().len(), 1);

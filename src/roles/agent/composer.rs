@@ -135,6 +135,8 @@ mod tests {
             )
         );
         assert_eq!(current.down.strip_suffix(r#","down":true}"#), current.alive.strip_suffix('}'));
+        let read = Keepalive::parse(current.down.as_bytes()).unwrap();
+        assert_eq!((read.is_down(), read.id(), read.nonce()), (true, "web-1", Some("00010203040506ff")));
     }
 
     #[test]

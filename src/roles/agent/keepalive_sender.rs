@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
@@ -21,6 +21,7 @@ use crate::{
         RefusalKind,
         client::{ClientError, Connection},
     },
+    clock::backoff,
     config::MasterTarget,
 };
 
@@ -130,7 +131,7 @@ impl KeepaliveSender {
         match &mut self.backoff {
             None => {
                 tracing::warn!(%master, "a keepalive was lost, trying again: {error}");
-                self.backoff = Some(delays(self.interval));
+                self.backoff = Some(backoff(MIN_DELAY.min(self.interval), self.interval));
                 Instant::now()
             }
             Some(delays) => {
@@ -169,13 +170,4 @@ fn is_answer(error: &ClientError) -> bool {
         ClientError::Remote { .. } => true,
         _ => false,
     }
-}
-
-fn delays(longest: Duration) -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(MIN_DELAY.min(longest))
-        .with_max_delay(longest)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }

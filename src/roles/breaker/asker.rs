@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
-        family::Family,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -25,6 +23,7 @@ use crate::{
         Detector,
         queried::{QueryAnswer, QueryVariables},
     },
+    metrics::{LabelledCounter, registered},
 };
 
 /// Sends queries; any number may be under way.
@@ -38,27 +37,14 @@ pub struct Asker {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Prometheus.
-    #[error("Prometheus at {service}")]
-    Prometheus {
-        /// Its address.
-        service: String,
-        /// What went wrong.
-        source: PrometheusError,
-    },
+    #[error("Prometheus at {0}")]
+    Prometheus(String, #[source] PrometheusError),
     /// A custom service.
-    #[error("the service at {service}")]
-    Custom {
-        /// Its address.
-        service: String,
-        /// What went wrong.
-        source: CustomError,
-    },
+    #[error("the service at {0}")]
+    Custom(String, #[source] CustomError),
     /// The breaker's `timeout`, over everything from the credentials to the last byte.
-    #[error("no answer within {} s", after.as_secs_f64())]
-    TimedOut {
-        /// The timeout.
-        after: Duration,
-    },
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
 }
 
 impl AskError {
@@ -66,8 +52,8 @@ impl AskError {
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Prometheus { source, .. } => source.category(),
-            Self::Custom { source, .. } => source.category(),
+            Self::Prometheus(_, source) => source.category(),
+            Self::Custom(_, source) => source.category(),
             Self::TimedOut { .. } => "timeout",
         }
     }
@@ -109,7 +95,7 @@ impl Asker {
             Ok(_) => "ok",
             Err(error) => error.category(),
         };
-        self.metrics.queries.get_or_create_owned(&QueryOutcome { outcome }).inc();
+        self.metrics.queries.of(outcome).inc();
         answer
     }
 
@@ -125,7 +111,7 @@ impl Asker {
     ) -> Result<QueryAnswer, AskError> {
         let Some(timeout) = detector.timeout() else { return Ok(QueryAnswer::Nothing) };
         let answer = tokio::time::timeout(timeout, self.fetch(detector, variables)).await;
-        answer.unwrap_or(Err(AskError::TimedOut { after: timeout }))
+        answer.unwrap_or(Err(AskError::TimedOut(timeout)))
     }
 
     async fn fetch(&self, detector: &Detector, variables: &QueryVariables) -> Result<QueryAnswer, AskError> {
@@ -133,7 +119,7 @@ impl Asker {
             let named = custom::ask(&self.client, custom).await;
             return named
                 .map(QueryAnswer::Named)
-                .map_err(|source| AskError::Custom { service: custom.source.url.clone(), source });
+                .map_err(|source| AskError::Custom(custom.source.url.clone(), source));
         }
         let Some((query, key)) = detector.query() else { return Ok(QueryAnswer::Nothing) };
         let now = self.clock.wall();
@@ -141,19 +127,14 @@ impl Asker {
         let vector = prometheus::ask(&self.client, query, &promql, key, now).await;
         vector
             .map(QueryAnswer::Vector)
-            .map_err(|source| AskError::Prometheus { service: query.source.url.clone(), source })
+            .map_err(|source| AskError::Prometheus(query.source.url.clone(), source))
     }
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct QueryOutcome {
-    outcome: &'static str,
 }
 
 /// Metrics of the queries.
 #[derive(Clone, Debug)]
 pub struct AskerMetrics {
-    queries: Family<QueryOutcome, Counter>,
+    queries: LabelledCounter,
     duration: Histogram,
     strangers: Counter,
 }
@@ -161,27 +142,16 @@ pub struct AskerMetrics {
 impl AskerMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            queries: Family::default(),
-            // 5 ms to 80 s.
-            duration: Histogram::new(exponential_buckets(0.005, 2.0, 15)),
-            strangers: Counter::default(),
-        };
-        registry.register(
-            "detector_queries",
-            "Questions of detectors to Prometheus and custom services, by what came of them",
-            metrics.queries.clone(),
-        );
-        registry.register(
-            "detector_query_duration_seconds",
-            "Time from a detector's question to its answer, or to giving up",
-            metrics.duration.clone(),
-        );
-        registry.register(
-            "detector_strangers",
-            "Parts of such answers that belong to no pod of the fleet",
-            metrics.strangers.clone(),
-        );
-        metrics
+        // 5 ms to 80 s.
+        let duration = Histogram::new(exponential_buckets(0.005, 2.0, 15));
+        let help = "Time from a detector's question to its answer, or to giving up";
+        registry.register("detector_query_duration_seconds", help, duration.clone());
+        let queries = "Questions of detectors to Prometheus and custom services, by what came of them";
+        let strangers = "Parts of such answers that belong to no pod of the fleet";
+        Self {
+            queries: LabelledCounter::register(registry, "detector_queries", queries, "outcome"),
+            duration,
+            strangers: registered(registry, "detector_strangers", strangers),
+        }
     }
 }

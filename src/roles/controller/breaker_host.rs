@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -61,7 +61,7 @@ impl BreakerHost for Host {
         let Some(members) = deps.live.as_ref().and_then(LiveEnsemble::members) else {
             return members::without_keepalives(&listed);
         };
-        let mut report_history = report_history.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report_history = report_history.lock();
         members.join(&settings.namespace, &listed, deps.process.clock.now(), &mut report_history).observations
     }
 
@@ -83,7 +83,7 @@ impl BreakerHost for Host {
     }
 
     fn publish_failures(&self, failures: &BTreeMap<String, String>) {
-        self.0.health().failures.clone_from(failures);
+        self.0.health.lock().failures.clone_from(failures);
     }
 
     /// Not stored: windows are short, and the next process fills its own.

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use self::findings::{Finding, findings};
 pub use self::{
-    facts::{Facts, LedgerState, ResourceProblem, ServiceState},
-    reported::{NOT_LEAVING, Reported, reported},
+    facts::{Facts, ResourceProblem, ServiceState},
+    reported::{LASTING, Lasting, NOT_LEAVING, Reported, reported},
 };
 use crate::{
     decide::{

@@ -9,13 +9,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::conditions::{NOT_LEAVING, Reported};
+use super::conditions::{LASTING, Lasting, NOT_LEAVING, Reported};
 use crate::{
     adapters::{
         kubernetes::events::{Event, EventKind, ObjectRef},
         sink::ListingFindings,
     },
-    decide::alarm_reason::AlarmReason,
     decide::{
         fleet::Uid,
         gate::{
@@ -55,32 +54,6 @@ fn verb_event(verb: Verb) -> Option<VerbEvent> {
         Verb::Claim | Verb::Release | Verb::Forget => None,
     }
 }
-
-/// A lasting state: the plan's alarm, the reason at its beginning, and reason and note at its end.
-struct Lasting {
-    alarm: &'static str,
-    begins: &'static str,
-    ends: Option<(&'static str, &'static str)>,
-}
-
-const LASTING: &[Lasting] = &[
-    Lasting { alarm: AlarmReason::FloorReached.as_str(), begins: "FloorReached", ends: None },
-    Lasting { alarm: AlarmReason::BelowFloor.as_str(), begins: "BelowFloor", ends: None },
-    Lasting {
-        alarm: AlarmReason::Panic.as_str(),
-        begins: "PanicEntered",
-        ends: Some(("PanicLeft", "no more of the fleet looks bad than usual: decisions are made again")),
-    },
-    Lasting {
-        alarm: AlarmReason::NoData.as_str(),
-        begins: "NoData",
-        ends: Some(("DataBack", "every breaker has enough verdicts again")),
-    },
-    Lasting { alarm: AlarmReason::ForeignNo.as_str(), begins: "ForeignNo", ends: None },
-    Lasting { alarm: AlarmReason::OddSwitch.as_str(), begins: "OddSwitch", ends: None },
-    Lasting { alarm: AlarmReason::LedgerFull.as_str(), begins: "LedgerFull", ends: None },
-    Lasting { alarm: AlarmReason::NotListed.as_str(), begins: "NotListed", ends: None },
-];
 
 /// The rules of one resource, with the state that keeps an Event from being repeated.
 #[derive(Clone, Debug, Default)]
@@ -129,28 +102,20 @@ impl EventRules {
     /// Events of the lasting states that begin or end with this plan.
     pub fn edges(&mut self, plan: &Plan, listing: &ListingFindings) -> Vec<Event> {
         let mut all = Vec::new();
-        for Lasting { alarm, begins, ends } in LASTING {
-            let found = plan.alarms.iter().find(|found| found.reason == *alarm);
-            match (found, ends) {
-                (Some(found), _) if self.raised.insert(alarm) => {
-                    all.push(self.of_fleet(begins, EventKind::Warning, &found.message))
+        for Lasting { name, begins, ends, .. } in LASTING {
+            let note = match name {
+                NOT_LEAVING => listing.not_leaving.as_ref().map(|finding| &finding.message),
+                alarm => plan.alarms.iter().find(|found| found.reason == alarm).map(|found| &found.message),
+            };
+            match note {
+                Some(note) if self.raised.insert(name) => {
+                    all.push(self.of_fleet(begins, EventKind::Warning, note));
                 }
-                (None, ends) if self.raised.remove(alarm) => {
-                    all.extend(
-                        ends.iter().map(|(reason, note)| self.of_fleet(reason, EventKind::Normal, note)),
-                    );
+                None if self.raised.remove(name) => {
+                    all.extend(ends.map(|(reason, note)| self.of_fleet(reason, EventKind::Normal, note)));
                 }
                 _ => {}
             }
-        }
-        match &listing.not_leaving {
-            Some(finding) if self.raised.insert(NOT_LEAVING) => {
-                all.push(self.of_fleet("NotLeavingEndpoints", EventKind::Warning, &finding.message));
-            }
-            None => {
-                self.raised.remove(NOT_LEAVING);
-            }
-            Some(_) => {}
         }
         all.extend(self.reverted(plan));
         all

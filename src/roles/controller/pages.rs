@@ -1,12 +1,15 @@
 //! The admin pages of a controller: its services and the state of each pod.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::deps::Deps;
-use crate::{admin::Views, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateSnapshot};
+use crate::{
+    admin::Views, alarms::Alarms, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateSnapshot,
+};
 
 /// Returns the newest snapshot of one worker.
 pub(super) type SnapshotFn = dyn Fn() -> Arc<GateSnapshot> + Send;
@@ -19,11 +22,11 @@ pub(super) struct StatusSnapshots {
 
 impl StatusSnapshots {
     pub(super) fn replace(&self, latest: Vec<Box<SnapshotFn>>) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = latest;
+        *self.latest.lock() = latest;
     }
 
     fn all(&self) -> Vec<Arc<GateSnapshot>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|latest| latest()).collect()
+        self.latest.lock().iter().map(|latest| latest()).collect()
     }
 }
 
@@ -58,22 +61,11 @@ impl Views for ControllerPages {
         }
     }
 
-    fn services(&self) -> Value {
-        let alarms = &self.deps.process.alarms;
-        json!({
-            "services": self.snapshots.all(),
-            "alarms": { "up": alarms.up(), "history": alarms.history() },
-        })
+    fn fleets(&self) -> Vec<Arc<GateSnapshot>> {
+        self.snapshots.all()
     }
 
-    fn service(&self, namespace: &str, name: &str) -> Option<Value> {
-        let all = self.snapshots.all();
-        let found = all.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name)?;
-        serde_json::to_value(found).ok()
-    }
-
-    fn explain(&self, namespace: &str, pod: &str) -> Option<Value> {
-        let all = self.snapshots.all();
-        all.iter().filter(|fleet| fleet.namespace == namespace).find_map(|fleet| fleet.explain(pod))
+    fn alarms(&self) -> &Alarms {
+        &self.deps.process.alarms
     }
 }

@@ -253,7 +253,7 @@ impl Registry {
             let Some(resource) = resources.get(key) else { continue };
             let overlap = overlapping.get(key).cloned();
             let leaving = resource.deleting || overlap.is_some();
-            let before = std::mem::replace(&mut worker.state.health().overlap, overlap.clone());
+            let before = std::mem::replace(&mut worker.state.health.lock().overlap, overlap.clone());
             let changed = worker
                 .state
                 .mode
@@ -359,12 +359,12 @@ fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
     worker.generation = Some(resource.generation);
     let read = read(deps, resource);
     let state = &worker.state;
-    state.health().problem =
+    state.health.lock().problem =
         read.as_ref().err().map(|problems| ResourceProblem::InvalidSpec(message(problems)));
     match read {
         Ok(manifest) => {
             let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.uses_keepalives_only();
-            state.health().without_keepalives =
+            state.health.lock().without_keepalives =
                 manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
             state.policy.send_replace(Arc::new(manifest.policy.clone()));
             state.manifest.send_replace(Some(Arc::new(manifest)));

@@ -64,7 +64,7 @@ async fn clean(state: &WorkerState) -> Result<bool, SinkError> {
     }
     let Some(resource) = state.resource() else {
         let listed = deps.cluster.resources_are_listed();
-        return listed.then_some(true).ok_or(SinkError::NotReady { reason: "the resources are not listed" });
+        return listed.then_some(true).ok_or(SinkError::NotReady("the resources are not listed"));
     };
     if !resource.deleting {
         return Ok(false);

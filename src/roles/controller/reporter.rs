@@ -1,16 +1,13 @@
 //! Publishes the gate's decisions as the resource's status and as Events.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    conditions::{self, Facts, LedgerState, ServiceState},
+    conditions::{self, Facts, ServiceState},
     deps::Deps,
     event_rules::EventRules,
     health::ResourceHealth,
@@ -21,7 +18,6 @@ use crate::{
         sink::{Hindrance, labels::LabelSettings},
     },
     api::{API_VERSION, KIND},
-    decide::alarm_reason::AlarmReason,
     decide::{
         gate::{
             Plan,
@@ -69,7 +65,7 @@ impl FleetReporter {
         let Some(service) = self.deps.cluster.service(&self.settings.namespace, &policy.service) else {
             return (ServiceState::Missing, BTreeMap::new());
         };
-        let refused = |why: &str| (ServiceState::Refused { why: why.to_owned() }, BTreeMap::new());
+        let refused = |why: &str| (ServiceState::Refused(why.to_owned()), BTreeMap::new());
         if service.external_name {
             return refused("it is of type ExternalName, which has no pods");
         }
@@ -109,25 +105,11 @@ impl FleetReporter {
         let claims = snapshot.plan.iter().flat_map(|plan| &plan.actions);
         let seen =
             claims.filter(|action| action.verb == Verb::Claim).any(|action| action.write.traffic.is_some());
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         if seen {
             reported.unlabelled = Some(snapshot.at);
         }
         reported.unlabelled.is_some_and(|at| snapshot.at.since(at) < UNLABELLED_FOR)
-    }
-}
-
-fn ledger_state(snapshot: &GateSnapshot) -> LedgerState {
-    let full = snapshot
-        .plan
-        .iter()
-        .flat_map(|plan| &plan.alarms)
-        .any(|alarm| alarm.reason == AlarmReason::LedgerFull);
-    match &snapshot.hindrance {
-        Some(Hindrance::LedgerNotStored) => LedgerState::NotStored,
-        Some(Hindrance::LedgerUnreadable(why)) => LedgerState::Unreadable(why.clone()),
-        _ if full => LedgerState::Full,
-        _ => LedgerState::Stored,
     }
 }
 
@@ -156,7 +138,7 @@ impl Reporter for FleetReporter {
         };
         let template_unlabelled = self.unlabelled(snapshot);
         let (problem, overlap, failures) = {
-            let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            let health = self.health.lock();
             (health.problem.clone(), health.overlap.clone(), health.all_failures())
         };
         let status = conditions::status(&Facts {
@@ -172,7 +154,7 @@ impl Reporter for FleetReporter {
             paused: policy.paused,
             panic_threshold: policy.panic_threshold,
             overlap,
-            ledger: ledger_state(snapshot),
+            ledger: snapshot.hindrance.as_ref(),
             template_unlabelled,
             failures: &failures,
             listing: &snapshot.listing,
@@ -183,7 +165,7 @@ impl Reporter for FleetReporter {
     }
 
     fn plan_executed(&self, snapshot: &GateSnapshot, plan: &Plan, outcomes: &[ActionOutcome]) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         let rules = reported.rules.get_or_insert_with(|| {
             let found = self.deps.cluster.resource(&self.settings.namespace, &self.settings.name);
             let status =

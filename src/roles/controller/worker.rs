@@ -1,7 +1,8 @@
 //! The tasks of one `KubervisorService`: gate, breakers, finalizer and release. They live as long as the resource.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 

@@ -1,7 +1,8 @@
 //! State that the tasks of one worker share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{deps::Deps, health::ResourceHealth};
@@ -31,10 +32,6 @@ pub(super) struct WorkerState {
 }
 
 impl WorkerState {
-    pub(super) fn health(&self) -> MutexGuard<'_, ResourceHealth> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The alarms of this resource.
     pub(super) fn alarms(&self) -> Alarms {
         self.deps.alarms(&self.settings)

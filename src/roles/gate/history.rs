@@ -1,4 +1,4 @@
-//! The history of each pod: its newest [`ENTRIES`] entries, for the pods of the fleet and the last [`DEPARTED`] that left.
+//! The history of each pod: its newest [`ENTRIES`] entries, for the pods of the fleet and the last `DEPARTED` that left.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -71,8 +71,8 @@ impl History {
     pub fn act(&mut self, plan: &Plan, outcomes: &[ActionOutcome], rehearsed: bool) {
         for (action, outcome) in plan.actions.iter().zip(outcomes) {
             let what = match (rehearsed, outcome) {
-                (true, _) => would(action.verb),
-                (false, ActionOutcome::Landed) => did(action.verb),
+                (true, _) => done(action.verb).1,
+                (false, ActionOutcome::Landed) => done(action.verb).0,
                 (false, ActionOutcome::Refused) => "refused: the pod had changed",
                 (false, ActionOutcome::Unknown) => "sent, without an answer",
             };
@@ -120,28 +120,16 @@ fn plain(at: Timestamp, what: &'static str) -> HistoryEntry {
     HistoryEntry { at, what, breaker: String::new(), reason: String::new() }
 }
 
-fn did(verb: Verb) -> &'static str {
+/// What was done, and what a dry run would do.
+fn done(verb: Verb) -> (&'static str, &'static str) {
     match verb {
-        Verb::Claim => "claimed",
-        Verb::Withhold => "withheld",
-        Verb::Cancel => "withdrawal cancelled",
-        Verb::Admit => "admitted",
-        Verb::Pause => "paused",
-        Verb::Kill => "killed",
-        Verb::Release => "released from the ledger",
-        Verb::Forget => "forgotten: silent, and its place is filled",
-    }
-}
-
-fn would(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Claim => "dry run: would be claimed",
-        Verb::Withhold => "dry run: would be withheld",
-        Verb::Cancel => "dry run: withdrawal would be cancelled",
-        Verb::Admit => "dry run: would be admitted",
-        Verb::Pause => "dry run: would be paused",
-        Verb::Kill => "dry run: would be killed",
-        Verb::Release => "dry run: would be released from the ledger",
-        Verb::Forget => "dry run: would be forgotten",
+        Verb::Claim => ("claimed", "dry run: would be claimed"),
+        Verb::Withhold => ("withheld", "dry run: would be withheld"),
+        Verb::Cancel => ("withdrawal cancelled", "dry run: withdrawal would be cancelled"),
+        Verb::Admit => ("admitted", "dry run: would be admitted"),
+        Verb::Pause => ("paused", "dry run: would be paused"),
+        Verb::Kill => ("killed", "dry run: would be killed"),
+        Verb::Release => ("released from the ledger", "dry run: would be released from the ledger"),
+        Verb::Forget => ("forgotten: silent, and its place is filled", "dry run: would be forgotten"),
     }
 }

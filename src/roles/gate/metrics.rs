@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use super::snapshot::{GateSnapshot, PodCounts};
-use crate::decide::gate::{Plan, action::Verb, ledger::ActionOutcome};
+use crate::{
+    decide::gate::{Plan, action::Verb, ledger::ActionOutcome},
+    metrics::{LabelledCounter, registered},
+};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FleetLabels {
@@ -37,13 +40,8 @@ struct Namespace {
     namespace: String,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct FailureLabels {
-    step: &'static str,
-}
-
 /// The gate's metric families.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct GateMetrics {
     pods: Family<PodLabels, Gauge>,
     items: Family<Namespace, Gauge>,
@@ -56,41 +54,35 @@ pub struct GateMetrics {
     silent_listed: Family<FleetLabels, Gauge>,
     unknown_verdicts: Family<FleetLabels, Gauge>,
     plans: Counter,
-    failures: Family<FailureLabels, Counter>,
+    failures: LabelledCounter,
 }
 
 /// Values of the label `type` of `breaker_gauge`, as in the original.
 const KINDS: [&str; 4] = ["managed", "breaked", "paused", "unknown"];
 
 impl GateMetrics {
-    /// Registers the metrics in `registry`, whose prefix is `kubervisor`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let it = Self::default();
-        for (name, help, family) in [
-            ("gate_floor", "Pods that must serve", &it.floor),
-            ("gate_serving", "Pods that serve", &it.serving),
-            ("gate_desired", "Pods that there should be", &it.desired),
-            ("gate_may_withhold", "Serving pods that may still be withheld", &it.may_withhold),
-            ("gate_panic", "1 while most of the fleet looks bad", &it.panic),
-            ("gate_silent_listed", "Pods that are silent and listed all the same", &it.silent_listed),
-            (
-                "gate_unknown_verdicts",
-                "Verdicts of the last callback run for pods that nobody knows",
-                &it.unknown_verdicts,
+    /// Registers the metrics in `to`, a registry whose prefix is `kubervisor`.
+    pub fn register(to: &mut Registry) -> Self {
+        let failures = "Plans that could not be made or carried out, by step";
+        let unknown = "Verdicts of the last callback run for pods that nobody knows";
+        Self {
+            pods: registered(to, "breaker_gauge", "Ready pods: all, and by their traffic"),
+            items: registered(to, "item_gauge", "Services that are worked on"),
+            actions: registered(to, "breaker_count", "What was done to pods so far"),
+            floor: registered(to, "gate_floor", "Pods that must serve"),
+            serving: registered(to, "gate_serving", "Pods that serve"),
+            desired: registered(to, "gate_desired", "Pods that there should be"),
+            may_withhold: registered(to, "gate_may_withhold", "Serving pods that may still be withheld"),
+            panic: registered(to, "gate_panic", "1 while most of the fleet looks bad"),
+            silent_listed: registered(
+                to,
+                "gate_silent_listed",
+                "Pods that are silent and listed all the same",
             ),
-        ] {
-            registry.register(name, help, family.clone());
+            unknown_verdicts: registered(to, "gate_unknown_verdicts", unknown),
+            plans: registered(to, "gate_plans", "Plans made"),
+            failures: LabelledCounter::register(to, "gate_failures", failures, "step"),
         }
-        registry.register("breaker_gauge", "Ready pods: all, and by their traffic", it.pods.clone());
-        registry.register("item_gauge", "Services that are worked on", it.items.clone());
-        registry.register("breaker_count", "What was done to pods so far", it.actions.clone());
-        registry.register("gate_plans", "Plans made", it.plans.clone());
-        registry.register(
-            "gate_failures",
-            "Plans that could not be made or carried out, by step",
-            it.failures.clone(),
-        );
-        it
     }
 
     /// Sets the number of services of each namespace.
@@ -177,7 +169,7 @@ impl GateMetrics {
     }
 
     pub(super) fn failed(&self, step: &'static str) {
-        self.failures.get_or_create_owned(&FailureLabels { step }).inc();
+        self.failures.of(step).inc();
     }
 }
 

@@ -4,12 +4,9 @@
 //! labels in a cluster. The caller decides which process runs the loop; safety does not depend on it, but on the
 //! sink's compare-and-swap.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -117,7 +114,7 @@ impl GateReconciler {
 
     /// Replaces the verdicts of the previous callback run, and reconciles.
     pub fn set_callback_verdicts(&self, verdicts: Vec<TrafficVerdict>) {
-        let mut inputs = lock(&self.inputs);
+        let mut inputs = self.inputs.lock();
         inputs.breakers.evaluation += 1;
         inputs.callback = Some((self.deps.clock.wall(), verdicts));
         drop(inputs);
@@ -126,13 +123,13 @@ impl GateReconciler {
 
     /// Replaces this breaker's verdicts, and reconciles.
     pub fn set_breaker_verdicts(&self, source: Source) {
-        lock(&self.inputs).breakers.replace(source);
+        self.inputs.lock().breakers.replace(source);
         self.wake();
     }
 
     /// Drops the verdicts of the breakers that `keep` refuses, and reconciles.
     pub fn retain_breakers(&self, keep: impl Fn(&str) -> bool) {
-        lock(&self.inputs).breakers.sources.retain(|source| keep(&source.name));
+        self.inputs.lock().breakers.sources.retain(|source| keep(&source.name));
         self.wake();
     }
 
@@ -265,7 +262,7 @@ impl GateReconciler {
 
     /// The verdicts on the observed pods, and how many of the callback's name an unknown pod.
     fn verdicts_for(&self, observed: &Observed) -> (Verdicts, usize) {
-        let inputs = lock(&self.inputs);
+        let inputs = self.inputs.lock();
         let mut verdicts = inputs.breakers.clone();
         let Some((at, callback)) = &inputs.callback else { return (verdicts, 0) };
         let (opinions, unknown) = verdict::resolve(callback.clone(), |named| observed.pod_of(named));
@@ -384,8 +381,4 @@ async fn next_value<T>(values: &mut watch::Receiver<T>) {
     if values.changed().await.is_err() {
         std::future::pending().await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

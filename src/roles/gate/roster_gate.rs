@@ -3,12 +3,9 @@
 //! One per process. The leader reconciles the roster ([`RosterGate::run`]); on every process the projector writes
 //! each committed roster to the endpoints file.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +106,7 @@ impl RosterGate {
 
     /// Stops the projector after its last write and that write's command.
     pub async fn stop(&self) {
-        let projector = self.projector.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let projector = self.projector.lock().take();
         if let Some(projector) = projector {
             projector.stop().await;
         }

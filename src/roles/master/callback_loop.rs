@@ -78,7 +78,7 @@ impl CallbackLoop {
         let Some(cause) = progress.schedule.due(self.shared.clock.now()) else { return Ok(()) };
         let ours = self.term;
         let Some((snapshot, digest)) = self.snapshot().await else {
-            return Err(StoreError::LeadershipLost { ours });
+            return Err(StoreError::LeadershipLost(ours));
         };
         self.shared.publish_digest(digest, snapshot.len());
         if cause == Cause::Change && progress.succeeded == Some(digest) {
@@ -87,7 +87,7 @@ impl CallbackLoop {
         }
         // A started process cannot be fenced, so the lease is checked on the clock first: this process may have been frozen.
         if !self.shared.store.may_act(ours) {
-            return Err(StoreError::LeadershipLost { ours });
+            return Err(StoreError::LeadershipLost(ours));
         }
         progress.schedule.begin();
         progress.current = Some(digest);

@@ -1,26 +1,23 @@
 //! Writes to the store under the term, retried while the store does not answer.
 
-use crate::decide::alarm_reason::AlarmReason;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Shared;
-use crate::adapters::store::{Batch, StoreError, Term};
+use crate::{
+    adapters::store::{Batch, StoreError, Term},
+    clock,
+    decide::alarm_reason::AlarmReason,
+};
 
 /// The first and the longest delay between two attempts; it doubles, with jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// A fresh series of delays between attempts at the store; it never ends.
-pub(super) fn backoff() -> impl Iterator<Item = Duration> + Send {
-    let (first, longest) = BACKOFF;
-    ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(longest)
-        .with_jitter()
-        .without_max_times()
-        .build()
+pub(super) fn backoff() -> ExponentialBackoff {
+    clock::backoff(BACKOFF.0, BACKOFF.1)
 }
 
 /// Sleeps for the next of `delays`; `false` when the term ended first.
@@ -60,7 +57,7 @@ pub(super) async fn commit(
             }
         }
         if !pause(&mut delays, stop).await {
-            return Err(StoreError::LeadershipLost { ours: term });
+            return Err(StoreError::LeadershipLost(term));
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::{
     net::Ipv4Addr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use super::{gate::GateHandle, ingest::Ingest, metrics::MasterMetrics, reader::EnsembleReader};
 use crate::{
@@ -57,10 +59,10 @@ impl Shared {
     pub(super) fn publish_digest(&self, digest: Digest, pods: usize) {
         self.metrics.digests.inc();
         self.metrics.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
-        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, pods));
+        *self.digest.lock() = Some((digest, pods));
     }
 
     pub(super) fn newest_digest(&self) -> Option<(Digest, usize)> {
-        *self.digest.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.digest.lock()
     }
 }

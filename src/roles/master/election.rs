@@ -263,7 +263,7 @@ mod tests {
         async fn commit(&self, term: Term, _batch: Batch) -> Result<(), StoreError> {
             match self.commits.fetch_add(1, Ordering::Relaxed) {
                 _ if self.panics => panic!("the store's own bug"),
-                0 => Err(StoreError::LeadershipLost { ours: term }),
+                0 => Err(StoreError::LeadershipLost(term)),
                 _ => Ok(()),
             }
         }
@@ -280,12 +280,16 @@ mod tests {
     fn shared(store: Arc<FailOnceStore>) -> Arc<Shared> {
         let clock = Clock::start();
         let alarms = Alarms::new(clock);
-        let ingest =
-            Arc::new(Ingest::new(clock, alarms.clone(), IngestMetrics::default(), AddressPolicy::Any));
+        let ingest = Arc::new(Ingest::new(
+            clock,
+            alarms.clone(),
+            IngestMetrics::register(&mut prometheus_client::registry::Registry::default()),
+            AddressPolicy::Any,
+        ));
         Arc::new(Shared {
             clock,
             alarms: alarms.clone(),
-            metrics: MasterMetrics::default(),
+            metrics: MasterMetrics::register(&mut prometheus_client::registry::Registry::default()),
             store,
             reader: Arc::new(EnsembleReader::new(Arc::clone(&ingest))),
             ingest,
@@ -294,7 +298,7 @@ mod tests {
             callback: None,
             source: None,
             led_before: false.into(),
-            digest: std::sync::Mutex::default(),
+            digest: parking_lot::Mutex::default(),
             gate: GateHandle::none(alarms),
             cluster: String::new(),
         })

@@ -23,12 +23,11 @@ use crate::{
     decide::alarm_reason::AlarmReason,
     decide::{
         detect::Observation,
-        ensemble::LifeStatus,
         fleet::Traffic,
         fleet_report::FleetRow,
         gate::ledger::Ledger,
         policy::Policy,
-        roster::{FleetRules, Row, RowState},
+        roster::{EnsembleRow, FleetRules},
         time::Timestamp,
         verdict,
     },
@@ -295,8 +294,8 @@ fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&L
 }
 
 /// The ensemble as the gate's roster takes it.
-fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Vec<Row>> {
-    let row = |PodRow { record, status, age, .. }: PodRow| Row {
+fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Vec<EnsembleRow>> {
+    let row = |PodRow { record, status, age, .. }: PodRow| EnsembleRow {
         key: record.key,
         id: record.id.clone(),
         nonce: record.nonce.clone(),
@@ -306,11 +305,7 @@ fn rows(reader: &EnsembleReader, port: &TargetPort, now: Timestamp) -> Option<Ve
             TargetPort::Pointer(_) => gate::port(port, record.payload()),
         },
         heard: now - age,
-        state: match status {
-            LifeStatus::Live => RowState::Live,
-            LifeStatus::Expired => RowState::Silent,
-            LifeStatus::Down => RowState::Down,
-        },
+        state: status,
     };
     Some(reader.rows()?.into_iter().map(row).collect())
 }

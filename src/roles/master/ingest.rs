@@ -8,14 +8,12 @@ mod refusals;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::{address_policy::AddressPolicy, forward::Forwarder, pending::PendingPing};
@@ -85,7 +83,7 @@ impl Ingest {
 
     /// A keepalive from a client.
     pub(crate) fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match &mut state.mode {
             IngestMode::Leading(ensemble) => {
                 Answer::Now(self.observe(ensemble, self.policy.required(peer), peer, raw))
@@ -115,7 +113,7 @@ impl Ingest {
                 format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
             return Err(Refusal { kind: RefusalKind::Forbidden, message });
         }
-        match &mut self.lock().mode {
+        match &mut self.state.lock().mode {
             IngestMode::Leading(ensemble) => self.observe(ensemble, None, peer, raw),
             IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => {
                 let message = "this master does not lead; a keepalive is forwarded once only".to_owned();
@@ -126,7 +124,7 @@ impl Ingest {
 
     /// Keeps a keepalive until there is a leader; a later one of the same pod replaces it.
     pub(crate) fn keep(&self, ping: PendingPing) -> Result<(), Refusal> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match &mut state.mode {
             // This master has become leader since the keepalive arrived, and has taken what was pending.
             IngestMode::Leading(ensemble) => {
@@ -145,7 +143,7 @@ impl Ingest {
 
     /// This master leads: the ensemble takes what is pending, and every ping from now on.
     pub(crate) fn lead(&self, ensemble: Ensemble) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut ensemble = Box::new(ensemble);
         for ping in state.pending.take() {
             // A refusal is counted; the client has its answer already.
@@ -160,13 +158,13 @@ impl Ingest {
 
     /// Another master leads: forwards what is pending, and every ping from now on.
     pub(crate) fn follow(&self, forwarder: Forwarder) {
-        self.lock().mode = IngestMode::Following(forwarder);
+        self.state.lock().mode = IngestMode::Following(forwarder);
         self.forward_pending();
     }
 
     /// Forwards again what the leader has not taken.
     pub(crate) fn forward_pending(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let IngestMode::Following(forwarder) = &state.mode else { return };
         let (forwarder, pings) = (forwarder.clone(), state.pending.take());
         drop(state);
@@ -175,7 +173,7 @@ impl Ingest {
 
     /// No leader is known: nothing expires, and what is not stored yet is kept for the next leader.
     pub(crate) fn hold(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = std::mem::replace(&mut state.mode, IngestMode::Holding);
         let IngestMode::Leading(mut ensemble) = before else { return };
         for (key, raw) in ensemble.unconfirmed(self.clock.now()) {
@@ -188,7 +186,7 @@ impl Ingest {
 
     /// This process stops: keepalives are refused, because they would be lost.
     pub(crate) fn stop(&self) {
-        self.lock().mode = IngestMode::Stopping;
+        self.state.lock().mode = IngestMode::Stopping;
     }
 
     /// The addresses that may forward.
@@ -218,7 +216,7 @@ impl Ingest {
 
     /// Runs `work` on the ensemble if this master leads, and notifies [`Self::revisions`] of a change.
     pub(crate) fn with_ensemble<T>(&self, work: impl FnOnce(&mut Ensemble, Moment) -> T) -> Option<T> {
-        match &mut self.lock().mode {
+        match &mut self.state.lock().mode {
             IngestMode::Leading(ensemble) => Some(self.watched(ensemble, work)),
             IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => None,
         }
@@ -263,10 +261,6 @@ impl Ingest {
             self.dirty.notify_one();
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IngestState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -51,8 +51,7 @@ impl Master {
         };
         let cluster = membership.prefix.clone();
         let gate_config = gate::GateConfig::read(config, master, process)?;
-        let store_metrics = StoreMetrics::default();
-        process.metrics.with_registry(|registry| store_metrics.register(registry));
+        let store_metrics = process.metrics.with_registry(StoreMetrics::register);
         let store = store::open(&master.store, membership, &process.alarms, store_metrics)
             .await
             .map_err(|error| Exit::Usage(error.to_string()))?;
@@ -132,8 +131,7 @@ fn open_ingest(config: &Config, master: &MasterConfig, process: &Runtime) -> Ing
 
 fn callback(master: &MasterConfig, process: &Runtime) -> Option<CallbackRunner> {
     let config = master.callback.clone()?;
-    let metrics = CallbackMetrics::default();
-    process.metrics.with_registry(|registry| metrics.register(registry));
+    let metrics = process.metrics.with_registry(CallbackMetrics::register);
     Some(CallbackRunner::new(config, Vec::new(), metrics))
 }
 

@@ -1,10 +1,8 @@
 //! The ensemble for others in this process: a handle that works across terms and holds no lock while it is used.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
@@ -41,7 +39,7 @@ impl LiveEnsemble {
     /// not lead.
     #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock();
         let now = self.clock.now();
         if let Some((_, members)) = cached.as_ref().filter(|(at, _)| now.since(*at) < MAX_AGE) {
             return Some(Arc::clone(members));

@@ -9,6 +9,8 @@ use super::{context::Shared, reader::PodRow};
 use crate::{
     adapters::store::{Leader, Leadership},
     admin::Views,
+    alarms::Alarms,
+    roles::gate::snapshot::GateSnapshot,
 };
 
 pub(crate) struct MasterPages {
@@ -62,22 +64,12 @@ impl Views for MasterPages {
         })
     }
 
-    fn services(&self) -> Value {
-        json!({
-            "services": self.shared.gate.views(),
-            "alarms": { "up": self.shared.alarms.up(), "history": self.shared.alarms.history() },
-        })
+    fn fleets(&self) -> Vec<Arc<GateSnapshot>> {
+        self.shared.gate.views()
     }
 
-    fn service(&self, namespace: &str, name: &str) -> Option<Value> {
-        let views = self.shared.gate.views();
-        let view = views.iter().find(|view| view.namespace == namespace && view.name == name)?;
-        serde_json::to_value(view).ok()
-    }
-
-    fn explain(&self, namespace: &str, pod: &str) -> Option<Value> {
-        let views = self.shared.gate.views();
-        views.iter().filter(|view| view.namespace == namespace).find_map(|view| view.explain(pod))
+    fn alarms(&self) -> &Alarms {
+        &self.shared.alarms
     }
 }
 

@@ -4,10 +4,11 @@
 //! compared and copied; parsing happens after it is released, so that keepalives do not wait for it.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use tokio::sync::watch;
@@ -91,7 +92,7 @@ impl EnsembleReader {
     /// All pods whose sequence number is stored, live and down, then those that expired lately; `None` while this
     /// master does not lead.
     pub(super) fn rows(&self) -> Option<Vec<PodRow>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let copied = self.ingest.with_ensemble(|ensemble, now| {
             let mut cursor = ReadCursor { records: &last, at: 0 };
             let copy = |KnownPod { text, status, age, silence, .. }: KnownPod<'_>| {
@@ -152,6 +153,8 @@ mod tests {
         assert_eq!(record.payload_text(), r#"{"n":[1]}"#);
         assert_eq!(record.payload().pointer("/n/0"), Some(&Value::from(1)));
         assert!(EnsembleRecord::read(Box::from(*b"{")).is_none());
+        let odd = text("a").replace(r#""namespace":"shop""#, r#""namespace":{"odd":1}"#);
+        assert_eq!(EnsembleRecord::read(odd.into_bytes().into()).unwrap().namespace(), None);
     }
 
     /// Which of `now` are found among `before`.

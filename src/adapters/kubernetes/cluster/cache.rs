@@ -3,12 +3,10 @@
 //! Every write names the rewind count that its data was read under, so that nothing read before a rewind is
 //! stored after it.
 
-use std::{
-    collections::HashSet,
-    sync::{PoisonError, RwLock, RwLockReadGuard},
-};
+use std::collections::HashSet;
 
 use kube::Client;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{broadcast, watch};
 
 use super::{
@@ -47,12 +45,12 @@ impl ClusterCache {
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     /// Changes the state and publishes what has changed.
     pub(super) fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         let result = change(&mut state);
         // Under the lock, so that changes are published in the order in which they happened.
         for change in state.pending_changes.drain(..) {

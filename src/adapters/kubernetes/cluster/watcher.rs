@@ -7,7 +7,7 @@
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use futures::{Stream, TryStreamExt};
 use kube::{
     api::{ListParams, WatchEvent, WatchParams},
@@ -20,6 +20,7 @@ use super::{
     super::objects::{Kind, SharedText},
     ClusterCache, ListError, Mark, SILENCE, Stored, WatchFailure,
 };
+use crate::clock;
 
 /// The annotation of the bookmark that ends the initial list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -71,8 +72,7 @@ struct WatchState {
 }
 
 fn backoff() -> ExponentialBackoff {
-    let builder = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200));
-    builder.with_max_delay(MAX_BACKOFF).with_jitter().without_max_times().build()
+    clock::backoff(Duration::from_millis(200), MAX_BACKOFF)
 }
 
 /// Keeps the cache of one kind up to date until `task.stop`.

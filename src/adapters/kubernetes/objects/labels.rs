@@ -18,11 +18,6 @@ impl Labels {
         let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| &**value)
     }
-
-    /// Key and value of each label.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
-    }
 }
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
@@ -94,12 +89,6 @@ impl Selector {
         !self.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(&**value))
     }
 
-    /// Whether it selects by the traffic label.
-    #[must_use]
-    pub fn has_traffic_key(&self) -> bool {
-        self.0.contains_key(keys::TRAFFIC)
-    }
-
     /// The value that it requires of the traffic label.
     #[must_use]
     pub fn traffic_word(&self) -> Option<&str> {
@@ -148,9 +137,9 @@ mod tests {
     #[test]
     fn the_fleet_is_selected_without_the_traffic_key() {
         let service = Selector::new([("app", "web"), ("kubervisor/traffic", "yes")]);
-        assert!(service.has_traffic_key());
+        assert!(service.traffic_word().is_some());
         let fleet = service.without_traffic_key();
-        assert_eq!((fleet.to_query().as_str(), fleet.has_traffic_key()), ("app=web", false));
+        assert_eq!((fleet.to_query().as_str(), fleet.traffic_word().is_some()), ("app=web", false));
         assert_eq!(service.to_query(), "app=web,kubervisor/traffic=yes");
         assert!(Selector::new([("kubervisor/traffic", "yes")]).without_traffic_key().is_empty());
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use prost::Message;
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny},
@@ -63,18 +64,25 @@ impl Meta {
     pub(super) fn controller(&mut self) -> Option<OwnerRef> {
         let owners = self.owner_references.take().unwrap_or_default();
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
-        Some(OwnerRef { api_version: owner.api_version, kind: owner.kind, name: owner.name, uid: owner.uid })
+        let [api_version, kind, name, uid] = [owner.api_version, owner.kind, owner.name, owner.uid]
+            .map(|text| SharedText::from(text.as_str()));
+        Some(OwnerRef { api_version, kind, name, uid })
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Message, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reference {
-    pub(super) api_version: SharedText,
-    pub(super) kind: SharedText,
-    pub(super) name: SharedText,
-    pub(super) uid: SharedText,
-    pub(super) controller: Option<bool>,
+    #[prost(string, tag = "5")]
+    api_version: String,
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(string, tag = "4")]
+    uid: String,
+    #[prost(bool, optional, tag = "6")]
+    controller: Option<bool>,
 }
 
 /// A resourceVersion as a number; of two, the greater is newer.

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message;
 use serde::Deserialize;
 
 use super::{Labels, OwnerRef, SharedText, meta::Meta};
@@ -124,55 +125,64 @@ pub(super) struct PodWire {
     pub(super) status: Option<PodStatusWire>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Read from JSON and from protobuf, as the types below.
+#[derive(Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct PodSpecWire {
-    #[serde(default)]
-    pub(super) node_name: SharedText,
-    pub(super) host_network: Option<bool>,
+    #[prost(string, tag = "10")]
+    node_name: String,
+    #[prost(bool, tag = "11")]
+    host_network: bool,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct PodStatusWire {
-    pub(super) phase: Option<String>,
-    pub(super) conditions: Option<Vec<ConditionWire>>,
+    #[prost(string, tag = "1")]
+    phase: String,
+    #[prost(message, repeated, tag = "2")]
+    conditions: Vec<ConditionWire>,
+    #[prost(string, tag = "6")]
     #[serde(rename = "podIP")]
-    pub(super) pod_ip: Option<String>,
+    pod_ip: String,
+    #[prost(message, repeated, tag = "12")]
     #[serde(rename = "podIPs")]
-    pub(super) pod_ips: Option<Vec<Ip>>,
+    pod_ips: Vec<Ip>,
 }
 
-#[derive(Deserialize)]
+#[derive(Message, Deserialize)]
 pub(super) struct ConditionWire {
-    pub(super) r#type: String,
-    pub(super) status: String,
+    #[prost(string, tag = "1")]
+    r#type: String,
+    #[prost(string, tag = "2")]
+    status: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Message, Deserialize)]
+#[serde(default)]
 pub(super) struct Ip {
-    #[serde(default)]
-    pub(super) ip: String,
+    #[prost(string, tag = "1")]
+    ip: String,
 }
 
 impl PodStatusWire {
     fn phase(&self) -> Phase {
-        match self.phase.as_deref() {
-            Some("Running") => Phase::Running,
-            Some("Succeeded") => Phase::Succeeded,
-            Some("Failed") => Phase::Failed,
-            Some("Pending" | "") | None => Phase::Pending,
-            Some(_) => Phase::Unknown,
+        match self.phase.as_str() {
+            "Running" => Phase::Running,
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            "Pending" | "" => Phase::Pending,
+            _ => Phase::Unknown,
         }
     }
 
     fn ready(&self) -> bool {
-        self.conditions.iter().flatten().any(|c| c.r#type == "Ready" && c.status == "True")
+        self.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True")
     }
 
     /// The first address of a family.
     fn ip<A: FromStr>(&self) -> Option<A> {
-        let all = self.pod_ip.iter().chain(self.pod_ips.iter().flatten().map(|ip| &ip.ip));
+        let all = [&self.pod_ip].into_iter().chain(self.pod_ips.iter().map(|ip| &ip.ip));
         all.filter_map(|ip| ip.parse().ok()).next()
     }
 }
@@ -199,8 +209,8 @@ impl From<PodWire> for PodRecord {
             phase: status.phase(),
             ready: status.ready(),
             terminating: meta.deletion_timestamp.is_some(),
-            host_network: spec.host_network.unwrap_or(false),
-            node: spec.node_name,
+            host_network: spec.host_network,
+            node: spec.node_name.as_str().into(),
             ip: status.ip(),
             ip6: status.ip(),
             created: meta.creation_timestamp,

@@ -9,9 +9,9 @@ use kube::core::Status;
 use prost::Message;
 
 use super::{
-    Labels, Page, PodRecord, SharedText,
+    Labels, Page, PodRecord,
     meta::{Annotations, Meta, Reference},
-    pod::{ConditionWire, Ip, PodSpecWire, PodStatusWire as PodStatus, PodWire},
+    pod::{PodSpecWire, PodStatusWire, PodWire},
 };
 use crate::decide::time::Timestamp;
 
@@ -101,9 +101,9 @@ struct PodMessage {
     #[prost(message, optional, tag = "1")]
     metadata: Option<ObjectMeta>,
     #[prost(message, optional, tag = "2")]
-    spec: Option<PodSpec>,
+    spec: Option<PodSpecWire>,
     #[prost(message, optional, tag = "3")]
-    status: Option<PodStatusMessage>,
+    status: Option<PodStatusWire>,
 }
 
 #[derive(Message)]
@@ -125,7 +125,7 @@ struct ObjectMeta {
     #[prost(btree_map = "string, string", tag = "12")]
     annotations: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "13")]
-    owners: Vec<OwnerMessage>,
+    owners: Vec<Reference>,
 }
 
 #[derive(Message)]
@@ -134,67 +134,12 @@ struct TimeMessage {
     seconds: i64,
 }
 
-#[derive(Message)]
-struct OwnerMessage {
-    #[prost(string, tag = "1")]
-    kind: String,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, tag = "4")]
-    uid: String,
-    #[prost(string, tag = "5")]
-    api_version: String,
-    #[prost(bool, optional, tag = "6")]
-    controller: Option<bool>,
-}
-
-#[derive(Message)]
-struct PodSpec {
-    #[prost(string, tag = "10")]
-    node_name: String,
-    #[prost(bool, tag = "11")]
-    host_network: bool,
-}
-
-#[derive(Message)]
-struct PodStatusMessage {
-    #[prost(string, tag = "1")]
-    phase: String,
-    #[prost(message, repeated, tag = "2")]
-    conditions: Vec<ConditionMessage>,
-    #[prost(string, tag = "6")]
-    pod_ip: String,
-    #[prost(message, repeated, tag = "12")]
-    pod_ips: Vec<AddressMessage>,
-}
-
-#[derive(Message)]
-struct ConditionMessage {
-    #[prost(string, tag = "1")]
-    r#type: String,
-    #[prost(string, tag = "2")]
-    status: String,
-}
-
-#[derive(Message)]
-struct AddressMessage {
-    #[prost(string, tag = "1")]
-    ip: String,
-}
-
 impl TryFrom<PodMessage> for PodWire {
     type Error = DecodeError;
 
     fn try_from(pod: PodMessage) -> Result<Self, DecodeError> {
         let metadata = pod.metadata.ok_or(DecodeError::Missing("a pod's metadata"))?;
-        Ok(Self {
-            metadata: metadata.try_into()?,
-            spec: pod.spec.map(|spec| PodSpecWire {
-                node_name: spec.node_name.as_str().into(),
-                host_network: Some(spec.host_network),
-            }),
-            status: pod.status.map(PodStatus::from),
-        })
+        Ok(Self { metadata: metadata.try_into()?, spec: pod.spec, status: pod.status })
     }
 }
 
@@ -220,38 +165,9 @@ impl TryFrom<ObjectMeta> for Meta {
             deletion_timestamp: meta.deleted.map(|_| serde::de::IgnoredAny),
             labels: labels.collect::<Labels>(),
             annotations: meta.annotations.into_iter().collect::<Annotations>(),
-            owner_references: Some(meta.owners.into_iter().map(Reference::from).collect()),
+            owner_references: Some(meta.owners),
             finalizers: None,
         })
-    }
-}
-
-impl From<OwnerMessage> for Reference {
-    fn from(owner: OwnerMessage) -> Self {
-        let text = |text: String| SharedText::from(text.as_str());
-        Self {
-            api_version: text(owner.api_version),
-            kind: text(owner.kind),
-            name: text(owner.name),
-            uid: text(owner.uid),
-            controller: owner.controller,
-        }
-    }
-}
-
-impl From<PodStatusMessage> for PodStatus {
-    fn from(status: PodStatusMessage) -> Self {
-        let conditions = status.conditions.into_iter();
-        Self {
-            phase: Some(status.phase),
-            conditions: Some(
-                conditions
-                    .map(|ConditionMessage { r#type, status }| ConditionWire { r#type, status })
-                    .collect(),
-            ),
-            pod_ip: Some(status.pod_ip),
-            pod_ips: Some(status.pod_ips.into_iter().map(|AddressMessage { ip }| Ip { ip }).collect()),
-        }
     }
 }
 

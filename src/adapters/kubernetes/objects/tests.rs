@@ -119,7 +119,7 @@ fn a_service_has_a_selector_or_none() {
         serde_json::from_value::<ServiceRecord>(json!({"metadata": meta("web"), "spec": spec})).unwrap()
     };
     let web = service(json!({"selector": {"app": "web", "kubervisor/traffic": "yes"}, "type": "ClusterIP"}));
-    assert!(web.selector.unwrap().has_traffic_key() && !web.external_name);
+    assert!(web.selector.unwrap().traffic_word().is_some() && !web.external_name);
     assert!(service(json!({})).selector.is_none());
     assert!(service(json!({"selector": {}})).selector.is_none());
     assert!(service(json!({"type": "ExternalName", "externalName": "elsewhere"})).external_name);

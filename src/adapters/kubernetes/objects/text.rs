@@ -5,9 +5,10 @@ use std::{
     collections::HashSet,
     fmt,
     ops::Deref,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, de};
 
 /// Pool size below which unused strings are not removed.
@@ -42,7 +43,7 @@ pub struct SharedText(Arc<str>);
 
 impl From<&str> for SharedText {
     fn from(text: &str) -> Self {
-        Self(TEXTS.lock().unwrap_or_else(PoisonError::into_inner).get(text))
+        Self(TEXTS.lock().get(text))
     }
 }
 

@@ -19,37 +19,17 @@ const TEMPORARY: &str = ".kubervisor-tmp";
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The directory is missing or not writable.
-    #[error("cannot create a temporary file in {}: {source}; create the directory and let this user write to it", directory.display())]
-    CreateTemporary {
-        /// The directory of the file.
-        directory: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot create a temporary file in {}: {}; create the directory and let this user write to it", .0.display(), .1)]
+    CreateTemporary(PathBuf, #[source] io::Error),
     /// The disk is full, for instance.
-    #[error("cannot write the new {}: {source}; the old file stays", path.display())]
-    WriteTemporary {
-        /// The file to be replaced.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot write the new {}: {}; the old file stays", .0.display(), .1)]
+    WriteTemporary(PathBuf, #[source] io::Error),
     /// The path is a directory, or the directory became read-only.
-    #[error("cannot put the new {} in place: {source}; the old file stays", path.display())]
-    Rename {
-        /// The file to be replaced.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot put the new {} in place: {}; the old file stays", .0.display(), .1)]
+    Rename(PathBuf, #[source] io::Error),
     /// The new file is in place, but may be lost in a power failure.
-    #[error("cannot sync {}: {source}", directory.display())]
-    SyncDirectory {
-        /// The directory of the file.
-        directory: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot sync {}: {}", .0.display(), .1)]
+    SyncDirectory(PathBuf, #[source] io::Error),
 }
 
 /// Replaces the contents of `path` by `bytes`. Blocks: call it off the runtime's threads.
@@ -66,21 +46,18 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         .prefix(&prefix(path))
         .suffix(TEMPORARY)
         .tempfile_in(directory)
-        .map_err(|source| WriteError::CreateTemporary { directory: directory.to_owned(), source })?;
+        .map_err(|source| WriteError::CreateTemporary(directory.to_owned(), source))?;
     let written = |file: &mut File| {
         file.write_all(bytes)?;
         // On the open file, so that the process's umask does not apply.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()
     };
-    written(temporary.as_file_mut())
-        .map_err(|source| WriteError::WriteTemporary { path: path.clone(), source })?;
-    temporary
-        .persist(path)
-        .map_err(|failed| WriteError::Rename { path: path.clone(), source: failed.error })?;
+    written(temporary.as_file_mut()).map_err(|source| WriteError::WriteTemporary(path.clone(), source))?;
+    temporary.persist(path).map_err(|failed| WriteError::Rename(path.clone(), failed.error))?;
     File::open(directory)
         .and_then(|opened| opened.sync_all())
-        .map_err(|source| WriteError::SyncDirectory { directory: directory.to_owned(), source })
+        .map_err(|source| WriteError::SyncDirectory(directory.to_owned(), source))
 }
 
 /// Removes temporary files of a process that was killed during [`replace`]. Blocks.

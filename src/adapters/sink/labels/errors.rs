@@ -49,9 +49,9 @@ impl WriteRefusal {
     pub(super) fn into_error(self, what: &'static str) -> SinkError {
         match self {
             Self::Forbidden(why) => SinkError::Forbidden { what, why },
-            Self::Late => SinkError::NotReady { reason: "the LIST that it rests on is too old" },
-            Self::Gone => SinkError::NotReady { reason: "the resource is not there" },
-            Self::Busy(after) => SinkError::Busy { after },
+            Self::Late => SinkError::NotReady("the LIST that it rests on is too old"),
+            Self::Gone => SinkError::NotReady("the resource is not there"),
+            Self::Busy(after) => SinkError::Busy(after),
             Self::Conflict => SinkError::Ask { what, source: "another client changed the object".into() },
             Self::Silence => SinkError::Ask { what, source: "no answer in time".into() },
             Self::Other(source) => SinkError::Ask { what, source },

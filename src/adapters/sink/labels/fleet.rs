@@ -50,7 +50,7 @@ fn selector(
     }
 }
 
-/// As [`selector`], with the status that is cached.
+/// As `selector`, with the status that is cached.
 #[must_use]
 pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Option<Selector> {
     let resource = cluster.resource(&settings.namespace, &settings.name);

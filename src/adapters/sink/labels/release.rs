@@ -1,12 +1,9 @@
 //! Releases pods for good: removes our labels and annotations.
 
-use std::sync::Arc;
-
-use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::{MAX_CONCURRENT_WRITES, errors::WriteRefusal, patch, patch::PatchTarget, request::send_patch};
+use super::{errors::WriteRefusal, patch, patch::PatchTarget, request::send_patch};
 use crate::{
     adapters::{
         kubernetes::{cluster::Cluster, objects::PodRecord},
@@ -16,27 +13,10 @@ use crate::{
     decide::fleet::Traffic,
 };
 
-/// Removes our marks from these pods of the resource.
-///
-/// # Errors
-/// When one of the patches was refused or got no response.
-pub async fn take_marks_off(
-    client: &Client,
-    cluster: &Cluster,
-    resource: &str,
-    pods: Vec<Arc<PodRecord>>,
-) -> Result<(), SinkError> {
-    let one = |pod: Arc<PodRecord>| async move {
-        let steps = patch::release(&PatchTarget { pod: &pod, resource });
-        send(client, cluster, &pod, &steps).await
-    };
-    stream::iter(pods).map(one).buffer_unordered(MAX_CONCURRENT_WRITES).try_collect().await
-}
-
 /// Gives a pod whose resource no longer exists its traffic back, and removes our marks.
 ///
 /// # Errors
-/// As [`take_marks_off`].
+/// When the API server refuses the change, or does not answer.
 pub async fn free(client: &Client, cluster: &Cluster, pod: &PodRecord) -> Result<(), SinkError> {
     let Some(resource) = pod.labels.get(keys::NAME) else { return Ok(()) };
     let mut steps = patch::release(&PatchTarget { pod, resource });

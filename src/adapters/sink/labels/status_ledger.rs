@@ -96,7 +96,7 @@ impl StatusLedger {
             // The cache may lag behind a read of ours.
             (None, ours) => ours.filter(|_| self.outdated),
         };
-        let record = newest.ok_or(SinkError::NotReady { reason: "the resource is not there" })?;
+        let record = newest.ok_or(SinkError::NotReady("the resource is not there"))?;
         self.record = Some(record);
         if self.cluster.rewinds() != self.rewinds {
             self.rewinds = self.cluster.rewinds();
@@ -171,9 +171,9 @@ impl StatusLedger {
         } else {
             report.clone()
         };
-        let unusable = |source| SinkError::UseLedger { source };
+        let unusable = |source| SinkError::UseLedger(source);
         let value =
-            serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger { source }))?;
+            serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger(source)))?;
         status["ledger"] = value;
         let mark = self.cluster.mark(Kind::KubervisorServices);
         match self.put(&body(&record, &status)).await {
@@ -258,7 +258,7 @@ impl StatusLedger {
         let Some(value) = self.status().and_then(|status| status.get("ledger")) else { return Ok(None) };
         match decode(value, &self.settings.uid) {
             Ok(ledger) => Ok(Some(ledger)),
-            Err(source @ LedgerError::UnknownSchema { .. }) => Err(SinkError::UseLedger { source }),
+            Err(source @ LedgerError::UnknownSchema { .. }) => Err(SinkError::UseLedger(source)),
             Err(error) => {
                 tracing::warn!(service = self.settings.name, %error, "a new ledger begins");
                 Ok(None)
@@ -267,7 +267,7 @@ impl StatusLedger {
     }
 
     fn begin(&self) -> Result<Ledger, SinkError> {
-        let drawn = getrandom::u64().map_err(|_| SinkError::NotReady { reason: "no random numbers" })?;
+        let drawn = getrandom::u64().map_err(|_| SinkError::NotReady("no random numbers"))?;
         Ok(Ledger::begin(self.settings.uid.clone(), Epoch(drawn)))
     }
 
@@ -289,7 +289,7 @@ impl StatusLedger {
             .await
             .map_err(|refusal| refusal.into_error("read the resource"))?;
         if *record.uid != *self.settings.uid {
-            return Err(SinkError::NotReady { reason: "the resource was deleted and created again" });
+            return Err(SinkError::NotReady("the resource was deleted and created again"));
         }
         self.cluster.merge_resource(record.clone());
         self.record = Some(std::sync::Arc::new(record));
@@ -335,7 +335,7 @@ fn body(record: &ResourceRecord, status: &Value) -> Value {
 }
 
 fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
-    let bytes = serde_json::to_vec(value).map_err(|source| LedgerError::DecodeLedger { source })?;
+    let bytes = serde_json::to_vec(value).map_err(LedgerError::DecodeLedger)?;
     Ledger::decode(&bytes, uid)
 }
 

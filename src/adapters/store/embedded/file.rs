@@ -66,9 +66,9 @@ impl File {
         })?;
         term.ok_or_else(|| {
             let file = self.path.display();
-            StoreError::Unusable {
-                reason: format!("{file} was written by a newer version; run that one, or name another file"),
-            }
+            StoreError::Unusable(format!(
+                "{file} was written by a newer version; run that one, or name another file"
+            ))
         })
     }
 
@@ -155,36 +155,34 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
 fn explain(path: &Path, error: redb::Error) -> StoreError {
     let file = path.display();
     match error {
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => StoreError::Unusable {
-            reason: format!(
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            StoreError::Unusable(format!(
                 "{file} is in use by another process; stop that one, or name another file with --store embedded:PATH"
-            ),
-        },
+            ))
+        }
         redb::Error::UpgradeRequired(version) => {
             corrupt(path, &format!("it has the old file format {version}"))
         }
         redb::Error::Corrupted(what) => corrupt(path, &what),
         redb::Error::Io(error) => refused(path, &error.to_string(), error.kind()),
-        other => StoreError::Unavailable { reason: format!("{file}: {other}") },
+        other => StoreError::Unavailable(format!("{file}: {other}")),
     }
 }
 
 /// The error of a file that is damaged or no store.
 pub(super) fn corrupt(path: &Path, what: &str) -> StoreError {
     let file = path.display();
-    StoreError::Unusable {
-        reason: format!(
-            "{file} is corrupt or no store of ours ({what}); restore it from a backup, or move it away to start \
+    StoreError::Unusable(format!(
+        "{file} is corrupt or no store of ours ({what}); restore it from a backup, or move it away to start \
              with an empty store (sequence numbers, STATE and the ledger are lost then)"
-        ),
-    }
+    ))
 }
 
 fn refused(path: &Path, what: &str, kind: io::ErrorKind) -> StoreError {
     let file = path.display();
     match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StoreError::NoSpace { reason: format!("{file}: {what}; free space on its file system") }
+            StoreError::NoSpace(format!("{file}: {what}; free space on its file system"))
         }
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => corrupt(path, what),
         io::ErrorKind::PermissionDenied
@@ -192,11 +190,9 @@ fn refused(path: &Path, what: &str, kind: io::ErrorKind) -> StoreError {
         | io::ErrorKind::IsADirectory
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::AlreadyExists
-        | io::ErrorKind::NotFound => StoreError::Unusable {
-            reason: format!(
-                "{file}: {what}; make it writable for this user, or name another file with --store embedded:PATH"
-            ),
-        },
-        _ => StoreError::Unavailable { reason: format!("{file}: {what}") },
+        | io::ErrorKind::NotFound => StoreError::Unusable(format!(
+            "{file}: {what}; make it writable for this user, or name another file with --store embedded:PATH"
+        )),
+        _ => StoreError::Unavailable(format!("{file}: {what}")),
     }
 }

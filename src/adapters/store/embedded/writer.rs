@@ -1,10 +1,11 @@
 //! The thread that owns the file: it joins all waiting requests into one durable transaction, then answers them.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::file::File;
@@ -57,24 +58,24 @@ impl Writer {
                     core_task::thread(&alarms, "the store's file", || run(&inbox, &mut file, &mirror));
                 }
             })
-            .map_err(|error| StoreError::Unavailable {
-                reason: format!("no thread for the store: {error}"),
-            })?;
-        started.await.map_err(|_| StoreError::Unusable {
-            reason: "its thread ended by a panic while it read the file; the log says more".to_owned(),
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the store: {error}")))?;
+        started.await.map_err(|_| {
+            StoreError::Unusable(
+                "its thread ended by a panic while it read the file; the log says more".to_owned(),
+            )
         })??;
         Ok(Self { requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Sends the request; `false` when the thread has ended.
     pub(super) fn send(&self, request: WriterRequest) -> bool {
-        lock(&self.requests).as_ref().is_some_and(|requests| requests.send(request).is_ok())
+        self.requests.lock().as_ref().is_some_and(|requests| requests.send(request).is_ok())
     }
 
     /// Completes waiting requests and closes the file.
     pub(super) async fn close(&self) {
-        lock(&self.requests).take();
-        let thread = lock(&self.thread).take();
+        self.requests.lock().take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -87,15 +88,11 @@ impl Writer {
 impl Drop for Writer {
     /// Joins the thread, so that the file can be opened again at once.
     fn drop(&mut self) {
-        lock(&self.requests).take();
-        if let Some(thread) = lock(&self.thread).take() {
+        self.requests.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(inbox: &mpsc::Receiver<WriterRequest>, file: &mut File, mirror: &Mirror) {

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use std::{
 
 use axum::http::Uri;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -51,7 +52,7 @@ struct EtcdMaterial {
 
 impl EtcdCredentials {
     fn read(&self) -> EtcdMaterial {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         match material(&self.config) {
             Ok(fresh) => last.clone_from(&fresh),
             Err(error) => tracing::warn!(%error, "the last content is used"),
@@ -104,14 +105,12 @@ impl EtcdEndpoint {
     /// certificate only after the client's side of the handshake is complete.
     pub(super) fn hint(&self, error: StoreError) -> StoreError {
         match error {
-            StoreError::Unavailable { reason }
+            StoreError::Unavailable(reason)
                 if self.url.starts_with("https://") && HUNG_UP.iter().any(|sign| reason.contains(sign)) =>
             {
-                StoreError::Unavailable {
-                    reason: format!(
-                        "{reason}; if it wants a client certificate, check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"
-                    ),
-                }
+                StoreError::Unavailable(format!(
+                    "{reason}; if it wants a client certificate, check KUBERVISOR_ETCD_CERT_FILE and _KEY_FILE"
+                ))
             }
             other => other,
         }
@@ -126,7 +125,7 @@ fn turn(failures: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
 
 /// The endpoints of `config`, with all files read once.
 pub(super) fn endpoints(config: &EtcdConfig, connect: Duration) -> Result<Vec<EtcdEndpoint>, StoreError> {
-    let unusable = |reason: String| Err(StoreError::Unusable { reason });
+    let unusable = |reason: String| Err(StoreError::Unusable(reason));
     if config.endpoints.is_empty() {
         return unusable("etcd: no endpoint is named; set KONTROL_ETCD to host[:port]".to_owned());
     }
@@ -174,8 +173,8 @@ fn tls(config: &EtcdConfig) -> Result<Option<TlsOptions>, StoreError> {
 }
 
 fn read(variable: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-    fs::read(path).map_err(|error| StoreError::Unusable {
-        reason: format!("etcd: {variable}: {} cannot be read: {error}", path.display()),
+    fs::read(path).map_err(|error| {
+        StoreError::Unusable(format!("etcd: {variable}: {} cannot be read: {error}", path.display()))
     })
 }
 
@@ -221,7 +220,7 @@ mod tests {
 
     fn hinted(url: &str, reason: &str) -> String {
         let endpoint = plain(url);
-        endpoint.hint(StoreError::Unavailable { reason: reason.to_owned() }).to_string()
+        endpoint.hint(StoreError::Unavailable(reason.to_owned())).to_string()
     }
 
     #[test]

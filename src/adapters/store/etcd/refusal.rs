@@ -24,11 +24,9 @@ const PERMANENT: [(&str, &str); 7] = [
 pub(super) fn explain(what: &str, error: &Error) -> StoreError {
     let text = chain(error);
     if text.contains("database space exceeded") {
-        return StoreError::NoSpace {
-            reason: format!(
-                "etcd: {what}: its quota is used up; compact and defragment it, then disarm the NOSPACE alarm"
-            ),
-        };
+        return StoreError::NoSpace(format!(
+            "etcd: {what}: its quota is used up; compact and defragment it, then disarm the NOSPACE alarm"
+        ));
     }
     if text.contains("request is too large") {
         return StoreError::TooLarge {
@@ -38,8 +36,8 @@ pub(super) fn explain(what: &str, error: &Error) -> StoreError {
         };
     }
     match PERMANENT.iter().find(|(sign, _)| text.contains(sign)) {
-        Some((_, advice)) => StoreError::Unusable { reason: format!("etcd: {what}: {text}; {advice}") },
-        None => StoreError::Unavailable { reason: format!("etcd: {what}: {text}") },
+        Some((_, advice)) => StoreError::Unusable(format!("etcd: {what}: {text}; {advice}")),
+        None => StoreError::Unavailable(format!("etcd: {what}: {text}")),
     }
 }
 

@@ -7,7 +7,6 @@ mod requests;
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use etcd_client::{
     Client, Compare, CompareOp, EventType, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn,
@@ -23,6 +22,7 @@ use crate::{
         Leader, Operation, RecordKey, StoreError, Term,
         layout::{self, LEADER},
     },
+    clock::backoff,
     decide::time::Moment,
 };
 
@@ -93,12 +93,8 @@ pub(super) async fn keep(
 }
 
 fn delays(lease: Duration) -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay((lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(3)))
-        .with_jitter()
-        .without_max_times()
-        .build()
+    let longest = (lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(3));
+    backoff(Duration::from_millis(50), longest)
 }
 
 /// One session, from its first request to its end.
@@ -221,9 +217,7 @@ impl<'a> EtcdSession<'a> {
                 Ok(())
             }
             Some(_) => Err(forfeit(self.shared)),
-            None => Err(SessionEnd::Lost(StoreError::Unavailable {
-                reason: "etcd: renewals have ended".to_owned(),
-            })),
+            None => Err(SessionEnd::Lost(StoreError::Unavailable("etcd: renewals have ended".to_owned()))),
         }
     }
 
@@ -232,14 +226,14 @@ impl<'a> EtcdSession<'a> {
         message: Result<Option<etcd_client::WatchResponse>, etcd_client::Error>,
     ) -> Result<(), SessionEnd> {
         let response = message.map_err(|error| lost(self.shared, "watch", &error))?.ok_or_else(|| {
-            SessionEnd::Lost(StoreError::Unavailable { reason: "etcd: the watch has ended".to_owned() })
+            SessionEnd::Lost(StoreError::Unavailable("etcd: the watch has ended".to_owned()))
         })?;
         if response.compact_revision() > 0 {
             return Err(SessionEnd::Stale("what we had not seen yet was compacted"));
         }
         if response.canceled() {
             let reason = format!("etcd: the watch was ended: {}", response.cancel_reason());
-            return Err(SessionEnd::Lost(StoreError::Unavailable { reason }));
+            return Err(SessionEnd::Lost(StoreError::Unavailable(reason)));
         }
         for event in response.events() {
             let Some(kv) = event.kv() else { continue };

@@ -178,25 +178,3 @@ fn silence_outlasts_the_ensembles_retention_until_the_pod_is_gone() {
     assert!(!join(vec![], &[replaced], 901)[0].heard);
     assert!(!join(vec![], &[pod(1)], 902)[0].heard, "nothing is kept of pods that are gone");
 }
-
-#[test]
-fn a_record_is_read_whatever_else_is_in_it() {
-    let read = |namespace: Value| {
-        let text =
-            json!({"app": "a", "id": "web-1", "ip": "10.0.0.1", "key": "blXcB", "namespace": namespace,
-            "payload": {"number": 1}, "role": "r", "seq": 3})
-            .to_string();
-        let record = KnownPod {
-            text: text.as_bytes(),
-            status: LifeStatus::Live,
-            age: SECOND,
-            silence: SECOND,
-            heard: true,
-        };
-        MemberRow::read(&record).unwrap()
-    };
-    assert_eq!(read(json!({"odd": 1})), member(1));
-    assert_eq!(read(json!("shop")).namespace.as_deref(), Some("shop"));
-    let broken = KnownPod { text: b"{", status: LifeStatus::Live, age: SECOND, silence: SECOND, heard: true };
-    assert_eq!(MemberRow::read(&broken), None);
-}

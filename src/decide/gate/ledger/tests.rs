@@ -44,10 +44,9 @@ fn another_schema_another_owner_and_no_ledger_are_told_apart() {
     assert!(matches!(foreign, LedgerError::ForeignLedger { .. }), "{foreign}");
     other.schema = 2;
     let newer = Ledger::decode(&other.encode().unwrap(), "prefix").unwrap_err();
-    assert!(matches!(newer, LedgerError::UnknownSchema { found: 2 }), "{newer}");
+    assert!(matches!(newer, LedgerError::UnknownSchema(2)), "{newer}");
     let rubbish = Ledger::decode(b"{}", "prefix").unwrap_err();
     assert!(matches!(rubbish, LedgerError::DecodeLedger { .. }), "{rubbish}");
-    assert_eq!([foreign.category(), newer.category(), rubbish.category()], ["foreign", "schema", "decode"]);
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::{
 };
 
 use crate::decide::{
+    ensemble::LifeStatus,
     fleet::Epoch,
     gate::{self, Plan, budget::Budget},
     key::Key,
     policy::Policy,
-    roster::{FleetRules, Roster, Row, RowState, silence::SilenceTracker},
+    roster::{EnsembleRow, FleetRules, Roster, silence::SilenceTracker},
     time::Timestamp,
     verdict::{Call, Opinion, Source, SourceKind, Verdicts},
 };
@@ -196,7 +197,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        let rows: Vec<Row> = self.agents.iter().map(|(n, agent)| self.row(*n, agent)).collect();
+        let rows: Vec<EnsembleRow> = self.agents.iter().map(|(n, agent)| self.row(*n, agent)).collect();
         let draft = self.roster.clone().observe(self.now, &self.rules, &rows);
         let floor = Budget::floor(&self.policy, draft.desired(&self.rules));
         self.silence.notice(self.now, TTL, floor, &draft, &rows);
@@ -207,13 +208,13 @@ impl World {
         self.plan = Some(plan);
     }
 
-    fn row(&self, n: u8, agent: &Agent) -> Row {
+    fn row(&self, n: u8, agent: &Agent) -> EnsembleRow {
         let state = match agent.said_down {
-            true => RowState::Down,
-            false if self.live(agent) => RowState::Live,
-            false => RowState::Silent,
+            true => LifeStatus::Down,
+            false if self.live(agent) => LifeStatus::Live,
+            false => LifeStatus::Expired,
         };
-        Row {
+        EnsembleRow {
             key: key(n),
             id: agent.id.clone(),
             nonce: Some(agent.nonce.clone()),

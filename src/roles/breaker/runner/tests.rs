@@ -1,10 +1,8 @@
 //! The loop over a host that records its calls.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -33,11 +31,11 @@ impl RecordingHost {
     }
 
     fn note(&self, text: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.notes.lock().push(text);
     }
 
     fn taken(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap())
+        std::mem::take(&mut *self.notes.lock())
     }
 }
 

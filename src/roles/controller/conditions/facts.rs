@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{adapters::sink::ListingFindings, decide::time::Timestamp, roles::gate::snapshot::GateSnapshot};
+use crate::{
+    adapters::sink::{Hindrance, ListingFindings},
+    decide::time::Timestamp,
+    roles::gate::snapshot::GateSnapshot,
+};
 
 /// Why nothing can be decided for the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,27 +25,11 @@ pub enum ServiceState {
     /// It does not exist.
     Missing,
     /// It cannot be gated.
-    Refused {
-        /// The reason, for the condition's message.
-        why: String,
-    },
+    Refused(String),
     /// Its selector lacks the traffic key: pods are labelled, but traffic does not depend on it.
     Ungated,
     /// Its selector has the traffic key.
     Gated,
-}
-
-/// State of the stored ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerState {
-    /// The API server returned it as sent.
-    Stored,
-    /// The API server dropped it: its CustomResourceDefinition is older.
-    NotStored,
-    /// The stored ledger is of another schema, or invalid.
-    Unreadable(String),
-    /// It takes no more entries.
-    Full,
 }
 
 /// Everything that a status is made from.
@@ -71,8 +59,8 @@ pub struct Facts<'a> {
     pub panic_threshold: Option<u8>,
     /// The older resource that claims the same pods.
     pub overlap: Option<String>,
-    /// State of the stored ledger.
-    pub ledger: LedgerState,
+    /// What keeps the ledger from being stored or read, or another right from being used.
+    pub ledger: Option<&'a Hindrance>,
     /// New pods come without the traffic label.
     pub template_unlabelled: bool,
     /// Why a breaker has no usable data, by breaker.

@@ -3,8 +3,9 @@
 //! Ten conditions are always present, because tools wait for them. The others are present only while true, because a long
 //! list of absent problems hides the present one.
 
-use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
+use super::facts::{Facts, ResourceProblem, ServiceState};
 use crate::{
+    adapters::sink::Hindrance,
     api::keys::TRAFFIC,
     decide::alarm_reason::AlarmReason,
     decide::gate::{Plan, explain::FleetAlarm},
@@ -89,6 +90,14 @@ fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
     Some(snapshot.frozen.as_deref().unwrap_or("no decision can be made; traffic stays as it is"))
 }
 
+fn yes(reason: &'static str, message: impl Into<String>) -> Found {
+    (ConditionStatus::True, reason, message.into())
+}
+
+fn no(reason: &'static str, message: impl Into<String>) -> Found {
+    (ConditionStatus::False, reason, message.into())
+}
+
 fn not_yet() -> Found {
     (ConditionStatus::Unknown, "NotYetKnown", "the fleet has not been looked at yet".to_owned())
 }
@@ -96,10 +105,10 @@ fn not_yet() -> Found {
 /// Spec valid, Service there, every pod claimed and labelled.
 fn ready(facts: &Facts<'_>) -> Found {
     if let Some((reason, message)) = obstacle(facts) {
-        return (ConditionStatus::False, reason, message);
+        return no(reason, message);
     }
     if let Some(unclaimed) = alarm(facts, AlarmReason::Unclaimed) {
-        return (ConditionStatus::False, "PodsUnclaimed", unclaimed.message.clone());
+        return no("PodsUnclaimed", unclaimed.message.clone());
     }
     let Some((snapshot, _)) = plan(facts) else { return not_yet() };
     let advice = match facts.service {
@@ -108,11 +117,7 @@ fn ready(facts: &Facts<'_>) -> Found {
         }
         _ => String::new(),
     };
-    (
-        ConditionStatus::True,
-        "AllPodsClaimed",
-        format!("{} pods are claimed and labelled{advice}", snapshot.pods.len()),
-    )
+    yes("AllPodsClaimed", format!("{} pods are claimed and labelled{advice}", snapshot.pods.len()))
 }
 
 /// What keeps the resource from being ready: the first cause found.
@@ -142,7 +147,7 @@ fn service_obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
                 "there is no Service {name} in this namespace; nothing is withheld, and work goes on by itself once it is there"
             ),
         )),
-        ServiceState::Refused { why } => {
+        ServiceState::Refused(why) => {
             Some(("ServiceRefused", format!("Service {name}: {why}; nothing is withheld")))
         }
         ServiceState::Ungated | ServiceState::Gated => None,
@@ -152,20 +157,16 @@ fn service_obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 fn gating(facts: &Facts<'_>) -> Found {
     let name = facts.service_name;
     match facts.service {
-        ServiceState::Gated if facts.paused => (
-            ConditionStatus::True,
+        ServiceState::Gated if facts.paused => yes(
             "Paused",
             format!(
                 "spec.paused freezes every pod as it is; the selector of Service {name} has the key {TRAFFIC}"
             ),
         ),
-        ServiceState::Gated => (
-            ConditionStatus::True,
-            "SelectorHasKey",
-            format!("the selector of Service {name} has the key {TRAFFIC}"),
-        ),
-        ServiceState::Ungated => (
-            ConditionStatus::False,
+        ServiceState::Gated => {
+            yes("SelectorHasKey", format!("the selector of Service {name} has the key {TRAFFIC}"))
+        }
+        ServiceState::Ungated => no(
             "SelectorLacksKey",
             format!(
                 "the selector of Service {name} lacks the key {TRAFFIC}: the fleet is only watched; \
@@ -174,7 +175,7 @@ fn gating(facts: &Facts<'_>) -> Found {
         ),
         ServiceState::Missing | ServiceState::Refused { .. } => {
             let (reason, message) = service_obstacle(facts).unwrap_or_default();
-            (ConditionStatus::False, reason, message)
+            no(reason, message)
         }
     }
 }
@@ -186,14 +187,13 @@ fn floor_reached(facts: &Facts<'_>) -> Found {
             "{}: pods are given back as far as any are withheld; look for what else takes pods away",
             below.message
         );
-        return (ConditionStatus::True, "BelowFloor", message);
+        return yes("BelowFloor", message);
     }
     if let Some(reached) = alarm(facts, AlarmReason::FloorReached) {
         let message = format!("{}; repair the pods, or lower the minPodsAvailable settings", reached.message);
-        return (ConditionStatus::True, "FloorHolds", message);
+        return yes("FloorHolds", message);
     }
-    (
-        ConditionStatus::False,
+    no(
         "AboveFloor",
         format!("the floor is {} pods, and no bad pod is kept by it", snapshot.floor.budget.floor),
     )
@@ -204,31 +204,27 @@ fn data_available(facts: &Facts<'_>) -> Found {
         let some: Vec<_> =
             facts.failures.iter().take(5).map(|(breaker, why)| format!("{breaker}: {why}")).collect();
         let message = format!("{}; see onNoData for what its pods do meanwhile", some.join("; "));
-        return (ConditionStatus::False, "DetectorFailed", message);
+        return no("DetectorFailed", message);
     }
     if let Some(blind) = alarm(facts, AlarmReason::NoData) {
         let message = format!("{}; check the query and minCoveragePercent", blind.message);
-        return (ConditionStatus::False, "TooFewVerdicts", message);
+        return no("TooFewVerdicts", message);
     }
     if plan(facts).is_none() {
         return not_yet();
     }
-    (ConditionStatus::True, "EnoughVerdicts", "every breaker has enough data".to_owned())
+    yes("EnoughVerdicts", "every breaker has enough data")
 }
 
 fn dry_run(facts: &Facts<'_>) -> Found {
     if facts.dry_run {
         let message = "everything is decided and reported, no pod is changed; take spec.dryRun (or the flag) out to begin";
-        return (ConditionStatus::True, "DryRun", message.to_owned());
+        return yes("DryRun", message);
     }
     if facts.snapshot.is_some_and(|snapshot| snapshot.rehearsal.is_some()) {
-        return (
-            ConditionStatus::False,
-            "SomeBreakersRehearse",
-            "only breakers with dryRun rehearse; the others act".to_owned(),
-        );
+        return no("SomeBreakersRehearse", "only breakers with dryRun rehearse; the others act");
     }
-    (ConditionStatus::False, "Acting", "decisions are carried out".to_owned())
+    no("Acting", "decisions are carried out")
 }
 
 fn panic(facts: &Facts<'_>) -> Found {
@@ -237,45 +233,41 @@ fn panic(facts: &Facts<'_>) -> Found {
         let message = alarm(facts, AlarmReason::Panic).map(|alarm| alarm.message.clone());
         let message =
             message.unwrap_or_else(|| "most of the fleet looks bad: nothing is withheld".to_owned());
-        return (ConditionStatus::True, "MostOfTheFleetIsBad", message);
+        return yes("MostOfTheFleetIsBad", message);
     }
     match facts.panic_threshold {
-        Some(percent) => {
-            (ConditionStatus::False, "BelowThreshold", format!("no more than {percent} % of the fleet look bad"))
-        }
-        None => (
-            ConditionStatus::False,
+        Some(percent) => no("BelowThreshold", format!("no more than {percent} % of the fleet look bad")),
+        None => no(
             "NoThreshold",
-            "spec.panicThreshold is not set: a signal that is wrong for all pods cuts down to the floor; set it to 50, say"
-                .to_owned(),
+            "spec.panicThreshold is not set: a signal that is wrong for all pods cuts down to the floor; set it to 50, say",
         ),
     }
 }
 
 fn init_failed(facts: &Facts<'_>) -> Found {
     match &facts.problem {
-        Some(ResourceProblem::InvalidSpec(why)) => (ConditionStatus::True, "InvalidSpec", invalid(why)),
-        _ => (ConditionStatus::False, "SpecValid", "the spec keeps every rule".to_owned()),
+        Some(ResourceProblem::InvalidSpec(why)) => yes("InvalidSpec", invalid(why)),
+        _ => no("SpecValid", "the spec keeps every rule"),
     }
 }
 
 fn service_not_available(facts: &Facts<'_>) -> Found {
     match service_obstacle(facts) {
-        Some((reason, message)) => (ConditionStatus::True, reason, message),
-        None => (ConditionStatus::False, "ServiceFound", format!("Service {} is there", facts.service_name)),
+        Some((reason, message)) => yes(reason, message),
+        None => no("ServiceFound", format!("Service {} is there", facts.service_name)),
     }
 }
 
 fn failed(facts: &Facts<'_>) -> Found {
     if let Some(ResourceProblem::Failed(why)) = &facts.problem {
-        return (ConditionStatus::True, "Failed", why.clone());
+        return yes("Failed", why.clone());
     }
     let found = forbidden(facts)
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())));
     match found {
-        Some((reason, message)) => (ConditionStatus::True, reason, message),
-        None => (ConditionStatus::False, "Working", "nothing keeps the controller from its work".to_owned()),
+        Some((reason, message)) => yes(reason, message),
+        None => no("Working", "nothing keeps the controller from its work"),
     }
 }
 
@@ -300,26 +292,24 @@ fn overlapping(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    match &facts.ledger {
-        LedgerState::Stored | LedgerState::Full => None,
-        LedgerState::NotStored => Some((
+    match facts.ledger? {
+        Hindrance::Forbidden(_) => None,
+        Hindrance::LedgerNotStored => Some((
             "LedgerDropped",
             "the API server drops status.ledger: apply the CustomResourceDefinition of this version; nothing is withheld meanwhile"
                 .to_owned(),
         )),
-        LedgerState::Unreadable(why) => Some(("LedgerUnreadable", format!("{why}; nothing is withheld"))),
+        Hindrance::LedgerUnreadable(why) => Some(("LedgerUnreadable", format!("{why}; nothing is withheld"))),
     }
 }
 
 fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let found = alarm(facts, AlarmReason::LedgerFull).map(|alarm| alarm.message.as_str());
-    let full = facts.ledger == LedgerState::Full || found.is_some();
-    full.then(|| {
-        let what = found.unwrap_or("the ledger takes no more");
-        let message =
-            format!("{what}; no more is withheld until pods are back, split the Service or raise the floor");
-        ("TooLarge", message)
-    })
+    let full = alarm(facts, AlarmReason::LedgerFull)?;
+    let message = format!(
+        "{}; no more is withheld until pods are back, split the Service or raise the floor",
+        full.message
+    );
+    Some(("TooLarge", message))
 }
 
 fn not_leaving(facts: &Facts<'_>) -> Option<(&'static str, String)> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{reported::LASTING, *};
+use super::*;
 use crate::{
-    adapters::sink::{ListingFinding, ListingFindings},
+    adapters::sink::{Hindrance, ListingFinding, ListingFindings},
     decide::alarm_reason::AlarmReason,
     decide::{
         fleet::{Epoch, Fence, Fleet, PodView, Traffic, Uid},
@@ -119,7 +119,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         paused: false,
         panic_threshold: Some(50),
         overlap: None,
-        ledger: LedgerState::Stored,
+        ledger: None,
         template_unlabelled: false,
         failures: &NOTHING,
         listing: &IN_STEP,
@@ -229,7 +229,7 @@ fn what_the_controller_cannot_do_is_failed() {
 fn a_missing_or_refused_service_is_in_three_conditions() {
     for (service, reason) in [
         (ServiceState::Missing, "ServiceMissing"),
-        (ServiceState::Refused { why: "ExternalName has no pods".into() }, "ServiceRefused"),
+        (ServiceState::Refused("ExternalName has no pods".into()), "ServiceRefused"),
     ] {
         assert_conditions(
             &Facts { service, ..facts(None) },
@@ -275,7 +275,7 @@ fn the_plans_alarms_are_conditions() {
         let status = status(&facts);
         let message = found(&status, kind).unwrap()["message"].as_str().unwrap();
         assert!(message.contains("web-1"), "{message}");
-        let lasting = LASTING.iter().any(|(name, ..)| *name == alarm);
+        let lasting = LASTING.iter().any(|lasting| lasting.name == alarm);
         assert_eq!(reported(&status).raised, lasting.then_some(alarm).into_iter().collect());
     }
 }
@@ -325,15 +325,15 @@ fn the_other_conditions_are_present_only_while_true() {
         &[("Overlapping", "True SamePods"), ("Ready", "False SamePods")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::NotStored, ..base.clone() },
+        &Facts { ledger: Some(&Hindrance::LedgerNotStored), ..base.clone() },
         &[("LedgerNotStored", "True LedgerDropped"), ("Ready", "False LedgerDropped")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::Unreadable("schema 9".into()), ..base.clone() },
+        &Facts { ledger: Some(&Hindrance::LedgerUnreadable("schema 9".into())), ..base.clone() },
         &[("LedgerNotStored", "True LedgerUnreadable"), ("Failed", "True LedgerUnreadable")],
     );
     assert_conditions(
-        &Facts { ledger: LedgerState::Full, ..base.clone() },
+        &facts(Some(&alarmed("ledger_full"))),
         &[("LedgerFull", "True TooLarge"), ("Ready", "True AllPodsClaimed")],
     );
     assert_conditions(

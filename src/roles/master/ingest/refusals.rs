@@ -4,9 +4,10 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     adapters::wire::{Refusal, RefusalKind},
@@ -71,7 +72,7 @@ impl Refusals {
 
     fn tell(&self, alarm: AlarmReason, category: &'static str, peer: SocketAddr, why: String) {
         let now = self.clock.now();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         seen.last.insert(alarm, now);
         let place = (category, peer.ip());
         if seen.logged.get(&place).is_none_or(|at| now.since(*at) >= LOG_INTERVAL) {
@@ -87,7 +88,7 @@ impl Refusals {
     /// Clears the alarms after `quiet` without another such refusal.
     pub(super) fn clear_old(&self, quiet: Duration) {
         let now = self.clock.now();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         seen.last.retain(|alarm, at| {
             let stays = now.since(*at) <= quiet;
             if !stays {

@@ -14,7 +14,8 @@ fn ingest() -> Ingest {
 fn with_alarms(policy: AddressPolicy) -> (Ingest, Alarms) {
     let clock = Clock::start();
     let alarms = Alarms::new(clock);
-    (Ingest::new(clock, alarms.clone(), IngestMetrics::default(), policy), alarms)
+    let metrics = IngestMetrics::register(&mut prometheus_client::registry::Registry::default());
+    (Ingest::new(clock, alarms.clone(), metrics, policy), alarms)
 }
 
 fn peer() -> SocketAddr {

@@ -125,12 +125,12 @@ pub(super) fn first_of(responses: impl IntoIterator<Item = TxnOpResponse>) -> Op
 
 pub(super) fn own_record(shared: &EtcdShared) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&shared.membership.member)
-        .map_err(|error| StoreError::Unusable { reason: format!("our member record: {error}") })
+        .map_err(|error| StoreError::Unusable(format!("our member record: {error}")))
 }
 
 /// The member that a record under `members/` or the election key describes.
 pub(in super::super) fn member(kv: &KeyValue) -> Result<Member, StoreError> {
-    serde_json::from_slice(kv.value()).map_err(|error| StoreError::Unusable {
-        reason: format!("etcd: {}: {error}; remove that key", String::from_utf8_lossy(kv.key())),
+    serde_json::from_slice(kv.value()).map_err(|error| {
+        StoreError::Unusable(format!("etcd: {}: {error}; remove that key", String::from_utf8_lossy(kv.key())))
     })
 }
