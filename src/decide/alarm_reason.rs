@@ -53,6 +53,7 @@ reasons! {
     OnePerNode, "one_per_node", "Each pod is the only one of its node, and the last one of a node is kept (`keepOnePerNode`): none can be withheld.";
     Panic, "panic", "More pods look bad than `panicThreshold` allows: none is withheld, and withheld ones get their traffic back.";
     PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
+    ReturnRefused, "return_refused", "Pods get no traffic, because the API server refuses the write that gives it to them; it is tried again every few seconds.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
     SilentListed, "silent_listed", "Silent pods stay in the endpoints file: the floor, the panic threshold or missing keepalives of most pods keep them.";
     SlowKeepalives, "slow_keepalives", "Pods keep expiring and coming back, because they ping less often than the TTL of this master allows.";
@@ -65,6 +66,7 @@ reasons! {
     UnknownListed, "unknown_listed", "Silent pods stay listed by the plan, because removing them would break the floor or the panic threshold.";
     VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";
     WithheldForGood, "withheld_for_good", "Pods are due to be killed, which this process cannot do; they stay withheld.";
+    WritesRefused, "writes_refused", "An admission policy, a webhook or a disruption budget refuses or changes writes to pods; these are tried again, the others go on.";
 }
 
 impl fmt::Display for AlarmReason {

@@ -185,7 +185,7 @@ async fn without_the_right_to_evict_a_pod_that_is_to_end_stays_withheld_and_the_
         recipe(signals).spec("defaultActivator", activator)
     })
     .await;
-    let first = stage.pods[0].clone();
+    let [first, second] = [stage.pods[0].clone(), stage.pods[1].clone()];
     stage.withhold(&first).await;
     stage.bad(&[]);
     stage.says(&first, "yes").await;
@@ -193,6 +193,9 @@ async fn without_the_right_to_evict_a_pod_that_is_to_end_stays_withheld_and_the_
     stage.bad(&[&first]);
     stage.has_condition("Forbidden", &["may not create pods/eviction:"]).await;
     assert_eq!(stage.saying("no").await, std::slice::from_ref(&first));
+    stage.bad(&[&first, &second]);
+    stage.says(&second, "no").await;
+    stage.bad(&[&first]);
     grant(&plane, &stage.namespace, None);
     until("it is evicted", || async { (!stage.shop.names().await.ok()?.contains(&first)).then_some(()) })
         .await;

@@ -78,6 +78,12 @@ const LASTING: &[Lasting] = &[
     },
     Lasting { alarm: AlarmReason::ForeignNo.as_str(), begins: "ForeignNo", ends: None },
     Lasting { alarm: AlarmReason::OddSwitch.as_str(), begins: "OddSwitch", ends: None },
+    Lasting { alarm: AlarmReason::WritesRefused.as_str(), begins: "WritesRefused", ends: None },
+    Lasting {
+        alarm: AlarmReason::ReturnRefused.as_str(),
+        begins: "ReturnRefused",
+        ends: Some(("ReturnAccepted", "no pod is kept from its traffic by a refused write any more")),
+    },
     Lasting { alarm: AlarmReason::LedgerFull.as_str(), begins: "LedgerFull", ends: None },
     Lasting { alarm: AlarmReason::NotListed.as_str(), begins: "NotListed", ends: None },
 ];

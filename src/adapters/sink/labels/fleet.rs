@@ -17,12 +17,12 @@ use crate::{
             cluster::{Cluster, ReadyEndpoints},
             objects::{Phase, PodRecord, Selector},
         },
-        sink::{ListingFindings, Observed, PodDetail},
+        sink::{Hindrance, ListingFindings, Observed, PodDetail},
     },
     api::keys,
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
-        gate::ledger::Ledger,
+        gate::{action::Verb, ledger::Ledger},
         policy::Policy,
         time::Timestamp,
     },
@@ -83,12 +83,15 @@ impl LabelSink {
         fleet = self.join_listing(now, policy, fleet, endpoints);
         let lingering = self.lingering(now, policy, &ledger);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
-        let look_again = self.listing.look_again(now).into_iter().chain(trial).min();
+        let refused = self.refusals.until_next().map(|left| now + left);
+        let look_again = self.listing.look_again(now).into_iter().chain(trial).chain(refused).min();
         let details = self.details(now, &fleet, &lingering);
         let listing = ListingFindings {
             not_listed: self.not_listed(now, policy),
             not_leaving: not_leaving(&lingering),
         };
+        // A refused eviction holds nothing else up.
+        let hindrance = hindrance.or_else(|| self.forbidden_kill.right().map(Hindrance::Forbidden));
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
     }
 
@@ -106,7 +109,13 @@ impl LabelSink {
         }
         let local = service.as_ref().is_some_and(|service| service.internal_local);
         let keeps = policy.keep_one_per_node.unwrap_or(local);
-        let view = |pod: &Arc<PodRecord>| PodView { place: place(pod, keeps), ..view(pod, name) };
+        let view = |pod: &Arc<PodRecord>| {
+            let view = view(pod, name);
+            let claimed = view.claimed && view.fence.is_some_and(|fence| fence.epoch == ledger.epoch);
+            let refusal = self.refusals.of(&pod.uid);
+            let refusal = refusal.filter(|refusal| refusal.verb != Verb::Claim || !claimed);
+            PodView { place: place(pod, keeps), refusal, ..view }
+        };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
@@ -175,6 +184,7 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
         admitted_at: pod.admitted_at.as_deref().and_then(time),
         place: None,
         unlisted_since: None,
+        refusal: None,
     }
 }
 

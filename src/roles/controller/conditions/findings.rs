@@ -5,6 +5,7 @@
 
 use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
 use crate::{
+    adapters::kubernetes::rights,
     api::keys::TRAFFIC,
     decide::alarm_reason::AlarmReason,
     decide::gate::{Plan, explain::FleetAlarm},
@@ -38,6 +39,9 @@ pub(super) struct Finding {
     pub(super) message: String,
 }
 
+/// The right that only kills need.
+const EVICT: &str = "create pods/eviction";
+
 type Found = (ConditionStatus, &'static str, String);
 
 /// All that apply, always in the same order.
@@ -64,6 +68,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("NotListed", not_listed(facts)),
         ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
+        ("WritesRefused", writes_refused(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
     ];
@@ -363,10 +368,28 @@ fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     })
 }
 
+fn writes_refused(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let advice = "change what the sentence names, or take the pod out of the Service; each is tried again every few seconds, \
+                  the other pods are not held up";
+    let refused = alarm(facts, AlarmReason::WritesRefused)?;
+    Some(match alarm(facts, AlarmReason::ReturnRefused) {
+        Some(dark) => ("ReturnRefused", format!("{}; {advice}", dark.message)),
+        None => ("WriteRefused", format!("{}; {advice}", refused.message)),
+    })
+}
+
 fn forbidden(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let verb = facts.rbac.as_ref()?;
-    Some((
-        "RoleLacksVerb",
-        format!("the controller may not {verb}: add it to the role; nothing new is withheld meanwhile"),
-    ))
+    let why = facts.rbac.as_ref()?;
+    if !rights::is_right(why) {
+        let advice = "change the policy, webhook or credentials that it names";
+        let message = format!(
+            "the API server refuses the controller: {why}; {advice}; nothing new is withheld meanwhile"
+        );
+        return Some(("Refused", message));
+    }
+    let meanwhile = match why.as_str() {
+        EVICT => "pods to be killed stay withheld meanwhile",
+        _ => "nothing new is withheld meanwhile",
+    };
+    Some(("RoleLacksVerb", format!("the controller may not {why}: add it to the role; {meanwhile}")))
 }

@@ -12,13 +12,15 @@ use crate::decide::time::Timestamp;
 pub const NOT_LEAVING: &str = "not_leaving_endpoints";
 
 /// Each lasting state with its condition: type, status and reason (empty: any).
-pub(super) const LASTING: [(&str, &str, ConditionStatus, &str); 9] = [
+pub(super) const LASTING: [(&str, &str, ConditionStatus, &str); 11] = [
     (AlarmReason::FloorReached.as_str(), "FloorReached", ConditionStatus::True, "FloorHolds"),
     (AlarmReason::BelowFloor.as_str(), "FloorReached", ConditionStatus::True, "BelowFloor"),
     (AlarmReason::Panic.as_str(), "Panic", ConditionStatus::True, ""),
     (AlarmReason::NoData.as_str(), "DataAvailable", ConditionStatus::False, ""),
     (AlarmReason::ForeignNo.as_str(), "ForeignNo", ConditionStatus::True, "WithheldByOthers"),
     (AlarmReason::OddSwitch.as_str(), "ForeignNo", ConditionStatus::True, "OddSwitch"),
+    (AlarmReason::WritesRefused.as_str(), "WritesRefused", ConditionStatus::True, ""),
+    (AlarmReason::ReturnRefused.as_str(), "WritesRefused", ConditionStatus::True, "ReturnRefused"),
     (AlarmReason::LedgerFull.as_str(), "LedgerFull", ConditionStatus::True, ""),
     (AlarmReason::NotListed.as_str(), "NotListed", ConditionStatus::True, ""),
     (NOT_LEAVING, "NotLeavingEndpoints", ConditionStatus::True, ""),
