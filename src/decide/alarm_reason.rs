@@ -46,6 +46,7 @@ reasons! {
     GateFrozen, "gate_frozen", "No decision can be made or stored; traffic stays as it is.";
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
     LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
+    NamespaceUnseen, "namespace_unseen", "The watches of one of the given namespaces fail; nothing is done there, the other namespaces do not wait for it.";
     NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";
     NotListed, "not_listed", "Ready pods are in no ready endpoint of the Service; they count as serving for no withdrawal.";
     OddPayload, "odd_payload", "A payload holds a value that JSON has not, or a number beyond a double; it counts as no data, and the pod lives.";

@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
+    controller,
     plane::{self, Plane, User, until},
     stage::{Stage, recipe},
 };
@@ -201,4 +202,29 @@ async fn without_the_right_to_evict_a_pod_that_is_to_end_stays_withheld_and_the_
         .await;
     stage.recover().await;
     stage.lacks_condition("Forbidden").await;
+}
+
+#[tokio::test]
+async fn a_namespace_without_rights_is_named_and_the_other_one_does_not_wait_for_it() {
+    let plane = plane::shared().await;
+    let mut stage = without(&plane, None).await;
+    let other = plane.namespace(&stage.client, "unseen").await;
+    let both = controller::Recipe::with_kubeconfig(plane.kubeconfig(User::Nobody));
+    stage.controller =
+        both.namespace(&stage.namespace).argument("--namespace").argument(other.as_str()).start();
+    stage.withhold(&stage.pods[0]).await;
+    stage.controller.ready().await;
+    until("the other one is named", || async {
+        let (_, metrics) = stage.controller.get("/metrics").await.ok()?;
+        let (_, services) = stage.controller.admin("/services").await.ok()?;
+        (metrics.contains(r#"alarm{reason="namespace_unseen"} 1"#) && services.contains(&other)).then_some(())
+    })
+    .await;
+    grant(&plane, &other, None);
+    until("it is seen", || async {
+        let (_, metrics) = stage.controller.get("/metrics").await.ok()?;
+        (!metrics.contains(r#"alarm{reason="namespace_unseen"} 1"#)).then_some(())
+    })
+    .await;
+    stage.recover().await;
 }

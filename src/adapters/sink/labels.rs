@@ -172,8 +172,9 @@ impl LabelSink {
     /// What keeps the sink from withholding.
     fn hindrance(&self) -> Option<Hindrance> {
         let unsecured = self.mode.borrow().unsecured.clone();
-        let forbidden =
-            unsecured.or_else(|| self.forbidden_right.right()).or_else(|| self.cluster.missing_right());
+        let forbidden = unsecured
+            .or_else(|| self.forbidden_right.right())
+            .or_else(|| self.cluster.missing_right(&self.settings.namespace));
         let hindrance = forbidden.map(Hindrance::Forbidden);
         hindrance.or_else(|| self.ledger_store.pruned.then_some(Hindrance::LedgerNotStored))
     }
@@ -181,7 +182,7 @@ impl LabelSink {
     /// Whether to retry what was forbidden: a granted right is only noticed by trying, and no other right is missing.
     fn trial_due(&self) -> bool {
         self.mode.borrow().unsecured.is_none()
-            && self.cluster.missing_right().is_none()
+            && self.cluster.missing_right(&self.settings.namespace).is_none()
             && self.forbidden_right.until_trial().is_some_and(|left| left.is_zero())
     }
 
@@ -265,8 +266,8 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.backoff.left() {
             return Ok(self.postpone(now, left));
         }
-        if let Some(failure) = self.cluster.never_listed() {
-            return Err(match self.cluster.missing_right() {
+        if let Some(failure) = self.cluster.never_listed(&self.settings.namespace) {
+            return Err(match self.cluster.missing_right(&self.settings.namespace) {
                 Some(why) => SinkError::Forbidden { what: "see the cluster", why },
                 None => SinkError::Ask { what: "see the cluster", source: failure.into() },
             });

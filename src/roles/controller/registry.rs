@@ -5,12 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures::FutureExt;
 use tokio::{
     sync::broadcast::error::{RecvError, TryRecvError},
     time::Instant,
@@ -28,13 +26,13 @@ use crate::{
     adapters::{
         kubernetes::{
             cluster::{Cluster, ClusterChange},
-            objects::{Kind, PodRecord, ResourceRecord},
+            objects::{Kind, PodRecord, ResourceRecord, SharedText},
             secrets::KubernetesSecrets,
         },
         sink::labels::{fleet_selector, release},
     },
     api::{self, Context, Detectors, Manifest, Problems},
-    decide::{detect::Rule, policy::Policy},
+    decide::{alarm_reason::AlarmReason, detect::Rule, policy::Policy},
     roles::breaker::Asker,
 };
 
@@ -53,6 +51,8 @@ pub(super) struct Registry {
     orphan_retry: Option<Instant>,
     /// When reconciling is tried again, while the resources are not listed.
     list_check: Option<Instant>,
+    /// The scopes whose watches are in sync.
+    in_sync: BTreeSet<Option<SharedText>>,
 }
 
 /// Work that a batch of changes requires.
@@ -73,6 +73,7 @@ impl Registry {
             askers: BTreeMap::new(),
             orphan_retry: None,
             list_check: None,
+            in_sync: BTreeSet::new(),
         }
     }
 
@@ -81,7 +82,8 @@ impl Registry {
         let mut changes = self.deps.cluster.changes();
         self.reconcile().await;
         let deps = Arc::clone(&self.deps);
-        let mut synced = pin!(deps.cluster.until_synced().fuse());
+        let mut progress = deps.cluster.progress();
+        progress.mark_changed();
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
@@ -93,10 +95,8 @@ impl Registry {
                     self.reconcile().await;
                     continue;
                 }
-                () = &mut synced => {
-                    tracing::info!("caches are in sync");
-                    self.release_orphans(None).await;
-                    self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
+                Ok(()) = progress.changed() => {
+                    self.watches_changed().await;
                     continue;
                 }
                 first = changes.recv() => first,
@@ -118,6 +118,29 @@ impl Registry {
         }
         for (_, worker) in std::mem::take(&mut self.workers) {
             worker.end().await;
+        }
+    }
+
+    /// Reports the scopes that are not in sync, and goes on with those that have come into sync.
+    async fn watches_changed(&mut self) {
+        let (mut in_sync, mut more) = (BTreeSet::new(), false);
+        for (scope, failures) in self.deps.cluster.problems() {
+            let name = scope.as_deref().unwrap_or("all namespaces").to_owned();
+            let alarms = self.deps.process.alarms.of(&name);
+            alarms.set(AlarmReason::NamespaceUnseen, !failures.is_empty() && scope.is_some(), || {
+                let all: Vec<String> = failures.iter().take(3).map(ToString::to_string).collect();
+                format!("namespace {name}: {}; the other namespaces do not wait for it", all.join("; "))
+            });
+            if failures.is_empty() {
+                more |= !self.in_sync.contains(&scope);
+                in_sync.insert(scope);
+            }
+        }
+        self.in_sync = in_sync;
+        if more {
+            tracing::info!("caches are in sync");
+            self.release_orphans(None).await;
+            self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
         }
     }
 
@@ -192,20 +215,17 @@ impl Registry {
 
     /// Starts, updates and stops workers, until they match the resources.
     async fn reconcile(&mut self) {
-        self.list_check = None;
-        if !self.deps.cluster.resources_are_listed() {
-            // A dropped cache lists no resources: stopping all workers for that would lose their state.
-            self.list_check = Some(Instant::now() + LIST_CHECK_INTERVAL);
-            return;
-        }
-        let resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> = self
-            .deps
-            .cluster
-            .resources()
-            .into_iter()
-            .map(|resource| (key::of(&resource), resource))
-            .collect();
-        self.stop_orphaned_workers(&resources).await;
+        let cluster = &self.deps.cluster;
+        let mut resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> =
+            cluster.resources().into_iter().map(|resource| (key::of(&resource), resource)).collect();
+        // A dropped cache lists no resources: stopping the workers of its namespaces for that would lose their state.
+        let keys = resources.keys().chain(self.workers.keys());
+        let unlisted = keys.map(|(namespace, _)| namespace.clone());
+        let unlisted: BTreeSet<String> =
+            unlisted.filter(|namespace| !cluster.resources_are_listed(namespace)).collect();
+        self.list_check = (!unlisted.is_empty()).then(|| Instant::now() + LIST_CHECK_INTERVAL);
+        resources.retain(|(namespace, _), _| !unlisted.contains(namespace));
+        self.stop_orphaned_workers(&resources, &unlisted).await;
         for (key, resource) in &resources {
             if !self.workers.contains_key(key) {
                 let Some(asker) = self.asker(&key.0) else { continue };
@@ -224,11 +244,16 @@ impl Registry {
         self.snapshots.replace(latest.collect());
     }
 
-    async fn stop_orphaned_workers(&mut self, resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>) {
+    async fn stop_orphaned_workers(
+        &mut self,
+        resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>,
+        unlisted: &BTreeSet<String>,
+    ) {
         let same = |worker: &Worker, resource: &ResourceRecord| *worker.state.settings.uid == *resource.uid;
         let orphaned = self
             .workers
             .iter()
+            .filter(|((namespace, _), _)| !unlisted.contains(namespace))
             .filter(|(key, worker)| resources.get(*key).is_none_or(|resource| !same(worker, resource)));
         let orphaned: Vec<ResourceKey> = orphaned.map(|(key, _)| key.clone()).collect();
         for key in orphaned {

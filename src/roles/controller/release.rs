@@ -68,7 +68,7 @@ async fn clean(state: &WorkerState) -> Result<bool, SinkError> {
         return Err(error);
     }
     let Some(resource) = state.resource() else {
-        let listed = deps.cluster.resources_are_listed();
+        let listed = deps.cluster.resources_are_listed(&state.settings.namespace);
         return listed.then_some(true).ok_or(SinkError::NotReady { reason: "the resources are not listed" });
     };
     if !resource.deleting {

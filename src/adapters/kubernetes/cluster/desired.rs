@@ -70,7 +70,11 @@ impl State {
                 TopOwner::Unknown(owner) => drop(unknown.insert(format!("{} {}", owner.kind, owner.name))),
             }
         }
-        if let Some(feed) = self.feeds.iter().find(|feed| feed.kind == Kind::Autoscalers && !feed.listed) {
+        if let Some(feed) = self
+            .feeds
+            .iter()
+            .find(|feed| feed.kind == Kind::Autoscalers && feed.covers(namespace) && !feed.listed)
+        {
             unknown.insert(format!("the {} are not listed yet", feed.kind.resource()));
         }
         let wanted = scales.iter().map(|(owner, scale)| self.wanted(namespace, owner, scale));

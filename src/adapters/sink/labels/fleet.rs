@@ -78,7 +78,8 @@ impl LabelSink {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let mut fleet = self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect()));
+        let mut fleet =
+            self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect(&self.settings.namespace)));
         fleet.absence_proven = endpoints.is_some();
         fleet = self.join_listing(now, policy, fleet, endpoints);
         let lingering = self.lingering(now, policy, &ledger);
