@@ -268,3 +268,16 @@ async fn while_a_webhook_is_away_the_condition_names_it_and_work_goes_on_once_it
     stage.recover().await;
     stage.lacks_condition("WritesRefused").await;
 }
+
+#[tokio::test]
+async fn the_switch_in_the_workloads_own_selector_is_told_and_nothing_is_withheld() {
+    let plane = plane::shared().await;
+    let kubeconfig = plane.kubeconfig(User::Kubervisor);
+    let switched = |signals: &crate::signals::Signals, _: &str| recipe(signals).switched();
+    let stage = Stage::with(&plane, "switched", kubeconfig, switched).await;
+    stage.bad(&[&stage.pods[0]]);
+    let words = ["Deployment web", "let the pod go"];
+    println!("{}", stage.has_condition("SwitchInWorkloadSelector", &words).await);
+    stage.has_condition("Ready", &["False", "KeyInSelector"]).await;
+    stage.nothing_is_withheld_for(Duration::from_secs(1)).await;
+}

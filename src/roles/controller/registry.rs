@@ -15,24 +15,24 @@ use tokio::{
 };
 
 use super::{
-    conditions::ResourceProblem,
     deps::Deps,
     key::{self, ResourceKey},
     overlap,
     pages::{SnapshotFn, StatusSnapshots},
+    scopes::Scopes,
+    spec,
     worker::Worker,
 };
 use crate::{
     adapters::{
         kubernetes::{
             cluster::{Cluster, ClusterChange},
-            objects::{Kind, PodRecord, ResourceRecord, SharedText},
+            objects::{Kind, PodRecord, ResourceRecord},
             secrets::KubernetesSecrets,
         },
         sink::labels::{fleet_selector, release},
     },
-    api::{self, Context, Detectors, Manifest, Problems},
-    decide::{alarm_reason::AlarmReason, detect::Rule, policy::Policy},
+    api,
     roles::breaker::Asker,
 };
 
@@ -51,8 +51,7 @@ pub(super) struct Registry {
     orphan_retry: Option<Instant>,
     /// When reconciling is tried again, while the resources are not listed.
     list_check: Option<Instant>,
-    /// The scopes whose watches are in sync.
-    in_sync: BTreeSet<Option<SharedText>>,
+    scopes: Scopes,
 }
 
 /// Work that a batch of changes requires.
@@ -73,7 +72,7 @@ impl Registry {
             askers: BTreeMap::new(),
             orphan_retry: None,
             list_check: None,
-            in_sync: BTreeSet::new(),
+            scopes: Scopes::default(),
         }
     }
 
@@ -121,23 +120,9 @@ impl Registry {
         }
     }
 
-    /// Reports the scopes that are not in sync, and goes on with those that have come into sync.
+    /// Goes on with the scopes that have come into sync.
     async fn watches_changed(&mut self) {
-        let (mut in_sync, mut more) = (BTreeSet::new(), false);
-        for (scope, failures) in self.deps.cluster.problems() {
-            let name = scope.as_deref().unwrap_or("all namespaces").to_owned();
-            let alarms = self.deps.process.alarms.of(&name);
-            alarms.set(AlarmReason::NamespaceUnseen, !failures.is_empty() && scope.is_some(), || {
-                let all: Vec<String> = failures.iter().take(3).map(ToString::to_string).collect();
-                format!("namespace {name}: {}; the other namespaces do not wait for it", all.join("; "))
-            });
-            if failures.is_empty() {
-                more |= !self.in_sync.contains(&scope);
-                in_sync.insert(scope);
-            }
-        }
-        self.in_sync = in_sync;
-        if more {
+        if self.scopes.update(&self.deps.cluster, &self.deps.process.alarms) {
             tracing::info!("caches are in sync");
             self.release_orphans(None).await;
             self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
@@ -232,7 +217,7 @@ impl Registry {
                 self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker));
             }
             if let Some(worker) = self.workers.get_mut(key) {
-                update(&self.deps, worker, resource);
+                spec::update(&self.deps, worker, resource);
             }
         }
         self.resolve_overlaps(&resources);
@@ -374,50 +359,4 @@ fn pods(change: &ClusterChange) -> impl Iterator<Item = &PodRecord> {
 /// A quorum read; `None` when it failed.
 async fn exists(cluster: &Cluster, (namespace, name): &ResourceKey) -> Option<bool> {
     cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
-}
-
-/// Hands a worker the newest spec. An invalid spec removes all breakers, and the default activator returns the pods.
-fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
-    if worker.generation == Some(resource.generation) {
-        return;
-    }
-    worker.generation = Some(resource.generation);
-    let read = read(deps, resource);
-    let state = &worker.state;
-    state.health().problem =
-        read.as_ref().err().map(|problems| ResourceProblem::InvalidSpec(message(problems)));
-    match read {
-        Ok(manifest) => {
-            let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.uses_keepalives_only();
-            state.health().without_keepalives =
-                manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
-            state.policy.send_replace(Arc::new(manifest.policy.clone()));
-            state.manifest.send_replace(Some(Arc::new(manifest)));
-        }
-        Err(problems) => {
-            tracing::warn!(service = state.settings.name, "{problems}");
-            let mut policy = Policy::without_manifest(&state.settings.name);
-            let service = resource.object.pointer("/spec/service").and_then(serde_json::Value::as_str);
-            service.unwrap_or_default().clone_into(&mut policy.service);
-            state.reconciler.retain_breakers(|_| false);
-            state.policy.send_replace(Arc::new(policy));
-        }
-    }
-}
-
-/// The manifest in the resource's spec.
-fn read(deps: &Deps, resource: &ResourceRecord) -> Result<Manifest, Problems> {
-    let name = format!("{}/{}", resource.namespace, resource.name);
-    let manifest = serde_json::json!({
-        "apiVersion": api::API_VERSION, "kind": api::KIND, "spec": resource.object.get("spec"),
-        "metadata": {"name": &*resource.name, "namespace": &*resource.namespace},
-    });
-    let context = Context { detectors: Detectors::All, timing: deps.timing, sources: deps.sources };
-    api::from_value(&name, manifest, context)
-}
-
-/// All mistakes in one line, without line numbers, which a stored object does not have.
-fn message(problems: &Problems) -> String {
-    let one = |problem: &api::Problem| format!("{} {}; {}", problem.field, problem.what, problem.write);
-    problems.list.iter().map(one).collect::<Vec<_>>().join(" | ")
 }

@@ -78,7 +78,7 @@ impl LabelSink {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let mut fleet =
+        let (mut fleet, switched) =
             self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect(&self.settings.namespace)));
         fleet.absence_proven = endpoints.is_some();
         fleet = self.join_listing(now, policy, fleet, endpoints);
@@ -92,11 +92,12 @@ impl LabelSink {
             not_leaving: not_leaving(&lingering),
         };
         // A refused eviction holds nothing else up.
-        let hindrance = hindrance.or_else(|| self.forbidden_kill.right().map(Hindrance::Forbidden));
+        let hindrance =
+            hindrance.or(switched).or_else(|| self.forbidden_kill.right().map(Hindrance::Forbidden));
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
     }
 
-    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> Fleet {
+    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> (Fleet, Option<Hindrance>) {
         let Self { cluster, settings: LabelSettings { namespace, name, .. }, .. } = self;
         let service = cluster.service(namespace, &policy.service);
         let selector = self.service_selector(policy);
@@ -137,8 +138,9 @@ impl LabelSink {
         fleet.leaving = leaving;
         fleet.can_kill = true;
         let missing = service.is_none().then(|| format!("the Service {} is not there", policy.service));
-        fleet.hold = hold.or(missing).or(desired.unknown);
-        fleet
+        let switched = desired.switched.map(Hindrance::SwitchInSelector);
+        fleet.hold = hold.or(missing).or(switched.as_ref().map(ToString::to_string)).or(desired.unknown);
+        (fleet, switched)
     }
 
     /// The notes on pods, with their details.

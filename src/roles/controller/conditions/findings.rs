@@ -5,7 +5,7 @@
 
 use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
 use crate::{
-    adapters::kubernetes::rights,
+    adapters::{kubernetes::rights, sink::Hindrance},
     api::keys::TRAFFIC,
     decide::alarm_reason::AlarmReason,
     decide::gate::{Plan, explain::FleetAlarm},
@@ -62,6 +62,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let sometimes = [
         ("DryRunWhileGated", dry_run_while_gated(facts)),
         ("Overlapping", overlapping(facts)),
+        ("SwitchInWorkloadSelector", switch_in_selector(facts)),
         ("LedgerNotStored", ledger_not_stored(facts)),
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
@@ -129,6 +130,7 @@ fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     }
     service_obstacle(facts)
         .or_else(|| overlapping(facts))
+        .or_else(|| switch_in_selector(facts))
         .or_else(|| forbidden(facts))
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())))
@@ -302,6 +304,16 @@ fn overlapping(facts: &Facts<'_>) -> Option<(&'static str, String)> {
         "{other} selects pods of this one too; let each pod belong to one of them, nothing is withheld meanwhile"
     );
     Some(("SamePods", message))
+}
+
+fn switch_in_selector(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let found = facts.snapshot?.hindrance.as_ref();
+    let found = found.filter(|found| matches!(found, Hindrance::SwitchInSelector(_)))?;
+    let message = format!(
+        "{found}; make the workload again with {TRAFFIC} in the pod template's labels only (kustomize: labels with \
+         includeTemplates instead of commonLabels), nothing is withheld meanwhile"
+    );
+    Some(("KeyInSelector", message))
 }
 
 fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
