@@ -61,7 +61,8 @@ impl<'a> Planning<'a> {
         let panic = panic::next(now, ledger.panic, share.over(), verdicts, shortest_period(policy));
         let mut claims = claims(policy, fleet, &assessment, write_fence);
         let pod = |index: usize| assessment.candidates.get(index).map(|candidate| candidate.pod);
-        let waited_for = |index: &&usize| pod(**index).is_some_and(|pod| pod.selected && !pod.claim_refused());
+        let waited_for =
+            |index: &&usize| pod(**index).is_some_and(|pod| pod.selected && !pod.claim_refused());
         let unclaimed = claims.iter().filter(waited_for).copied().collect();
         claims.retain(|index| pod(*index).is_some_and(|pod| !pod.barred()));
         Self {

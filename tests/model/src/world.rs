@@ -102,7 +102,6 @@ impl Hash for Pod {
             self.withheld_by,
             u8::from(self.listed),
             u8::from(self.claim_refused),
-            0,
         ];
         state.write_u64(u64::from_le_bytes(bytes));
     }

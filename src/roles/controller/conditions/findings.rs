@@ -3,14 +3,11 @@
 //! Ten conditions are always present, because tools wait for them. The others are present only while true, because a long
 //! list of absent problems hides the present one.
 
-use super::facts::{Facts, LedgerState, ResourceProblem, ServiceState};
-use crate::{
-    adapters::{kubernetes::rights, sink::Hindrance},
-    api::keys::TRAFFIC,
-    decide::alarm_reason::AlarmReason,
-    decide::gate::{Plan, explain::FleetAlarm},
-    roles::gate::snapshot::{GateMode, GateSnapshot},
+use super::{
+    facts::{Facts, LedgerState, ResourceProblem, ServiceState, alarm, plan},
+    hindrances::{forbidden, ledger_not_stored, switch_in_selector, writes_refused},
 };
+use crate::{api::keys::TRAFFIC, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateMode};
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +35,6 @@ pub(super) struct Finding {
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
-
-/// The right that only kills need.
-const EVICT: &str = "create pods/eviction";
 
 type Found = (ConditionStatus, &'static str, String);
 
@@ -78,16 +72,6 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     });
     let all = always.into_iter().chain(sometimes);
     all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
-}
-
-/// The gate's newest plan.
-fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GateSnapshot, &'a Plan)> {
-    let snapshot = facts.snapshot?;
-    Some((snapshot, snapshot.plan.as_ref()?))
-}
-
-fn alarm<'a>(facts: &Facts<'a>, reason: AlarmReason) -> Option<&'a FleetAlarm> {
-    plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
 }
 
 fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
@@ -306,28 +290,6 @@ fn overlapping(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     Some(("SamePods", message))
 }
 
-fn switch_in_selector(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let found = facts.snapshot?.hindrance.as_ref();
-    let found = found.filter(|found| matches!(found, Hindrance::SwitchInSelector(_)))?;
-    let message = format!(
-        "{found}; make the workload again with {TRAFFIC} in the pod template's labels only (kustomize: labels with \
-         includeTemplates instead of commonLabels), nothing is withheld meanwhile"
-    );
-    Some(("KeyInSelector", message))
-}
-
-fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    match &facts.ledger {
-        LedgerState::Stored | LedgerState::Full => None,
-        LedgerState::NotStored => Some((
-            "LedgerDropped",
-            "the API server drops status.ledger: apply the CustomResourceDefinition of this version; nothing is withheld meanwhile"
-                .to_owned(),
-        )),
-        LedgerState::Unreadable(why) => Some(("LedgerUnreadable", format!("{why}; nothing is withheld"))),
-    }
-}
-
 fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let found = alarm(facts, AlarmReason::LedgerFull).map(|alarm| alarm.message.as_str());
     let full = facts.ledger == LedgerState::Full || found.is_some();
@@ -378,30 +340,4 @@ fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
         );
         ("NoLabelInTemplate", message)
     })
-}
-
-fn writes_refused(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let advice = "change what the sentence names, or take the pod out of the Service; each is tried again every few seconds, \
-                  the other pods are not held up";
-    let refused = alarm(facts, AlarmReason::WritesRefused)?;
-    Some(match alarm(facts, AlarmReason::ReturnRefused) {
-        Some(dark) => ("ReturnRefused", format!("{}; {advice}", dark.message)),
-        None => ("WriteRefused", format!("{}; {advice}", refused.message)),
-    })
-}
-
-fn forbidden(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let why = facts.rbac.as_ref()?;
-    if !rights::is_right(why) {
-        let advice = "change the policy, webhook or credentials that it names";
-        let message = format!(
-            "the API server refuses the controller: {why}; {advice}; nothing new is withheld meanwhile"
-        );
-        return Some(("Refused", message));
-    }
-    let meanwhile = match why.as_str() {
-        EVICT => "pods to be killed stay withheld meanwhile",
-        _ => "nothing new is withheld meanwhile",
-    };
-    Some(("RoleLacksVerb", format!("the controller may not {why}: add it to the role; {meanwhile}")))
 }
