@@ -15,6 +15,8 @@ mod validate;
 
 pub(crate) use read::bytes;
 
+pub use self::labels::traffic_key_in;
+
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use serde::Serialize;

@@ -21,6 +21,8 @@ mod objects;
 mod plane;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "faults/refused.rs"]
+mod refused;
 #[path = "faults/rights.rs"]
 mod rights;
 #[path = "support/shop.rs"]

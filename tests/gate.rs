@@ -4,6 +4,8 @@
 
 #[path = "gate/mistakes.rs"]
 mod mistakes;
+#[path = "gate/refused.rs"]
+mod refused;
 #[path = "gate/scenario.rs"]
 mod scenario;
 #[path = "support/world.rs"]

@@ -93,6 +93,8 @@ pub enum Hindrance {
     LedgerNotStored,
     /// The stored ledger is of another schema.
     LedgerUnreadable(String),
+    /// The selectors of these workloads ask for the traffic label.
+    SwitchInSelector(String),
 }
 
 impl std::fmt::Display for Hindrance {
@@ -103,6 +105,10 @@ impl std::fmt::Display for Hindrance {
                 "the API server does not store the ledger: apply the current CustomResourceDefinition",
             ),
             Self::LedgerUnreadable(why) => f.write_str(why),
+            Self::SwitchInSelector(owners) => write!(
+                f,
+                "the selector of {owners} has the key kubervisor/traffic: with each withdrawal it would let the pod go and create another"
+            ),
         }
     }
 }

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::{
+    keys::TRAFFIC,
     located::{Document, join},
     report::{Report, describe},
 };
@@ -25,6 +26,40 @@ pub(super) fn check(document: &Document, report: &mut Report<'_>) {
             report.add(path, what, format!("instead write \"{value}\" in quotes"));
         }
     });
+}
+
+/// Kinds whose own selector decides which pods they keep.
+const WORKLOADS: [&str; 6] =
+    ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DaemonSet", "Job"];
+
+/// Reports the traffic key in a workload's own selector, where tools such as kustomize put common labels: with each
+/// withdrawal the workload would let the pod go and create another one.
+pub(super) fn check_selector(document: &Document, report: &mut Report<'_>) {
+    let kind = document.value.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let selector = document.value.pointer("/spec/selector").filter(|_| WORKLOADS.contains(&kind));
+    if let Some(place) = selector.and_then(traffic_key_in) {
+        let path = join(place, TRAFFIC);
+        let what = format!(
+            "is in the selector of a {kind}: with each withdrawal it would let the pod go and create another"
+        );
+        let write = "instead write the key in the pod template's labels and in the Service's selector only";
+        report.add(&path, what, write);
+    }
+}
+
+/// Where a workload's `spec.selector` asks for the traffic label: the path of the map that has the key.
+#[must_use]
+pub fn traffic_key_in(selector: &Value) -> Option<&'static str> {
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    let asks = |one: &Value| one.get("key").and_then(Value::as_str) == Some(TRAFFIC);
+    match () {
+        () if selector.get(TRAFFIC).is_some() => Some("spec.selector"),
+        () if selector.get("matchLabels").is_some_and(|labels| labels.get(TRAFFIC).is_some()) => {
+            Some("spec.selector.matchLabels")
+        }
+        () if expressions.is_some_and(|all| all.iter().any(asks)) => Some("spec.selector.matchExpressions"),
+        () => None,
+    }
 }
 
 /// Reports every unquoted `yes`, `no`, `on` and `off` in a document of ours: a boolean in YAML 1.1, a text in 1.2.

@@ -60,6 +60,7 @@ pub(super) fn documents(documents: &[Document], context: Context) -> Result<Vec<
     for document in &documents.iter().flat_map(items).collect::<Vec<_>>() {
         let mut report = Report::new(document);
         labels::check(document, &mut report);
+        labels::check_selector(document, &mut report);
         if is_ours(&document.value) {
             labels::check_words(document, &mut report);
             manifests.extend(manifest(document, context, &mut report));

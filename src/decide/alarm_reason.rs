@@ -47,6 +47,7 @@ reasons! {
     KeepaliveRefused, "keepalive_refused", "Keepalives are refused; the message names the reason, the pod and the sender.";
     KeyCollision, "key_collision", "Two pods claim one key or one id; the newcomer is refused while the other one is alive.";
     LedgerFull, "ledger_full", "Pods are bad and still serve, because the ledger has reached its size limit.";
+    NamespaceUnseen, "namespace_unseen", "The watches of one of the given namespaces fail; nothing is done there, the other namespaces do not wait for it.";
     NoData, "no_data", "Too few pods have a verdict from a breaker; `onNoData` decides about the pods that it withheld.";
     NotListed, "not_listed", "Ready pods are in no ready endpoint of the Service; they count as serving for no withdrawal.";
     OddPayload, "odd_payload", "A payload holds a value that JSON has not, or a number beyond a double; it counts as no data, and the pod lives.";
@@ -54,6 +55,7 @@ reasons! {
     OnePerNode, "one_per_node", "Each pod is the only one of its node, and the last one of a node is kept (`keepOnePerNode`): none can be withheld.";
     Panic, "panic", "More pods look bad than `panicThreshold` allows: none is withheld, and withheld ones get their traffic back.";
     PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
+    ReturnRefused, "return_refused", "Pods get no traffic, because the API server refuses the write that gives it to them; it is tried again every few seconds.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
     SilentListed, "silent_listed", "Silent pods stay in the endpoints file: the floor, the panic threshold or missing keepalives of most pods keep them.";
     SlowKeepalives, "slow_keepalives", "Pods keep expiring and coming back, because they ping less often than the TTL of this master allows.";
@@ -66,6 +68,7 @@ reasons! {
     UnknownListed, "unknown_listed", "Silent pods stay listed by the plan, because removing them would break the floor or the panic threshold.";
     VerdictsWithoutGate, "verdicts_without_gate", "The callback prints verdicts where nothing is gated: set KUBERVISOR_ENDPOINTS.";
     WithheldForGood, "withheld_for_good", "Pods are due to be killed, which this process cannot do; they stay withheld.";
+    WritesRefused, "writes_refused", "An admission policy, a webhook or a disruption budget refuses or changes writes to pods; these are tried again, the others go on.";
 }
 
 impl fmt::Display for AlarmReason {

@@ -8,7 +8,7 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 pub use super::gate::fence::{Epoch, Fence};
-use super::time::Timestamp;
+use super::{gate::verb::Verb, time::Timestamp};
 
 /// A pod's identity, never used again: Kubernetes' UID, or key, id and nonce.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +74,17 @@ pub enum Presence {
     Unknown,
 }
 
+/// The API server refuses a write to a pod (an admission policy, a webhook, a disruption budget): it was no race.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedWrite {
+    /// What was to be done.
+    pub verb: Verb,
+    /// The API server's sentence, in one line.
+    pub sentence: String,
+    /// The next try is due; until then nothing is written to the pod.
+    pub due: bool,
+}
+
 /// One pod of the fleet, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {
@@ -110,6 +121,8 @@ pub struct PodView {
     /// `None`: a ready endpoint of the load balancer names it. Otherwise since when it could serve with traffic=yes and
     /// none names it.
     pub unlisted_since: Option<Timestamp>,
+    /// The last write to it was refused.
+    pub refusal: Option<RefusedWrite>,
 }
 
 impl PodView {
@@ -133,7 +146,20 @@ impl PodView {
             place: None,
             admitted_at: None,
             unlisted_since: None,
+            refusal: None,
         }
+    }
+
+    /// Nothing may be written to it yet.
+    #[must_use]
+    pub fn barred(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| !refusal.due)
+    }
+
+    /// It cannot be claimed: it is never withheld, and the others do not wait for it.
+    #[must_use]
+    pub fn claim_refused(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.verb == Verb::Claim)
     }
 }
 

@@ -19,6 +19,7 @@ mod panic;
 mod place;
 mod planning;
 mod restore;
+pub mod verb;
 
 use serde::Serialize;
 

@@ -31,6 +31,8 @@ mod pages;
 mod registry;
 mod release;
 mod reporter;
+mod scopes;
+mod spec;
 mod worker;
 mod worker_state;
 

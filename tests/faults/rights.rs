@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
+    controller,
     plane::{self, Plane, User, until},
     stage::{Stage, recipe},
 };
@@ -185,7 +186,7 @@ async fn without_the_right_to_evict_a_pod_that_is_to_end_stays_withheld_and_the_
         recipe(signals).spec("defaultActivator", activator)
     })
     .await;
-    let first = stage.pods[0].clone();
+    let [first, second] = [stage.pods[0].clone(), stage.pods[1].clone()];
     stage.withhold(&first).await;
     stage.bad(&[]);
     stage.says(&first, "yes").await;
@@ -193,9 +194,37 @@ async fn without_the_right_to_evict_a_pod_that_is_to_end_stays_withheld_and_the_
     stage.bad(&[&first]);
     stage.has_condition("Forbidden", &["may not create pods/eviction:"]).await;
     assert_eq!(stage.saying("no").await, std::slice::from_ref(&first));
+    stage.bad(&[&first, &second]);
+    stage.says(&second, "no").await;
+    stage.bad(&[&first]);
     grant(&plane, &stage.namespace, None);
     until("it is evicted", || async { (!stage.shop.names().await.ok()?.contains(&first)).then_some(()) })
         .await;
     stage.recover().await;
     stage.lacks_condition("Forbidden").await;
+}
+
+#[tokio::test]
+async fn a_namespace_without_rights_is_named_and_the_other_one_does_not_wait_for_it() {
+    let plane = plane::shared().await;
+    let mut stage = without(&plane, None).await;
+    let other = plane.namespace(&stage.client, "unseen").await;
+    let both = controller::Recipe::with_kubeconfig(plane.kubeconfig(User::Nobody));
+    stage.controller =
+        both.namespace(&stage.namespace).argument("--namespace").argument(other.as_str()).start();
+    stage.withhold(&stage.pods[0]).await;
+    stage.controller.ready().await;
+    until("the other one is named", || async {
+        let (_, metrics) = stage.controller.get("/metrics").await.ok()?;
+        let (_, services) = stage.controller.admin("/services").await.ok()?;
+        (metrics.contains(r#"alarm{reason="namespace_unseen"} 1"#) && services.contains(&other)).then_some(())
+    })
+    .await;
+    grant(&plane, &other, None);
+    until("it is seen", || async {
+        let (_, metrics) = stage.controller.get("/metrics").await.ok()?;
+        (!metrics.contains(r#"alarm{reason="namespace_unseen"} 1"#)).then_some(())
+    })
+    .await;
+    stage.recover().await;
 }

@@ -62,6 +62,17 @@ impl Stage {
         kubeconfig: std::path::PathBuf,
         recipe: impl Fn(&Signals, &str) -> shop::Recipe,
     ) -> Self {
+        Self::prepared(plane, hint, kubeconfig, recipe, async |_| {}).await
+    }
+
+    /// As [`Stage::with`]; `prepare` is done to the fleet before the controller starts.
+    pub(super) async fn prepared(
+        plane: &Plane,
+        hint: &str,
+        kubeconfig: std::path::PathBuf,
+        recipe: impl Fn(&Signals, &str) -> shop::Recipe,
+        prepare: impl AsyncFnOnce(&Shop),
+    ) -> Self {
         shop::install(plane);
         let recorder = Recorder::start(plane.etcd());
         let client = plane.client(User::Admin).await;
@@ -69,6 +80,7 @@ impl Stage {
         let signals = Signals::start();
         let shop = recipe(&signals, &namespace).apply(plane, &client, &namespace).await;
         let pods = shop.names().await.unwrap();
+        prepare(&shop).await;
         let controller = controller::Recipe::with_kubeconfig(kubeconfig).namespace(&namespace).start();
         Self { client, namespace, shop, signals, controller, pods, recorder }
     }

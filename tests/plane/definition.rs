@@ -205,6 +205,8 @@ const BAD: &[(&str, &str)] = &[
     ("ratio-of-101.yaml", "less than or equal to 100"),
     // kubectl itself uses the last of two equal keys.
     ("repeated-key.yaml", ""),
+    // The workloads in it are not complete.
+    ("selector.yaml", "Required value"),
     ("sources.yaml", "unknown field \"spec.sources[0].auth.bearer.file\""),
     ("two-detectors.yaml", "exactly one detector"),
     ("unknown-field.yaml", "unknown field \"spec.breakers[0].minPodsAvailableRation\""),
@@ -331,4 +333,21 @@ async fn an_unquoted_yes_is_refused_wherever_a_user_writes_it() {
         let made = admin(&plane, &["create", "--dry-run=server", "-f", "-"], &quoted);
         assert!(made.status.success(), "{}", said(&made));
     }
+}
+
+#[tokio::test]
+async fn a_service_whose_name_begins_with_a_digit_is_taken_as_the_api_server_takes_it() {
+    let plane = plane::shared().await;
+    install(&plane);
+    let client = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&client, "digit").await;
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: 1web}, \
+                   spec: {selector: {app: web, kubervisor/traffic: 'yes'}, ports: [{port: 80}]}}\n---\n";
+    let resource = with("keepalive: {silentAfter: 9}", "").replace("web", "1web");
+    let applied = admin(
+        &plane,
+        &["apply", "--dry-run=server", "-n", &namespace, "-f", "-"],
+        &format!("{service}{resource}"),
+    );
+    assert!(applied.status.success(), "{}", said(&applied));
 }

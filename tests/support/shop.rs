@@ -33,6 +33,7 @@ pub struct Recipe {
     replicas: u32,
     gated: bool,
     labelled: bool,
+    switched: bool,
     breakers: Vec<Value>,
     spec: Value,
 }
@@ -42,12 +43,25 @@ impl Recipe {
     pub fn of(name: &str, replicas: u32) -> Self {
         let spec =
             json!({"service": name, "defaultActivator": {"mode": "periodic", "period": 1, "maxPeriod": 2}});
-        Self { name: name.to_owned(), replicas, gated: true, labelled: true, breakers: Vec::new(), spec }
+        Self {
+            name: name.to_owned(),
+            replicas,
+            gated: true,
+            labelled: true,
+            switched: false,
+            breakers: Vec::new(),
+            spec,
+        }
     }
 
     /// The selector does not have the switch.
     pub fn ungated(self) -> Self {
         Self { gated: false, ..self }
+    }
+
+    /// The label is in the Deployment's own selector, too.
+    pub fn switched(self) -> Self {
+        Self { switched: true, ..self }
     }
 
     /// The template does not have the label.
@@ -97,7 +111,7 @@ impl Recipe {
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": self.name},
             "spec": {
-                "replicas": self.replicas, "selector": {"matchLabels": plain}, "strategy": rolling,
+                "replicas": self.replicas, "selector": {"matchLabels": if self.switched { labels } else { &plain }}, "strategy": rolling,
                 "template": {
                     "metadata": {"labels": labels},
                     // What a node loses is replaced in seconds.

@@ -37,7 +37,7 @@ async fn a_right_that_is_missing_is_named_by_its_verb_and_resource() {
     assert!(failures[0].to_string().starts_with("cannot watch pods: "), "{}", failures[0]);
     let error = watched.cluster.list_pods("default", &fleet()).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot list pods");
-    assert!(watched.cluster.suspect().is_some());
+    assert!(watched.cluster.suspect("default").is_some());
 }
 
 #[tokio::test]
@@ -51,13 +51,14 @@ async fn after_an_outage_the_watches_resume_and_no_change_is_lost() {
     apply(&plane, &namespace, &web(2));
     until("2 pods", || async { (cluster.pods(&namespace, &fleet()).len() == 2).then_some(()) }).await;
     plane.kill(Component::ApiServer);
-    until("it is noticed", || async { cluster.suspect() }).await;
+    until("it is noticed", || async { cluster.suspect(&namespace) }).await;
     assert_eq!(cluster.pods(&namespace, &fleet()).len(), 2, "the cache keeps its pods");
     cluster.list_pods(&namespace, &fleet()).await.unwrap_err();
     plane.restart(Component::ApiServer);
     apply(&plane, &namespace, &web(3));
     until("the third pod", || async { (cluster.pods(&namespace, &fleet()).len() == 3).then_some(()) }).await;
-    let (_, took) = until("all is well", || async { cluster.suspect().is_none().then_some(()) }).await;
+    let (_, took) =
+        until("all is well", || async { cluster.suspect(&namespace).is_none().then_some(()) }).await;
     println!("API server back, third pod seen -> every watch in order: {} ms", took.as_millis());
     assert_eq!(cluster.rewinds(), 0);
     let listed = cluster.list_pods(&namespace, &fleet()).await.unwrap();
@@ -106,6 +107,6 @@ async fn after_a_restore_from_a_backup_everything_is_listed_again() {
     plane.restore();
     let (_, took) = until("time ran backwards", || async { (cluster.rewinds() > 0).then_some(()) }).await;
     println!("API server restored -> noticed: {} ms", took.as_millis());
-    until("all is well", || async { cluster.suspect().is_none().then_some(()) }).await;
+    until("all is well", || async { cluster.suspect(&namespace).is_none().then_some(()) }).await;
     assert_eq!((cluster.rewinds(), round(cluster)), (1, None), "what was never written is forgotten");
 }

@@ -88,7 +88,7 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number
     apply(&plane, &namespace, &web(5));
     cluster.refresh_owners(&desired.owners).await.unwrap();
     assert_eq!(cluster.desired(&namespace, &pods).count, 5, "read, whatever the watch has shown");
-    assert_eq!((cluster.suspect(), cluster.rewinds()), (None, 0));
+    assert_eq!((cluster.suspect(&namespace), cluster.rewinds()), (None, 0));
 }
 
 #[tokio::test]

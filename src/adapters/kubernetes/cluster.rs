@@ -16,11 +16,14 @@ mod table;
 mod tests;
 mod watcher;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures::FutureExt;
 use kube::Client;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::watcher::WatchTask;
@@ -83,7 +86,7 @@ impl Cluster {
     }
 
     fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: CancellationToken) {
-        let feed = Feed::new(kind, self.shared.clock.now());
+        let feed = Feed::new(kind, namespace.clone(), self.shared.clock.now());
         let index = self.shared.write(|state| {
             state.feeds.push(feed);
             state.feeds.len() - 1
@@ -111,50 +114,78 @@ impl Cluster {
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
+    /// Why the watches of each scope (a namespace, or all: `None`) are not in sync; no failure for one that is.
+    #[must_use]
+    pub fn problems(&self) -> BTreeMap<Option<SharedText>, Vec<WatchFailure>> {
+        let mut scopes = BTreeMap::<_, Vec<_>>::new();
+        for feed in &self.shared.read().feeds {
+            scopes.entry(feed.namespace.clone()).or_default().extend(feed.problem());
+        }
+        scopes
+    }
+
+    /// Rises when a watch gets into sync or fails.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.shared.progress.subscribe()
+    }
+
     /// Waits until every watch is in sync.
     pub async fn until_synced(&self) {
         let mut progress = self.shared.progress.subscribe();
         while self.synced().is_err() && progress.changed().await.is_ok() {}
     }
 
-    /// Why the caches cannot be trusted, and nothing may be withheld; `None` when they can.
+    /// Why the caches of a namespace cannot be trusted, and nothing may be withheld; `None` when they can.
     #[must_use]
-    pub fn suspect(&self) -> Option<String> {
+    pub fn suspect(&self, namespace: &str) -> Option<String> {
         let now = self.shared.clock.now();
-        self.shared.read().feeds.iter().find_map(|feed| feed.suspicion(now))
+        self.shared
+            .read()
+            .feeds
+            .iter()
+            .filter(|feed| feed.covers(namespace))
+            .find_map(|feed| feed.suspicion(now))
     }
 
-    /// The verb and resource of a watch that is refused, such as `watch pods`.
+    /// The verb and resource of a watch of a namespace that is refused, such as `watch pods`.
     #[must_use]
-    pub fn missing_right(&self) -> Option<String> {
-        self.shared.read().feeds.iter().find_map(Feed::missing_right)
+    pub fn missing_right(&self, namespace: &str) -> Option<String> {
+        self.shared.read().feeds.iter().filter(|feed| feed.covers(namespace)).find_map(Feed::missing_right)
     }
 
-    /// The failure of a watch that was never in sync since the start: without it nothing can be decided.
+    /// The failure of a watch of a namespace that was never in sync since the start: without it nothing can be decided.
     #[must_use]
-    pub fn never_listed(&self) -> Option<WatchFailure> {
-        self.shared.read().feeds.iter().find(|feed| !feed.ever_listed).and_then(Feed::problem)
+    pub fn never_listed(&self, namespace: &str) -> Option<WatchFailure> {
+        let state = self.shared.read();
+        let mut feeds = state.feeds.iter().filter(|feed| feed.covers(namespace));
+        feeds.find(|feed| !feed.ever_listed).and_then(Feed::problem)
     }
 
-    /// Whether every KubervisorService is cached, so that one that is absent does not exist. False at the start and
-    /// after a rewind until all are listed.
+    /// Whether every KubervisorService of a namespace is cached, so that one that is absent does not exist. False at the
+    /// start and after a rewind until all are listed.
     #[must_use]
-    pub fn resources_are_listed(&self) -> bool {
-        self.resource_feeds(|feed| feed.listed)
+    pub fn resources_are_listed(&self, namespace: &str) -> bool {
+        let state = self.shared.read();
+        let mut feeds = state.feeds.iter().filter(|feed| feed.covers(namespace));
+        feeds.all(|feed| feed.kind != Kind::KubervisorServices || feed.listed)
     }
 
-    fn resource_feeds(&self, holds: impl Fn(&Feed) -> bool) -> bool {
-        self.shared.read().feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices).all(holds)
-    }
-
-    /// Waits until every KubervisorService was listed and every watch is in sync. A missing right ends the wait, so that
-    /// it can be reported in the resources' status.
+    /// Waits until, in one scope at least, every KubervisorService was listed and every watch is in sync. A missing right
+    /// ends the wait, so that it can be reported in the resources' status.
     pub async fn until_resources_known(&self) {
         let mut progress = self.shared.progress.subscribe();
-        while !(self.resource_feeds(|feed| feed.ever_listed)
-            && (self.synced().is_ok() || self.missing_right().is_some()))
-            && progress.changed().await.is_ok()
-        {}
+        while !self.resources_known() && progress.changed().await.is_ok() {}
+    }
+
+    fn resources_known(&self) -> bool {
+        let state = self.shared.read();
+        let mut listed =
+            state.feeds.iter().filter(|feed| feed.kind == Kind::KubervisorServices && feed.ever_listed);
+        listed.any(|listed| {
+            let scope = || state.feeds.iter().filter(|feed| feed.namespace == listed.namespace);
+            scope().all(|feed| feed.problem().is_none()) || scope().any(|feed| feed.missing_right().is_some())
+        })
     }
 
     /// How often the API server's versions ran backwards since the start. Each time the caches were dropped, and a

@@ -10,6 +10,12 @@ pub fn missing(message: &str) -> Option<String> {
     (word(verb) && word(resource)).then(|| format!("{verb} {resource}"))
 }
 
+/// Whether it is what [`missing`] returns, and no sentence.
+#[must_use]
+pub fn is_right(text: &str) -> bool {
+    text.split(' ').count() == 2 && !text.contains(':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::missing;

@@ -59,7 +59,7 @@ use super::{Hindrance, ListingFindings, Observed, Reservation, SinkError, Traffi
 use crate::{
     adapters::kubernetes::{
         cluster::Cluster,
-        objects::{Kind, Selector},
+        objects::{Kind, PodRecord, Selector},
     },
     clock::Awake,
     decide::{
@@ -108,6 +108,8 @@ pub struct LabelSink {
     confirmation: Option<Confirmation>,
     backoff: RetryBackoff,
     forbidden_right: ForbiddenRight,
+    /// Of evictions: nothing else waits for it.
+    forbidden_kill: ForbiddenRight,
     refusals: PodRefusals,
     listing: ListingTracker,
     /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
@@ -143,6 +145,7 @@ impl LabelSink {
             confirmation: None,
             backoff: RetryBackoff::default(),
             forbidden_right: ForbiddenRight::default(),
+            forbidden_kill: ForbiddenRight::default(),
             refusals: PodRefusals::default(),
             listing: ListingTracker::default(),
             landed: BTreeMap::new(),
@@ -150,20 +153,28 @@ impl LabelSink {
     }
 
     /// Marks entries as landed whose pod is at `yes` again after its withdrawal landed: a person gave it its traffic back.
-    /// With the entry still reserved, the withdrawal would be repeated.
+    /// With the entry still reserved, the withdrawal would be repeated. The same if a policy took our mark off the pod.
     fn mark_landed(&mut self, ledger: &mut Ledger) {
         self.landed.retain(|uid, fence| {
             let entry = ledger.entries.get(uid);
             entry.is_some_and(|entry| entry.state == EntryState::Reserved && entry.fence == *fence)
         });
-        let serves = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| pod.traffic() == Traffic::Yes);
-        self.landed.keys().filter(|uid| serves(uid)).for_each(|uid| ledger.landed(uid));
+        // Without our mark a pod at `no` would be taken for another client's.
+        let misread = |pod: &PodRecord| match pod.traffic() {
+            Traffic::Yes => true,
+            Traffic::No => pod.break_at.is_none(),
+            Traffic::Pause | Traffic::Unlabelled | Traffic::Other => false,
+        };
+        let misread = |uid: &Uid| self.cluster.pod(uid).is_some_and(|pod| misread(&pod));
+        self.landed.keys().filter(|uid| misread(uid)).for_each(|uid| ledger.landed(uid));
     }
 
+    /// What keeps the sink from withholding.
     fn hindrance(&self) -> Option<Hindrance> {
         let unsecured = self.mode.borrow().unsecured.clone();
-        let forbidden =
-            unsecured.or_else(|| self.forbidden_right.right()).or_else(|| self.cluster.missing_right());
+        let forbidden = unsecured
+            .or_else(|| self.forbidden_right.right())
+            .or_else(|| self.cluster.missing_right(&self.settings.namespace));
         let hindrance = forbidden.map(Hindrance::Forbidden);
         hindrance.or_else(|| self.ledger_store.pruned.then_some(Hindrance::LedgerNotStored))
     }
@@ -171,7 +182,7 @@ impl LabelSink {
     /// Whether to retry what was forbidden: a granted right is only noticed by trying, and no other right is missing.
     fn trial_due(&self) -> bool {
         self.mode.borrow().unsecured.is_none()
-            && self.cluster.missing_right().is_none()
+            && self.cluster.missing_right(&self.settings.namespace).is_none()
             && self.forbidden_right.until_trial().is_some_and(|left| left.is_zero())
     }
 
@@ -213,10 +224,25 @@ impl LabelSink {
         let Some(steps) = patch::patch(action, &target) else { return Ok(()) };
         let mark = self.cluster.mark(Kind::Pods);
         let changed = send_patch(&self.client, &pod, &steps).await?;
+        let altered = patch::altered(action, &changed, &self.settings.name);
         if self.cluster.check_version(Kind::Pods, changed.version, mark) {
             self.cluster.merge_pod(changed);
         }
-        Ok(())
+        altered.map_or(Ok(()), |how| Err(WriteRefusal::Altered(how)))
+    }
+
+    /// Records the rights that these writes lacked.
+    fn learn_rights(&mut self, actions: &[Action], answers: &[Result<(), WriteRefusal>]) {
+        for (kills, right) in [(false, &mut self.forbidden_right), (true, &mut self.forbidden_kill)] {
+            let of_kind = |action: &Action| (action.verb == Verb::Kill) == kills;
+            let mut answers = actions.iter().zip(answers).filter(|(action, _)| of_kind(action)).peekable();
+            if answers.peek().is_some() {
+                right.learn(answers.fold(None, |last, (_, answer)| match answer {
+                    Err(WriteRefusal::Forbidden(what)) => Some(what.clone()),
+                    _ => last,
+                }));
+            }
+        }
     }
 
     /// Whether the plan's LIST is younger than [`LIST_AGE`] and no pod of it has left service since without the gate.
@@ -240,13 +266,14 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.backoff.left() {
             return Ok(self.postpone(now, left));
         }
-        if let Some(failure) = self.cluster.never_listed() {
-            return Err(match self.cluster.missing_right() {
+        if let Some(failure) = self.cluster.never_listed(&self.settings.namespace) {
+            return Err(match self.cluster.missing_right(&self.settings.namespace) {
                 Some(why) => SinkError::Forbidden { what: "see the cluster", why },
                 None => SinkError::Ask { what: "see the cluster", source: failure.into() },
             });
         }
         self.forbidden_right.forget();
+        self.forbidden_kill.forget();
         let ledger = self.ledger_store.read().await?;
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
@@ -297,31 +324,34 @@ impl TrafficSink for LabelSink {
             confirmation.withheld = withheld;
         }
         let this = &*self;
+        let seen: Vec<_> = actions.iter().map(|action| this.cluster.pod(&action.uid)).collect();
         let writes: Vec<_> = actions.iter().map(|action| this.execute(action)).collect();
         let answers: Vec<Result<(), WriteRefusal>> =
             stream::iter(writes).buffered(MAX_CONCURRENT_WRITES).collect().await;
         self.confirmation = None;
         let sent = actions.iter().zip(&answers);
-        let landed = sent.clone().filter(|(action, answer)| action.verb == Verb::Withhold && answer.is_ok());
+        let landed = sent.clone().filter(|(action, answer)| {
+            action.verb == Verb::Withhold && matches!(answer, Ok(()) | Err(WriteRefusal::Altered(_)))
+        });
         self.landed.extend(landed.filter_map(|(action, _)| Some((action.uid.clone(), action.guard.fence?))));
-        self.refusals.learn(&self.cluster, &self.settings.name, sent).await;
-        let (mut failed, mut forbidden) = (false, None);
+        let asked =
+            actions.iter().zip(&seen).zip(&answers).map(|((action, pod), answer)| (action, pod, answer));
+        self.refusals.learn(&self.cluster, &self.settings.name, asked).await;
+        self.learn_rights(actions, &answers);
+        let mut failed = false;
         let mut outcomes = Vec::with_capacity(actions.len());
         for (action, answer) in actions.iter().zip(answers) {
             outcomes.push(match answer {
                 Ok(()) => ActionOutcome::Landed,
                 Err(refusal) => {
-                    failed |= self.backoff.learn(&refusal);
-                    if let WriteRefusal::Forbidden(what) = &refusal {
-                        forbidden = Some(what.clone());
-                    }
+                    // A refused eviction concerns its pod only.
+                    failed |= self.backoff.learn(&refusal) && action.verb != Verb::Kill;
                     tracing::debug!(pod = action.name, verb = ?action.verb, ?refusal, "action was refused");
                     refusal.outcome()
                 }
             });
         }
         if !actions.is_empty() {
-            self.forbidden_right.learn(forbidden);
             self.ledger_store.defer_reports();
         }
         self.backoff.after(failed);

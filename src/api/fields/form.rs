@@ -101,7 +101,7 @@ pub(super) const COUNT: Form = whole(0, u32::MAX);
 pub(super) const PERCENT: Form = whole(0, 100);
 pub(super) const ANY_NUMBER: Form = number(f64::NEG_INFINITY, f64::INFINITY);
 pub(super) const DIRECTION: Form = Form::Words(&["high", "low", "both"]);
-pub(super) const LABEL: Form = Form::Text { pattern: "[a-z]([-a-z0-9]*[a-z0-9])?", longest: 63 };
+pub(super) const LABEL: Form = Form::Text { pattern: "[a-z0-9]([-a-z0-9]*[a-z0-9])?", longest: 63 };
 pub(super) const POINTER_PATTERN: &str = "(/([^~]|~[01])*)?";
 /// `host:port` or a URL, each with an optional path and query; a host is a name, or an address of IPv4 or IPv6.
 pub(super) const SERVICE_URL: &str = r"(([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)([/?][!-~]*)?";

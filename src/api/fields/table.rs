@@ -64,7 +64,7 @@ pub const FIELDS: &[Field] = &[
     field("spec.sources[]", "One server.",
         Form::Map, "a map with at least a name and a url", "-"),
     field("spec.sources[].name", "Name of the source, to which a breaker's source refers.",
-        LABEL, "a name no other source has, such as thanos: a-z, 0-9 and -, a letter first", "required"),
+        LABEL, "a name no other source has, such as thanos: a-z, 0-9 and -, no - at an end", "required"),
     field("spec.sources[].url", "Address of the server. Path and query are kept: requests of Prometheus go to its path followed by /api/v1/query.",
         text(SERVICE_URL), "host:port or a URL, such as https://thanos.example/prometheus", "required"),
     field("spec.sources[].headers", "Header fields that are sent with each request, such as that of a tenant.",
@@ -126,7 +126,7 @@ pub const FIELDS: &[Field] = &[
     field("spec.breakers[]", "One rule.",
         Form::Map, "a map with at least a name and one detector", "-"),
     field("spec.breakers[].name", "Name of the breaker, in Events, metrics and the pod label kubervisor/strategy.",
-        LABEL, "a name no other breaker has, such as errors: a-z, 0-9 and -, a letter first", "required"),
+        LABEL, "a name no other breaker has, such as errors: a-z, 0-9 and -, no - at an end", "required"),
     field("spec.breakers[].evaluationPeriod", "Time between two evaluations of the detector.",
         above(0.01, 86_400.0), "a number of seconds above 0.01 and at most 86400, such as 5", "5"),
     field("spec.breakers[].minPodsAvailableCount", "Floor in pods: this many go on serving, however many are bad. The highest floor of all breakers holds.",
@@ -246,7 +246,7 @@ pub const FIELDS: &[Field] = &[
 ];
 
 const SERVICE: &str =
-    "the name of a Service in the same namespace, such as web: a-z, 0-9 and -, a letter first";
+    "the name of a Service in the same namespace, such as web: a-z, 0-9 and -, no - at an end";
 
 const POINTER: &str =
     "a JSON pointer into the payload, such as /http/errors: empty, or with a / before each step";

@@ -1,10 +1,11 @@
 //! Syntax of texts: names, addresses, pointers.
 
-/// DNS-1035: a letter first, then a-z, 0-9 and -, no - at the end, at most 63 characters.
+/// DNS-1123, as the API server's rule for the names of Services (since Kubernetes 1.34): a-z, 0-9 and -, no - at an end, at
+/// most 63 characters.
 pub(super) fn is_label(text: &str) -> bool {
-    text.len() <= 63
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
+    (1..=63).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
@@ -91,9 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_dns_1035() {
+    fn labels_are_dns_1123_and_may_begin_with_a_digit() {
         let (longest, longer) = ("a".repeat(63), "a".repeat(64));
-        all(is_label, &["a", "web-1", &longest], &["", "1a", "-a", "a-", "A", "a.b", "a_b", "é", &longer]);
+        all(
+            is_label,
+            &["a", "web-1", "1web", "9", &longest],
+            &["", "-a", "a-", "A", "a.b", "a_b", "é", &longer],
+        );
     }
 
     #[test]

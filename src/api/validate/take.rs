@@ -53,7 +53,7 @@ impl Take<'_, '_> {
         text.to_owned()
     }
 
-    /// A DNS-1035 label; one that is missing is reported.
+    /// A DNS-1123 label; one that is missing is reported.
     pub(super) fn label(&mut self, field: &str, text: Option<&str>) -> String {
         match text {
             Some(label) if !forms::is_label(label) => {

@@ -172,6 +172,14 @@ fn admit_in_batches(planning: &mut Planning<'_>, mut due: Vec<usize>) {
     let mut trials = Trials::of(planning);
     due.sort_by_key(|&index| planning.assessment.slots.get(index).map(|slot| slot.entry.break_at));
     for index in due {
+        if planning.barred(index) {
+            planning.keep(
+                index,
+                "its time is over, but the API server refuses to admit it: tried again",
+                None,
+            );
+            continue;
+        }
         let Some(breaker) = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.clone())
         else {
             continue;

@@ -11,7 +11,7 @@ use super::{
     ledger::{Entry, EntryState, Ledger, Returned, one_line},
 };
 use crate::decide::{
-    fleet::{Fleet, PodView, Presence, Traffic, Uid, count},
+    fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid, count},
     policy::Policy,
     time::Timestamp,
     verdict::{Call, Opinion},
@@ -95,7 +95,7 @@ pub(super) fn assessment<'a>(
     let candidates = join(now, fleet, ledger, write_fence, &mut slots);
     let mut assessment = Assessment { candidates, slots };
     assessment.reconcile(now, policy, fleet, write_fence);
-    assessment.count_serving(now);
+    assessment.count_serving(now, write_fence.epoch);
     assessment
 }
 
@@ -168,15 +168,22 @@ impl<'a> Assessment<'a> {
         }
     }
 
-    fn count_serving(&mut self, now: Timestamp) {
+    fn count_serving(&mut self, now: Timestamp, epoch: Epoch) {
         for candidate in &mut self.candidates {
             let held = candidate.slot.and_then(|slot| self.slots.get(slot));
             let counts = candidate.routable() && held.is_none_or(|slot| !slot.held());
             let unlisted = candidate.pod.unlisted_since;
-            candidate.serving = counts && unlisted.is_none();
-            candidate.joining = counts && unlisted.is_some_and(|since| now.since(since) < ADMISSION);
+            candidate.serving = counts && unlisted.is_none() && vouched(candidate.pod, epoch);
+            candidate.joining = counts
+                && unlisted.is_some_and(|since| now.since(since) < ADMISSION)
+                && !candidate.pod.claim_refused();
         }
     }
+}
+
+/// A pod whose claim is refused does not count with the fence of another ledger: a withdrawal of that ledger may still land.
+fn vouched(pod: &PodView, epoch: Epoch) -> bool {
+    !pod.claim_refused() || pod.fence.is_none_or(|fence| fence.epoch == epoch)
 }
 
 /// What is the same for every entry.

@@ -31,7 +31,7 @@ pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
             planning.reverted_until.is_some_and(|until| until > planning.now),
             "the last cut did not lower the share of bad pods: no new one for a while",
         ),
-        (!planning.unclaimed().is_empty(), "not every pod is claimed yet"),
+        (!planning.unclaimed.is_empty(), "not every pod is claimed yet"),
         // Such a list may show a pod as serving that was withheld and released since. Without room it does not matter.
         (!fleet.absence_proven && has_room(planning), "the list of pods may be older than the ledger"),
     ];
@@ -73,9 +73,15 @@ pub(super) fn listed(candidate: &Candidate<'_>) -> bool {
     candidate.pod.traffic == Traffic::Yes && candidate.slot.is_none() && !candidate.pod.terminating
 }
 
+/// It cannot be claimed, or nothing may be written to it yet.
+pub(super) fn refused(candidate: &Candidate<'_>) -> bool {
+    candidate.pod.claim_refused() || candidate.pod.barred()
+}
+
 /// Serves, and only budget, panic or hold keep it from being withheld.
 pub(super) fn bad_and_serving(candidate: &Candidate<'_>, now: Timestamp) -> bool {
-    candidate.serving && candidate.objection.is_some() && listed(candidate) && !spared(candidate, now)
+    let fit = candidate.serving && candidate.objection.is_some() && listed(candidate);
+    fit && !spared(candidate, now) && !refused(candidate)
 }
 
 /// A person admitted it less than one activator period ago.

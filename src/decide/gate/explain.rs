@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
+    action::Verb,
     assessment::{Candidate, EntryAssessment, EntryDecision, ReleaseReason},
     breaker,
     ledger::EntryState,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::decide::{
     alarm_reason::AlarmReason,
-    fleet::{Traffic, Uid},
+    fleet::{RefusedWrite, Traffic, Uid},
     time::Timestamp,
 };
 
@@ -40,9 +41,11 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::OddSwitch,
     AlarmReason::OnePerNode,
     AlarmReason::Panic,
+    AlarmReason::ReturnRefused,
     AlarmReason::Unclaimed,
     AlarmReason::UnknownListed,
     AlarmReason::WithheldForGood,
+    AlarmReason::WritesRefused,
 ];
 
 /// A pod's state after the plan.
@@ -135,6 +138,7 @@ fn explain(
 ) -> Option<Explanation> {
     let slot = planning.assessment.slot_of(candidate);
     let fine = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
+    let fine = fine && candidate.pod.refusal.is_none();
     if slot.is_none() && fine {
         return None;
     }
@@ -146,6 +150,8 @@ fn explain(
     let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|it| it.breaker));
     let why = objection.map(|it| breaker::describe(it.opinion));
     let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
+    let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {}", described(refusal)));
+    let why = why.into_iter().chain(refused).reduce(|why, refused| format!("{why}; {refused}"));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
         uid: candidate.pod.uid.clone(),
@@ -217,11 +223,23 @@ fn without_entry(
     if !pod.ready {
         return (PodState::NotServing, "it is not ready");
     }
+    if pod.claim_refused() {
+        return (
+            PodState::Serving,
+            "it cannot be claimed: it counts while it is listed, and is never withheld",
+        );
+    }
     if candidate.joining {
         return (PodState::Returning, "it may take traffic, but no ready endpoint names it yet");
     }
     if !candidate.serving {
         return (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut");
+    }
+    if candidate.objection.is_none() && pod.refusal.is_some() {
+        return (PodState::Serving, "the API server refused the last write to it");
+    }
+    if breaker::refused(candidate) {
+        return (PodState::Serving, "bad, but the API server refuses to withhold it: tried again");
     }
     if candidate.objection.is_none() {
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
@@ -262,7 +280,7 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     raise(AlarmReason::OddSwitch, odd, "with a traffic switch that is neither yes, no nor pause");
     raise(
         AlarmReason::Unclaimed,
-        planning.unclaimed(),
+        planning.unclaimed.clone(),
         "not claimed yet; nothing is withheld until they are",
     );
     let unlisted = planning.indices(|candidate| {
@@ -293,8 +311,50 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
         raise(AlarmReason::FloorReached, bad, &format!("bad, but still serving: {budget}"));
     }
     alarms.extend(fleet_alarms(planning));
+    alarms.extend(refusal_alarms(planning));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms
+}
+
+/// Pods whose last write was refused, and those of them that get no traffic because of it, with the server's sentences.
+fn refusal_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
+    let dark = |candidate: &Candidate<'_>| {
+        let unlabelled = candidate.pod.claim_refused() && candidate.pod.traffic == Traffic::Unlabelled;
+        let held = candidate.slot.is_some() && candidate.pod.traffic != Traffic::Yes;
+        let to_return = candidate.pod.refusal.as_ref().is_some_and(|refusal| refusal.verb == Verb::Admit);
+        unlabelled || held && to_return
+    };
+    let all = [
+        (AlarmReason::WritesRefused, planning.indices(|it| it.pod.refusal.is_some()), "not written to"),
+        (
+            AlarmReason::ReturnRefused,
+            planning.indices(|it| it.pod.refusal.is_some() && dark(it)),
+            "WITHOUT TRAFFIC, because the API server refuses to give it to them",
+        ),
+    ];
+    let raised = all.into_iter().filter(|(_, pods, _)| !pods.is_empty()).map(|(reason, pods, what)| {
+        let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
+        let each = first.filter_map(|candidate| {
+            Some(format!("{}: {}", candidate.pod.name, described(candidate.pod.refusal.as_ref()?)))
+        });
+        let each = each.collect::<Vec<_>>().join("; ");
+        FleetAlarm { reason, message: format!("{} {what}: {each}", pods.len()) }
+    });
+    raised.collect()
+}
+
+/// Verb and sentence of a refusal.
+fn described(refusal: &RefusedWrite) -> String {
+    let what = match refusal.verb {
+        Verb::Claim => "claim",
+        Verb::Withhold => "withdrawal",
+        Verb::Cancel => "cancellation",
+        Verb::Admit => "return",
+        Verb::Pause => "pause",
+        Verb::Kill => "eviction",
+        Verb::Release | Verb::Forget => "release",
+    };
+    format!("{what}: {}", refusal.sentence)
 }
 
 fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {

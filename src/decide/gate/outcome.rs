@@ -88,6 +88,10 @@ fn rank(verb: Verb) -> u8 {
 }
 
 fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action> {
+    let writes = !matches!(slot.decision, EntryDecision::Release(_));
+    if writes && planning.assessment.candidate_of(slot).is_some_and(|candidate| candidate.pod.barred()) {
+        return None;
+    }
     let entry = &slot.entry;
     let guard = |traffic| Guard { traffic, fence: Some(entry.fence), ours: false, until: None };
     let withheld = if entry.state == EntryState::Paused { Traffic::Pause } else { Traffic::No };

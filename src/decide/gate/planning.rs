@@ -34,6 +34,8 @@ pub(super) struct Planning<'a> {
     pub(super) kills: Vec<Timestamp>,
     /// Indices of the candidates to claim.
     pub(super) claims: Vec<usize>,
+    /// Indices of those that nothing is withheld before.
+    pub(super) unclaimed: Vec<usize>,
     /// No withdrawal before that time: the last one did not lower the share of bad pods.
     pub(super) reverted_until: Option<Timestamp>,
     /// Pods to kill that cannot be killed (sink without eviction, or no controller).
@@ -57,7 +59,12 @@ impl<'a> Planning<'a> {
         let evidence = apply_verdicts(policy, verdicts, &mut assessment);
         let share = panic::share(policy, &evidence, &assessment);
         let panic = panic::next(now, ledger.panic, share.over(), verdicts, shortest_period(policy));
-        let claims = claims(policy, fleet, &assessment, write_fence);
+        let mut claims = claims(policy, fleet, &assessment, write_fence);
+        let pod = |index: usize| assessment.candidates.get(index).map(|candidate| candidate.pod);
+        let waited_for =
+            |index: &&usize| pod(**index).is_some_and(|pod| pod.selected && !pod.claim_refused());
+        let unclaimed = claims.iter().filter(waited_for).copied().collect();
+        claims.retain(|index| pod(*index).is_some_and(|pod| !pod.barred()));
         Self {
             now,
             policy,
@@ -72,6 +79,7 @@ impl<'a> Planning<'a> {
             panic,
             kills: ledger.kills.clone(),
             claims,
+            unclaimed,
             reverted_until: ledger.reverted_until,
             unkillable: 0,
             full: false,
@@ -102,12 +110,6 @@ impl<'a> Planning<'a> {
         if let Some(slot) = self.assessment.slots.get_mut(index) {
             slot.admit(why);
         }
-    }
-
-    /// Indices of the fleet's pods that are not claimed yet.
-    pub(super) fn unclaimed(&self) -> Vec<usize> {
-        let selected = |at: &usize| self.assessment.candidates.get(*at).is_some_and(|it| it.pod.selected);
-        self.claims.iter().copied().filter(selected).collect()
     }
 
     /// Keeps every entry that is withheld as it is.
@@ -148,6 +150,11 @@ impl<'a> Planning<'a> {
             let ((x, m), (y, n)) = (rank(a), rank(b));
             y.total_cmp(&x).then(n.cmp(&m)).then(a.cmp(&b))
         });
+    }
+
+    /// Nothing may be written to the entry's pod yet.
+    pub(super) fn barred(&self, index: usize) -> bool {
+        self.candidate_of(index).is_some_and(|candidate| candidate.pod.barred())
     }
 
     /// Bad pods per thousand serving ones.

@@ -57,7 +57,7 @@ fn restore_missing(planning: &mut Planning<'_>) {
     let slots = planning.assessment.slots.iter().filter(|slot| slot.decision == EntryDecision::Cancel);
     for slot in slots.filter(|slot| !planning.assessment.has_left(slot)) {
         let candidate = slot.candidate.and_then(|at| candidates.get(at));
-        back += u32::from(candidate.is_some_and(Candidate::routable));
+        back += u32::from(candidate.is_some_and(|candidate| candidate.routable() && !candidate.pod.barred()));
         excess = excess.saturating_sub(1);
     }
     let mut missing = planning.budget.missing().saturating_sub(back);
@@ -105,6 +105,10 @@ fn best_first(planning: &Planning<'_>) -> Vec<usize> {
         .filter_map(|(index, slot)| {
             let candidate = planning.assessment.candidate_of(slot)?;
             let paused = matches!(slot.entry.state, EntryState::Paused | EntryState::Pausing);
+            // One that cannot be admitted now must not take another one's place.
+            if candidate.pod.barred() {
+                return None;
+            }
             let severity = candidate.objection.map_or(-1.0, |objection| objection.severity);
             Some((index, paused, !candidate.able(), severity, slot.entry.retry_count))
         })

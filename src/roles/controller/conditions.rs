@@ -5,6 +5,7 @@
 
 mod facts;
 mod findings;
+mod hindrances;
 mod reported;
 #[cfg(test)]
 mod tests;

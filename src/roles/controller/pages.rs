@@ -39,8 +39,11 @@ pub(super) struct ControllerPages {
 
 impl Views for ControllerPages {
     fn ready(&self) -> Result<(), String> {
-        let unsynced = self.deps.cluster.synced().err().unwrap_or_default();
-        let unsynced = unsynced.iter().map(|cache| format!("not in sync: {cache}"));
+        // Each namespace stands for itself: one that is in sync is enough, an alarm names the others.
+        let scopes = self.deps.cluster.problems();
+        let none = scopes.values().all(|failures| !failures.is_empty());
+        let unsynced = scopes.values().flatten().filter(|_| none);
+        let unsynced = unsynced.map(|cache| format!("not in sync: {cache}"));
         let up = self.deps.process.alarms.up();
         let forbidden = up.iter().filter(|alarm| alarm.reason == AlarmReason::StatusForbidden);
         let all = unsynced.chain(forbidden.map(|alarm| alarm.message.clone()));

@@ -5,23 +5,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures::FutureExt;
 use tokio::{
     sync::broadcast::error::{RecvError, TryRecvError},
     time::Instant,
 };
 
 use super::{
-    conditions::ResourceProblem,
     deps::Deps,
     key::{self, ResourceKey},
     overlap,
     pages::{SnapshotFn, StatusSnapshots},
+    scopes::Scopes,
+    spec,
     worker::Worker,
 };
 use crate::{
@@ -33,8 +32,7 @@ use crate::{
         },
         sink::labels::{fleet_selector, release},
     },
-    api::{self, Context, Detectors, Manifest, Problems},
-    decide::{detect::Rule, policy::Policy},
+    api,
     roles::breaker::Asker,
 };
 
@@ -53,6 +51,7 @@ pub(super) struct Registry {
     orphan_retry: Option<Instant>,
     /// When reconciling is tried again, while the resources are not listed.
     list_check: Option<Instant>,
+    scopes: Scopes,
 }
 
 /// Work that a batch of changes requires.
@@ -73,6 +72,7 @@ impl Registry {
             askers: BTreeMap::new(),
             orphan_retry: None,
             list_check: None,
+            scopes: Scopes::default(),
         }
     }
 
@@ -81,7 +81,8 @@ impl Registry {
         let mut changes = self.deps.cluster.changes();
         self.reconcile().await;
         let deps = Arc::clone(&self.deps);
-        let mut synced = pin!(deps.cluster.until_synced().fuse());
+        let mut progress = deps.cluster.progress();
+        progress.mark_changed();
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
@@ -93,10 +94,8 @@ impl Registry {
                     self.reconcile().await;
                     continue;
                 }
-                () = &mut synced => {
-                    tracing::info!("caches are in sync");
-                    self.release_orphans(None).await;
-                    self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
+                Ok(()) = progress.changed() => {
+                    self.watches_changed().await;
                     continue;
                 }
                 first = changes.recv() => first,
@@ -118,6 +117,15 @@ impl Registry {
         }
         for (_, worker) in std::mem::take(&mut self.workers) {
             worker.end().await;
+        }
+    }
+
+    /// Goes on with the scopes that have come into sync.
+    async fn watches_changed(&mut self) {
+        if self.scopes.update(&self.deps.cluster, &self.deps.process.alarms) {
+            tracing::info!("caches are in sync");
+            self.release_orphans(None).await;
+            self.act(Work { reconcile: true, wake_all: true, ..Work::default() }).await;
         }
     }
 
@@ -192,27 +200,24 @@ impl Registry {
 
     /// Starts, updates and stops workers, until they match the resources.
     async fn reconcile(&mut self) {
-        self.list_check = None;
-        if !self.deps.cluster.resources_are_listed() {
-            // A dropped cache lists no resources: stopping all workers for that would lose their state.
-            self.list_check = Some(Instant::now() + LIST_CHECK_INTERVAL);
-            return;
-        }
-        let resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> = self
-            .deps
-            .cluster
-            .resources()
-            .into_iter()
-            .map(|resource| (key::of(&resource), resource))
-            .collect();
-        self.stop_orphaned_workers(&resources).await;
+        let cluster = &self.deps.cluster;
+        let mut resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> =
+            cluster.resources().into_iter().map(|resource| (key::of(&resource), resource)).collect();
+        // A dropped cache lists no resources: stopping the workers of its namespaces for that would lose their state.
+        let keys = resources.keys().chain(self.workers.keys());
+        let unlisted = keys.map(|(namespace, _)| namespace.clone());
+        let unlisted: BTreeSet<String> =
+            unlisted.filter(|namespace| !cluster.resources_are_listed(namespace)).collect();
+        self.list_check = (!unlisted.is_empty()).then(|| Instant::now() + LIST_CHECK_INTERVAL);
+        resources.retain(|(namespace, _), _| !unlisted.contains(namespace));
+        self.stop_orphaned_workers(&resources, &unlisted).await;
         for (key, resource) in &resources {
             if !self.workers.contains_key(key) {
                 let Some(asker) = self.asker(&key.0) else { continue };
                 self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker));
             }
             if let Some(worker) = self.workers.get_mut(key) {
-                update(&self.deps, worker, resource);
+                spec::update(&self.deps, worker, resource);
             }
         }
         self.resolve_overlaps(&resources);
@@ -224,11 +229,16 @@ impl Registry {
         self.snapshots.replace(latest.collect());
     }
 
-    async fn stop_orphaned_workers(&mut self, resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>) {
+    async fn stop_orphaned_workers(
+        &mut self,
+        resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>,
+        unlisted: &BTreeSet<String>,
+    ) {
         let same = |worker: &Worker, resource: &ResourceRecord| *worker.state.settings.uid == *resource.uid;
         let orphaned = self
             .workers
             .iter()
+            .filter(|((namespace, _), _)| !unlisted.contains(namespace))
             .filter(|(key, worker)| resources.get(*key).is_none_or(|resource| !same(worker, resource)));
         let orphaned: Vec<ResourceKey> = orphaned.map(|(key, _)| key.clone()).collect();
         for key in orphaned {
@@ -349,50 +359,4 @@ fn pods(change: &ClusterChange) -> impl Iterator<Item = &PodRecord> {
 /// A quorum read; `None` when it failed.
 async fn exists(cluster: &Cluster, (namespace, name): &ResourceKey) -> Option<bool> {
     cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
-}
-
-/// Hands a worker the newest spec. An invalid spec removes all breakers, and the default activator returns the pods.
-fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord) {
-    if worker.generation == Some(resource.generation) {
-        return;
-    }
-    worker.generation = Some(resource.generation);
-    let read = read(deps, resource);
-    let state = &worker.state;
-    state.health.lock().problem =
-        read.as_ref().err().map(|problems| ResourceProblem::InvalidSpec(message(problems)));
-    match read {
-        Ok(manifest) => {
-            let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.uses_keepalives_only();
-            state.health.lock().without_keepalives =
-                manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
-            state.policy.send_replace(Arc::new(manifest.policy.clone()));
-            state.manifest.send_replace(Some(Arc::new(manifest)));
-        }
-        Err(problems) => {
-            tracing::warn!(service = state.settings.name, "{problems}");
-            let mut policy = Policy::without_manifest(&state.settings.name);
-            let service = resource.object.pointer("/spec/service").and_then(serde_json::Value::as_str);
-            service.unwrap_or_default().clone_into(&mut policy.service);
-            state.reconciler.retain_breakers(|_| false);
-            state.policy.send_replace(Arc::new(policy));
-        }
-    }
-}
-
-/// The manifest in the resource's spec.
-fn read(deps: &Deps, resource: &ResourceRecord) -> Result<Manifest, Problems> {
-    let name = format!("{}/{}", resource.namespace, resource.name);
-    let manifest = serde_json::json!({
-        "apiVersion": api::API_VERSION, "kind": api::KIND, "spec": resource.object.get("spec"),
-        "metadata": {"name": &*resource.name, "namespace": &*resource.namespace},
-    });
-    let context = Context { detectors: Detectors::All, timing: deps.timing, sources: deps.sources };
-    api::from_value(&name, manifest, context)
-}
-
-/// All mistakes in one line, without line numbers, which a stored object does not have.
-fn message(problems: &Problems) -> String {
-    let one = |problem: &api::Problem| format!("{} {}; {}", problem.field, problem.what, problem.write);
-    problems.list.iter().map(one).collect::<Vec<_>>().join(" | ")
 }

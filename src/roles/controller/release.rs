@@ -57,13 +57,18 @@ fn all_released(snapshot: &GateSnapshot, since: Timestamp) -> bool {
 /// Takes off the marks, then the finalizer; `true` when the resource is gone.
 async fn clean(state: &WorkerState) -> Result<bool, SinkError> {
     let deps = &state.deps;
+    let mut refused = None;
     for pod in deps.cluster.pods_named(&state.settings.namespace, &state.settings.name) {
         if !pod.finished() {
-            free(&deps.client, &deps.cluster, &pod).await?;
+            // A pod whose write is refused keeps no other one from its traffic.
+            refused = free(&deps.client, &deps.cluster, &pod).await.err().or(refused);
         }
     }
+    if let Some(error) = refused {
+        return Err(error);
+    }
     let Some(resource) = state.resource() else {
-        let listed = deps.cluster.resources_are_listed();
+        let listed = deps.cluster.resources_are_listed(&state.settings.namespace);
         return listed.then_some(true).ok_or(SinkError::NotReady("the resources are not listed"));
     };
     if !resource.deleting {

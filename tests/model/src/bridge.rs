@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, sync::LazyLock, time::Duration};
 
 use crate::{
     decide::{
-        fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid},
+        fleet::{Epoch, Fleet, PodView, Presence, RefusedWrite, Traffic, Uid},
         gate::{
             action::{Action, Verb},
             ledger::{Entry, EntryState, Ledger},
@@ -127,7 +127,7 @@ pub fn plan_packed(view: &View) -> PackedPlan {
 
 fn compute(view: &View) -> PackedPlan {
     let ledger = unpack(&view.ledger, view.desired);
-    let mut fleet = Fleet::new(view.desired, pods(&view.pods));
+    let mut fleet = Fleet::new(view.desired, pods(&view.pods, ledger.epoch));
     fleet.absence_proven = view.proven;
     let plan = plan(NOW, &policy(view.floor), &fleet, &ledger, &verdicts(view));
     let mut messages = [Message::default(); BURST];
@@ -140,7 +140,7 @@ fn compute(view: &View) -> PackedPlan {
     PackedPlan { next, messages }
 }
 
-fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
+fn pods(pods: &[Pod; PODS], epoch: Epoch) -> Vec<PodView> {
     let existing = pods.iter().enumerate().filter(|(_, pod)| pod.life != GONE);
     let view = |(slot, pod): (usize, &Pod)| PodView {
         uid: UIDS[slot][usize::from(pod.life)].clone(),
@@ -160,8 +160,18 @@ fn pods(pods: &[Pod; PODS]) -> Vec<PodView> {
         admitted_at: None,
         // For longer than 5 s.
         unlisted_since: (pod.routable() && !pod.listed).then_some(WITHHELD_AT),
+        // As the sink: what is claimed is not refused any more.
+        refusal: (pod.claim_refused && !claimed(pod, epoch)).then(refused_claim),
     };
     existing.map(view).collect()
+}
+
+fn claimed(pod: &Pod, epoch: Epoch) -> bool {
+    pod.ours && pod.fence.unpack().is_some_and(|fence| fence.epoch == epoch)
+}
+
+fn refused_claim() -> RefusedWrite {
+    RefusedWrite { verb: Verb::Claim, sentence: String::new(), due: true }
 }
 
 /// The product's ledger of a packed one.

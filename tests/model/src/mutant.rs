@@ -38,6 +38,8 @@ pub enum Mutant {
     EntriesLeftOut,
     /// A ready pod counts as serving for a cut although no slice lists it.
     UnlistedCounts,
+    /// A pod whose claim is refused counts as serving with the fence of another ledger, too.
+    RefusedClaimCounts,
 }
 
 /// The plan of the mutant; of the real gate without one.
@@ -64,8 +66,20 @@ pub fn decide(mutant: Option<Mutant>, view: &View) -> PackedPlan {
             seen.pods.iter_mut().for_each(|pod| pod.listed = pod.routable());
             plan_packed(&seen)
         }
+        Some(Mutant::RefusedClaimCounts) => refused_counts(view),
         _ => plan_packed(view),
     }
+}
+
+/// Shows pods whose claim is refused without their fence.
+fn refused_counts(view: &View) -> PackedPlan {
+    let mut seen = *view;
+    seen.pods.iter_mut().filter(|pod| pod.claim_refused).for_each(|pod| pod.fence = PackedFence::default());
+    let mut plan = plan_packed(&seen);
+    for message in plan.messages.iter_mut().filter(|message| message.kind == Kind::Claim) {
+        message.fence = view.pods[usize::from(message.slot)].fence;
+    }
+    plan
 }
 
 fn entry_of<'b>(ledger: &'b PackedLedger, slot: usize, pod: &Pod) -> Option<&'b PackedEntry> {

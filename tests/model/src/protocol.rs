@@ -87,8 +87,8 @@ impl Setup {
             switch: Switch::Yes,
             fence,
             ours: true,
-            withheld_by: 0,
             listed: true,
+            ..Pod::default()
         };
         let none = Pod { life: GONE, ..Pod::default() };
         State {
@@ -147,7 +147,7 @@ pub fn write(pod: &mut Pod, message: &Message) {
         pod.switch = message.new_switch;
     }
     match message.kind {
-        Kind::Claim => pod.ours = true,
+        Kind::Claim => (pod.ours, pod.claim_refused) = (true, false),
         Kind::Withhold => pod.withheld_by = message.withheld_by,
         Kind::Admit => pod.withheld_by = 0,
         Kind::Empty | Kind::Cancel | Kind::Pause => {}
@@ -173,6 +173,8 @@ pub enum Step {
     TimeOut(usize),
     /// A withdrawal is refused, and its sender records that.
     Refuse(usize),
+    /// Admission refuses a claim.
+    RefuseClaim(usize),
     /// A pod becomes unready.
     Fail(usize),
     /// A pod becomes ready again.
@@ -255,6 +257,12 @@ impl Model for Setup {
                 state.network[place] = Message::default();
                 record_outcomes
             }
+            Step::RefuseClaim(place) => {
+                let message = std::mem::take(&mut state.network[place]);
+                state.faults.claims_refused += 1;
+                state.pods[usize::from(message.slot)].claim_refused = true;
+                true
+            }
             _ => inject(self, &mut state, step),
         };
         if !changed {
@@ -279,6 +287,9 @@ impl Setup {
         let fits = self.fits(&state.pods[usize::from(message.slot)], message);
         if fits {
             steps.push(Step::Land(place));
+        }
+        if message.kind == Kind::Claim && state.faults.claims_refused < self.faults.claims_refused {
+            steps.push(Step::RefuseClaim(place));
         }
         // Assumption: a claim lands at most once (see the README).
         let once = message.kind == Kind::Claim;

@@ -73,6 +73,8 @@ pub struct Pod {
     pub withheld_by: u8,
     /// A ready endpoint of the Service's slices names it.
     pub listed: bool,
+    /// Admission refused a claim, and none has landed since.
+    pub claim_refused: bool,
 }
 
 impl Pod {
@@ -99,7 +101,7 @@ impl Hash for Pod {
             u8::from(self.ours),
             self.withheld_by,
             u8::from(self.listed),
-            0,
+            u8::from(self.claim_refused),
         ];
         state.write_u64(u64::from_le_bytes(bytes));
     }
@@ -258,13 +260,32 @@ pub struct Faults {
     pub switch_edits: u8,
     /// Pods deleted by a scale-down.
     pub scale_downs: u8,
+    /// Claims refused by admission.
+    pub claims_refused: u8,
 }
 
 impl Hash for Faults {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { duplicates, unready, replaced, recreated, fences_removed, switch_edits, scale_downs } =
-            *self;
-        let bytes = [duplicates, unready, replaced, recreated, fences_removed, switch_edits, scale_downs, 0];
+        let Self {
+            duplicates,
+            unready,
+            replaced,
+            recreated,
+            fences_removed,
+            switch_edits,
+            scale_downs,
+            claims_refused,
+        } = *self;
+        let bytes = [
+            duplicates,
+            unready,
+            replaced,
+            recreated,
+            fences_removed,
+            switch_edits,
+            scale_downs,
+            claims_refused,
+        ];
         state.write_u64(u64::from_le_bytes(bytes));
     }
 }

@@ -22,6 +22,7 @@ const NONE: Faults = Faults {
     fences_removed: 0,
     switch_edits: 0,
     scale_downs: 0,
+    claims_refused: 0,
 };
 
 /// Every state up to `most` transitions keeps all promises; at least `least` unique states are explored.
@@ -130,6 +131,18 @@ mod worlds {
     }
 
     #[test]
+    fn claims_that_admission_refuses() {
+        let faults = Faults { claims_refused: 2, unready: 1, ..NONE };
+        holds("refused", Setup { without_fences: true, faults, ..three() }, 1_500_000, 100_000);
+    }
+
+    #[test]
+    fn claims_that_admission_refuses_after_the_ledger_was_lost() {
+        let faults = Faults { claims_refused: 1, recreated: 1, ..NONE };
+        holds("refused anew", Setup { faults, ..three() }, 1_500_000, 100_000);
+    }
+
+    #[test]
     fn all_of_it_at_once() {
         let faults = Faults {
             duplicates: 1,
@@ -138,7 +151,7 @@ mod worlds {
             recreated: 1,
             fences_removed: 1,
             switch_edits: 1,
-            scale_downs: 0,
+            ..NONE
         };
         holds("all", Setup { stale: true, record_outcomes: true, faults, ..three() }, 9_000_000, 2_300_000);
     }
@@ -226,6 +239,12 @@ mod mutants {
     fn a_pod_in_no_slice_that_counts_as_serving() {
         let faults = Faults { replaced: 1, ..NONE };
         caught(Mutant::UnlistedCounts, FLOOR, Setup { slices_lag: true, faults, ..three() });
+    }
+
+    #[test]
+    fn a_refused_claim_that_counts_with_another_ledgers_fence() {
+        let faults = Faults { claims_refused: 1, recreated: 1, ..NONE };
+        caught(Mutant::RefusedClaimCounts, FLOOR, Setup { faults, ..three() });
     }
 
     #[test]

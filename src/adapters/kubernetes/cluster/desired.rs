@@ -27,6 +27,8 @@ pub struct Desired {
     pub count: u32,
     /// The owners in that sum.
     pub owners: Vec<OwnerKey>,
+    /// Owners whose own selector asks for the traffic label: a withdrawal would make them create another pod.
+    pub switched: Option<String>,
     /// Owners that are not cached: `count` may be too low, and nothing may be withheld.
     pub unknown: Option<String>,
 }
@@ -54,13 +56,14 @@ enum TopOwner {
 
 impl State {
     pub(super) fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        let (mut scales, mut alone, mut unknown) =
-            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0, BTreeSet::new());
+        let (mut scales, mut alone, mut unknown, mut switched) =
+            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0, BTreeSet::new(), BTreeSet::new());
         for pod in pods.iter().filter(|pod| !pod.finished() && !pod.terminating) {
             let Some(owner) = &pod.controller else {
                 alone += 1;
                 continue;
             };
+            switched.extend(self.switched(namespace, owner));
             match self.top(namespace, owner) {
                 TopOwner::Scaled(owner, replicas) => {
                     scales.entry(owner).or_default().replicas = Some(replicas)
@@ -70,13 +73,18 @@ impl State {
                 TopOwner::Unknown(owner) => drop(unknown.insert(format!("{} {}", owner.kind, owner.name))),
             }
         }
-        if let Some(feed) = self.feeds.iter().find(|feed| feed.kind == Kind::Autoscalers && !feed.listed) {
+        if let Some(feed) = self
+            .feeds
+            .iter()
+            .find(|feed| feed.kind == Kind::Autoscalers && feed.covers(namespace) && !feed.listed)
+        {
             unknown.insert(format!("the {} are not listed yet", feed.kind.resource()));
         }
         let wanted = scales.iter().map(|(owner, scale)| self.wanted(namespace, owner, scale));
         Desired {
             count: wanted.fold(alone, u32::saturating_add),
             owners: scales.keys().map(|owner| key(namespace, owner)).collect(),
+            switched: switched.into_iter().reduce(|all, next| all + ", " + &next),
             unknown: unknown.into_iter().reduce(|all, next| all + ", " + &next),
         }
     }
@@ -99,6 +107,24 @@ impl State {
             }
             Some(parent) => TopOwner::ThroughSets(parent.clone()),
         }
+    }
+
+    /// The owner, or the owner of that, if its own selector asks for the traffic label.
+    fn switched(&self, namespace: &str, owner: &OwnerRef) -> Option<String> {
+        let find = |owner: &OwnerRef| {
+            let table = match &*owner.kind {
+                "StatefulSet" if owner.is_apps("StatefulSet") => &self.stateful_sets,
+                "ReplicaSet" if owner.is_apps("ReplicaSet") => &self.replica_sets,
+                "Deployment" if owner.is_apps("Deployment") => &self.deployments,
+                _ => return None,
+            };
+            known(table.get(namespace, &owner.name), owner)
+        };
+        let named = |owner: &OwnerRef| format!("{} {}", owner.kind, owner.name);
+        let direct = find(owner)?;
+        let above =
+            direct.controller.as_ref().filter(|above| find(above).is_some_and(|it| it.selects_switch));
+        above.or_else(|| direct.selects_switch.then_some(owner)).map(named)
     }
 
     fn wanted(&self, namespace: &str, owner: &OwnerRef, scale: &OwnerScale) -> u32 {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::{objects::Kind, rights};
+use super::super::{
+    objects::{Kind, SharedText},
+    rights,
+};
 use crate::decide::time::Moment;
 
 /// Longest time without an event or bookmark: bookmarks arrive every minute, except on a watch from a version that the API
@@ -24,6 +27,8 @@ pub struct WatchFailure {
 /// The health of one watch.
 pub(in super::super) struct Feed {
     pub(super) kind: Kind,
+    /// The namespace that it covers; `None`: all.
+    pub(super) namespace: Option<SharedText>,
     /// The cache is complete: all was listed, and no change was missed since.
     pub(super) listed: bool,
     /// The cache was complete once since the start.
@@ -33,8 +38,13 @@ pub(in super::super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(kind: Kind, now: Moment) -> Self {
-        Self { kind, listed: false, ever_listed: false, failure: None, last_event: now }
+    pub(super) fn new(kind: Kind, namespace: Option<SharedText>, now: Moment) -> Self {
+        Self { kind, namespace, listed: false, ever_listed: false, failure: None, last_event: now }
+    }
+
+    /// Whether it covers this namespace.
+    pub(super) fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|own| **own == *namespace)
     }
 
     /// Why it is not in sync.

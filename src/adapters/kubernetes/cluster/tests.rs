@@ -169,7 +169,7 @@ fn a_change_tells_the_pod_before_and_after_and_what_changes_nothing_is_not_told(
 #[test]
 fn a_silent_watch_a_broken_one_and_one_that_is_not_complete_are_suspect() {
     let at = |seconds| Moment::after_origin(std::time::Duration::from_secs(seconds));
-    let mut feed = Feed::new(Kind::Pods, at(0));
+    let mut feed = Feed::new(Kind::Pods, None, at(0));
     assert!(feed.suspicion(at(1)).unwrap().contains("the first list is not complete yet"));
     feed.listed = true;
     assert_eq!((feed.suspicion(at(120)), feed.problem()), (None, None));

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{OwnerRef, SharedText, meta::Meta};
+use crate::api::traffic_key_in;
 
 /// A Deployment, ReplicaSet or StatefulSet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -18,6 +20,8 @@ pub struct WorkloadRecord {
     pub replicas: u32,
     /// The owner that sets that number.
     pub controller: Option<OwnerRef>,
+    /// Its own selector asks for the traffic label: it lets a withheld pod go.
+    pub selects_switch: bool,
 }
 
 /// A HorizontalPodAutoscaler.
@@ -54,6 +58,7 @@ struct WorkloadWire {
 #[derive(Default, Deserialize)]
 struct WorkloadSpec {
     replicas: Option<u32>,
+    selector: Option<Value>,
 }
 
 impl From<WorkloadWire> for WorkloadRecord {
@@ -68,6 +73,7 @@ impl From<WorkloadWire> for WorkloadRecord {
             // The default of the API.
             replicas: wire.spec.replicas.unwrap_or(1),
             controller,
+            selects_switch: wire.spec.selector.is_some_and(|selector| traffic_key_in(&selector).is_some()),
         }
     }
 }

@@ -6,23 +6,32 @@
 
 use super::{
     LabelSink,
+    errors::WriteRefusal,
     patch::{self, PatchTarget},
     request::send_patch,
 };
-use crate::{adapters::kubernetes::objects::PodRecord, api::keys, decide::fleet::Traffic};
+use crate::{
+    adapters::kubernetes::objects::PodRecord,
+    api::keys,
+    decide::{fleet::Traffic, gate::action::Verb},
+};
 
 impl LabelSink {
     /// Removes such marks; a refused patch is repeated after the next plan.
-    pub(super) async fn clean_up(&self) {
-        let Some(ledger) = self.ledger_store.current() else { return };
+    pub(super) async fn clean_up(&mut self) {
+        let Some(ledger) = self.ledger_store.current().cloned() else { return };
         for pod in self.cluster.pods_named(&self.settings.namespace, &self.settings.name) {
-            if ledger.entries.contains_key(&pod.uid) || !has_marks_and_serves(&pod) {
+            let barred = self.refusals.of(&pod.uid).is_some_and(|refusal| !refusal.due);
+            if barred || ledger.entries.contains_key(&pod.uid) || !has_marks_and_serves(&pod) {
                 continue;
             }
             let target = PatchTarget { pod: &pod, resource: &self.settings.name };
             let Some(steps) = patch::clean_up(&target) else { continue };
             match send_patch(&self.client, &pod, &steps).await {
                 Ok(changed) => self.cluster.merge_pod(changed),
+                Err(WriteRefusal::Denied(sentence)) => {
+                    self.refusals.refused(&pod.uid, &pod.name, Verb::Release, &sentence)
+                }
                 Err(refusal) => tracing::debug!(pod = %pod.name, ?refusal, "marks were not removed"),
             }
         }

@@ -33,5 +33,15 @@ pub(super) async fn evict(client: &Client, pod: &PodRecord, action: &Action) -> 
         },
     });
     let path = format!("{path}/eviction");
-    request::send::<Value>(client, Method::POST, &path, "application/json", &body).await.map(drop)
+    let answer = request::send::<Value>(client, Method::POST, &path, "application/json", &body).await;
+    answer.map(drop).map_err(|refusal| match refusal {
+        // There is no test in it that could fail.
+        WriteRefusal::Invalid(sentence) => WriteRefusal::Denied(sentence),
+        // The eviction API answers 500 when a pod has more than one budget.
+        WriteRefusal::Other(source) => match source.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => WriteRefusal::Denied(status.message.clone()),
+            _ => WriteRefusal::Other(source),
+        },
+        other => other,
+    })
 }

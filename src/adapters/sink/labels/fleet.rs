@@ -17,12 +17,12 @@ use crate::{
             cluster::{Cluster, ReadyEndpoints},
             objects::{Phase, PodRecord, Selector},
         },
-        sink::{ListingFindings, Observed, PodDetail},
+        sink::{Hindrance, ListingFindings, Observed, PodDetail},
     },
     api::keys,
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
-        gate::ledger::Ledger,
+        gate::{action::Verb, ledger::Ledger},
         policy::Policy,
         time::Timestamp,
     },
@@ -78,21 +78,26 @@ impl LabelSink {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let mut fleet = self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect()));
+        let (mut fleet, switched) =
+            self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect(&self.settings.namespace)));
         fleet.absence_proven = endpoints.is_some();
         fleet = self.join_listing(now, policy, fleet, endpoints);
         let lingering = self.lingering(now, policy, &ledger);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
-        let look_again = self.listing.look_again(now).into_iter().chain(trial).min();
+        let refused = self.refusals.until_next().map(|left| now + left);
+        let look_again = self.listing.look_again(now).into_iter().chain(trial).chain(refused).min();
         let details = self.details(now, &fleet, &lingering);
         let listing = ListingFindings {
             not_listed: self.not_listed(now, policy),
             not_leaving: not_leaving(&lingering),
         };
+        // A refused eviction holds nothing else up.
+        let hindrance =
+            hindrance.or(switched).or_else(|| self.forbidden_kill.right().map(Hindrance::Forbidden));
         Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
     }
 
-    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> Fleet {
+    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> (Fleet, Option<Hindrance>) {
         let Self { cluster, settings: LabelSettings { namespace, name, .. }, .. } = self;
         let service = cluster.service(namespace, &policy.service);
         let selector = self.service_selector(policy);
@@ -106,7 +111,13 @@ impl LabelSink {
         }
         let local = service.as_ref().is_some_and(|service| service.internal_local);
         let keeps = policy.keep_one_per_node.unwrap_or(local);
-        let view = |pod: &Arc<PodRecord>| PodView { place: place(pod, keeps), ..view(pod, name) };
+        let view = |pod: &Arc<PodRecord>| {
+            let view = view(pod, name);
+            let claimed = view.claimed && view.fence.is_some_and(|fence| fence.epoch == ledger.epoch);
+            let refusal = self.refusals.of(&pod.uid);
+            let refusal = refusal.filter(|refusal| refusal.verb != Verb::Claim || !claimed);
+            PodView { place: place(pod, keeps), refusal, ..view }
+        };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
         let known: BTreeSet<&Uid> = members.iter().map(|pod| &pod.uid).collect();
@@ -127,8 +138,9 @@ impl LabelSink {
         fleet.leaving = leaving;
         fleet.can_kill = true;
         let missing = service.is_none().then(|| format!("the Service {} is not there", policy.service));
-        fleet.hold = hold.or(missing).or(desired.unknown);
-        fleet
+        let switched = desired.switched.map(Hindrance::SwitchInSelector);
+        fleet.hold = hold.or(missing).or(switched.as_ref().map(ToString::to_string)).or(desired.unknown);
+        (fleet, switched)
     }
 
     /// The notes on pods, with their details.
@@ -175,6 +187,7 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
         admitted_at: pod.admitted_at.as_deref().and_then(time),
         place: None,
         unlisted_since: None,
+        refusal: None,
     }
 }
 

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     adapters::kubernetes::objects::PodRecord,
     api::keys,
-    decide::gate::action::{Action, Verb},
+    decide::{
+        fleet::Traffic,
+        gate::action::{Action, Verb},
+    },
 };
 
 /// The pod and the resource that a patch is made for.
@@ -67,19 +70,43 @@ pub(super) fn clean_up(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     Some(steps)
 }
 
+/// How the answer to the patch differs from what it wrote: an admission policy or webhook has changed it.
+pub(super) fn altered(action: &Action, stored: &PodRecord, resource: &str) -> Option<String> {
+    let write = &action.write;
+    let name = (action.verb == Verb::Claim).then_some(resource);
+    let fence = write.fence.map(|fence| fence.to_string());
+    let break_at = write.break_at.map(|at| at.to_string());
+    let written = [
+        (keys::NAME, name, stored.labels.get(keys::NAME)),
+        (keys::TRAFFIC, write.traffic.and_then(label_text), stored.labels.get(keys::TRAFFIC)),
+        (keys::FENCE, fence.as_deref(), stored.fence_text.as_deref()),
+        (keys::BREAK_AT, break_at.as_deref(), stored.break_at.as_deref()),
+    ];
+    let changed = written.into_iter().filter(|(_, sent, is)| sent.is_some() && sent != is);
+    let each: Vec<String> =
+        changed.map(|(key, sent, is)| format!("{key} is {}, not {}", shown(is), shown(sent))).collect();
+    (!each.is_empty()).then(|| format!("an admission policy or webhook changes it: {}", each.join("; ")))
+}
+
+/// A value as text for people.
+fn shown(text: Option<&str>) -> String {
+    text.map_or_else(|| "absent".to_owned(), |text| format!("{text:?}"))
+}
+
 /// How the stored pod differs from the action's tests.
 pub(super) fn differences(action: &Action, stored: &PodRecord, resource: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut differ = |what: &str, wanted: Option<&str>, is: Option<&str>| {
         if wanted != is {
-            let label_text =
-                |text: Option<&str>| text.map_or_else(|| "absent".to_owned(), |text| format!("{text:?}"));
-            found.push(format!("its {what} is {}, not {}", label_text(is), label_text(wanted)));
+            found.push(format!("its {what} is {}, not {}", shown(is), shown(wanted)));
         }
     };
     differ("uid", Some(action.uid.as_str()), Some(stored.uid.as_str()));
     if action.guard.ours {
         differ(keys::NAME, Some(resource), stored.labels.get(keys::NAME));
+    }
+    if action.guard.traffic == Some(Traffic::Unlabelled) {
+        differ(keys::TRAFFIC, None, stored.labels.get(keys::TRAFFIC));
     }
     if let Some(traffic) = action.guard.traffic.and_then(label_text) {
         differ(keys::TRAFFIC, Some(traffic), stored.labels.get(keys::TRAFFIC));
@@ -175,8 +202,7 @@ fn remove_cost(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
 }
 
 /// The value of the traffic label, for states that have one.
-fn label_text(traffic: crate::decide::fleet::Traffic) -> Option<&'static str> {
-    use crate::decide::fleet::Traffic;
+fn label_text(traffic: Traffic) -> Option<&'static str> {
     match traffic {
         Traffic::Yes => Some("yes"),
         Traffic::No => Some("no"),
@@ -219,4 +245,42 @@ fn remove(path: String) -> Value {
 fn step(op: &str, path: String, value: Option<Value>) -> Value {
     let members = [("op", Some(op.into())), ("path", Some(Value::String(path))), ("value", value)];
     members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::{
+        fleet::{Epoch, Fence, Uid},
+        gate::action::{Guard, Write},
+    };
+
+    #[test]
+    fn a_write_that_a_policy_changes_is_told_with_what_it_became() {
+        let fence = Fence { epoch: Epoch(1), serial: 2 };
+        let action = Action {
+            verb: Verb::Claim,
+            uid: Uid::from("u"),
+            name: "web-1".to_owned(),
+            guard: Guard { traffic: None, fence: None, ours: false, until: None },
+            write: Write { traffic: Some(Traffic::Yes), fence: Some(fence), ..Write::default() },
+            breaker: String::new(),
+            reason: String::new(),
+        };
+        let stored = |traffic: &str| -> PodRecord {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": "web-1", "namespace": "shop", "uid": "u", "resourceVersion": "5",
+                    "labels": {keys::NAME: "web", keys::TRAFFIC: traffic},
+                    "annotations": {keys::FENCE: fence.to_string()},
+                },
+            }))
+            .unwrap()
+        };
+        assert_eq!(altered(&action, &stored("yes"), "web"), None);
+        let said = altered(&action, &stored("maybe"), "web").unwrap();
+        assert!(said.ends_with("kubervisor/traffic is \"maybe\", not \"yes\""), "{said}");
+        let said = altered(&action, &stored("yes"), "shop").unwrap();
+        assert!(said.contains("kubervisor/name is \"web\", not \"shop\""), "{said}");
+    }
 }

@@ -190,7 +190,8 @@ impl StatusLedger {
             }
             Err(refusal) => {
                 self.outdated = true;
-                self.write_forbidden = matches!(refusal, WriteRefusal::Forbidden(_));
+                self.write_forbidden =
+                    matches!(refusal, WriteRefusal::Forbidden(_) | WriteRefusal::Denied(_));
                 Err(refusal.into_error("store the ledger in the resource's status"))
             }
         }

@@ -6,7 +6,11 @@ use serde_json::Value;
 
 use crate::{
     adapters::sink::{Hindrance, ListingFindings},
-    decide::time::Timestamp,
+    decide::{
+        alarm_reason::AlarmReason,
+        gate::{Plan, explain::FleetAlarm},
+        time::Timestamp,
+    },
     roles::gate::snapshot::GateSnapshot,
 };
 
@@ -71,4 +75,15 @@ pub struct Facts<'a> {
     pub rbac: Option<String>,
     /// The Service's selector without the traffic key.
     pub selector: &'a BTreeMap<String, String>,
+}
+
+/// The gate's newest plan.
+pub(super) fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GateSnapshot, &'a Plan)> {
+    let snapshot = facts.snapshot?;
+    Some((snapshot, snapshot.plan.as_ref()?))
+}
+
+/// The alarm of the newest plan, if it is in force.
+pub(super) fn alarm<'a>(facts: &Facts<'a>, reason: AlarmReason) -> Option<&'a FleetAlarm> {
+    plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
 }

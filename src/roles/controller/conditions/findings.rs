@@ -3,14 +3,11 @@
 //! Ten conditions are always present, because tools wait for them. The others are present only while true, because a long
 //! list of absent problems hides the present one.
 
-use super::facts::{Facts, ResourceProblem, ServiceState};
-use crate::{
-    adapters::sink::Hindrance,
-    api::keys::TRAFFIC,
-    decide::alarm_reason::AlarmReason,
-    decide::gate::{Plan, explain::FleetAlarm},
-    roles::gate::snapshot::{GateMode, GateSnapshot},
+use super::{
+    facts::{Facts, ResourceProblem, ServiceState, alarm, plan},
+    hindrances::{forbidden, ledger_not_stored, switch_in_selector, writes_refused},
 };
+use crate::{api::keys::TRAFFIC, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateMode};
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +56,14 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let sometimes = [
         ("DryRunWhileGated", dry_run_while_gated(facts)),
         ("Overlapping", overlapping(facts)),
+        ("SwitchInWorkloadSelector", switch_in_selector(facts)),
         ("LedgerNotStored", ledger_not_stored(facts)),
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
         ("NotListed", not_listed(facts)),
         ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
+        ("WritesRefused", writes_refused(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
     ];
@@ -73,16 +72,6 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     });
     let all = always.into_iter().chain(sometimes);
     all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
-}
-
-/// The gate's newest plan.
-fn plan<'a>(facts: &Facts<'a>) -> Option<(&'a GateSnapshot, &'a Plan)> {
-    let snapshot = facts.snapshot?;
-    Some((snapshot, snapshot.plan.as_ref()?))
-}
-
-fn alarm<'a>(facts: &Facts<'a>, reason: AlarmReason) -> Option<&'a FleetAlarm> {
-    plan(facts)?.1.alarms.iter().find(|alarm| alarm.reason == reason)
 }
 
 fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {
@@ -129,6 +118,7 @@ fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     }
     service_obstacle(facts)
         .or_else(|| overlapping(facts))
+        .or_else(|| switch_in_selector(facts))
         .or_else(|| forbidden(facts))
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())))
@@ -291,18 +281,6 @@ fn overlapping(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     Some(("SamePods", message))
 }
 
-fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    match facts.ledger? {
-        Hindrance::Forbidden(_) => None,
-        Hindrance::LedgerNotStored => Some((
-            "LedgerDropped",
-            "the API server drops status.ledger: apply the CustomResourceDefinition of this version; nothing is withheld meanwhile"
-                .to_owned(),
-        )),
-        Hindrance::LedgerUnreadable(why) => Some(("LedgerUnreadable", format!("{why}; nothing is withheld"))),
-    }
-}
-
 fn ledger_full(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let full = alarm(facts, AlarmReason::LedgerFull)?;
     let message = format!(
@@ -351,12 +329,4 @@ fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
         );
         ("NoLabelInTemplate", message)
     })
-}
-
-fn forbidden(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let verb = facts.rbac.as_ref()?;
-    Some((
-        "RoleLacksVerb",
-        format!("the controller may not {verb}: add it to the role; nothing new is withheld meanwhile"),
-    ))
 }

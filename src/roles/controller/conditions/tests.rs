@@ -267,6 +267,7 @@ fn the_plans_alarms_are_conditions() {
         ("ledger_full", "LedgerFull", "True TooLarge"),
         ("not_listed", "NotListed", "True SlicesStandStill"),
         ("one_per_node", "OnePerNode", "True NothingCanBeWithheld"),
+        ("writes_refused", "WritesRefused", "True WriteRefused"),
     ] {
         let view = alarmed(alarm);
         let stand_still = ListingFindings { not_leaving: None, ..stand_still() };

@@ -15,7 +15,7 @@ fn cluster() -> Cluster {
 #[test]
 fn a_rewind_forgets_everything_and_what_was_deleted_may_be_alive() {
     let mut state = State::default();
-    state.feeds.push(Feed::new(Kind::Pods, Moment::ORIGIN));
+    state.feeds.push(Feed::new(Kind::Pods, None, Moment::ORIGIN));
     state.feeds[0].listed = true;
     state.watched(pod("a", 5, "yes"));
     state.delete(Kind::Pods, &pod("b", 9, "yes"), super::Origin::Watch);

@@ -146,7 +146,7 @@ fn an_owner_that_is_not_known_is_named() {
 #[test]
 fn nothing_is_known_for_sure_before_the_autoscalers_are() {
     let mut scene = deployment().pods(8, &set("web-new"));
-    scene.state.feeds.push(Feed::new(Kind::Autoscalers, Moment::ORIGIN));
+    scene.state.feeds.push(Feed::new(Kind::Autoscalers, None, Moment::ORIGIN));
     assert!(scene.desired().unknown.unwrap().contains("horizontalpodautoscalers"));
     scene.state.feeds[0].listed = true;
     assert_eq!(scene.count(), 10);
