@@ -1,4 +1,4 @@
-//! Logs on stderr, as text or JSON; stdout is for data. Logging is best effort: see [`stderr`].
+//! Logs on stderr, as text or JSON; stdout is for data. Logging is best effort: see `stderr`.
 
 mod stderr;
 

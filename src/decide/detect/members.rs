@@ -26,7 +26,7 @@ pub struct MemberRow {
     pub address: Ipv4Addr,
     /// Time since its last keepalive.
     pub age: Duration,
-    /// How much of it counts as silence, as [`KnownPod::silence`].
+    /// How much of it counts as silence, as the ensemble's `KnownPod` has it.
     pub silence: Duration,
     /// By its keepalives.
     pub status: LifeStatus,
