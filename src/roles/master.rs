@@ -35,6 +35,7 @@ mod instance;
 mod live;
 mod metrics;
 mod pages;
+mod periodic;
 mod persistence;
 mod reader;
 mod term;
