@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     context::Shared,
     ingest::{Forwarder, PendingPing},
+    periodic::{INTERVAL, run_periodic_work},
     term,
 };
 use crate::{
@@ -21,9 +22,6 @@ use crate::{
     core_task::{self, until_stopped},
     decide::alarm_reason::AlarmReason,
 };
-
-/// Interval of the periodic work, and of reading the members again after an error.
-pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Interval of reading the members when nothing else causes it.
 const MEMBERS_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,8 +48,7 @@ pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken
         AbortOnDropHandle::new(tokio::spawn(task))
     };
     let _members = spawn("the list of masters", follow_members(Arc::clone(&shared)).boxed());
-    let _periodic =
-        spawn("the periodic work", super::periodic::run_periodic_work(Arc::clone(&shared)).boxed());
+    let _periodic = spawn("the periodic work", run_periodic_work(Arc::clone(&shared)).boxed());
     leadership.mark_changed();
     let mut panicked = None;
     loop {

@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
 
-use super::{context::Shared, election::INTERVAL};
+use super::context::Shared;
 use crate::decide::{
     alarm_reason::AlarmReason,
     ensemble::{Ensemble, OddPod, SlowPods},
 };
+
+/// Interval of the periodic work, and of reading the members again after an error.
+pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Periodic work that needs no store.
 pub(super) async fn run_periodic_work(shared: Arc<Shared>) {
