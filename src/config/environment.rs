@@ -76,6 +76,17 @@ pub(super) struct Reader<'a> {
     complaints: Vec<String>,
 }
 
+/// Variables that may have several lines.
+const MULTI_LINE: [&str; 4] =
+    ["KONTROL_CALLBACK", "KONTROL_LABELS", "KONTROL_ANNOTATIONS", "KUBERVISOR_ENDPOINTS_COMMAND"];
+
+/// Whether quotes enclose the whole text, and there are no others of their kind in it.
+fn is_quoted(text: &str) -> bool {
+    ['"', '\''].iter().any(|&quote| {
+        text.len() > 1 && text.starts_with(quote) && text.ends_with(quote) && text.matches(quote).count() == 2
+    })
+}
+
 /// Upper bound of all times, in seconds: a day.
 const LONGEST: f64 = 86_400.0;
 
@@ -86,6 +97,30 @@ impl<'a> Reader<'a> {
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.env.get(name)
+    }
+
+    /// Complains of the texts that no setting can mean: blanks or control characters around or inside it, which a file
+    /// with CRLF line ends leaves, and quotes around it, which the readers of environment files hand on.
+    pub(super) fn check_texts(&mut self, names: impl Iterator<Item = &'static str>) {
+        for name in names {
+            let Some(value) = self.get(name) else { continue };
+            let lines = MULTI_LINE.contains(&name);
+            let text = if lines { value.trim_matches('\n') } else { value };
+            let odd = |c: char| (c.is_control() && !(lines && matches!(c, '\n' | '\t'))) || c == '\u{feff}';
+            if text.contains(odd) {
+                self.complain(
+                    name,
+                    "has a control character; if the file that sets it has CRLF line ends, convert them, else remove it",
+                );
+            } else if !lines && text.trim() != text {
+                self.complain(name, "has blanks around it; remove them");
+            } else if is_quoted(text) {
+                self.complain(
+                    name,
+                    "has quotes around it, which are a part of the value for `docker --env-file` and others; remove them",
+                );
+            }
+        }
     }
 
     /// Notes that `name` cannot be used as it is.

@@ -13,6 +13,7 @@ use super::{
     identity,
     mode::Mode,
     store,
+    variables::VARIABLES,
 };
 use crate::exit::Exit;
 
@@ -33,6 +34,7 @@ pub fn needs_pod(env: &Environment) -> bool {
 /// [`Exit::Usage`] with all complaints.
 pub fn read(env: &Environment, in_pod: bool, pod: Option<&PodFacts>) -> Result<Config, Exit> {
     let mut reader = Reader::new(env);
+    reader.check_texts(VARIABLES.iter().map(|variable| variable.name));
     let mode = Mode::read(&mut reader);
     let identity = identity::read(&mut reader, mode, pod);
     let port = reader.port("KONTROL_PORT").unwrap_or(8000);
@@ -225,9 +227,15 @@ fn master(
 fn callback(reader: &mut Reader<'_>, user: &RunAs) -> Option<CallbackConfig> {
     let timeout = reader.seconds("KONTROL_CALLBACK_TIMEOUT", 60.0, 0.01);
     let line = reader.get("KONTROL_CALLBACK").filter(|line| !line.trim().is_empty())?;
-    let command = if reader.get("KONTROL_SHELL_CALLBACK") == Some("TRUE") {
+    let shell = reader.get("KONTROL_SHELL_CALLBACK").unwrap_or_default();
+    let command = if shell == "TRUE" {
         CommandLine::Shell(line.to_owned())
     } else {
+        if !shell.is_empty() {
+            tracing::warn!(
+                "KONTROL_SHELL_CALLBACK={shell:?} has no effect: the callback is split on spaces; write TRUE for the shell"
+            );
+        }
         CommandLine::Words(line.split_whitespace().map(str::to_owned).collect())
     };
     Some(CallbackConfig { command, timeout, user: user.clone() })

@@ -405,3 +405,28 @@ fn names_that_would_break_the_prefix_are_refused() {
     assert!(refused(&[("NAMESPACE", "../x")]).contains("NAMESPACE"));
     assert!(refused(&[("KONTROL_ID", "a\nb")]).contains("KONTROL_ID"));
 }
+
+#[test]
+fn texts_that_no_setting_can_mean_are_told_all_at_once_and_escaped() {
+    let text = refused(&[
+        ("KONTROL_ID", "m\r"),
+        ("KONTROL_TTL", "\"25\""),
+        ("KUBERVISOR_POLICY", "/p.yaml "),
+        ("KONTROL_LABELS", "\u{feff}{\"app\":\"t\",\"role\":\"m\"}"),
+    ]);
+    for part in [
+        r#"KONTROL_ID="m\r": has a control character"#,
+        "CRLF",
+        r#"KONTROL_TTL="\"25\"": has quotes around it"#,
+        r#"KUBERVISOR_POLICY="/p.yaml ": has blanks around it"#,
+        "KONTROL_LABELS=",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // A line for the shell may have its own quotes, and several lines.
+    let config = master(&[
+        ("KONTROL_CALLBACK", "\"/my own/prog\" \"an argument\"\necho 1\n"),
+        ("KONTROL_SHELL_CALLBACK", "TRUE"),
+    ]);
+    assert!(matches!(config.callback.unwrap().command, CommandLine::Shell(_)));
+}
