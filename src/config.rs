@@ -121,6 +121,8 @@ pub struct AgentConfig {
     pub ping_deadline: Duration,
     /// `KONTROL_PAYLOAD`.
     pub payload: Option<PathBuf>,
+    /// `KONTROL_PAYLOAD_MAX_AGE`; `None` is no limit.
+    pub payload_max_age: Option<Duration>,
     /// `KONTROL_INVOKE`: which commands run here.
     pub invoke: InvokePolicy,
     /// The user of those commands.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use crate::decide::keepalive::is_printable;
+
 use super::{Identity, PodFacts, environment::Reader, mode::Mode};
 
 /// Longest id in bytes, that of a pod's name.
@@ -45,7 +47,7 @@ fn id(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<Str
             "KONTROL_ID",
             "not set, and this is no pod; write a name, for example KONTROL_ID=web-1",
         ),
-        Some(id) if id.len() > ID_LIMIT || id.chars().any(char::is_control) => {
+        Some(id) if id.len() > ID_LIMIT || !is_printable(id) => {
             reader.complain("KONTROL_ID", format!("not a name of at most {ID_LIMIT} printable characters"));
         }
         Some(_) => {}

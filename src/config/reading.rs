@@ -133,6 +133,12 @@ fn agent(
         ping_every: times.ping,
         ping_deadline: times.ping_deadline(),
         payload: reader.get("KONTROL_PAYLOAD").map(PathBuf::from),
+        payload_max_age: Some(reader.seconds(
+            "KONTROL_PAYLOAD_MAX_AGE",
+            times.ping.as_secs_f64() * 10.0,
+            0.0,
+        ))
+        .filter(|age| !age.is_zero()),
         invoke: invoke(reader),
         user: user.clone(),
     }

@@ -59,6 +59,11 @@ pub const VARIABLES: &[Variable] = &[
     row("KONTROL_CALLBACK_TIMEOUT", "60", "seconds until a running callback is killed"),
     row("KONTROL_PAYLOAD", "none", "JSON file that goes with each keepalive; a change forces one"),
     row(
+        "KONTROL_PAYLOAD_MAX_AGE",
+        "10 pings",
+        "seconds without a valid payload file after which the last payload counts as no data; 0 is no limit",
+    ),
+    row(
         "KONTROL_ETCD",
         "none",
         "etcd as the store: `host[:port]` or `http(s)://host[:port]`, comma-separated",

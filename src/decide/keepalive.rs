@@ -17,7 +17,7 @@ use crate::decide::{
 pub const MAX_SIZE: usize = 1 << 20;
 
 /// The longest `app`, `id`, `role` and `nonce`, in bytes: a Kubernetes name has at most 253.
-pub const MAX_NAME: usize = 256;
+pub const MAX_NAME: usize = 253;
 
 /// Why a keepalive is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,11 @@ pub enum KeepaliveError {
         /// Its size.
         size: usize,
     },
+    /// A character that no terminal, log or file should get: a control character, or one that turns the direction of text.
+    #[error(
+        "the member `{0}` is {1:?}: names have printable characters only, and none that turns the direction of text"
+    )]
+    NotPrintable(&'static str, String),
     /// An IPv6 address.
     #[error(
         "`ip` is the IPv6 address {0}: keys are made from IPv4 addresses, IPv6-only pods are not supported"
@@ -80,7 +85,7 @@ impl KeepaliveError {
             Self::ReadJson(CanonicalError::NestTooDeep) => "too_deep",
             Self::ReadJson(_) | Self::NotAnObject => "not_json",
             Self::Missing { .. } => "missing_member",
-            Self::WrongType { .. } | Self::NameTooLong { .. } => "bad_member",
+            Self::WrongType { .. } | Self::NameTooLong { .. } | Self::NotPrintable(..) => "bad_member",
             Self::Ipv6 { .. } | Self::NotAnAddress { .. } => "bad_address",
             Self::WrongKey { .. } => "wrong_key",
         }
@@ -232,6 +237,13 @@ fn name<'a>(members: &JsonMembers<'a>, name: &'static str) -> Result<Cow<'a, str
     optional_name(members, name)?.ok_or(KeepaliveError::Missing(name))
 }
 
+/// Without control characters and without the marks that turn the direction of text (Unicode's bidi controls).
+#[must_use]
+pub fn is_printable(name: &str) -> bool {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !name.chars().any(|c| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
 fn optional_name<'a>(
     members: &JsonMembers<'a>,
     name: &'static str,
@@ -240,6 +252,9 @@ fn optional_name<'a>(
         None | Some(JsonNode::Scalar("null")) => Ok(None),
         Some(JsonNode::Text(text)) if text.len() > MAX_NAME => {
             Err(KeepaliveError::NameTooLong { member: name, size: text.len() })
+        }
+        Some(JsonNode::Text(text)) if !is_printable(text) => {
+            Err(KeepaliveError::NotPrintable(name, shortened(text)))
         }
         Some(JsonNode::Text(text)) if !text.is_empty() => Ok(Some(text.clone())),
         Some(_) => Err(KeepaliveError::WrongType { member: name, expected: "a string that is not empty" }),
@@ -351,6 +366,13 @@ mod tests {
         }
         assert_eq!(refused(&with("nonce", "7")).category(), "bad_member");
         assert_eq!(refused(&with("down", "1")).category(), "bad_member");
+        for odd in ["\\u0000", "\\u001b[31m", "a\\nb", "\\u202egnp.exe", "\\u2066"] {
+            for member in ["app", "id", "role"] {
+                let refused = refused(&with(member, &format!("\"{odd}\"")));
+                assert!(matches!(refused, KeepaliveError::NotPrintable(..)), "{odd}: {refused}");
+                assert!(refused.to_string().chars().all(|c| !c.is_control()), "{refused}");
+            }
+        }
         let long = format!("\"{}\"", "x".repeat(MAX_NAME + 1));
         assert!(matches!(refused(&with("id", &long)), KeepaliveError::NameTooLong { .. }));
     }

@@ -42,7 +42,7 @@ impl Agent {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let texts = composer.subscribe();
         if let Some(path) = &config.payload {
-            let file = PayloadFile::open(path.clone(), composer).await;
+            let file = PayloadFile::open(path.clone(), composer, config.payload_max_age).await;
             let following = file.follow(stop.clone());
             tasks.spawn(until_stopped(
                 alarms.clone(),

@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::fixture::{Agent, Master, Recipe};
+use crate::fixture::{Agent, Master, ReceivedPing, Recipe};
 
 /// A quiet agent with a payload file: whatever is heard after the first keepalive, the file caused.
 struct Scene {
@@ -48,6 +48,32 @@ impl Scene {
 async fn the_first_keepalive_has_the_payload_already() {
     let scene = Scene::open("p.json", |folder| fs::write(folder.join("p.json"), r#"{"a":1}"#).unwrap()).await;
     assert_eq!(scene.payload(0).await, json!({ "a": 1 }));
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_the_payload() {
+    let scene =
+        Scene::open("p.json", |folder| fs::write(folder.join("p.json"), "\u{feff}{\"a\":1}").unwrap()).await;
+    assert_eq!(scene.payload(0).await, json!({ "a": 1 }));
+}
+
+#[tokio::test]
+async fn a_payload_whose_file_is_gone_or_broken_for_too_long_is_stale_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.json");
+    fs::write(&file, "1").unwrap();
+    let master = Master::open();
+    let recipe = Recipe::of_master(&master).quiet().with("KONTROL_PAYLOAD_MAX_AGE", "0.5").watching(&file);
+    let _agent = recipe.start();
+    let stale = |heard: &ReceivedPing| heard.raw.contains(r#""stale":true"#);
+    master.hears(1).await;
+    fs::remove_file(&file).unwrap();
+    let (_, heard) = master.hears_that(1, stale).await;
+    assert_eq!(heard.payload(), 1, "the last good one");
+    fs::write(&file, "{broken").unwrap();
+    fs::write(&file, "2").unwrap();
+    let (_, heard) = master.hears_that(1, |heard| heard.payload() == 2).await;
+    assert!(!heard.raw.contains("stale"), "{}", heard.raw);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -37,6 +38,9 @@ struct KeepaliveMembers<'a> {
     role: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     down: bool,
+    /// The payload file has not been valid for too long.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 /// Why a text is refused as a payload.
@@ -61,6 +65,8 @@ pub(super) enum PayloadError {
 pub(super) struct KeepaliveComposer {
     identity: Identity,
     nonce: String,
+    /// The last payload that was set, and whether it is marked as stale.
+    last: Mutex<(String, bool)>,
     texts: watch::Sender<KeepaliveTexts>,
 }
 
@@ -68,8 +74,10 @@ impl KeepaliveComposer {
     /// With an empty payload. `nonce` distinguishes this process from the pod's earlier ones.
     pub(super) fn new(identity: &Identity, nonce: [u8; 8]) -> Result<Self, PayloadError> {
         let nonce = format!("{:016x}", u64::from_be_bytes(nonce));
-        let first = compose(identity, &nonce, r#""""#)?;
-        Ok(Self { identity: identity.clone(), nonce, texts: watch::Sender::new(first) })
+        let empty = r#""""#;
+        let first = compose(identity, &nonce, empty, false)?;
+        let last = Mutex::new((empty.to_owned(), false));
+        Ok(Self { identity: identity.clone(), nonce, last, texts: watch::Sender::new(first) })
     }
 
     /// The current texts and each change, which is to be sent at once, even when the bytes are the same.
@@ -79,12 +87,28 @@ impl KeepaliveComposer {
 
     /// Sets the payload: a payload file's content. The same content wakes the senders too.
     pub(super) fn set_payload(&self, payload: &str) -> Result<(), PayloadError> {
-        self.texts.send_replace(compose(&self.identity, &self.nonce, payload)?);
+        self.texts.send_replace(compose(&self.identity, &self.nonce, payload, false)?);
+        *self.last.lock() = (payload.to_owned(), false);
         Ok(())
+    }
+
+    /// Adds `stale: true` to the last payload; false if it has it already.
+    pub(super) fn mark_stale(&self) -> bool {
+        let mut last = self.last.lock();
+        if std::mem::replace(&mut last.1, true) {
+            return false;
+        }
+        let texts = compose(&self.identity, &self.nonce, &last.0, true);
+        texts.map(|texts| self.texts.send_replace(texts)).is_ok()
     }
 }
 
-fn compose(identity: &Identity, nonce: &str, payload: &str) -> Result<KeepaliveTexts, PayloadError> {
+fn compose(
+    identity: &Identity,
+    nonce: &str,
+    payload: &str,
+    stale: bool,
+) -> Result<KeepaliveTexts, PayloadError> {
     let payload: &RawValue = serde_json::from_str(payload)?;
     let mut members = KeepaliveMembers {
         app: &identity.app,
@@ -95,6 +119,7 @@ fn compose(identity: &Identity, nonce: &str, payload: &str) -> Result<KeepaliveT
         payload,
         role: &identity.role,
         down: false,
+        stale,
     };
     let alive = serde_json::to_string(&members)?;
     members.down = true;

@@ -15,7 +15,11 @@ use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::{io::AsyncReadExt, sync::mpsc, time};
+use tokio::{
+    io::AsyncReadExt,
+    sync::mpsc,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::composer::{KeepaliveComposer, PayloadError};
@@ -64,11 +68,15 @@ pub(super) struct PayloadFile {
     /// Device and inode of the directory that is watched.
     watched: Option<(u64, u64)>,
     events: mpsc::Receiver<()>,
+    /// After this time without a valid file the keepalives say `stale`.
+    max_age: Option<Duration>,
+    /// When the file was last found valid.
+    valid: Instant,
 }
 
 impl PayloadFile {
     /// Watches `path` and reads it once, so that the first keepalive has the payload.
-    pub(super) async fn open(path: PathBuf, composer: KeepaliveComposer) -> Self {
+    pub(super) async fn open(path: PathBuf, composer: KeepaliveComposer, max_age: Option<Duration>) -> Self {
         let (hint, events) = mpsc::channel(1);
         let handler = move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, is_a_change) {
@@ -80,7 +88,9 @@ impl PayloadFile {
             .inspect_err(|error| tracing::warn!("cannot watch files, polling each second instead: {error}"))
             .ok();
         let (seen, content, logged, watched) = (None, None, None, None);
-        let mut file = Self { path, composer, seen, content, logged, watcher, watched, events };
+        let valid = Instant::now();
+        let mut file =
+            Self { path, composer, seen, content, logged, watcher, watched, events, max_age, valid };
         file.watch_directory();
         file.check(true).await;
         file
@@ -128,12 +138,29 @@ impl PayloadFile {
     /// one tick of the file system's clock have the same stamp.
     async fn check(&mut self, read: bool) {
         match self.read_if_changed(read).await {
-            Ok(false) => {}
+            // An unchanged file that was refused stays refused.
+            Ok(false) if self.logged.is_some() => self.age(),
+            Ok(false) => self.valid = Instant::now(),
             Ok(true) => {
                 tracing::debug!(file = %self.path.display(), "payload taken");
                 self.logged = None;
+                self.valid = Instant::now();
             }
-            Err(error) => self.log(&error),
+            Err(error) => {
+                self.log(&error);
+                self.age();
+            }
+        }
+    }
+
+    /// Marks the last payload as stale once it is too old.
+    fn age(&self) {
+        if self.max_age.is_some_and(|limit| self.valid.elapsed() > limit) && self.composer.mark_stale() {
+            let seconds = self.valid.elapsed().as_secs();
+            tracing::warn!(
+                "payload file {} was last valid {seconds} s ago: its payload counts as no data from now on",
+                self.path.display()
+            );
         }
     }
 
@@ -201,5 +228,7 @@ async fn read_text(path: &Path) -> Result<String, PayloadFileError> {
         1..=MAX_SIZE => {}
         _ => return Err(PayloadFileError::TooLarge),
     }
-    String::from_utf8(bytes).map_err(|_| PayloadFileError::NotText)
+    let text = String::from_utf8(bytes).map_err(|_| PayloadFileError::NotText)?;
+    // Some editors begin a file with a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }

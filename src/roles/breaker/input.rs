@@ -60,6 +60,8 @@ struct InputRow<'a> {
     nonce: Value,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    #[serde(default)]
+    stale: Value,
 }
 
 impl BreakerInput {
@@ -81,7 +83,7 @@ impl BreakerInput {
             .map(|row| {
                 let key = plain(&row.key);
                 let known = by_key.remove(&key);
-                InputPod::new(&key, &plain(&row.id), row.nonce.as_str(), payload(row.payload), known)
+                InputPod::new(&key, &plain(&row.id), row.nonce.as_str(), payload(&row), known)
             })
             .collect();
         // Pods that are only in the fleet file have expired, or went down.
@@ -118,7 +120,8 @@ impl InputPod {
 }
 
 /// The payload; `"unreadable"` for one with a number out of range, so that a rule on it is an error and not "no data".
-fn payload(raw: Option<&RawValue>) -> Value {
+fn payload(row: &InputRow<'_>) -> Value {
+    let raw = row.payload.filter(|_| row.stale != Value::Bool(true));
     raw.map_or(Value::Null, |raw| serde_json::from_str(raw.get()).unwrap_or_else(|_| "unreadable".into()))
 }
 

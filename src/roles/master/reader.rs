@@ -44,6 +44,9 @@ pub(super) struct EnsembleRecord {
     /// Clients that are no agents of ours may send it, as JSON of any type.
     #[serde(default)]
     namespace: Value,
+    /// Our agents say `true` when the payload is too old.
+    #[serde(default)]
+    stale: Value,
     payload: Box<RawValue>,
     #[serde(skip)]
     parsed_payload: OnceLock<Arc<Value>>,
@@ -61,9 +64,9 @@ impl EnsembleRecord {
         roster::uid(self.key, &self.id, self.nonce.as_deref())
     }
 
-    /// The payload as canonical JSON text.
+    /// The payload as canonical JSON text; the empty one, which is no data, if it is stale.
     pub(super) fn payload_text(&self) -> &str {
-        self.payload.get()
+        if self.stale == Value::Bool(true) { r#""""# } else { self.payload.get() }
     }
 
     /// The payload; null if it has a number beyond the range of f64.
@@ -152,6 +155,9 @@ mod tests {
         assert_eq!((record.id.as_str(), record.seq, record.namespace()), ("a", 3, Some("shop")));
         assert_eq!(record.payload_text(), r#"{"n":[1]}"#);
         assert_eq!(record.payload().pointer("/n/0"), Some(&Value::from(1)));
+        let stale = text("a").replace(r#""seq":3"#, r#""seq":3,"stale":true"#);
+        let stale = EnsembleRecord::read(stale.into_bytes().into()).unwrap();
+        assert_eq!((stale.payload_text(), &**stale.payload()), (r#""""#, &Value::from("")), "no data");
         assert!(EnsembleRecord::read(Box::from(*b"{")).is_none());
         let odd = text("a").replace(r#""namespace":"shop""#, r#""namespace":{"odd":1}"#);
         assert_eq!(EnsembleRecord::read(odd.into_bytes().into()).unwrap().namespace(), None);
