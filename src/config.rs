@@ -276,6 +276,8 @@ pub struct EndpointsConfig {
     pub command: Option<CommandLine>,
     /// The user of that command.
     pub user: RunAs,
+    /// `KUBERVISOR_ENDPOINTS_IN_PLACE`: written into instead of replaced.
+    pub in_place: bool,
 }
 
 /// Formats of the endpoints file.

@@ -5,7 +5,8 @@
 //! - Output is drained while the command runs, so that no pipe fills up; the kept part is bounded.
 //! - When [`run`] returns, or its future is dropped, the command's session is killed, and so is every
 //!   descendant that left it (`setsid`, double fork): this process is a child subreaper, so that orphans
-//!   become its children instead of init's.
+//!   become its children instead of init's. With [`Job::keeps_survivors`] they live on after exit code 0, and are only
+//!   reaped when they end.
 //! - If this process dies first, the kernel kills the command (`PR_SET_PDEATHSIG`).
 //!
 //! # Not guaranteed
@@ -73,6 +74,8 @@ pub struct Job {
     pub user: RunAs,
     /// Resource limits.
     pub limits: ResourceLimits,
+    /// After exit code 0 the processes that it has left behind live on, such as the daemon that it started.
+    pub keeps_survivors: bool,
 }
 
 impl Job {
@@ -91,6 +94,7 @@ impl Job {
             stdout_limit: 16 << 20,
             user: RunAs::Ourselves,
             limits: ResourceLimits::default(),
+            keeps_survivors: false,
         }
     }
 }
@@ -185,7 +189,15 @@ pub async fn run(job: Job, cancel: CancellationToken) -> Result<Finished, Proces
                 let _ = time::timeout(OUTPUT_GRACE, pump).await;
             }
         };
-        tokio::join!(tree.kill_all(), drain);
+        let survivors_live = job.keeps_survivors && ended == Ended::Exited(0);
+        let end = async {
+            if survivors_live {
+                tree.release();
+            } else {
+                tree.kill_all().await;
+            }
+        };
+        tokio::join!(end, drain);
         ended
     };
     let (stdout, truncated) = kept.into_parts();

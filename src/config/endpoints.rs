@@ -20,7 +20,9 @@ pub(super) fn read(reader: &mut Reader<'_>, user: &RunAs) -> Option<EndpointsCon
     let roles = reader.list("KUBERVISOR_ENDPOINTS_ROLES").into_iter().map(str::to_owned).collect();
     let fleet_size = reader.count("KUBERVISOR_FLEET_SIZE");
     let command = reader.get("KUBERVISOR_ENDPOINTS_COMMAND").map(|line| CommandLine::Shell(line.to_owned()));
-    Some(EndpointsConfig { path, format, port: port?, roles, fleet_size, command, user: user.clone() })
+    let in_place = reader.switch("KUBERVISOR_ENDPOINTS_IN_PLACE");
+    let user = user.clone();
+    Some(EndpointsConfig { path, format, port: port?, roles, fleet_size, command, user, in_place })
 }
 
 fn format(reader: &mut Reader<'_>) -> EndpointsFormat {

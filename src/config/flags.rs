@@ -36,6 +36,9 @@ pub struct Flags {
     /// How many pods the fleet should have; by default the most ever seen.
     #[arg(long, env = "KUBERVISOR_FLEET_SIZE", value_name = "N")]
     pub fleet_size: Option<String>,
+    /// Writes into the endpoints file instead of replacing it, for a file that is a mount of its own.
+    #[arg(long, env = "KUBERVISOR_ENDPOINTS_IN_PLACE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub endpoints_in_place: Option<String>,
     /// Runs after each write of the endpoints file, for instance a reload.
     #[arg(long, env = "KUBERVISOR_ENDPOINTS_COMMAND", value_name = "COMMAND")]
     pub endpoints_command: Option<String>,
@@ -70,7 +73,7 @@ mod tests {
         let (ids, variables): (Vec<_>, Vec<_>) = arguments
             .map(|argument| (argument.get_id().to_string(), argument.get_env().unwrap().to_str().unwrap()))
             .unzip();
-        assert_eq!(ids.len(), 13);
+        assert_eq!(ids.len(), 14);
         assert_eq!(
             ids.iter().map(|id| format!("KUBERVISOR_{}", id.to_uppercase())).collect::<Vec<_>>(),
             variables

@@ -122,6 +122,11 @@ pub const VARIABLES: &[Variable] = &[
         "JSON pointer into the payload: each pod's own traffic port",
     ),
     row("KUBERVISOR_ENDPOINTS_ROLES", "all", "roles whose pods are the fleet, comma-separated"),
+    row(
+        "KUBERVISOR_ENDPOINTS_IN_PLACE",
+        "false",
+        "the endpoints file is written into instead of replaced, for a file that is a mount of its own; a reader may see it half written",
+    ),
     row("KUBERVISOR_ENDPOINTS_COMMAND", "none", "shell line that runs after each write of the file"),
     row("KUBERVISOR_FLEET_SIZE", "the most pods seen", "how many pods the fleet should have"),
     row("KUBERVISOR_DRY_RUN", "false", "decide and report, leave the endpoints file and all pods alone"),

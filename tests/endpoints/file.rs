@@ -224,3 +224,49 @@ async fn a_failing_command_is_alarmed_and_tried_again_until_it_succeeds() {
     fs::write(&ready, "").unwrap();
     until("the alarm is over", || !is_up(&alarms, AlarmReason::EndpointsCommand)).await;
 }
+
+/// Set in the process that has the mount, which the test starts.
+const MOUNTED: &str = "KUBERVISOR_TEST_MOUNTED";
+
+#[tokio::test]
+async fn a_file_that_is_a_mount_is_told_and_written_in_place_when_told_to() {
+    let Some(path) = std::env::var_os(MOUNTED) else { return with_a_mount() };
+    let path = Path::new(&path);
+    let alarms = Alarms::new(Clock::start());
+    let settings = config(path, EndpointsFormat::Plain, None);
+    let file = EndpointsFile::start(&settings, "web", &alarms);
+    file.project(listing(["10.0.0.1:80"]));
+    until("the alarm", || is_up(&alarms, AlarmReason::EndpointsWrite)).await;
+    let said = alarms.up().remove(0).message;
+    assert!(said.contains("mount its directory") && said.contains("KUBERVISOR_ENDPOINTS_IN_PLACE"), "{said}");
+    drop(file);
+    let settings = kubervisor::config::EndpointsConfig { in_place: true, ..settings };
+    let file = EndpointsFile::start(&settings, "web", &alarms);
+    file.project(listing(["10.0.0.1:80"]));
+    until("it is written", || text(path).contains("10.0.0.1:80")).await;
+    drop(file);
+}
+
+/// This test once more, in a mount namespace of its own where the file is a mount.
+fn with_a_mount() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.conf");
+    fs::write(&path, "").unwrap();
+    let mount = "mount --bind \"$0\" \"$0\" || exit 77; exec \"$@\"";
+    let name = "file::a_file_that_is_a_mount_is_told_and_written_in_place_when_told_to";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", mount])
+        .arg(&path)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(MOUNTED, &path)
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare failed") || output.status.code() == Some(77) {
+        eprintln!("not allowed to mount: this is not tested here");
+        return;
+    }
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}

@@ -25,6 +25,7 @@ pub(crate) fn config(path: &Path, format: EndpointsFormat, command: Option<Strin
         fleet_size: None,
         command: command.map(CommandLine::Shell),
         user: RunAs::Ourselves,
+        in_place: false,
     }
 }
 

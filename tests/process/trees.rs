@@ -203,3 +203,38 @@ async fn a_thread_that_asked_for_a_run_may_end_before_it() {
     let finished = asked.await.unwrap().await.unwrap().unwrap();
     assert_eq!((finished.ended, text(&finished)), (Ended::Exited(0), "still here"));
 }
+
+#[test]
+fn survivors_of_a_job_that_keeps_them_live_through_other_jobs_and_are_reaped_when_they_end() {
+    if !isolated(
+        "trees::survivors_of_a_job_that_keeps_them_live_through_other_jobs_and_are_reaped_when_they_end",
+    ) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let kept = |job: Job| Job { keeps_survivors: true, ..job };
+        let pid = |finished: &process::Finished| text(finished).trim().parse::<i32>().unwrap();
+        let mut left = Vec::new();
+        for job in [daemon(&[]), daemon(&["clear"]), shell("sleep 1000 >/dev/null 2>&1 & echo $!")] {
+            let finished = run(kept(job)).await.unwrap();
+            assert_eq!(finished.ended, Ended::Exited(0));
+            left.push(pid(&finished));
+        }
+        for _ in 0..3 {
+            run(shell("(setsid sleep 1000 &) ; true")).await.unwrap();
+        }
+        assert!(left.iter().all(|pid| alive(*pid)), "{left:?}");
+        // One that fails keeps nothing.
+        let failed = run(kept(shell("sleep 1000 >/dev/null 2>&1 & echo $!; exit 3"))).await.unwrap();
+        assert_eq!(failed.ended, Ended::Exited(3));
+        assert!(!alive(pid(&failed)));
+        for pid in left {
+            let kill = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+            assert!(kill.success());
+            eventually("it has ended", || !alive(pid)).await;
+        }
+        run(shell("true")).await.unwrap();
+        assert!(!a_zombie_is_left());
+    });
+}

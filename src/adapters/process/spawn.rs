@@ -53,7 +53,7 @@ pub(super) async fn spawn(job: &Job) -> Result<Spawned, ProcessError> {
     let failed = |source| ProcessError::classify(program, source);
     let account = user::resolve(&job.user)?;
     let directory = job.directory.as_deref().map(|directory| enterable(directory, program)).transpose()?;
-    let marker = tree::new_marker();
+    let marker = tree::new_marker(job.keeps_survivors);
     let image = Image::new(job, account.as_ref(), &marker).map_err(|nul| failed(nul.into()))?;
     let preparation = Preparation::new(job, account.as_ref(), directory);
     let (answer, started) = oneshot::channel();

@@ -98,6 +98,11 @@ impl ProcessTable {
         process.parent == self.own_pid && process.session != self.own_session
     }
 
+    /// All children of ours in other sessions.
+    pub(super) fn orphans(&self) -> impl Iterator<Item = &ProcessEntry> {
+        self.processes.values().filter(|process| self.is_orphan(process))
+    }
+
     /// The main child, its session, the orphans that `ours` accepts, and all descendants of these.
     pub(super) fn members(&self, main: i32, ours: impl Fn(&ProcessEntry) -> bool) -> Vec<&ProcessEntry> {
         let mut children = BTreeMap::<i32, Vec<i32>>::new();

@@ -11,7 +11,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
 };
@@ -52,10 +52,20 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
+/// How the markers of jobs end whose survivors live on.
+const KEPT: &str = ".kept";
+
+/// Whether any such job has run: from then on an orphan without a marker may be such a survivor.
+static ANY_KEPT: AtomicBool = AtomicBool::new(false);
+
 /// A marker that is unique in this pid namespace.
-pub(super) fn new_marker() -> String {
+pub(super) fn new_marker(keeps_survivors: bool) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}.{}", getpid().as_raw_nonzero(), NEXT.fetch_add(1, Ordering::Relaxed))
+    if keeps_survivors {
+        ANY_KEPT.store(true, Ordering::Relaxed);
+    }
+    let kept = if keeps_survivors { KEPT } else { "" };
+    format!("{}.{}{kept}", getpid().as_raw_nonzero(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Starts and registers a main child under one lock, so that it never counts as an orphan.
@@ -92,6 +102,14 @@ impl Root {
             (Some(code), _) => Ended::Exited(code),
             (None, signal) => Ended::Signalled(signal.unwrap_or_default()),
         }))
+    }
+
+    /// Reaps the main child, which has ended, and leaves the rest alone.
+    fn release(&mut self) {
+        self.killed = true;
+        let mut running = RUNNING.lock();
+        running.remove(&self.pid.as_raw_nonzero().get());
+        let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);
     }
 
     /// Kills and reaps the tree. Blocks, at most for `ROUNDS * ROUND`.
@@ -145,13 +163,11 @@ impl Root {
         let running = RUNNING.lock();
         let main = self.pid.as_raw_nonzero().get();
         let ours = |process: &ProcessEntry| belongs(process, main, &self.marker, &running);
-        let mut dying = Vec::new();
-        for member in table.members(main, ours) {
-            if !member.zombie {
-                dying.extend(kill(member));
-            } else if member.pid != main && table.is_orphan(member) && !running.contains_key(&member.pid) {
-                let _ = Pid::from_raw(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
-            }
+        let living = table.members(main, ours).into_iter().filter(|member| !member.zombie);
+        let dying = living.filter_map(kill).collect();
+        // Also those of other jobs, such as a survivor that has ended: a zombie has no marker.
+        for orphan in table.orphans().filter(|orphan| orphan.zombie && !running.contains_key(&orphan.pid)) {
+            let _ = Pid::from_raw(orphan.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
         }
         dying
     }
@@ -186,8 +202,8 @@ fn belongs(orphan: &ProcessEntry, main: i32, marker: &str, running: &BTreeMap<i3
     }
     match orphan.variable(MARKER) {
         Some(found) if found == marker => true,
-        Some(found) => !running.values().any(|other| *other == found),
-        None => running.len() <= 1,
+        Some(found) => !found.ends_with(KEPT) && !running.values().any(|other| *other == found),
+        None => running.len() <= 1 && !ANY_KEPT.load(Ordering::Relaxed),
     }
 }
 
@@ -241,6 +257,11 @@ impl Tree {
     /// Sends TERM to the group.
     pub(super) fn terminate(&self) {
         let _ = kill_process_group(self.root.get_ref().pid, Signal::TERM);
+    }
+
+    /// Leaves what the main child has left behind alone.
+    pub(super) fn release(self) {
+        self.root.into_inner().release();
     }
 
     /// Kills and reaps the tree on a blocking thread.

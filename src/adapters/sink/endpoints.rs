@@ -83,6 +83,7 @@ impl EndpointsFile {
         let keeper = FileTask {
             path: config.path.clone(),
             format: config.format,
+            in_place: config.in_place,
             fleet: fleet.to_owned(),
             alarms: alarms.clone(),
             written: after.trigger(),
@@ -125,6 +126,7 @@ impl EndpointsFile {
 struct FileTask {
     path: PathBuf,
     format: EndpointsFormat,
+    in_place: bool,
     fleet: String,
     alarms: Alarms,
     written: Arc<Notify>,
@@ -164,8 +166,9 @@ impl FileTask {
     async fn attempt(&mut self, projection: Projection) -> Result<(), ()> {
         let bytes = format::render(self.format, &self.fleet, &projection.addresses);
         let may_empty = !projection.addresses.is_empty() || projection.all_said_down;
-        let (path, format) = (self.path.clone(), self.format);
-        let done = tokio::task::spawn_blocking(move || attempt(&path, format, &bytes, may_empty)).await;
+        let (path, format, in_place) = (self.path.clone(), self.format, self.in_place);
+        let done =
+            tokio::task::spawn_blocking(move || attempt(&path, format, in_place, &bytes, may_empty)).await;
         match done {
             Ok(Ok(outcome)) => {
                 self.took(outcome, projection);
@@ -210,6 +213,7 @@ impl FileTask {
 fn attempt(
     path: &std::path::Path,
     format: EndpointsFormat,
+    in_place: bool,
     bytes: &[u8],
     may_empty: bool,
 ) -> Result<WriteOutcome, WriteError> {
@@ -225,5 +229,5 @@ fn attempt(
     if not_empty && !may_empty {
         return Ok(WriteOutcome::HeldBack);
     }
-    write::replace(path, bytes).map(|()| WriteOutcome::Replaced)
+    write::replace(path, bytes, in_place).map(|()| WriteOutcome::Replaced)
 }

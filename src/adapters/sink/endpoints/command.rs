@@ -117,6 +117,7 @@ impl CommandTask {
             timeout: TIMEOUT,
             stdout_limit: 4096,
             user: self.user.clone(),
+            keeps_survivors: true,
             ..Job::new("endpoints", self.command.clone())
         };
         let finished = process::run(job, self.abandon.clone())
