@@ -4,24 +4,8 @@
 //! Time is a parameter: a [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp). Later work is returned
 //! as the next wake-up. Production, the simulation, the model and a dry run therefore run the same code.
 
-/// What `#[serde(try_from, into)]` needs of a type that is written as a text.
-macro_rules! string_conversions {
-    ($($kind:ty: $error:ty),*) => {$(
-        impl TryFrom<String> for $kind {
-            type Error = $error;
-
-            fn try_from(text: String) -> Result<Self, $error> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(value: $kind) -> Self {
-                value.to_string()
-            }
-        }
-    )*};
-}
+#[macro_use]
+mod string_conversions;
 
 pub mod alarm_reason;
 pub mod canonical;

@@ -4,6 +4,9 @@
 //! [`Moment`](time::Moment) or a [`Timestamp`](time::Timestamp); what should happen later goes out
 //! as the next wake-up. So production, the simulation, the model and a dry run are one function.
 
+#[macro_use]
+mod string_conversions;
+
 pub mod alarm_reason;
 pub mod canonical;
 pub mod damper;
