@@ -5,7 +5,7 @@ use kubervisor_fuzz::api::{Context, Detectors, parse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match parse("policy.yaml", text, Context { detectors: Detectors::All, timing: None }) {
+    match parse("policy.yaml", text, Context { detectors: Detectors::All, timing: None, sources: &[] }) {
         Ok(manifests) => {
             for manifest in manifests {
                 assert_eq!(manifest.policy.breakers.len(), manifest.rules.len());
