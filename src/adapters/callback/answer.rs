@@ -2,10 +2,10 @@
 //!
 //! Wrong types inside valid JSON are warnings, not errors: the output is kept as the state in any case.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{CallbackAnswer, CallbackError};
 use crate::{adapters::store::STATE_LIMIT, decide::damper::AGAIN_LIMITS};
@@ -43,7 +43,9 @@ pub(super) fn read(
     truncated: bool,
     warnings: &mut Vec<Warning>,
 ) -> Result<CallbackAnswer, CallbackError> {
+    // Some programs begin a text with a byte order mark.
     let trimmed = stdout.trim_ascii();
+    let trimmed = trimmed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(trimmed);
     if trimmed.is_empty() && !truncated {
         return Ok(CallbackAnswer::default());
     }
@@ -60,8 +62,10 @@ pub(super) fn read(
     if state.len() > STATE_LIMIT {
         return Err(CallbackError::StateTooLarge(state.len()));
     }
-    let value: Value = serde_json::from_slice(&state).map_err(CallbackError::InvalidJson)?;
-    let (traffic, again) = members(value);
+    // Only the two members that are read must have values that fit into memory: a number beyond a double, or half a
+    // surrogate pair, elsewhere in the state is the callback's own business.
+    let value: &RawValue = serde_json::from_slice(&state).map_err(CallbackError::InvalidJson)?;
+    let (traffic, again) = (member(value, "traffic", warnings), member(value, "again", warnings));
     Ok(CallbackAnswer {
         state: Some(state),
         traffic: traffic.filter(|traffic| is_traffic(traffic, warnings)),
@@ -69,11 +73,14 @@ pub(super) fn read(
     })
 }
 
-/// The members `traffic` and `again`; `null` counts as absent.
-fn members(value: Value) -> (Option<Value>, Option<Value>) {
-    let Value::Object(mut members) = value else { return (None, None) };
-    let mut take = |name| members.remove(name).filter(|member| !member.is_null());
-    (take("traffic"), take("again"))
+/// The member of that name; `null` counts as absent.
+fn member(value: &RawValue, name: &str, warnings: &mut Vec<Warning>) -> Option<Value> {
+    let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    let Ok(read) = serde_json::from_str::<Value>(members.get(name)?.get()) else {
+        warnings.push(if name == "again" { Warning::BadAgain } else { Warning::BadTraffic });
+        return None;
+    };
+    Some(read).filter(|member| !member.is_null())
 }
 
 fn is_traffic(traffic: &Value, warnings: &mut Vec<Warning>) -> bool {
@@ -154,6 +161,22 @@ mod tests {
         for text in ["{} {}", "{", "hello", "NaN", "'x'"] {
             assert_eq!(read_str(text).0.unwrap_err().category(), "invalid_json", "{text}");
         }
+    }
+
+    #[test]
+    fn values_that_no_member_of_ours_has_cost_nothing() {
+        for text in [
+            r#"{"n": 1e400, "again": 2}"#,
+            r#"{"name": "caf\udce9", "again": 2}"#,
+            "\u{feff}{\"again\": 2}\r\n",
+        ] {
+            let answer = read_str(text).0.unwrap();
+            assert_eq!(answer.again, Some(Duration::from_secs(2)), "{text}");
+            assert_eq!(answer.state.unwrap(), text.trim_start_matches('\u{feff}').trim());
+        }
+        let (answer, warnings) = read_str(r#"{"traffic": [{"id": "a", "severity": 1e400}], "again": 1e400}"#);
+        assert!(answer.is_ok());
+        assert_eq!(warnings, [Warning::BadTraffic, Warning::BadAgain]);
     }
 
     #[test]
