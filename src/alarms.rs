@@ -53,19 +53,16 @@ pub struct Alarms {
 
 impl Alarms {
     /// An empty table.
-    #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, of: "".into(), table: Arc::default(), fatal: watch::Sender::new(None) }
     }
 
     /// The clock of this process.
-    #[must_use]
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
     /// The alarms of one service (`namespace/name`), in the same table.
-    #[must_use]
     pub fn of(&self, what: &str) -> Self {
         Self { of: what.into(), ..self.clone() }
     }
@@ -117,13 +114,11 @@ impl Alarms {
     }
 
     /// The alarms that are up.
-    #[must_use]
     pub fn up(&self) -> Vec<AlarmChange> {
         self.table.lock().up.values().cloned().collect()
     }
 
     /// The newest changes, oldest first.
-    #[must_use]
     pub fn history(&self) -> Vec<AlarmChange> {
         self.table.lock().history.iter().cloned().collect()
     }

@@ -65,7 +65,6 @@ impl Cli {
 
 impl Command {
     /// The role's log level unless `RUST_LOG` sets one; command line tools log warnings only.
-    #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         match self {
             Self::Run(_) => Verbosity::of_mode(std::env::var("KONTROL_MODE").unwrap_or_default().as_str()),

@@ -28,7 +28,6 @@ pub struct Clock {
 
 impl Clock {
     /// Reads both clocks.
-    #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn start() -> Self {
         let since_epoch = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -40,19 +39,16 @@ impl Clock {
     }
 
     /// Now, on the monotonic clock.
-    #[must_use]
     pub fn now(&self) -> Moment {
         Moment::after_origin(self.elapsed())
     }
 
     /// Now, on the wall clock.
-    #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.wall_at_origin + self.elapsed()
     }
 
     /// The instant to hand to `tokio::time::sleep_until` for `moment`.
-    #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
         self.origin + moment.since_origin().saturating_sub(self.suspended())
     }
@@ -108,20 +104,17 @@ pub struct Awake(Duration);
 
 impl Awake {
     /// Now.
-    #[must_use]
     pub fn now() -> Self {
         Self(read(ClockId::Boottime))
     }
 
     /// The time since then, asleep or awake.
-    #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
 }
 
 /// Growing delays between attempts, with jitter; they never end.
-#[must_use]
 pub fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
     let growing = ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest);
     growing.with_jitter().without_max_times().build()

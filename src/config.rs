@@ -42,7 +42,6 @@ pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
 }
 
 /// Whether this process runs in a pod with a service account.
-#[must_use]
 pub fn in_pod(env: &Environment) -> bool {
     env.get("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT).join("token").exists()
 }

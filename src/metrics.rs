@@ -32,7 +32,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// A registry with version, alarms and memory.
-    #[must_use]
     pub fn new(alarms: &Alarms) -> Self {
         let mut registry = Registry::with_prefix("kubervisor");
         registry.register(
@@ -83,7 +82,6 @@ impl LabelledCounter {
     }
 
     /// The counter of this value of the label; one that is new begins with 0.
-    #[must_use]
     pub fn of(&self, value: &'static str) -> Counter {
         self.counters.get_or_create_owned(&[(self.label, value)])
     }
@@ -145,7 +143,6 @@ impl Collector for LostLogLines {
 }
 
 /// This process's resident set, in bytes; `None` where `/proc` is missing.
-#[must_use]
 pub fn resident_bytes() -> Option<i64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;

@@ -45,7 +45,6 @@ pub struct Runtime {
 
 impl Runtime {
     /// Starts the clocks, with no alarm raised.
-    #[must_use]
     pub fn start() -> Self {
         let clock = Clock::start();
         let alarms = Alarms::new(clock);

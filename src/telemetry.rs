@@ -32,7 +32,6 @@ pub enum Verbosity {
 
 impl Verbosity {
     /// The level that the tokens of `KONTROL_MODE` select.
-    #[must_use]
     pub fn of_mode(mode: &str) -> Self {
         let verbose = mode.split(',').any(|token| matches!(token.trim(), "verbose" | "debug"));
         if verbose { Self::Verbose } else { Self::Normal }

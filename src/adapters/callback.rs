@@ -97,7 +97,6 @@ fn stderr_hint(complaint: &str) -> String {
 
 impl CallbackError {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::NotStarted(error) => error.category(),
@@ -122,7 +121,6 @@ pub struct CallbackRunner {
 
 impl CallbackRunner {
     /// A runner for `config`. `environment` overrides inherited variables, not `PODS` and the like.
-    #[must_use]
     pub fn new(
         config: CallbackConfig,
         environment: Vec<(OsString, OsString)>,

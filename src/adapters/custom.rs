@@ -30,7 +30,6 @@ pub enum CustomError {
 
 impl CustomError {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::Ask(error) => error.category(),

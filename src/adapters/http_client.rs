@@ -63,7 +63,6 @@ pub enum HttpClientError {
 
 impl HttpClientError {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::SetUp(_) => "set_up",

@@ -37,13 +37,11 @@ impl PolicyFile {
     }
 
     /// The policy in force.
-    #[must_use]
     pub fn current(&self) -> Arc<Manifest> {
         Arc::clone(&self.current)
     }
 
     /// The path of the file.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

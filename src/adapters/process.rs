@@ -80,7 +80,6 @@ pub struct Job {
 
 impl Job {
     /// A job with our environment, no stdin, 60 s, 16 MiB of stdout, our user and no limits.
-    #[must_use]
     pub fn new(name: &'static str, command: CommandLine) -> Self {
         Self {
             name,
@@ -116,7 +115,6 @@ pub struct ResourceLimits {
 
 impl ResourceLimits {
     /// The limits of commands from the network.
-    #[must_use]
     pub fn for_invoke() -> Self {
         Self {
             cpu_seconds: Some(120),

@@ -50,7 +50,6 @@ pub enum PrometheusError {
 
 impl PrometheusError {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::Ask(error) => error.category(),

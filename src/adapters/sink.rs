@@ -69,7 +69,6 @@ pub struct ListingFinding {
 
 impl Observed {
     /// The pod that a verdict names by id or by key; `None` when the fleet has no such pod.
-    #[must_use]
     pub fn pod_of(&self, named: &VerdictTarget) -> Option<Uid> {
         match named {
             VerdictTarget::Id(id) => {
@@ -185,7 +184,6 @@ pub enum SinkError {
 
 impl SinkError {
     /// The step, as a metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::NotReady { .. } => "not_ready",
@@ -199,7 +197,6 @@ impl SinkError {
     }
 
     /// The hindrance, if only a person can remove it.
-    #[must_use]
     pub fn hindrance(&self) -> Option<Hindrance> {
         match self {
             Self::Forbidden { why, .. } => Some(Hindrance::Forbidden(why.clone())),
@@ -209,7 +206,6 @@ impl SinkError {
     }
 
     /// Another leader was elected: stop acting.
-    #[must_use]
     pub fn leadership_lost(&self) -> bool {
         matches!(
             self,

@@ -74,7 +74,6 @@ pub enum SourceError {
 
 impl SourceError {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::ReadSecret(_) | Self::Header(_) => "secret",
@@ -109,7 +108,6 @@ impl SourceClient {
     }
 
     /// With other credentials, such as another namespace's, and the same connections.
-    #[must_use]
     pub fn with_secrets(&self, secrets: Arc<dyn Secrets>) -> Self {
         Self::over(self.http.clone(), secrets, self.clock)
     }

@@ -182,7 +182,6 @@ pub struct Membership {
 }
 
 /// The storage prefix of an ensemble: `/kontrol/<namespace>/<app>/`.
-#[must_use]
 pub fn prefix(namespace: &str, app: &str) -> String {
     format!("/kontrol/{namespace}/{app}/")
 }
@@ -213,7 +212,6 @@ pub async fn open(
 
 impl StoreError {
     /// The kind, as a metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::LeadershipLost { .. } => "deposed",

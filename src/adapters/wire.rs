@@ -66,7 +66,6 @@ impl RefusalKind {
         [Self::Malformed, Self::Forbidden, Self::Conflict, Self::TooMuch, Self::NotServed, Self::Unavailable];
 
     /// The metric's label, and the error's name in ZeroRPC.
-    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -79,7 +78,6 @@ impl RefusalKind {
     }
 
     /// The kind with that label.
-    #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.label() == label)
     }

@@ -19,7 +19,6 @@ const PLURAL: &str = "kubervisorservices";
 const APPROVAL: &str = "unapproved, compatible with existing KubervisorService manifests";
 
 /// The definition as a JSON object.
-#[must_use]
 pub fn definition() -> Value {
     let (group, version) = API_VERSION.split_once('/').unwrap_or((API_VERSION, ""));
     json!({

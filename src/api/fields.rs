@@ -51,20 +51,17 @@ fn leading<T: FromStr + Default>(text: &str) -> T {
 }
 
 /// The field at `path`, whatever the indices in it.
-#[must_use]
 pub fn find(path: &str) -> Option<&'static Field> {
     let pattern = pattern(path);
     FIELDS.iter().find(|field| field.path == pattern)
 }
 
 /// What to write at `path`: a clause for a message.
-#[must_use]
 pub fn instead(path: &str) -> String {
     find(path).map_or_else(|| "remove it".to_owned(), |field| format!("instead write {}", field.write))
 }
 
 /// What to write for the field at `path`, whose last step is unknown: the nearest name there, and all of them.
-#[must_use]
 pub fn instead_of_unknown(path: &str) -> String {
     let path = pattern(path);
     let (parent, wrong) = path.rsplit_once('.').unwrap_or(("", &path));

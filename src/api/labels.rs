@@ -48,7 +48,6 @@ pub(super) fn check_selector(document: &Document, report: &mut Report<'_>) {
 }
 
 /// Where a workload's `spec.selector` asks for the traffic label: the path of the map that has the key.
-#[must_use]
 pub fn traffic_key_in(selector: &Value) -> Option<&'static str> {
     let expressions = selector.get("matchExpressions").and_then(Value::as_array);
     let asks = |one: &Value| one.get("key").and_then(Value::as_str) == Some(TRAFFIC);

@@ -48,7 +48,6 @@ impl From<Value> for Document {
 
 impl Document {
     /// The line of the field at `path`, or of the nearest one that contains it.
-    #[must_use]
     pub fn line_of(&self, path: &str) -> u64 {
         let mut rest = path;
         loop {
@@ -63,7 +62,6 @@ impl Document {
     }
 
     /// The same document as the member `parent` of a map.
-    #[must_use]
     pub fn under(self, parent: &str) -> Self {
         let Self { value, line, places } = self;
         let below = |(path, place): (String, Location)| (join(parent, &path), place);
@@ -72,7 +70,6 @@ impl Document {
     }
 
     /// The part at `path` as a document of its own.
-    #[must_use]
     pub fn part(&self, path: &str, value: Value) -> Self {
         let inside = |(place, location): (&String, &Location)| {
             let rest = place.strip_prefix(path)?;
@@ -84,7 +81,6 @@ impl Document {
 
     /// The value at `path` as it was written, if it is an unquoted `yes`, `no`, `on` or `off` in any case: a boolean in
     /// YAML 1.1, a text in 1.2.
-    #[must_use]
     pub fn boolean_word(&self, path: &str) -> Option<&str> {
         self.places.get(path)?.boolean_word.as_deref()
     }
@@ -159,7 +155,6 @@ fn place(
 }
 
 /// `path.member`, or `member` at the top.
-#[must_use]
 pub fn join(path: &str, member: &str) -> String {
     if path.is_empty() { member.to_owned() } else { format!("{path}.{member}") }
 }

@@ -41,13 +41,11 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), AddressError> 
 }
 
 /// An address to serve on: `IP:PORT`, or `:PORT` for all addresses.
-#[must_use]
 pub fn serving(text: &str) -> Option<SocketAddr> {
     if text.starts_with(':') { format!("0.0.0.0{text}").parse().ok() } else { text.parse().ok() }
 }
 
 /// As [`serving`]; `Some(None)` for `off`.
-#[must_use]
 pub fn serving_or_off(text: &str) -> Option<Option<SocketAddr>> {
     if text == "off" { Some(None) } else { serving(text).map(Some) }
 }

@@ -42,13 +42,11 @@ impl Environment {
     }
 
     /// The value of `name`; an empty one is none.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// The value of `name` even when it is empty.
-    #[must_use]
     pub fn get_even_empty(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }

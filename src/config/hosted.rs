@@ -55,7 +55,6 @@ pub fn read(
 }
 
 /// `env` with a hosted master's defaults for what it leaves open.
-#[must_use]
 pub fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> Environment {
     let mut env = env.clone();
     for name in LEFT_OUT {

@@ -21,7 +21,6 @@ use crate::exit::Exit;
 pub const MASTER_ANNOTATION: &str = "kontrol.unity3d.com/master";
 
 /// Whether `env` leaves out something that the pod's metadata can supply.
-#[must_use]
 pub fn needs_pod(env: &Environment) -> bool {
     let mut reader = Reader::new(env);
     let mode = Mode::read(&mut reader);

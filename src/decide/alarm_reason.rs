@@ -20,13 +20,11 @@ macro_rules! reasons {
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The label of the metric and the name in pages.
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
             /// What it means and what stays in force meanwhile, in one sentence.
-            #[must_use]
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)+ }
             }

@@ -74,14 +74,12 @@ impl<'a> JsonNode<'a> {
     }
 
     /// The first value that JSON has not, else the first number beyond a double: its JSON pointer and source text.
-    #[must_use]
     pub fn first_odd(&self) -> Option<(String, &'a str)> {
         self.find(&|node| matches!(node, Self::Odd(_)))
             .or_else(|| self.find(&|node| matches!(node, Self::Beyond(_))))
     }
 
     /// Whether it holds a value that JSON has not.
-    #[must_use]
     pub fn is_odd(&self) -> bool {
         self.find(&|node| matches!(node, Self::Odd(_))).is_some()
     }

@@ -72,7 +72,6 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule with nothing due.
-    #[must_use]
     pub fn new(damper: Duration) -> Self {
         Self { damper, ..Self::default() }
     }
@@ -93,13 +92,11 @@ impl Schedule {
     }
 
     /// The cause of a due run; `None` while one is running.
-    #[must_use]
     pub fn due(&self, now: Moment) -> Option<Cause> {
         self.earliest().filter(|(at, _)| *at <= now).map(|(_, cause)| cause)
     }
 
     /// When a run will be due if no event precedes it.
-    #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
         self.earliest().map(|(at, _)| at)
     }

@@ -67,7 +67,6 @@ pub enum Detector {
 
 impl Detector {
     /// The name of its field in the manifest.
-    #[must_use]
     pub fn field(&self) -> &'static str {
         match self {
             Self::Silence(_) | Self::Payload(_) => "keepalive",
@@ -79,7 +78,6 @@ impl Detector {
     }
 
     /// Whether keepalives are its only input.
-    #[must_use]
     pub fn uses_keepalives_only(&self) -> bool {
         match self {
             Self::Silence(_) | Self::Payload(_) => true,
@@ -89,7 +87,6 @@ impl Detector {
     }
 
     /// Its Prometheus query, and the label by whose values its series are counted.
-    #[must_use]
     pub fn query(&self) -> Option<(&Query, Option<&str>)> {
         match self {
             Self::Discrete(discrete) => Some((&discrete.query, Some(&discrete.key))),
@@ -100,7 +97,6 @@ impl Detector {
     }
 
     /// Its custom service.
-    #[must_use]
     pub fn custom(&self) -> Option<&Custom> {
         match self {
             Self::Custom(custom) | Self::Outlier(Outlier { source: OutlierSource::Custom(custom), .. }) => {
@@ -111,7 +107,6 @@ impl Detector {
     }
 
     /// How long an answer may take; `None` for a detector that sends no query.
-    #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         let queried = || self.query().map(|(query, _)| query.timeout);
         self.custom().map(|custom| custom.timeout).or_else(queried)
@@ -216,7 +211,6 @@ pub struct Evaluation {
 /// Evaluates every rule whose only input is keepalives; [`queried`] has the others.
 ///
 /// A new breaker is due at once. A clock set back delays an evaluation by at most one period.
-#[must_use]
 pub fn evaluate(
     rules: &[Rule],
     now: Timestamp,

@@ -13,7 +13,6 @@ pub struct Digest([u8; 16]);
 
 impl Digest {
     /// The digest of `bytes`.
-    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Md5::digest(bytes).into())
     }

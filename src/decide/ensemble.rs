@@ -80,7 +80,6 @@ pub struct Ensemble {
 
 impl Ensemble {
     /// An empty ensemble, for a store without one.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -175,7 +174,6 @@ impl Ensemble {
     }
 
     /// A live pod whose last keepalive holds a value that JSON has not or that is beyond a double, and the number of all.
-    #[must_use]
     pub fn odd_pods(&self) -> Option<(&OddPod, usize)> {
         self.odd.values().next().map(|pod| (pod, self.odd.len()))
     }
@@ -199,7 +197,6 @@ impl Ensemble {
     }
 
     /// The earliest deadline; `None` when empty.
-    #[must_use]
     pub fn next_wakeup(&self) -> Option<Moment> {
         self.table.oldest().map(|at| self.deadline(at))
     }
@@ -219,7 +216,6 @@ impl Ensemble {
     }
 
     /// Increases with each change to the snapshot; the caller compares it to start the damper.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
     }

@@ -17,7 +17,6 @@ pub struct Uid(Arc<str>);
 
 impl Uid {
     /// As text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -127,7 +126,6 @@ pub struct PodView {
 
 impl PodView {
     /// A pod that serves: ready, present, claimed, traffic=yes and listed.
-    #[must_use]
     pub fn serving(uid: impl Into<Uid>, name: impl Into<String>, fence: Fence) -> Self {
         Self {
             uid: uid.into(),
@@ -151,13 +149,11 @@ impl PodView {
     }
 
     /// Nothing may be written to it yet.
-    #[must_use]
     pub fn barred(&self) -> bool {
         self.refusal.as_ref().is_some_and(|refusal| !refusal.due)
     }
 
     /// It cannot be claimed: it is never withheld, and the others do not wait for it.
-    #[must_use]
     pub fn claim_refused(&self) -> bool {
         self.refusal.as_ref().is_some_and(|refusal| refusal.verb == Verb::Claim)
     }
@@ -183,7 +179,6 @@ pub struct Fleet {
 
 impl Fleet {
     /// A gated fleet of these pods, sorted by UID; repeated UIDs are dropped.
-    #[must_use]
     pub fn new(desired: u32, mut pods: Vec<PodView>) -> Self {
         pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         pods.dedup_by(|a, b| a.uid == b.uid);
@@ -191,19 +186,16 @@ impl Fleet {
     }
 
     /// The pods in order of their UID.
-    #[must_use]
     pub fn pods(&self) -> &[PodView] {
         &self.pods
     }
 
     /// One pod.
-    #[must_use]
     pub fn pod(&self, uid: &str) -> Option<&PodView> {
         self.pods.binary_search_by(|pod| pod.uid.as_str().cmp(uid)).ok().and_then(|at| self.pods.get(at))
     }
 
     /// Changes every pod by `edit`, which must not change the UID.
-    #[must_use]
     pub fn map(mut self, edit: impl FnMut(&mut PodView)) -> Self {
         self.pods.iter_mut().for_each(edit);
         self

@@ -58,7 +58,6 @@ pub struct Plan {
 }
 
 /// Plans for `fleet`, judged by `verdicts`, with the withdrawals of `ledger` under way.
-#[must_use]
 pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, verdicts: &Verdicts) -> Plan {
     let mut planning = Planning::new(now, policy, fleet, ledger, verdicts);
     restore::restore(&mut planning);
@@ -79,13 +78,11 @@ pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, ver
 impl Plan {
     /// The ledger after this plan for a sink where storing it is the withdrawal (the endpoints file), so that every
     /// action lands with the store. `None`: unchanged.
-    #[must_use]
     pub fn committed(&self, ledger: &Ledger) -> Option<Ledger> {
         outcome::committed(self.at, &self.actions, self.next.as_ref(), ledger)
     }
 
     /// Why a pod is or is not withheld; `None`: it serves and has no objection.
-    #[must_use]
     pub fn explain(&self, uid: &str) -> Option<&Explanation> {
         let at = self.explanations.binary_search_by(|explanation| explanation.uid.as_str().cmp(uid)).ok()?;
         self.explanations.get(at)
@@ -94,7 +91,6 @@ impl Plan {
 
 /// Plans for a dry run: the switches are those of the ledger `shadow`, `dryRun` is ignored, and nothing is carried
 /// out. Returns the plan and the next shadow.
-#[must_use]
 pub fn rehearse(
     now: Timestamp,
     policy: &Policy,

@@ -78,7 +78,6 @@ pub enum KeepaliveError {
 
 impl KeepaliveError {
     /// The kind, for a metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
@@ -150,37 +149,31 @@ impl<'a> Keepalive<'a> {
 
     /// The first odd value. A payload that JSON has not is replaced by the empty one (no data), another member by `null`;
     /// a number beyond a double keeps its text.
-    #[must_use]
     pub fn odd(&self) -> Option<&OddValue> {
         self.odd.as_ref()
     }
 
     /// By default the pod's name.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Random per process; `None` from clients that send none.
-    #[must_use]
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
     }
 
     /// The pod's address in base 62.
-    #[must_use]
     pub fn key(&self) -> Key {
         self.key
     }
 
     /// Whether it has `down: true`, the last keepalive before a graceful stop.
-    #[must_use]
     pub fn is_down(&self) -> bool {
         self.down
     }
 
     /// The pod's element in `PODS`: canonical JSON with `seq`, without `down`.
-    #[must_use]
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
         let seq = seq.to_string();
         let seq = JsonNode::Scalar(&seq);
@@ -238,7 +231,6 @@ fn name<'a>(members: &JsonMembers<'a>, name: &'static str) -> Result<Cow<'a, str
 }
 
 /// Without control characters and without the marks that turn the direction of text (Unicode's bidi controls).
-#[must_use]
 pub fn is_printable(name: &str) -> bool {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.chars().any(|c| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}'))

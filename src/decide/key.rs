@@ -20,13 +20,11 @@ pub struct KeyError {
 
 impl Key {
     /// The key of `address`.
-    #[must_use]
     pub fn of(address: Ipv4Addr) -> Self {
         Self(address.to_bits())
     }
 
     /// The key's address.
-    #[must_use]
     pub fn address(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.0)
     }

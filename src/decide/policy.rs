@@ -125,7 +125,6 @@ impl Default for ActivatorStrategy {
 
 impl Policy {
     /// For callbacks without a manifest: a floor of 50 %, and admits after 10 s.
-    #[must_use]
     pub fn without_manifest(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -142,19 +141,16 @@ impl Policy {
     }
 
     /// The breaker of this name.
-    #[must_use]
     pub fn breaker(&self, name: &str) -> Option<&Breaker> {
         self.breakers.iter().find(|breaker| breaker.name == name)
     }
 
     /// The activator for pods that `breaker` withheld.
-    #[must_use]
     pub fn activator(&self, breaker: &str) -> &ActivatorStrategy {
         self.breaker(breaker).map_or(&self.default_activator, |breaker| &breaker.activator)
     }
 
     /// Time between two batches: one evaluation period of the breaker, 5 s for other sources.
-    #[must_use]
     pub fn trial(&self, breaker: &str) -> Duration {
         self.breaker(breaker).map_or(Duration::from_secs(5), |breaker| breaker.evaluation_period)
     }

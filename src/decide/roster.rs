@@ -118,20 +118,17 @@ pub enum RosterError {
 }
 
 /// A pod's identity for the gate: key, id and nonce.
-#[must_use]
 pub fn uid(key: Key, id: &str, nonce: Option<&str>) -> Uid {
     Uid::from(format!("{key}/{id}/{}", nonce.unwrap_or_default()))
 }
 
 impl RosterPod {
     /// Its identity, given its key.
-    #[must_use]
     pub fn uid(&self, key: Key) -> Uid {
         uid(key, &self.id, self.nonce.as_deref())
     }
 
     /// Its name for display: the id, or the address if there is none.
-    #[must_use]
     pub fn name(&self, key: Key) -> String {
         if self.id.is_empty() { key.address().to_string() } else { self.id.clone() }
     }
@@ -139,7 +136,6 @@ impl RosterPod {
 
 impl Roster {
     /// An empty roster; `epoch` must be random, `of` names the fleet.
-    #[must_use]
     pub fn begin(of: &str, epoch: Epoch) -> Self {
         Self {
             schema: SCHEMA,
@@ -154,7 +150,6 @@ impl Roster {
     /// A roster of the addresses in the endpoints file, as silent pods, after the store was lost.
     ///
     /// Without them the file would shrink to the first pod that sends a keepalive.
-    #[must_use]
     pub fn adopt(of: &str, epoch: Epoch, addresses: &BTreeSet<SocketAddrV4>, now: Timestamp) -> Self {
         let pods: BTreeMap<Key, RosterPod> = addresses
             .iter()
@@ -198,13 +193,11 @@ impl Roster {
     }
 
     /// Pods that there should be.
-    #[must_use]
     pub fn desired(&self, rules: &FleetRules) -> u32 {
         rules.size.unwrap_or(self.most_live)
     }
 
     /// The input of the gate. `believed`: whether the pod itself is silent, not the master cut off (see [`silence`]).
-    #[must_use]
     pub fn fleet(&self, rules: &FleetRules, believed: impl Fn(Key) -> bool, hold: Option<String>) -> Fleet {
         let view = |(&key, pod): (&Key, &RosterPod)| self.view(key, pod, believed(key));
         let pods = self.pods.iter().map(view).collect();
@@ -225,7 +218,6 @@ impl Roster {
     }
 
     /// The roster once `plan` is committed with it.
-    #[must_use]
     pub fn apply(mut self, plan: &Plan) -> Self {
         if let Some(ledger) = plan.committed(&self.ledger) {
             self.ledger = ledger;
@@ -242,7 +234,6 @@ impl Roster {
 
     /// This roster with the next generation; `None` if it equals `committed`. (It never does with the generation of an
     /// earlier commit whose outcome is unknown.)
-    #[must_use]
     pub fn after(mut self, committed: Option<&Self>) -> Option<Self> {
         self.generation = self.generation.max(committed.map_or(0, |roster| roster.generation));
         if committed == Some(&self) {
@@ -253,7 +244,6 @@ impl Roster {
     }
 
     /// The addresses for the endpoints file.
-    #[must_use]
     pub fn addresses(&self) -> BTreeSet<SocketAddrV4> {
         let listed = |(&key, pod): (&Key, &RosterPod)| {
             let port = pod.port?;

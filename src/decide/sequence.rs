@@ -21,13 +21,11 @@ pub struct Sequence(u64);
 
 impl Sequence {
     /// A sequence whose next number is `next`.
-    #[must_use]
     pub const fn starting_at(next: u64) -> Self {
         Self(next)
     }
 
     /// The next number, without taking it.
-    #[must_use]
     pub const fn next(self) -> u64 {
         self.0
     }
@@ -45,7 +43,6 @@ impl Sequence {
     }
 
     /// The stored form: decimal digits.
-    #[must_use]
     pub fn encode(self) -> Vec<u8> {
         self.to_string().into_bytes()
     }

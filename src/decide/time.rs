@@ -15,19 +15,16 @@ impl Moment {
     pub const ORIGIN: Self = Self(Duration::ZERO);
 
     /// The moment `elapsed` after the origin.
-    #[must_use]
     pub const fn after_origin(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
     /// The time since the origin.
-    #[must_use]
     pub const fn since_origin(self) -> Duration {
         self.0
     }
 
     /// Time from `earlier` to `self`; zero when `earlier` is later.
-    #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -50,19 +47,16 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// `millis` milliseconds after the Unix epoch.
-    #[must_use]
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
     }
 
     /// Milliseconds after the Unix epoch.
-    #[must_use]
     pub const fn unix_millis(self) -> i64 {
         self.0
     }
 
     /// Time from `earlier` to `self`; zero when `earlier` is later.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

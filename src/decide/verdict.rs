@@ -115,7 +115,6 @@ pub struct Source {
 
 impl Source {
     /// Sorts the opinions by UID; of two on the same pod the stricter one is kept.
-    #[must_use]
     pub fn new(
         name: impl Into<String>,
         kind: SourceKind,
@@ -128,7 +127,6 @@ impl Source {
     }
 
     /// In order of the UID.
-    #[must_use]
     pub fn opinions(&self) -> &[(Uid, Opinion)] {
         &self.opinions
     }
@@ -136,7 +134,6 @@ impl Source {
 
 impl Opinion {
     /// 0..1; 0 for NaN and infinite values.
-    #[must_use]
     pub fn severity(&self) -> f64 {
         let severity = match self {
             Self::Judged(Judgement::Bad { severity, .. }) | Self::Called { severity, .. } => *severity,
@@ -146,7 +143,6 @@ impl Opinion {
     }
 
     /// Whether it is a reason to withhold the pod.
-    #[must_use]
     pub fn objects(&self) -> bool {
         match self {
             Self::Judged(judgement) => matches!(judgement, Judgement::Bad { .. }),
@@ -244,7 +240,6 @@ pub enum TrafficWarning {
 }
 
 /// Reads a callback's `traffic` member.
-#[must_use]
 pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarning>) {
     let mut warnings = Vec::new();
     let verdicts = match traffic {
@@ -269,7 +264,6 @@ pub fn parse_traffic(traffic: &Value) -> (Vec<TrafficVerdict>, Vec<TrafficWarnin
 }
 
 /// Resolves names to UIDs; also returns the number of verdicts for pods that are not in the fleet.
-#[must_use]
 pub fn resolve(
     verdicts: Vec<TrafficVerdict>,
     uid_of: impl Fn(&VerdictTarget) -> Option<Uid>,

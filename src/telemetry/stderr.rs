@@ -18,7 +18,6 @@ const CHUNK: usize = 4096;
 static DELIVERY: Delivery = Delivery::new();
 
 /// The lines that were dropped since this process started.
-#[must_use]
 pub fn lost_lines() -> u64 {
     DELIVERY.lost.load(Ordering::Relaxed)
 }

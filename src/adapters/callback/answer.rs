@@ -27,7 +27,6 @@ pub enum Warning {
 
 impl Warning {
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::BadUtf8 => "bad_utf8",

@@ -66,13 +66,11 @@ impl<'a> InvokeRequest<'a> {
     }
 
     /// The JSON text of a member.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| value.get())
     }
 
     /// The members besides `cmd` that a signature covers.
-    #[must_use]
     pub fn others(&self) -> Vec<(&str, &'a str)> {
         let covered = self.members.iter().filter(|(name, _)| name != "cmd" && name != PROOF);
         covered.map(|(name, value)| (name.as_str(), value.get())).collect()
@@ -110,20 +108,17 @@ const MAX_MEMBERS: usize = 256;
 
 impl InvokeProof {
     /// Asks for a structured reply, without a signature.
-    #[must_use]
     pub fn unsigned() -> Self {
         Self { v: VERSION, challenge: None, sig: None }
     }
 
     /// With a signature.
-    #[must_use]
     pub fn signed(challenge: &Challenge, signature: &[u8; 64]) -> Self {
         let text = |bytes: &[u8]| Some(BASE64_STANDARD.encode(bytes));
         Self { v: VERSION, challenge: text(challenge), sig: text(signature) }
     }
 
     /// Challenge and signature, if both are present and well-formed.
-    #[must_use]
     pub fn parts(&self) -> Option<(Challenge, [u8; 64])> {
         Some((decoded(self.challenge.as_deref()?)?, decoded(self.sig.as_deref()?)?))
     }
@@ -131,13 +126,11 @@ impl InvokeProof {
 
 impl Offer {
     /// An offer of `challenge`.
-    #[must_use]
     pub fn of(challenge: &Challenge) -> Self {
         Self { v: VERSION, challenge: BASE64_STANDARD.encode(challenge) }
     }
 
     /// The challenge, if version and length are right.
-    #[must_use]
     pub fn challenge(&self) -> Option<Challenge> {
         decoded(&self.challenge).filter(|_| self.v == VERSION)
     }

@@ -118,13 +118,11 @@ impl PrivateKey {
     }
 
     /// The public key.
-    #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
     /// Signs an order.
-    #[must_use]
     pub fn sign(&self, order: &SignedOrder<'_>) -> [u8; 64] {
         self.0.sign(&order.text()).to_bytes()
     }
@@ -154,7 +152,6 @@ impl PublicKey {
     }
 
     /// Whether `signature` is the private key's signature of this order.
-    #[must_use]
     pub fn verifies(&self, order: &SignedOrder<'_>, signature: &[u8; 64]) -> bool {
         self.0.verify_strict(&order.text(), &Signature::from_bytes(signature)).is_ok()
     }

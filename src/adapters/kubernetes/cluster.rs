@@ -62,7 +62,6 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts one watch for each kind (and each namespace); they end with `stop`.
-    #[must_use]
     pub fn start(client: Client, scope: &WatchScope, alarms: &Alarms, stop: &CancellationToken) -> Self {
         let namespaces: Vec<Option<SharedText>> = match scope {
             WatchScope::All => vec![None],
@@ -115,7 +114,6 @@ impl Cluster {
     }
 
     /// Why the watches of each scope (a namespace, or all: `None`) are not in sync; no failure for one that is.
-    #[must_use]
     pub fn problems(&self) -> BTreeMap<Option<SharedText>, Vec<WatchFailure>> {
         let mut scopes = BTreeMap::<_, Vec<_>>::new();
         for feed in &self.shared.read().feeds {
@@ -125,7 +123,6 @@ impl Cluster {
     }
 
     /// Rises when a watch gets into sync or fails.
-    #[must_use]
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.shared.progress.subscribe()
     }
@@ -137,7 +134,6 @@ impl Cluster {
     }
 
     /// Why the caches of a namespace cannot be trusted, and nothing may be withheld; `None` when they can.
-    #[must_use]
     pub fn suspect(&self, namespace: &str) -> Option<String> {
         let now = self.shared.clock.now();
         self.shared
@@ -149,13 +145,11 @@ impl Cluster {
     }
 
     /// The verb and resource of a watch of a namespace that is refused, such as `watch pods`.
-    #[must_use]
     pub fn missing_right(&self, namespace: &str) -> Option<String> {
         self.shared.read().feeds.iter().filter(|feed| feed.covers(namespace)).find_map(Feed::missing_right)
     }
 
     /// The failure of a watch of a namespace that was never in sync since the start: without it nothing can be decided.
-    #[must_use]
     pub fn never_listed(&self, namespace: &str) -> Option<WatchFailure> {
         let state = self.shared.read();
         let mut feeds = state.feeds.iter().filter(|feed| feed.covers(namespace));
@@ -164,7 +158,6 @@ impl Cluster {
 
     /// Whether every KubervisorService of a namespace is cached, so that one that is absent does not exist. False at the
     /// start and after a rewind until all are listed.
-    #[must_use]
     pub fn resources_are_listed(&self, namespace: &str) -> bool {
         let state = self.shared.read();
         let mut feeds = state.feeds.iter().filter(|feed| feed.covers(namespace));
@@ -190,45 +183,38 @@ impl Cluster {
 
     /// How often the API server's versions ran backwards since the start. Each time the caches were dropped, and a
     /// ledger needs a new epoch.
-    #[must_use]
     pub fn rewinds(&self) -> u64 {
         self.shared.read().rewinds
     }
 
     /// How many pods of the namespace left service without the gate, as the watches showed.
-    #[must_use]
     pub fn departures(&self, namespace: &str) -> u64 {
         self.shared.read().departures.get(namespace).copied().unwrap_or(0)
     }
 
     /// Every change from now on; after `Lagged` the receiver must read everything again.
-    #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<ClusterChange> {
         self.shared.changes.subscribe()
     }
 
     /// The selected pods, sorted by UID.
-    #[must_use]
     pub fn pods(&self, namespace: &str, selector: &Selector) -> Vec<Arc<PodRecord>> {
         let state = self.shared.read();
         by_uid(state.pods.of(namespace).filter(|pod| selector.matches(pod)).cloned())
     }
 
     /// The pods labelled with the name of this KubervisorService, sorted by UID.
-    #[must_use]
     pub fn pods_named(&self, namespace: &str, resource: &str) -> Vec<Arc<PodRecord>> {
         self.pods(namespace, &Selector::named(resource))
     }
 
     /// All pods labelled with the name of any KubervisorService, sorted by UID.
-    #[must_use]
     pub fn named_pods(&self) -> Vec<Arc<PodRecord>> {
         let state = self.shared.read();
         by_uid(state.pods.all().filter(|pod| pod.labels.get(crate::api::keys::NAME).is_some()).cloned())
     }
 
     /// The pod with this UID.
-    #[must_use]
     pub fn pod(&self, uid: &Uid) -> Option<Arc<PodRecord>> {
         let state = self.shared.read();
         let (namespace, name) = state.by_uid.get(uid)?;
@@ -236,25 +222,21 @@ impl Cluster {
     }
 
     /// The Service of this name.
-    #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<Arc<ServiceRecord>> {
         self.shared.read().services.get(namespace, name).cloned()
     }
 
     /// All KubervisorServices.
-    #[must_use]
     pub fn resources(&self) -> Vec<Arc<ResourceRecord>> {
         self.shared.read().resources.all().cloned().collect()
     }
 
     /// The KubervisorService of this name.
-    #[must_use]
     pub fn resource(&self, namespace: &str, name: &str) -> Option<Arc<ResourceRecord>> {
         self.shared.read().resources.get(namespace, name).cloned()
     }
 
     /// How many pods the owners of `pods` want, and which owners these are.
-    #[must_use]
     pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
         self.shared.read().desired(namespace, pods)
     }
@@ -270,7 +252,6 @@ impl Cluster {
     }
 
     /// The highest version seen of this kind, to be taken before a write for [`Cluster::check_version`].
-    #[must_use]
     pub fn mark(&self, kind: Kind) -> Mark {
         self.shared.mark(kind)
     }
@@ -278,7 +259,6 @@ impl Cluster {
     /// Compares the resourceVersion of a write's response with `mark`: a lower one means that the API server was
     /// restored from a backup, and drops the caches. False: they were dropped since `mark`. (A write that changes
     /// nothing keeps its version; ours always change a fence or a serial.)
-    #[must_use]
     pub fn check_version(&self, kind: Kind, version: u64, mark: Mark) -> bool {
         self.shared.check_version(&format!("a write of {}", kind.resource()), version, mark)
     }

@@ -48,7 +48,6 @@ pub enum EventKind {
 
 impl EventKind {
     /// The value of `type`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
@@ -112,7 +111,6 @@ struct QueuedEvent {
 
 impl EventRecorder {
     /// Starts the writer.
-    #[must_use]
     pub fn start(settings: EventSettings) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_CAPACITY);
         let (clock, metrics, ended) = (settings.clock, settings.metrics.clone(), CancellationToken::new());

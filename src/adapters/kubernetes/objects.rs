@@ -65,7 +65,6 @@ impl Kind {
     ];
 
     /// The plural resource name, as in the API and RBAC.
-    #[must_use]
     pub const fn resource(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -90,13 +89,11 @@ impl Kind {
     }
 
     /// The path of one object.
-    #[must_use]
     pub fn object_path(self, namespace: &str, name: &str) -> String {
         format!("{}/{name}", self.path(Some(namespace)))
     }
 
     /// The path of the collection in one namespace, or in all.
-    #[must_use]
     pub fn path(self, namespace: Option<&str>) -> String {
         let (root, resource) = (self.root(), self.resource());
         match namespace {

@@ -1,7 +1,6 @@
 //! The missing right in a refusal by RBAC, read from the API server's message.
 
 /// Verb and resource, such as `patch pods`; `None`: the message is not a refusal by RBAC.
-#[must_use]
 pub fn missing(message: &str) -> Option<String> {
     let (_, rest) = message.split_once(" cannot ")?;
     let (verb, rest) = rest.split_once(" resource \"")?;
@@ -11,7 +10,6 @@ pub fn missing(message: &str) -> Option<String> {
 }
 
 /// Whether it is what [`missing`] returns, and no sentence.
-#[must_use]
 pub fn is_right(text: &str) -> bool {
     text.split(' ').count() == 2 && !text.contains(':')
 }

@@ -28,7 +28,6 @@ pub struct KubernetesSecrets {
 
 impl KubernetesSecrets {
     /// Reads with the rights of `client`.
-    #[must_use]
     pub fn new(client: Client, namespace: &str) -> Self {
         let secrets = Api::namespaced(client.clone(), namespace);
         Self { secrets, config_maps: Api::namespaced(client, namespace), namespace: namespace.to_owned() }

@@ -68,7 +68,6 @@ impl ProcessError {
     }
 
     /// The metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::NotFound { .. } | Self::NoInterpreter { .. } => "not_found",

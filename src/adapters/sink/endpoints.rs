@@ -75,7 +75,6 @@ pub fn read(path: &std::path::Path, format: EndpointsFormat) -> io::Result<BTree
 
 impl EndpointsFile {
     /// Starts the task, which leaves the file alone until the first projection. `fleet` is the name in formats with one.
-    #[must_use]
     pub fn start(config: &EndpointsConfig, fleet: &str, alarms: &Alarms) -> Self {
         let (wanted, projections) = watch::channel(None);
         let (report, status) = watch::channel(FileStatus::default());
@@ -104,7 +103,6 @@ impl EndpointsFile {
     }
 
     /// The state of the file.
-    #[must_use]
     pub fn status(&self) -> watch::Receiver<FileStatus> {
         self.status.clone()
     }

@@ -126,7 +126,6 @@ struct Confirmation {
 
 impl LabelSink {
     /// Sends no request yet.
-    #[must_use]
     pub fn new(
         client: Client,
         limiter: Arc<WriteLimiter>,

@@ -30,7 +30,6 @@ pub struct Projector {
 
 impl Projector {
     /// Starts projecting the rosters of the fleet `of` (`<namespace>/<app>`); `name` is its name in the file.
-    #[must_use]
     pub fn start(store: &dyn Store, config: &EndpointsConfig, of: &str, name: &str, alarms: &Alarms) -> Self {
         let file = EndpointsFile::start(config, name, alarms);
         let status = file.status();
@@ -47,7 +46,6 @@ impl Projector {
     }
 
     /// The state of the file.
-    #[must_use]
     pub fn status(&self) -> watch::Receiver<FileStatus> {
         self.status.clone()
     }

@@ -54,13 +54,11 @@ impl StoreMetrics {
     }
 
     /// Requests of this kind so far.
-    #[must_use]
     pub fn operations(&self, operation: Operation) -> u64 {
         self.operations.of(operation.label()).get()
     }
 
     /// Failed requests of this [category](StoreError::category) so far.
-    #[must_use]
     pub fn errors(&self, category: &'static str) -> u64 {
         self.errors.of(category).get()
     }

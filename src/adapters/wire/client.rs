@@ -131,7 +131,6 @@ impl Connection {
     }
 
     /// The address that it is connected to.
-    #[must_use]
     pub fn peer(&self) -> SocketAddrV4 {
         self.peer
     }
@@ -166,7 +165,6 @@ impl Connection {
     }
 
     /// Whether the connection has ended; then connect anew.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.transport {
             Transport::ZeroRpc(rpc) => rpc.is_closed(),

@@ -61,7 +61,6 @@ impl Default for Limits {
 
 impl Limits {
     /// The limits of the configuration.
-    #[must_use]
     pub fn of(listen: &Listen) -> Self {
         Self {
             connections: listen.max_connections,

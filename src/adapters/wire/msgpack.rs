@@ -33,13 +33,11 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// At the start of `bytes`.
-    #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// The bytes that have not been read.
-    #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

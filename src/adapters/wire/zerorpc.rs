@@ -70,14 +70,12 @@ impl<'a> ZeroRpcEvent<'a> {
     }
 
     /// The only argument, if there is exactly one and it is a str or bin.
-    #[must_use]
     pub fn sole_text(&self) -> Option<&'a [u8]> {
         let mut cursor = self.arguments(1)?;
         cursor.text().ok()
     }
 
     /// The first of exactly `count` arguments.
-    #[must_use]
     pub fn arguments(&self, count: usize) -> Option<Cursor<'a>> {
         let mut cursor = Cursor::new(self.args);
         (cursor.array() == Ok(count)).then_some(cursor)
@@ -95,7 +93,6 @@ pub struct MessageIds {
 
 impl MessageIds {
     /// Ids that begin with `prefix`.
-    #[must_use]
     pub fn new(prefix: u64) -> Self {
         Self { prefix, count: 0 }
     }
@@ -107,7 +104,6 @@ impl MessageIds {
     }
 
     /// The id of a counter value.
-    #[must_use]
     pub fn id_of(&self, count: u64) -> [u8; 32] {
         let mut id = [0; 32];
         hex(self.prefix, &mut id[..16]);
@@ -116,7 +112,6 @@ impl MessageIds {
     }
 
     /// The counter value of one of our ids; `raw` is msgpack, str or bin.
-    #[must_use]
     pub fn count_of(&self, raw: &[u8]) -> Option<u64> {
         let text = std::str::from_utf8(Cursor::new(raw).text().ok()?).ok()?;
         let (prefix, count) = text.split_at_checked(16)?;

@@ -50,7 +50,6 @@ pub enum ZmtpError {
 
 impl ZmtpError {
     /// The metric's label.
-    #[must_use]
     pub fn category(self) -> &'static str {
         match self {
             Self::Signature | Self::Version(_) | Self::Mechanism => "greeting",
@@ -87,7 +86,6 @@ impl LocalSide {
 }
 
 /// Our greeting.
-#[must_use]
 pub fn greeting() -> [u8; GREETING_LEN] {
     let mut greeting = [0; GREETING_LEN];
     greeting[0] = 0xff;
@@ -99,7 +97,6 @@ pub fn greeting() -> [u8; GREETING_LEN] {
 }
 
 /// Our READY command, as a frame.
-#[must_use]
 pub fn ready(side: LocalSide) -> Vec<u8> {
     let mut body = b"\x05READY".to_vec();
     for (name, value) in [(&b"Socket-Type"[..], side.socket_type()), (b"Identity", b"")] {

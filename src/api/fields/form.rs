@@ -46,7 +46,6 @@ pub enum Form {
 
 impl Form {
     /// Whether the number is within the bounds; a form without numbers has none.
-    #[must_use]
     pub fn admits(self, number: f64) -> bool {
         match self {
             Self::Whole { least, most } => (f64::from(least)..=f64::from(most)).contains(&number),
@@ -58,14 +57,12 @@ impl Form {
     }
 
     /// An empty text means that the field was left out; an empty pointer is a value.
-    #[must_use]
     pub fn empty_is_unset(self) -> bool {
         matches!(self, Self::Words(_))
             || matches!(self, Self::Text { pattern, .. } if pattern != POINTER_PATTERN)
     }
 
     /// The most items of a list, or characters of a text.
-    #[must_use]
     pub fn most(self) -> usize {
         match self {
             Self::List { most, .. } | Self::Text { longest: most, .. } => most as usize,

@@ -9,7 +9,6 @@ use super::{
 use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
 /// One judgement per pod, in their order, and the number of elements that match none.
-#[must_use]
 pub fn judge(
     rule: &Deviation,
     vector: &Vector,

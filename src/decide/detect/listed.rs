@@ -36,7 +36,6 @@ pub struct FleetScope {
 
 /// One judgement per pod, in their order, and the number of entries that match none. A pod that the service does not
 /// name is good.
-#[must_use]
 pub fn judge(
     custom: &Custom,
     scope: &FleetScope,
@@ -50,7 +49,6 @@ pub fn judge(
 }
 
 /// Each pod's number, in their order, and the number of entries that match none.
-#[must_use]
 pub fn samples(
     custom: &Custom,
     scope: &FleetScope,

@@ -78,7 +78,6 @@ pub struct ReportHistory {
 
 impl Members {
     /// Builds the indices.
-    #[must_use]
     pub fn new(rows: Vec<MemberRow>) -> Self {
         let mut members = Self { rows, ..Self::default() };
         for (place, row) in members.rows.iter().enumerate() {
@@ -89,19 +88,16 @@ impl Members {
     }
 
     /// The number of members.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there are no members.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Observations of one fleet's pods, all in `namespace`, each with its member's data; updates `report_history`.
-    #[must_use]
     pub fn join(
         &self,
         namespace: &str,
@@ -147,7 +143,6 @@ impl Members {
 }
 
 /// Observations of a fleet without keepalives, or while none are received; no pod counts as silent.
-#[must_use]
 pub fn without_keepalives(pods: &[ListedPod]) -> Vec<Observation> {
     pods.iter().map(|pod| observe(pod, None, None)).collect()
 }

@@ -117,7 +117,6 @@ impl fmt::Display for Credential {
 
 impl MetricSource {
     /// A service without credentials.
-    #[must_use]
     pub fn at(url: impl Into<String>) -> Self {
         Self { url: url.into(), ..Self::default() }
     }

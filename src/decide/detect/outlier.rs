@@ -41,7 +41,6 @@ struct PeerBaseline {
 }
 
 /// Compares each sample with the fleet, in their order.
-#[must_use]
 pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
     let baseline = baseline(rule, samples);
     let compare = |sample: &Sample| match (sample, baseline) {

@@ -52,7 +52,6 @@ pub enum Sample {
 }
 
 /// Judges by the age of the last keepalive. An expired pod is bad at any age; one without any keepalive has no data.
-#[must_use]
 pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
     if !pod.heard {
         return Judgement::None(NoVerdict::NoKeepalive);
@@ -73,7 +72,6 @@ pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
 }
 
 /// Judges by the value at the pointer.
-#[must_use]
 pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
     if !pod.heard {
         return Judgement::None(NoVerdict::NoKeepalive);
@@ -98,7 +96,6 @@ pub fn bounds(rule: &PayloadRule, pod: &Observation) -> Judgement {
 }
 
 /// Each pod's number at the pointer, in their order.
-#[must_use]
 pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
     let sample = |pod: &&Observation| match pod.payload.pointer(pointer) {
         _ if !pod.heard => Sample::None(NoVerdict::NoKeepalive),
@@ -116,7 +113,6 @@ pub fn samples(pointer: &str, pods: &[&Observation]) -> Vec<Sample> {
 }
 
 /// Severity of `value` beyond `limit`: 0 at the limit, towards 1 with distance.
-#[must_use]
 pub fn beyond(value: f64, limit: f64) -> f64 {
     let far = (value - limit).abs();
     let share = far / (limit.abs() + far);

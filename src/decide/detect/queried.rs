@@ -41,7 +41,6 @@ pub struct QueryVariables {
 
 impl QueryVariables {
     /// The query with its variables replaced.
-    #[must_use]
     pub fn in_query<'q>(&self, query: &'q str) -> Cow<'q, str> {
         if !query.contains('$') {
             return query.into();
@@ -65,7 +64,6 @@ pub struct JudgedAnswer {
 /// The due rules, whose next due times are set, and the earliest due time of all.
 ///
 /// A breaker with a query in flight (`in_flight`) is not queried again: this evaluation is omitted.
-#[must_use]
 pub fn due<'a>(
     rules: &'a [Rule],
     now: Timestamp,
@@ -87,7 +85,6 @@ pub fn due<'a>(
 }
 
 /// Judges the pods by the answer.
-#[must_use]
 pub fn judge(
     rule: &Rule,
     now: Timestamp,

@@ -34,7 +34,6 @@ impl Windows {
     }
 
     /// Whether any of these rules is due.
-    #[must_use]
     pub fn any_due(&self, now: Timestamp, rules: &[Rule]) -> bool {
         rules.iter().any(|rule| {
             self.breakers.get(&rule.breaker).is_none_or(|breaker| breaker.is_due(now, rule.every))
@@ -42,7 +41,6 @@ impl Windows {
     }
 
     /// A copy without due times, and without breakers that have no bad evaluation.
-    #[must_use]
     pub fn without_due_times(&self) -> Self {
         let without_due = |(name, breaker): (&String, &BreakerWindows)| {
             let bad = breaker.bad.clone();
@@ -60,7 +58,6 @@ impl Windows {
 impl BreakerWindows {
     /// Whether the breaker is due. A due time more than one period ahead is ignored: the clock was set back, or the
     /// period shortened.
-    #[must_use]
     pub fn is_due(&self, now: Timestamp, every: Duration) -> bool {
         self.due.is_none_or(|due| due <= now || due > now + every)
     }
@@ -77,14 +74,12 @@ impl BreakerWindows {
     }
 
     /// The next due time; `None` is at once.
-    #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.due
     }
 
     /// Judges pods by their windows: bad when `rule.bad` of the last `rule.of` evaluations were, even if the newest
     /// was not. A comparison without data moves no window; none moves with `push` false (between two evaluations).
-    #[must_use]
     pub fn judge(
         &mut self,
         rule: Consecutive,

@@ -22,7 +22,6 @@ pub enum KeepaliveEffect {
 
 impl KeepaliveEffect {
     /// For a metric's label.
-    #[must_use]
     pub fn category(self) -> &'static str {
         match self {
             Self::Heartbeat => "heartbeat",
@@ -99,7 +98,6 @@ pub enum Rejection {
 
 impl Rejection {
     /// The kind, for a metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::Malformed(error) => error.category(),

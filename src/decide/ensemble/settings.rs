@@ -18,14 +18,12 @@ pub struct Settings {
 
 impl Settings {
     /// Settings with the default bounds: 262 144 pods, 256 MiB.
-    #[must_use]
     pub fn new(ttl: Duration, ping_every: Duration) -> Self {
         Self { ttl, ping_every, max_pods: 1 << 18, max_bytes: 256 << 20 }
     }
 
     /// The longest time between two calls of [`Ensemble::awake`](super::Ensemble::awake) by a process that is not
     /// paused.
-    #[must_use]
     pub fn awake_every(&self) -> Duration {
         self.ping_every / 4
     }

@@ -44,31 +44,26 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The ensemble's revision at the time of the snapshot.
-    #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
     /// The exact bytes of `PODS`: a canonical JSON array.
-    #[must_use]
     pub fn pods(&self) -> &Pods {
         &self.pods
     }
 
     /// MD5 of these bytes; computed at the first call (O(bytes)), so call it outside locks.
-    #[must_use]
     pub fn digest(&self) -> Digest {
         *self.digest.get_or_init(|| Digest::of(&self.pods))
     }
 
     /// The number of pods.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
     /// Whether there are no pods.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -107,7 +102,6 @@ pub struct CanonicalPod<'a> {
 
 impl<'a> CanonicalPod<'a> {
     /// Parses one element of `PODS`.
-    #[must_use]
     pub fn read(text: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }

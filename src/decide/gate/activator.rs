@@ -22,7 +22,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// When the wait ends: `period`, in the retry modes times the retry count and at most `maxPeriod`, plus a jitter that
 /// depends on pod and retry count only.
-#[must_use]
 pub fn due(entry: &Entry, activator: &ActivatorStrategy) -> Timestamp {
     let wait = match activator.mode {
         ActivatorMode::Periodic => activator.period,

@@ -30,38 +30,32 @@ pub struct Budget {
 
 impl Budget {
     /// The largest floor of the policy's rules.
-    #[must_use]
     pub fn floor(policy: &Policy, desired: u32) -> u32 {
         let rules = policy.breakers.iter().map(|breaker| &breaker.floor).chain([&policy.floor]);
         rules.map(|rule| rule.of(desired)).max().unwrap_or(1)
     }
 
     /// Entries that the ledger may hold in all.
-    #[must_use]
     pub fn room(&self) -> u32 {
         self.desired.min(self.existing).saturating_sub(self.floor)
     }
 
     /// Serving pods that may still be withheld.
-    #[must_use]
     pub fn may_withhold(&self) -> u32 {
         self.room_for_unserving().min(self.serving.saturating_sub(self.floor))
     }
 
     /// Pods that do not serve (silent ones) and may still be withheld: they take room, but no capacity.
-    #[must_use]
     pub fn room_for_unserving(&self) -> u32 {
         if self.serving < self.floor { 0 } else { self.room().saturating_sub(self.entries) }
     }
 
     /// Pods that are missing to the floor.
-    #[must_use]
     pub fn missing(&self) -> u32 {
         self.floor.saturating_sub(self.serving.saturating_add(self.joining))
     }
 
     /// Entries above the room.
-    #[must_use]
     pub fn excess(&self) -> u32 {
         self.entries.saturating_sub(self.room())
     }
@@ -69,7 +63,6 @@ impl Budget {
 
 impl FloorRule {
     /// Its floor, in pods, of a fleet of `desired` pods: 0 where no pod is wanted.
-    #[must_use]
     pub fn of(&self, desired: u32) -> u32 {
         if desired == 0 {
             return 0;

@@ -32,7 +32,6 @@ pub struct FenceError {
 
 impl Fence {
     /// Same epoch and greater serial.
-    #[must_use]
     pub fn newer(self, than: Self) -> bool {
         self.epoch == than.epoch && self.serial > than.serial
     }

@@ -174,7 +174,6 @@ pub(in crate::decide) struct SchemaNumber {
 
 impl Entry {
     /// An upper bound of its size as JSON in bytes (texts have no control characters, see [`one_line`]).
-    #[must_use]
     pub fn size(&self) -> usize {
         let texts = [self.uid.as_str(), self.uid.as_str(), &self.name, &self.breaker, &self.reason];
         let fences = 2 * 18 + digits(self.fence.serial) + digits(self.next.serial);
@@ -194,14 +193,12 @@ fn quoted(text: &str) -> usize {
 }
 
 /// `text` without control characters, cut off after 200 characters.
-#[must_use]
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
 impl Ledger {
     /// An empty ledger; `epoch` must be random.
-    #[must_use]
     pub fn begin(uid: impl Into<String>, epoch: Epoch) -> Self {
         Self {
             schema: SCHEMA,
@@ -217,7 +214,6 @@ impl Ledger {
     }
 
     /// The fence of this write of the ledger.
-    #[must_use]
     pub fn fence(&self) -> Fence {
         Fence { epoch: self.epoch, serial: self.serial }
     }
@@ -317,7 +313,6 @@ impl Ledger {
     }
 
     /// An upper bound of its size as JSON in bytes.
-    #[must_use]
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.values().map(Entry::size).sum();
         let returned: usize =
@@ -326,7 +321,6 @@ impl Ledger {
     }
 
     /// The withdrawals of a pod that still count: one less per ten periods (at least 1 h) since its return.
-    #[must_use]
     pub fn decayed(retry_count: u32, admitted_at: Timestamp, now: Timestamp, period: Duration) -> u32 {
         let stretch = (period * 10).max(Duration::from_secs(3600));
         let stretches = now.since(admitted_at).as_millis() / stretch.as_millis().max(1);

@@ -13,7 +13,6 @@ use crate::decide::{
 
 impl Roster {
     /// The roster updated by `rows`. A pod without a row is silent.
-    #[must_use]
     pub fn observe(mut self, now: Timestamp, rules: &FleetRules, rows: &[EnsembleRow]) -> Self {
         let rows: BTreeMap<Key, &EnsembleRow> = rows.iter().map(|row| (row.key, row)).collect();
         self.remove_other_roles(rules, &rows);

@@ -55,7 +55,6 @@ impl SilenceTracker {
     ///
     /// Its last keepalive is one TTL older than the notice, so its next one was due before the last fifth of that TTL:
     /// keepalives of other pods since then show that the master was reachable.
-    #[must_use]
     pub fn believed(&self, key: Key) -> bool {
         let Some(noticed) = self.noticed.get(&key) else { return true };
         let connected = self.connected.is_some_and(|since| self.now.since(since) >= self.ttl);
@@ -63,7 +62,6 @@ impl SilenceTracker {
     }
 
     /// Whether the silence of a pod is not believed yet.
-    #[must_use]
     pub fn undecided(&self) -> bool {
         self.noticed.keys().any(|key| !self.believed(*key))
     }

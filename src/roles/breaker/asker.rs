@@ -49,7 +49,6 @@ pub enum AskError {
 
 impl AskError {
     /// The category, as a metric's label.
-    #[must_use]
     pub fn category(&self) -> &'static str {
         match self {
             Self::Prometheus(_, source) => source.category(),
@@ -73,7 +72,6 @@ impl Asker {
     }
 
     /// An asker with other credentials, such as another namespace's, and the same connections and counts.
-    #[must_use]
     pub fn with_secrets(&self, secrets: Arc<dyn Secrets>) -> Self {
         Self { client: self.client.with_secrets(secrets), clock: self.clock, metrics: self.metrics.clone() }
     }

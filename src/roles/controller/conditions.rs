@@ -33,7 +33,6 @@ const LONGEST_TEXT: usize = 512;
 const LONGEST_MESSAGE: usize = 2048;
 
 /// The status without the ledger.
-#[must_use]
 pub fn status(facts: &Facts<'_>) -> Value {
     let mut status = Map::new();
     let old = |member: &str| facts.previous.and_then(|previous| previous.get(member));
@@ -60,7 +59,6 @@ pub fn status(facts: &Facts<'_>) -> Value {
 }
 
 /// Whether the two differ, apart from `lastProbeTime` and the ledger.
-#[must_use]
 pub fn changed(old: &Value, new: &Value) -> bool {
     comparable(old) != comparable(new)
 }

@@ -66,14 +66,12 @@ pub struct EventRules {
 
 impl EventRules {
     /// Rules for the Events of `resource`, which continue after what a previous process reported.
-    #[must_use]
     pub fn resume(resource: ObjectRef, reported: Reported) -> Self {
         let Reported { raised, reverted_until } = reported;
         Self { resource, raised, reverted_until, rehearsed: BTreeSet::new() }
     }
 
     /// Events of the actions that landed.
-    #[must_use]
     pub fn acted(&self, plan: &Plan, outcomes: &[ActionOutcome]) -> Vec<Event> {
         let landed =
             plan.actions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == ActionOutcome::Landed);

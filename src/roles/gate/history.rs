@@ -91,7 +91,6 @@ impl History {
     }
 
     /// Oldest first.
-    #[must_use]
     pub fn of(&self, name: &str) -> Vec<HistoryEntry> {
         self.entries.get(name).map(|entries| entries.iter().cloned().collect()).unwrap_or_default()
     }

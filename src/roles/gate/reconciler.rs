@@ -100,7 +100,6 @@ impl Default for ReconcileState {
 
 impl GateReconciler {
     /// A reconciler without verdicts.
-    #[must_use]
     pub fn new(deps: GateReconcilerDeps) -> Self {
         let snapshot = GateSnapshot {
             namespace: deps.namespace.clone(),
@@ -139,13 +138,11 @@ impl GateReconciler {
     }
 
     /// The newest snapshot.
-    #[must_use]
     pub fn snapshot(&self) -> Arc<GateSnapshot> {
         self.snapshot.borrow().clone()
     }
 
     /// The snapshots as they change.
-    #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<GateSnapshot>> {
         self.snapshot.subscribe()
     }

@@ -67,7 +67,6 @@ pub struct RosterGate {
 
 impl RosterGate {
     /// Starts the projector, unless this is a dry run or no endpoints file is configured.
-    #[must_use]
     pub fn start(deps: RosterGateDeps) -> Arc<Self> {
         let RosterGateDeps { store, ensemble, changes, policy, roster, namespace, clock, alarms, metrics } =
             deps;
@@ -91,13 +90,11 @@ impl RosterGate {
     }
 
     /// The reconciler, which takes verdicts.
-    #[must_use]
     pub fn reconciler(&self) -> &GateReconciler {
         &self.reconciler
     }
 
     /// The reconciler's snapshot with the status of this process's endpoints file.
-    #[must_use]
     pub fn snapshot(&self) -> Arc<GateSnapshot> {
         let mut snapshot = self.reconciler.snapshot();
         Arc::make_mut(&mut snapshot).endpoints = self.file.as_ref().map(|file| file.borrow().clone());
@@ -141,7 +138,6 @@ impl RosterGate {
 }
 
 /// A pod's port: the configured one, or the integer at the configured pointer of its payload.
-#[must_use]
 pub fn port(target: &TargetPort, payload: &Value) -> Option<u16> {
     match target {
         TargetPort::Fixed(port) => Some(*port),

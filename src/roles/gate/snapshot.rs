@@ -209,7 +209,6 @@ impl GateSnapshot {
     }
 
     /// Pods that serve after the plan.
-    #[must_use]
     pub fn serving(&self) -> usize {
         let serves = |pod: &&PodSnapshot| {
             let standing = pod.explanation.as_ref().map_or(PodState::Serving, |e| e.standing);
@@ -219,7 +218,6 @@ impl GateSnapshot {
     }
 
     /// The ready pods after the plan by their traffic, as the original counts them.
-    #[must_use]
     pub fn counts(&self) -> PodCounts {
         let mut counts = PodCounts::default();
         for pod in self.pods.iter().filter(|pod| pod.ready) {
@@ -236,13 +234,11 @@ impl GateSnapshot {
     }
 
     /// Pods that are silent and still listed.
-    #[must_use]
     pub fn silent_listed(&self) -> usize {
         self.pods.iter().filter(|pod| pod.silent_listed()).count()
     }
 
     /// The `/explain` page of one pod, by its name, key or address.
-    #[must_use]
     pub fn explain(&self, pod: &str) -> Option<Value> {
         let named = |candidate: &&PodSnapshot| {
             let detail = candidate.detail.as_ref();

@@ -35,7 +35,6 @@ impl PortHandler {
     }
 
     /// Without a master: keepalives are refused.
-    #[must_use]
     pub fn of_agent(commands: Arc<CommandQueue>, stop: CancellationToken) -> Self {
         Self { master: None, commands: Some(commands), stop }
     }

@@ -51,19 +51,16 @@ impl HostedMaster {
     }
 
     /// Its ensemble.
-    #[must_use]
     pub fn live(&self) -> LiveEnsemble {
         self.master.live()
     }
 
     /// The TTL and the ping interval, which limits on silence are checked against.
-    #[must_use]
     pub fn timing(&self) -> Timing {
         self.timing
     }
 
     /// Its admin pages.
-    #[must_use]
     pub fn views(&self) -> Arc<dyn Views> {
         self.master.views()
     }

@@ -82,19 +82,16 @@ impl Master {
     }
 
     /// Handles the keepalive port; commands go to `commands` when this process is an agent too.
-    #[must_use]
     pub fn handler(&self, commands: Option<Arc<CommandQueue>>, stop: CancellationToken) -> Arc<dyn Handler> {
         Arc::new(PortHandler::of_master(&self.shared, commands, stop))
     }
 
     /// The admin pages.
-    #[must_use]
     pub fn views(&self) -> Arc<dyn Views> {
         Arc::new(pages::MasterPages::new(Arc::clone(&self.shared)))
     }
 
     /// The ensemble, for others in this process.
-    #[must_use]
     pub fn live(&self) -> LiveEnsemble {
         LiveEnsemble::new(&self.shared)
     }

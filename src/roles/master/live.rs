@@ -37,7 +37,6 @@ impl LiveEnsemble {
 
     /// Every member, also those that said `down` or expired lately, at most 100 ms old; `None` while this master does
     /// not lead.
-    #[must_use]
     pub fn members(&self) -> Option<Arc<Members>> {
         let mut cached = self.cached.lock();
         let now = self.clock.now();
@@ -52,7 +51,6 @@ impl LiveEnsemble {
     }
 
     /// Counts up with every change of members or of what they report; ages do not count.
-    #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.reader.changes()
     }

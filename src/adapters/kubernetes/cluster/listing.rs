@@ -37,7 +37,6 @@ impl ReadyEndpoints {
     }
 
     /// Whether a slice names the pod: by its UID, or by an address that it shares with no other pod.
-    #[must_use]
     pub fn lists(&self, pod: &PodRecord) -> bool {
         let by_address =
             || !pod.host_network && pod.addresses().any(|address| self.addresses.contains(&address));
@@ -47,20 +46,17 @@ impl ReadyEndpoints {
 
 impl Cluster {
     /// The ready endpoints of the Service in the cached slices.
-    #[must_use]
     pub fn ready_endpoints(&self, namespace: &str, service: &str) -> ReadyEndpoints {
         ReadyEndpoints::of(self.service(namespace, service).as_deref(), &self.slices(namespace, service))
     }
 
     /// The cached slices of a Service.
-    #[must_use]
     pub fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<SliceRecord>> {
         let state = self.shared.read();
         state.slices.of(namespace).filter(|slice| *slice.service == *service).cloned().collect()
     }
 
     /// The slices of any Service that show one of `pods` ready, by its UID or by its address.
-    #[must_use]
     pub fn slices_naming(
         &self,
         namespace: &str,

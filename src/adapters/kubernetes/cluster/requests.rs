@@ -78,7 +78,6 @@ pub enum ListError {
 
 impl ListError {
     /// The verb and resource that are forbidden, if that is the cause.
-    #[must_use]
     pub fn missing_right(&self) -> Option<String> {
         match self {
             Self::Ask { source, .. } => match &**source {

@@ -13,7 +13,6 @@ pub struct Labels(Box<[(SharedText, SharedText)]>);
 
 impl Labels {
     /// The value of one label.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| &**value)
@@ -60,50 +59,42 @@ pub struct Selector(BTreeMap<SharedText, SharedText>);
 
 impl Selector {
     /// A selector of these labels.
-    #[must_use]
     pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 
     /// Selects the pods labelled with the name of this KubervisorService.
-    #[must_use]
     pub fn named(resource: &str) -> Self {
         Self::new([(keys::NAME, resource)])
     }
 
     /// Whether it has no labels.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether it selects the pod; the namespace is not compared.
-    #[must_use]
     pub fn matches(&self, pod: &PodRecord) -> bool {
         self.matches_labels(&pod.labels)
     }
 
     /// Whether it selects these labels.
-    #[must_use]
     pub fn matches_labels(&self, labels: &Labels) -> bool {
         !self.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(&**value))
     }
 
     /// The value that it requires of the traffic label.
-    #[must_use]
     pub fn traffic_word(&self) -> Option<&str> {
         self.0.get(keys::TRAFFIC).map(|word| &**word)
     }
 
     /// The selector of the fleet, whatever the pods' traffic label.
-    #[must_use]
     pub fn without_traffic_key(&self) -> Self {
         let rest = self.0.iter().filter(|(key, _)| &***key != keys::TRAFFIC);
         Self(rest.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     /// The value of a `labelSelector` parameter.
-    #[must_use]
     pub fn to_query(&self) -> String {
         let terms: Vec<String> = self.iter().map(|(key, value)| format!("{key}={value}")).collect();
         terms.join(",")

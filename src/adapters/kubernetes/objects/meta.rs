@@ -26,13 +26,11 @@ pub struct OwnerRef {
 
 impl OwnerRef {
     /// The API group; empty for the core.
-    #[must_use]
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
     /// Whether it is of this kind of the group `apps`.
-    #[must_use]
     pub fn is_apps(&self, kind: &str) -> bool {
         self.group() == "apps" && &*self.kind == kind
     }

@@ -41,7 +41,6 @@ pub struct AutoscalerRecord {
 
 impl AutoscalerRecord {
     /// Whether it scales this owner, in whatever version of its API group.
-    #[must_use]
     pub fn scales(&self, owner: &OwnerRef) -> bool {
         let group = self.target_api_version.split_once('/').map_or("", |(group, _)| group);
         self.target_name == owner.name && self.target_kind == owner.kind && group == owner.group()

@@ -82,7 +82,6 @@ pub struct PodRecord {
 
 impl PodRecord {
     /// The value of its traffic label.
-    #[must_use]
     pub fn traffic(&self) -> Traffic {
         match self.labels.get(keys::TRAFFIC) {
             Some("yes") => Traffic::Yes,
@@ -94,13 +93,11 @@ impl PodRecord {
     }
 
     /// Whether it takes traffic by its stored labels and conditions.
-    #[must_use]
     pub fn serving(&self) -> bool {
         self.able() && self.traffic() == Traffic::Yes
     }
 
     /// Whether it would take traffic with the traffic label at `yes`.
-    #[must_use]
     pub fn able(&self) -> bool {
         self.ready && !self.terminating && self.phase == Phase::Running
     }
@@ -111,7 +108,6 @@ impl PodRecord {
     }
 
     /// Whether it ended for good and no longer belongs to the fleet.
-    #[must_use]
     pub fn finished(&self) -> bool {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }

@@ -56,7 +56,6 @@ pub struct SliceRecord {
 
 impl SliceRecord {
     /// Whether Kubernetes' endpoint controller writes it.
-    #[must_use]
     pub fn is_kubernetes_own(&self) -> bool {
         &*self.manager == ENDPOINT_CONTROLLER
     }

@@ -34,7 +34,6 @@ pub struct AfterWrite {
 
 impl AfterWrite {
     /// Starts the task; without a command, triggers have no effect.
-    #[must_use]
     pub fn start(config: &EndpointsConfig, alarms: Alarms) -> Self {
         let trigger = Arc::new(Notify::new());
         let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
@@ -53,7 +52,6 @@ impl AfterWrite {
     }
 
     /// Triggers a run; triggers before it starts count as one.
-    #[must_use]
     pub fn trigger(&self) -> Arc<Notify> {
         self.trigger.clone()
     }

@@ -16,7 +16,6 @@ const LOAD_ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.Clus
 const NGINX_NOBODY: &str = "server 127.0.0.1:1 down;\n";
 
 /// The file's bytes for `addresses`; `name` is Envoy's cluster name or Prometheus' label `kubervisor_fleet`.
-#[must_use]
 pub fn render(format: EndpointsFormat, name: &str, addresses: &BTreeSet<SocketAddrV4>) -> Vec<u8> {
     match format {
         EndpointsFormat::Plain => lines(addresses, "", ""),
@@ -29,7 +28,6 @@ pub fn render(format: EndpointsFormat, name: &str, addresses: &BTreeSet<SocketAd
 }
 
 /// The addresses in a file; anything else is skipped.
-#[must_use]
 pub fn parse(format: EndpointsFormat, bytes: &[u8]) -> BTreeSet<SocketAddrV4> {
     let text = String::from_utf8_lossy(bytes);
     match format {

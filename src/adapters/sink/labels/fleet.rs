@@ -51,7 +51,6 @@ fn selector(
 }
 
 /// As `selector`, with the status that is cached.
-#[must_use]
 pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Option<Selector> {
     let resource = cluster.resource(&settings.namespace, &settings.name);
     let status = resource.as_ref().and_then(|resource| resource.object.get("status"));
@@ -59,7 +58,6 @@ pub fn fleet_selector(cluster: &Cluster, settings: &LabelSettings, policy: &Poli
 }
 
 /// The cached pods of the fleet, without those that are finished or terminating.
-#[must_use]
 pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) -> Vec<Arc<PodRecord>> {
     let selector = fleet_selector(cluster, settings, policy);
     let pods = selector.map(|selector| cluster.pods(&settings.namespace, &selector)).unwrap_or_default();

@@ -65,7 +65,6 @@ pub struct Reported {
 }
 
 /// Reads it from the stored status.
-#[must_use]
 pub fn reported(status: &Value) -> Reported {
     let conditions = status.get("conditions").and_then(Value::as_array);
     let holds = |(kind, state, reason): (&str, ConditionStatus, &str)| {
