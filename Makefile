@@ -7,10 +7,10 @@ SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
 
-.PHONY: help setup demo cluster crd test check lint deny bench soak doc
+.PHONY: help setup demo cluster crd test test-node check lint deny bench soak doc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need
 	@scripts/need build test
@@ -34,6 +34,11 @@ test: ## everything: format, lints, licences, unit, property, wire, store and en
 	@$(MAKE) --no-print-directory lint deny
 	@scripts/cluster >/dev/null
 	@scripts/test
+
+test-node: ## what needs the machine for itself: a real node, the image, a browser
+	@scripts/need build test cluster node
+	@scripts/cluster >/dev/null
+	@scripts/test-node
 
 check: ## the fast part: format, clippy, unit and property tests
 	@scripts/need build
