@@ -12,7 +12,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ pub trait Views: Send + Sync + 'static {
     fn ensemble(&self) -> Value;
 
     /// Name, leader and members.
-    fn cluster(&self) -> BoxFuture<'_, Value>;
+    fn cluster(&self) -> Value;
 
     /// The newest snapshots of the fleets that are gated here.
     fn fleets(&self) -> Vec<Arc<GateSnapshot>>;
@@ -79,7 +78,7 @@ pub fn probes(views: Shown, metrics: Metrics) -> Router {
 pub fn pages(views: Shown) -> Router {
     Router::new()
         .route("/ensemble", get(|State(views): State<Shown>| async move { Json(views.ensemble()) }))
-        .route("/cluster", get(|State(views): State<Shown>| async move { Json(views.cluster().await) }))
+        .route("/cluster", get(|State(views): State<Shown>| async move { Json(views.cluster()) }))
         .route("/services", get(|State(views): State<Shown>| async move { Json(views.services()) }))
         .route("/services/{namespace}/{name}", get(service))
         .route("/explain/{namespace}/{pod}", get(explain))

@@ -17,6 +17,7 @@ use crate::{
     adapters::{
         pod_metadata::{self, PodMetadataError},
         process::{become_subreaper, resolve_user},
+        store::Member,
         wire::{self, Server},
     },
     admin,
@@ -240,4 +241,16 @@ async fn pod_facts(env: &Environment) -> Result<Option<PodFacts>, Exit> {
         PodMetadataError::Refused { .. } => Exit::Usage(error.to_string()),
         other => Exit::Failed(other.into()),
     })
+}
+
+/// This process as a member of a store's prefix: the UID of its pod, else `name`, and 64 random bits, so that two
+/// processes are never one member.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn member(name: &str, address: String) -> Result<Member, Exit> {
+    let random = getrandom::u64().map_err(|error| Exit::Failed(anyhow::anyhow!("no randomness: {error}")))?;
+    let pod = std::env::var("KUBERVISOR_POD_UID").ok().filter(|uid| !uid.is_empty());
+    let pod = pod.unwrap_or_else(|| name.to_owned());
+    Ok(Member { id: format!("{name}-{random:016x}"), address, pod })
 }

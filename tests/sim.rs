@@ -23,7 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 #[test]
 fn one_replica_withholds() {
-    let mut sim = turmoil::Builder::new().rng_seed(1).tick_duration(Duration::from_millis(5)).simulation_duration(Duration::from_secs(120)).build();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(1)
+        .tick_duration(Duration::from_millis(5))
+        .simulation_duration(Duration::from_secs(120))
+        .build();
     let server = api_server::ApiServer::new(1);
     world::fill(&server, 1);
     let (host, endpoints) = (server.clone(), server.clone());
@@ -45,8 +49,13 @@ fn one_replica_withholds() {
             runtime,
         });
         replica.cluster.until_resources_known().await;
-        let uid = seen.object(&world::path("kubervisorservices", "web-0")).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-        let _ = tokio::time::timeout(Duration::from_secs(100), worker::work(replica, "web-0".into(), uid, stop)).await;
+        let uid = seen.object(&world::path("kubervisorservices", "web-0")).unwrap()["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let _ =
+            tokio::time::timeout(Duration::from_secs(100), worker::work(replica, "web-0".into(), uid, stop))
+                .await;
         Ok(())
     });
     let begun = std::time::Instant::now();

@@ -99,7 +99,11 @@ fn commit() -> anyhow::Result<Duration> {
         let config = StoreConfig::Embedded(directory.path().join("store.redb"));
         let membership = Membership {
             prefix: store::prefix("bench", "shop"),
-            member: Member { id: "bench".to_owned(), address: "127.0.0.1:8000".to_owned() },
+            member: Member {
+                id: "bench".to_owned(),
+                address: "127.0.0.1:8000".to_owned(),
+                pod: String::new(),
+            },
             lease: Duration::from_secs(3),
         };
         let store = store::open(

@@ -8,6 +8,7 @@ mod embedded;
 mod etcd;
 mod layout;
 mod lease;
+mod membership;
 mod metrics;
 mod mirror;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use membership::{Member, MemberState, MemberStatus, SCHEMA};
 pub use metrics::{Operation, StoreMetrics};
 
 use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key};
@@ -59,15 +61,6 @@ pub struct Batch {
 
 /// All records of the prefix at one revision.
 pub type Records = BTreeMap<RecordKey, Bytes>;
-
-/// One process on the prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Pod id and a random part drawn at each start, so that two processes never share it.
-    pub id: String,
-    /// `host:port` of its keepalive listener, where followers forward pings to.
-    pub address: String,
-}
 
 /// The elected member and its term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,11 +131,20 @@ pub trait Store: Send + Sync + 'static {
         *self.leadership().borrow() == Leadership::Leading { term }
     }
 
-    /// The live members, this one included.
+    /// The live members, this one included, as they come, go and publish; empty before the first read of the store.
+    fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>>;
+
+    /// Publishes what the others read about this process; returns when it is stored.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when there is no answer in time.
-    async fn members(&self) -> Result<Vec<Member>, StoreError>;
+    /// [`StoreError::Unavailable`]; the status is stored as soon as the store answers again.
+    async fn publish(&self, status: MemberStatus) -> Result<(), StoreError>;
+
+    /// Gives up leadership and stays a member; somebody else leads next, if anybody is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn hand_over(&self) -> Result<(), StoreError>;
 
     /// Reads all records, linearizably.
     ///
@@ -163,7 +165,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// A record's committed value, now and as it changes, on leaders and followers; bursts may be coalesced to
     /// the last value. `None` is an absent record, or, before the first read of the store (leadership
-    /// [`Leadership::Unknown`]; for a pod, shortly after this call), one that has not been read yet.
+    /// [`Leadership::Unknown`]), one that has not been read yet. Pods are not followed: only a leader has them.
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>>;
 
     /// Gives up leadership and membership at once, so that the next leader need not wait for the lease to end.

@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kubervisor::adapters::store::{Batch, Leadership, Member, RecordKey, Records, Store, StoreError, Term};
+use kubervisor::adapters::store::{
+    Batch, Leadership, MemberState, MemberStatus, RecordKey, Records, Store, StoreError, Term,
+};
 use tokio::sync::watch;
 
 pub(crate) struct MemoryStore {
@@ -69,8 +71,16 @@ impl Store for MemoryStore {
         self.leadership.subscribe()
     }
 
-    async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        Ok(Vec::new())
+    fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
+        watch::Sender::default().subscribe()
+    }
+
+    async fn publish(&self, _status: MemberStatus) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn hand_over(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn load(&self) -> Result<Records, StoreError> {

@@ -224,7 +224,8 @@ impl Objects {
         let faults = self.faults;
         let delay = faults.late.mul_f64(self.dice.f64());
         let mut hit = |share: f64| self.dice.f64() < share;
-        let (busy, twice, unanswered) = (hit(faults.busy), writes && hit(faults.twice), hit(faults.unanswered));
+        let (busy, twice, unanswered) =
+            (hit(faults.busy), writes && hit(faults.twice), hit(faults.unanswered));
         (delay, busy, twice.then(|| Duration::from_secs(2).mul_f64(self.dice.f64())), unanswered)
     }
 
@@ -239,7 +240,8 @@ impl Objects {
         metadata["resourceVersion"] = json!(self.revision.to_string());
         self.by_path.insert(path.to_owned(), object.clone());
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let change = Change { at, revision: self.revision, kind, path: path.to_owned(), object: object.clone() };
+        let change =
+            Change { at, revision: self.revision, kind, path: path.to_owned(), object: object.clone() };
         self.changes.push(change);
         object
     }
@@ -337,9 +339,9 @@ impl Objects {
     /// The lines of a watch for what has changed after `since`.
     fn lines(&self, collection: &str, selector: &str, field: &str, since: u64) -> String {
         let from = self.changes.partition_point(|change| change.revision <= since);
-        let seen = self.changes[from..].iter().filter(|change| {
-            change.path.starts_with(collection) && selects(selector, field, &change.object)
-        });
+        let seen = self.changes[from..]
+            .iter()
+            .filter(|change| change.path.starts_with(collection) && selects(selector, field, &change.object));
         seen.map(|change| format!("{}\n", json!({"type": change.kind, "object": change.object}))).collect()
     }
 }
@@ -400,6 +402,8 @@ impl Refused {
 fn response(code: u16, text: String) -> Response<Body> {
     let mut response = Response::new(http_body_util::Full::new(Bytes::from(text)).boxed());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     response
 }

@@ -36,7 +36,10 @@ pub fn fill(server: &ApiServer, services: usize) {
     for number in 0..services {
         let name = service(number);
         let labels = json!({"app": name, "kubervisor/traffic": "yes"});
-        server.put(&path("services", &name), object(&name, &json!({"selector": labels, "ports": [{"port": 80}]})));
+        server.put(
+            &path("services", &name),
+            object(&name, &json!({"selector": labels, "ports": [{"port": 80}]})),
+        );
         let replicas = json!({"replicas": PODS, "selector": {"matchLabels": {"app": name}},
             "template": {"metadata": {"labels": labels}}});
         let deployment = server.put(&path("deployments", &name), object(&name, &replicas));

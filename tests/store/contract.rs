@@ -126,8 +126,6 @@ async fn followers_of_a_record_see_committed_values_and_the_last_one_wins(backen
     }
     let values = tokio::time::timeout(crate::fixture::CAP, watching).await.unwrap().unwrap();
     assert!(values.is_sorted(), "{values:?}");
-    store.commit(term, put(pod(1), "one")).await.unwrap();
-    follows(&*store, pod(1), Some("one")).await;
     store.commit(term, Batch { put: vec![], delete: vec![RecordKey::Ledger] }).await.unwrap();
     follows(&*store, RecordKey::Ledger, None).await;
 }
@@ -175,7 +173,7 @@ async fn this_process_is_among_the_members(backend: Backend) {
     let store = backend.open("a").await;
     leading(&*store).await;
     eventually("one member", || async {
-        store.members().await.unwrap().iter().map(|member| member.address.as_str()).eq(["a:8000"])
+        store.membership().borrow().iter().map(|state| state.member.address.as_str()).eq(["a:8000"])
     })
     .await;
 }

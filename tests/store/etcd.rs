@@ -68,7 +68,7 @@ async fn a_leader_that_dies_is_followed_after_its_lease() {
     assert!(next > term);
     assert!(took > LEASE / 4 && took < LEASE + Duration::from_secs(2), "{took:?}");
     follows(&*second, RecordKey::Sequence, Some("41")).await;
-    eventually("only the living are members", || async { second.members().await.unwrap().len() == 1 }).await;
+    eventually("only the living are members", || async { second.membership().borrow().len() == 1 }).await;
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn followers_see_what_the_leader_commits_and_all_members() {
     let second = open(&etcd.config(), "b").await.unwrap();
     first.commit(term, put(RecordKey::Ledger, "entries")).await.unwrap();
     follows(&*second, RecordKey::Ledger, Some("entries")).await;
-    let ids: Vec<String> = second.members().await.unwrap().into_iter().map(|member| member.id).collect();
+    let ids: Vec<String> = second.membership().borrow().iter().map(|state| state.member.id.clone()).collect();
     assert_eq!(ids, ["a", "b"]);
 }
 
@@ -102,7 +102,7 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes_and_rejoins_as_a_
             until(&*store, |now| matches!(now, Leadership::Follower { leader: Some(_) })).await;
             follows(&*store, RecordKey::State, Some("after")).await;
             eventually("registered again", || async {
-                store.members().await.unwrap().iter().any(|member| member.id == "frozen")
+                store.membership().borrow().iter().any(|state| state.member.id == "frozen")
             })
             .await;
             late
@@ -134,7 +134,7 @@ async fn a_leader_at_rest_asks_for_nothing_but_its_lease() {
         .unwrap();
     leading(&*store).await;
     let others =
-        [Operation::Load, Operation::Commit, Operation::Members, Operation::Campaign, Operation::Follow];
+        [Operation::Load, Operation::Commit, Operation::Publish, Operation::Campaign, Operation::Follow];
     let count = || others.map(|operation| metrics.operations(operation));
     let (before, leases) = (count(), metrics.operations(Operation::Lease));
     eventually("five renewals", || async { metrics.operations(Operation::Lease) >= leases + 5 }).await;
@@ -154,7 +154,7 @@ async fn two_ensembles_on_one_etcd_do_not_meet() {
     let second = store::open(&etcd.config(), other, &Alarms::new(Clock::start()), metrics).await.unwrap();
     leading(&*second).await;
     assert!(second.load().await.unwrap().is_empty());
-    assert_eq!(second.members().await.unwrap().len(), 1);
+    assert_eq!(second.membership().borrow().len(), 1);
 }
 
 /// Endpoints that refuse or do not answer must not keep a store from opening.

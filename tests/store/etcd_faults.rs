@@ -151,5 +151,5 @@ async fn a_lease_that_was_revoked_by_hand_ends_the_term_and_the_process_rejoins(
     let refused = store.commit(term, put(RecordKey::State, "old term")).await.unwrap_err();
     assert_eq!(refused.category(), "deposed");
     store.commit(newer, put(RecordKey::State, "new term")).await.unwrap();
-    eventually("a member again", || async { store.members().await.unwrap().len() == 1 }).await;
+    eventually("a member again", || async { store.membership().borrow().len() == 1 }).await;
 }

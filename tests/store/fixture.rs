@@ -22,7 +22,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 pub fn membership(id: &str) -> Membership {
     Membership {
         prefix: store::prefix("default", "test"),
-        member: Member { id: id.to_owned(), address: format!("{id}:8000") },
+        member: Member { id: id.to_owned(), address: format!("{id}:8000"), pod: id.to_owned() },
         lease: LEASE,
     }
 }

@@ -13,16 +13,18 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Batch, Leadership, Member, Membership, Operation, RecordKey, Records, Store, StoreError, StoreMetrics,
-    Term, layout, mirror::Mirror,
+    Batch, Leadership, Member, MemberState, MemberStatus, Membership, Operation, RecordKey, Records, Store,
+    StoreError, StoreMetrics, Term, layout, membership::MemberTable, mirror::Mirror,
 };
-use crate::alarms::Alarms;
+use crate::{alarms::Alarms, clock::Clock};
 use file::File;
 use writer::{Writer, WriterRequest};
 
 /// [`Store`] in one file.
 pub(super) struct EmbeddedStore {
-    membership: Membership,
+    member: Member,
+    clock: Clock,
+    members: MemberTable,
     term: Term,
     writer: Writer,
     mirror: Arc<Mirror>,
@@ -48,7 +50,10 @@ impl EmbeddedStore {
         let mirror = Arc::new(Mirror::new());
         let writer = Writer::start(file, Arc::clone(&mirror), alarms.clone()).await?;
         let (leadership, _) = watch::channel(Leadership::Leading { term });
-        Ok(Self { membership, term, writer, mirror, leadership, metrics })
+        let (members, clock, member) = (MemberTable::new(), alarms.clock(), membership.member);
+        let store = Self { member, clock, members, term, writer, mirror, leadership, metrics };
+        store.publish(MemberStatus::default()).await?;
+        Ok(store)
     }
 
     async fn ask<T>(
@@ -80,9 +85,20 @@ impl Store for EmbeddedStore {
         self.leadership.subscribe()
     }
 
-    async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        self.metrics.asked(Operation::Members);
-        Ok(vec![self.membership.member.clone()])
+    fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
+        self.members.subscribe()
+    }
+
+    async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
+        let renewed = self.clock.now();
+        self.members.put("", MemberState { member: self.member.clone(), status, renewed });
+        Ok(())
+    }
+
+    async fn hand_over(&self) -> Result<(), StoreError> {
+        Err(StoreError::Unusable(
+            "one process alone has the file: there is nobody to lead instead".to_owned(),
+        ))
     }
 
     async fn load(&self) -> Result<Records, StoreError> {
@@ -103,11 +119,7 @@ impl Store for EmbeddedStore {
     }
 
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>> {
-        let (receiver, fresh) = self.mirror.follow(record);
-        if fresh {
-            self.writer.send(WriterRequest::Follow(record));
-        }
-        receiver
+        self.mirror.follow(record)
     }
 
     async fn resign(&self) {

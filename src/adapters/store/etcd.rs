@@ -13,16 +13,17 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, GetOptions, PutOptions, TxnOp};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Batch, Leadership, Member, Membership, Operation, RecordKey, Records, Store, StoreError, StoreMetrics,
-    Term,
+    Batch, Leadership, MemberState, MemberStatus, Membership, Operation, RecordKey, Records, Store,
+    StoreError, StoreMetrics, Term,
     layout::{self, LEADER, MEMBERS},
     lease::LeaseState,
+    membership::MemberTable,
     mirror::Mirror,
 };
 use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig, core_task::without_panic};
@@ -40,6 +41,11 @@ struct EtcdShared {
     clock: Clock,
     metrics: StoreMetrics,
     mirror: Mirror,
+    members: MemberTable,
+    /// What our member record says.
+    status: Mutex<MemberStatus>,
+    /// The next campaign leaves the lead to the others.
+    yields: Mutex<bool>,
     lease_state: LeaseState,
     /// The session's connection, or why there is none.
     client: watch::Sender<Result<Client, String>>,
@@ -52,7 +58,6 @@ struct EtcdShared {
 /// [`Store`] in etcd.
 pub(super) struct EtcdStore {
     shared: Arc<EtcdShared>,
-    follows: mpsc::UnboundedSender<RecordKey>,
     leaving: CancellationToken,
     session: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -72,19 +77,21 @@ impl EtcdStore {
             clock,
             metrics,
             mirror: Mirror::new(),
+            members: MemberTable::new(),
+            status: Mutex::default(),
+            yields: Mutex::default(),
             lease_state: LeaseState::new(clock),
             client: watch::channel(Err("not tried yet".to_owned())).0,
             lease: Mutex::new(None),
             login_refused: Notify::new(),
         });
-        let (follows, followed) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let leaving = CancellationToken::new();
-        let task = run_session(Arc::clone(&shared), endpoints, followed, ready, leaving.clone());
+        let task = run_session(Arc::clone(&shared), endpoints, ready, leaving.clone());
         let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
         let session = AbortOnDropHandle::new(tokio::spawn(task));
         started.await.map_err(|_| StoreError::Unavailable("etcd: the session ended early".to_owned()))??;
-        Ok(Self { shared, follows, leaving, session: Mutex::new(Some(session)) })
+        Ok(Self { shared, leaving, session: Mutex::new(Some(session)) })
     }
 }
 
@@ -92,12 +99,11 @@ impl EtcdStore {
 async fn run_session(
     shared: Arc<EtcdShared>,
     endpoints: Vec<EtcdEndpoint>,
-    followed: mpsc::UnboundedReceiver<RecordKey>,
     ready: oneshot::Sender<Result<(), StoreError>>,
     leaving: CancellationToken,
 ) {
     tokio::select! {
-        () = session::keep(&shared, &endpoints, followed, ready) => {}
+        () = session::keep(&shared, &endpoints, ready) => {}
         () = shared.lease_state.guard() => {}
         () = leaving.cancelled() => shared.leave(&endpoints).await,
     }
@@ -235,13 +241,26 @@ impl EtcdShared {
         Ok(())
     }
 
-    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+    /// Writes our member record, if our lease is there.
+    async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
+        *self.status.lock() = status;
         let client = self.client().await?;
-        self.metrics.asked(Operation::Members);
-        let options = GetOptions::new().with_prefix();
-        let found =
-            self.ask("list the members", client.kv_client().get(self.key(MEMBERS), Some(options))).await?;
-        found.kvs().iter().map(session::member).collect()
+        let lost = || StoreError::Unavailable("etcd: our lease has run out".to_owned());
+        let options = PutOptions::new().with_lease(self.lease().ok_or_else(lost)?);
+        self.metrics.asked(Operation::Publish);
+        let put = (self.member_key(), session::own_record(self)?);
+        self.ask("publish", client.kv_client().put(put.0, put.1, Some(options))).await.map(drop)
+    }
+
+    /// Removes the election key, if it is ours; the session campaigns again after the others.
+    async fn hand_over(&self) -> Result<(), StoreError> {
+        let Leadership::Leading { term } = *self.lease_state.subscribe().borrow() else { return Ok(()) };
+        let client = self.client().await?;
+        *self.yields.lock() = true;
+        let leader = self.key(LEADER);
+        let removal = transaction::guarded(&leader, term, vec![TxnOp::delete(leader.clone(), None)]);
+        self.metrics.asked(Operation::Campaign);
+        self.ask("hand over", client.kv_client().txn(removal)).await.map(drop)
     }
 }
 
@@ -255,8 +274,16 @@ impl Store for EtcdStore {
         self.shared.lease_state.may_act(term)
     }
 
-    async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        self.shared.metrics.judged(self.shared.members().await)
+    fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
+        self.shared.members.subscribe()
+    }
+
+    async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
+        self.shared.metrics.judged(self.shared.publish(status).await)
+    }
+
+    async fn hand_over(&self) -> Result<(), StoreError> {
+        self.shared.metrics.judged(self.shared.hand_over().await)
     }
 
     async fn load(&self) -> Result<Records, StoreError> {
@@ -268,11 +295,7 @@ impl Store for EtcdStore {
     }
 
     fn follow(&self, record: RecordKey) -> watch::Receiver<Option<Bytes>> {
-        let (receiver, fresh) = self.shared.mirror.follow(record);
-        if fresh {
-            let _ = self.follows.send(record);
-        }
-        receiver
+        self.shared.mirror.follow(record)
     }
 
     async fn resign(&self) {

@@ -12,8 +12,8 @@ pub enum Operation {
     Load,
     /// Writes a batch: one per transaction.
     Commit,
-    /// Lists the members.
-    Members,
+    /// Publishes what the others read about this process.
+    Publish,
     /// Campaigns for leadership.
     Campaign,
     /// Grants, renews or revokes the lease: at a fixed rate, independent of the fleet.
@@ -27,7 +27,7 @@ impl Operation {
         match self {
             Self::Load => "load",
             Self::Commit => "commit",
-            Self::Members => "members",
+            Self::Publish => "publish",
             Self::Campaign => "campaign",
             Self::Lease => "lease",
             Self::Follow => "follow",

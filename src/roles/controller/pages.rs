@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -57,10 +56,10 @@ impl Views for ControllerPages {
         self.master.as_ref().map_or_else(none, |master| master.ensemble())
     }
 
-    fn cluster(&self) -> BoxFuture<'_, Value> {
+    fn cluster(&self) -> Value {
         match &self.master {
             Some(master) => master.cluster(),
-            None => Box::pin(async { json!({"members": [], "leadership": {"posture": "alone"}}) }),
+            None => json!({"members": [], "leadership": {"posture": "alone"}}),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     context::Shared,
     ingest::{Forwarder, PendingPing},
-    periodic::{INTERVAL, run_periodic_work},
+    periodic::run_periodic_work,
     term,
 };
 use crate::{
@@ -23,10 +23,7 @@ use crate::{
     decide::alarm_reason::AlarmReason,
 };
 
-/// Interval of reading the members when nothing else causes it.
-const MEMBERS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Minimum interval between two reads of the members, and delay before a term that ended by itself begins again.
+/// Delay before a term that ended by itself begins again.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A term under way.
@@ -127,24 +124,15 @@ fn follow(shared: &Shared, leader: &Leader) {
     shared.ingest.follow(Forwarder::new(target, shared.source, keep));
 }
 
-/// Reads the members when the leadership changes, when an unknown master forwards a keepalive, and every 30 s.
+/// Hands the members' addresses to the ingest as they change.
 async fn follow_members(shared: Arc<Shared>) {
-    let mut leadership = shared.store.leadership();
+    let mut membership = shared.store.membership();
     loop {
-        let read = shared.store.members().await;
-        let next = if read.is_ok() { MEMBERS_INTERVAL } else { INTERVAL };
-        match read {
-            Ok(members) => {
-                shared.ingest.set_members(members.iter().filter_map(address).collect());
-                shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
-            }
-            Err(error) => tracing::debug!(%error, "the members cannot be read now"),
-        }
-        tokio::time::sleep(MIN_INTERVAL).await;
-        tokio::select! {
-            () = tokio::time::sleep(next) => {}
-            () = shared.ingest.unknown_forwarder() => {}
-            changed = leadership.changed() => if changed.is_err() { return },
+        let members = Arc::clone(&membership.borrow_and_update());
+        shared.ingest.set_members(members.iter().filter_map(|state| address(&state.member)).collect());
+        shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
+        if membership.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -166,10 +154,10 @@ mod tests {
     use serde_json::json;
     use tokio::sync::watch;
 
-    use super::*;
+    use super::{super::periodic::INTERVAL, *};
     use crate::{
         adapters::{
-            store::{Batch, RecordKey, Records, Store, StoreError, Term},
+            store::{Batch, MemberState, MemberStatus, RecordKey, Records, Store, StoreError, Term},
             wire::Answer,
         },
         alarms::Alarms,
@@ -197,9 +185,16 @@ mod tests {
             self.leadership.subscribe()
         }
 
-        async fn members(&self) -> Result<Vec<Member>, StoreError> {
-            // Never answers, and nothing may wait for it.
-            std::future::pending().await
+        fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
+            watch::Sender::default().subscribe()
+        }
+
+        async fn publish(&self, _status: MemberStatus) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn hand_over(&self) -> Result<(), StoreError> {
+            Ok(())
         }
 
         async fn load(&self) -> Result<Records, StoreError> {

@@ -60,7 +60,6 @@ pub(crate) struct Ingest {
     /// The masters' addresses, which alone may forward.
     members: watch::Sender<Vec<Ipv4Addr>>,
     /// A peer that is not in `members` has forwarded a keepalive; it may be a new member.
-    unknown_forwarder: Notify,
     refusals: Refusals,
     turns: AtomicU64,
 }
@@ -76,7 +75,6 @@ impl Ingest {
             dirty: Notify::new(),
             revisions: watch::Sender::new(0),
             members: watch::Sender::new(Vec::new()),
-            unknown_forwarder: Notify::new(),
             turns: AtomicU64::new(0),
         }
     }
@@ -108,7 +106,6 @@ impl Ingest {
     pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
         if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
             self.metrics.refused("not_a_member");
-            self.unknown_forwarder.notify_one();
             let message =
                 format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
             return Err(Refusal { kind: RefusalKind::Forbidden, message });
@@ -192,11 +189,6 @@ impl Ingest {
     /// The addresses that may forward.
     pub(crate) fn set_members(&self, members: Vec<Ipv4Addr>) {
         self.members.send_replace(members);
-    }
-
-    /// Waits until a peer that is no known member has forwarded a keepalive.
-    pub(crate) async fn unknown_forwarder(&self) {
-        self.unknown_forwarder.notified().await;
     }
 
     /// Clears the alarms of refused keepalives after `quiet` without another one.

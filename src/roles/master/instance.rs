@@ -19,7 +19,7 @@ use crate::{
     adapters::commands::CommandQueue,
     adapters::{
         callback::{CallbackMetrics, CallbackRunner},
-        store::{self, Member, Membership, StoreMetrics},
+        store::{self, Membership, StoreMetrics},
         wire::Handler,
     },
     admin::Views,
@@ -27,7 +27,7 @@ use crate::{
     core_task::until_stopped,
     decide::ensemble::Settings,
     exit::Exit,
-    runtime::Runtime,
+    runtime::{self, Runtime},
 };
 
 /// A running master.
@@ -46,7 +46,7 @@ impl Master {
         let identity = &config.identity;
         let membership = Membership {
             prefix: store::prefix(&identity.namespace, &identity.app),
-            member: Member { id: member_id(&identity.id)?, address: address(config) },
+            member: runtime::member(&identity.id, address(config))?,
             lease: master.lease,
         };
         let cluster = membership.prefix.clone();
@@ -104,12 +104,6 @@ impl Master {
         }
         self.shared.gate.stop().await;
     }
-}
-
-/// The pod's name and 64 random bits, so that two processes are never one member.
-fn member_id(pod: &str) -> Result<String, Exit> {
-    let random = getrandom::u64().map_err(|error| Exit::Failed(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(format!("{pod}-{random:016x}"))
 }
 
 fn address(config: &Config) -> String {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{context::Shared, reader::PodRow};
 use crate::{
-    adapters::store::{Leader, Leadership},
     admin::Views,
     alarms::Alarms,
-    roles::gate::snapshot::GateSnapshot,
+    roles::{
+        cluster::{cluster_page, leadership},
+        gate::snapshot::GateSnapshot,
+    },
 };
 
 pub(crate) struct MasterPages {
@@ -20,17 +21,6 @@ pub(crate) struct MasterPages {
 impl MasterPages {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
-    }
-
-    fn leadership(&self) -> Value {
-        match &*self.shared.store.leadership().borrow() {
-            Leadership::Unknown => json!({ "posture": "unknown", "leader": null }),
-            Leadership::Follower { leader: None } => json!({ "posture": "following", "leader": null }),
-            Leadership::Follower { leader: Some(Leader { member, term }) } => {
-                json!({ "posture": "following", "leader": member, "term": term })
-            }
-            Leadership::Leading { term } => json!({ "posture": "leading", "leader": "self", "term": term }),
-        }
     }
 }
 
@@ -46,22 +36,15 @@ impl Views for MasterPages {
         json!({
             "digest": digest.map(|(digest, _)| digest.to_string()),
             "digestPods": digest.map(|(_, pods)| pods),
-            "leadership": self.leadership(),
+            "leadership": leadership(&*self.shared.store),
             "ttlSeconds": self.shared.settings.ttl.as_secs_f64(),
             "pods": pods,
         })
     }
 
-    fn cluster(&self) -> BoxFuture<'_, Value> {
-        Box::pin(async move {
-            let members = self.shared.store.members().await;
-            json!({
-                "name": self.shared.cluster,
-                "leadership": self.leadership(),
-                "members": members.as_ref().ok(),
-                "error": members.as_ref().err().map(ToString::to_string),
-            })
-        })
+    fn cluster(&self) -> Value {
+        let Shared { store, clock, cluster, .. } = &*self.shared;
+        cluster_page(cluster, &**store, clock.now(), |_| Value::Null)
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::file::File;
 use crate::{
     adapters::store::{
-        RecordKey, Records, StoreError,
+        Records, StoreError,
         layout::{SINGLES, Writes},
         mirror::Mirror,
     },
@@ -27,8 +27,6 @@ pub(super) enum WriterRequest {
     Load(WriterReply<Records>),
     /// Writes durably; answered after the transaction is on disk.
     Commit(Writes, WriterReply<()>),
-    /// Publishes this record's value in the mirror.
-    Follow(RecordKey),
 }
 
 /// Most requests in one transaction.
@@ -52,7 +50,10 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let first = SINGLES.into_iter().try_for_each(|record| refresh(&mut file, &mirror, record));
+                let first = SINGLES.into_iter().try_for_each(|record| {
+                    mirror.set(record, file.read(record)?);
+                    Ok(())
+                });
                 let usable = first.is_ok();
                 if ready.send(first).is_ok() && usable {
                     core_task::thread(&alarms, "the store's file", || run(&inbox, &mut file, &mirror));
@@ -97,25 +98,16 @@ impl Drop for Writer {
 
 fn run(inbox: &mpsc::Receiver<WriterRequest>, file: &mut File, mirror: &Mirror) {
     while let Ok(first) = inbox.recv() {
-        let mut commits = Vec::new();
-        let mut reads = Vec::new();
+        let (mut commits, mut loads) = (Vec::new(), Vec::new());
         for request in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
             match request {
                 WriterRequest::Commit(writes, reply) => commits.push((writes, reply)),
-                read => reads.push(read),
+                WriterRequest::Load(reply) => loads.push(reply),
             }
         }
         commit(file, mirror, commits);
-        for request in reads {
-            match request {
-                WriterRequest::Load(reply) => drop(reply.send(file.load())),
-                WriterRequest::Follow(record) => {
-                    if let Err(error) = refresh(file, mirror, record) {
-                        tracing::warn!(%record, %error, "the followed record could not be read");
-                    }
-                }
-                WriterRequest::Commit(..) => {}
-            }
+        for reply in loads {
+            let _ = reply.send(file.load());
         }
     }
 }
@@ -131,9 +123,4 @@ fn commit(file: &mut File, mirror: &Mirror, commits: Vec<(Writes, WriterReply<()
         }
         let _ = reply.send(outcome.clone());
     }
-}
-
-fn refresh(file: &mut File, mirror: &Mirror, record: RecordKey) -> Result<(), StoreError> {
-    mirror.set(record, file.read(record)?);
-    Ok(())
 }

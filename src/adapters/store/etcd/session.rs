@@ -12,15 +12,15 @@ use etcd_client::{
     Client, Compare, CompareOp, EventType, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn,
     TxnOp, WatchOptions, WatchStream,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-pub(super) use self::requests::member;
-use self::requests::{ask, fetch, first_of, forfeit, join, lost, own_record, read, register};
+pub(super) use self::requests::own_record;
+use self::requests::{ask, first_of, forfeit, join, leader, lost, read, register};
 use super::{EtcdShared, connect, connect::EtcdEndpoint};
 use crate::{
     adapters::store::{
-        Leader, Operation, RecordKey, StoreError, Term,
-        layout::{self, LEADER},
+        Leader, Operation, StoreError, Term,
+        layout::{self, LEADER, MEMBERS},
     },
     clock::backoff,
     decide::time::Moment,
@@ -28,6 +28,9 @@ use crate::{
 
 /// Pause after a stale session, which prevents a busy loop when the cause persists.
 const STALE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long who has handed over leaves the lead to the others.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// Why a session ended.
 enum SessionEnd {
@@ -47,7 +50,6 @@ impl From<StoreError> for SessionEnd {
 pub(super) async fn keep(
     shared: &EtcdShared,
     endpoints: &[EtcdEndpoint],
-    mut followed: mpsc::UnboundedReceiver<RecordKey>,
     ready: oneshot::Sender<Result<(), StoreError>>,
 ) {
     let mut ready = Some(ready);
@@ -56,7 +58,7 @@ pub(super) async fn keep(
     loop {
         let endpoint = &endpoints[turn % endpoints.len()];
         let mut joined = false;
-        let end = session(shared, endpoint, &mut followed, &mut || {
+        let end = session(shared, endpoint, &mut || {
             joined = true;
             ready.take().map(|ready| ready.send(Ok(())));
             tracing::info!(etcd = endpoint.url, "joined");
@@ -98,19 +100,14 @@ fn delays(lease: Duration) -> impl Iterator<Item = Duration> {
 }
 
 /// One session, from its first request to its end.
-async fn session(
-    shared: &EtcdShared,
-    endpoint: &EtcdEndpoint,
-    followed: &mut mpsc::UnboundedReceiver<RecordKey>,
-    on_join: &mut impl FnMut(),
-) -> SessionEnd {
+async fn session(shared: &EtcdShared, endpoint: &EtcdEndpoint, on_join: &mut impl FnMut()) -> SessionEnd {
     let mut session = match EtcdSession::begin(shared, endpoint).await {
         Ok(session) => session,
         Err(end) => return end,
     };
     on_join();
     loop {
-        if let Err(end) = session.step(followed).await {
+        if let Err(end) = session.step().await {
             return end;
         }
     }
@@ -179,7 +176,7 @@ impl<'a> EtcdSession<'a> {
     }
 
     /// Handles the next message, deadline or request.
-    async fn step(&mut self, followed: &mut mpsc::UnboundedReceiver<RecordKey>) -> Result<(), SessionEnd> {
+    async fn step(&mut self) -> Result<(), SessionEnd> {
         let clock = self.shared.clock;
         let late = self.sent.map(|sent| sent + self.shared.deadline());
         tokio::select! {
@@ -194,7 +191,6 @@ impl<'a> EtcdSession<'a> {
             },
             () = clock.sleep_until(self.campaign_at) => self.campaign().await,
             () = self.shared.login_refused.notified() => Err(SessionEnd::Stale("the login was refused")),
-            Some(record) = followed.recv() => fetch(self.shared, &self.client, &[record]).await.map(drop),
         }
     }
 
@@ -246,6 +242,12 @@ impl<'a> EtcdSession<'a> {
                 if !put {
                     return Err(SessionEnd::Stale("our member record was removed"));
                 }
+                self.shared.members.put(&name, requests::state(self.shared, kv)?);
+            } else if name.starts_with(MEMBERS) {
+                match put {
+                    true => self.shared.members.put(&name, requests::state(self.shared, kv)?),
+                    false => self.shared.members.remove(&name),
+                }
             } else if let Ok(Some(record)) = layout::record(&name) {
                 self.shared.mirror.set(record, put.then(|| Bytes::copy_from_slice(kv.value())));
             }
@@ -261,7 +263,9 @@ impl<'a> EtcdSession<'a> {
         self.election = revision;
         let Some(key) = key else {
             self.shared.lease_state.follow(None);
-            self.campaign_at = Some(self.shared.clock.now());
+            let yields = std::mem::take(&mut *self.shared.yields.lock());
+            let wait = if yields { HAND_OVER.min(self.ttl / 2) } else { Duration::ZERO };
+            self.campaign_at = Some(self.shared.clock.now() + wait);
             return Ok(());
         };
         self.campaign_at = None;
@@ -269,7 +273,7 @@ impl<'a> EtcdSession<'a> {
         if key.lease() == self.lease {
             self.shared.lease_state.lead(term);
         } else {
-            self.shared.lease_state.follow(Some(Leader { member: member(key)?, term }));
+            self.shared.lease_state.follow(Some(Leader { member: leader(key)?, term }));
         }
         Ok(())
     }

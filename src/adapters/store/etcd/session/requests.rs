@@ -1,20 +1,21 @@
 //! The requests of a session, each under the store's deadline.
 
-use std::{iter, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use etcd_client::{
-    Client, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
+    Client, GetOptions, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 
 use super::{
     super::{EtcdShared, connect, refusal},
     SessionEnd, SessionStart,
 };
-use crate::adapters::store::{Member, Operation, RecordKey, StoreError, layout::LEADER};
-
-/// Records in one transaction of reads.
-const READS: usize = 100;
+use crate::adapters::store::{
+    Member, MemberState, Operation, StoreError,
+    layout::{LEADER, MEMBERS, SINGLES},
+    membership::MemberRecord,
+};
 
 /// Renews the lease that we have, or takes a new one.
 pub(super) async fn join(
@@ -83,53 +84,63 @@ pub(super) fn lost(shared: &EtcdShared, what: &'static str, error: &etcd_client:
     SessionEnd::Lost(refusal::explain(what, error))
 }
 
-/// Reads the leader, our own member record and every followed record.
+/// Reads the leader, the members and every followed record at one revision.
 pub(super) async fn read(shared: &EtcdShared, client: &Client) -> Result<SessionStart, SessionEnd> {
-    let records = shared.mirror.followed();
-    fetch(shared, client, &records).await
-}
-
-/// Reads `records` into the mirror, with the leader and our own member record.
-pub(super) async fn fetch(
-    shared: &EtcdShared,
-    client: &Client,
-    records: &[RecordKey],
-) -> Result<SessionStart, SessionEnd> {
-    let mut view = None;
-    let chunks = records.chunks(READS).map(Some);
-    for chunk in chunks.chain(iter::once(None).take(usize::from(records.is_empty()))) {
-        let chunk = chunk.unwrap_or_default();
-        shared.metrics.asked(Operation::Follow);
-        let names = [shared.key(LEADER), shared.member_key()];
-        let gets = names.into_iter().chain(chunk.iter().map(|record| shared.key(record)));
-        let reads = Txn::new().and_then(gets.map(|key| TxnOp::get(key, None)).collect::<Vec<_>>());
-        let answer = ask(shared, "read what is followed", connect::reader(client).txn(reads)).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        let mut found = answer.op_responses().into_iter().map(|response| first_of([response]));
-        let (leader, own) = (found.next().flatten(), found.next().flatten());
-        for (record, kv) in chunk.iter().zip(found) {
-            shared.mirror.set(*record, kv.map(|kv| Bytes::copy_from_slice(kv.value())));
-        }
-        let own = own.is_some_and(|own| Some(own.lease()) == shared.lease());
-        view.get_or_insert(SessionStart { revision, leader, is_member: own });
+    shared.metrics.asked(Operation::Follow);
+    let singles = SINGLES.into_iter().map(|record| TxnOp::get(shared.key(record), None));
+    let members = TxnOp::get(shared.key(MEMBERS), Some(GetOptions::new().with_prefix()));
+    let gets = [TxnOp::get(shared.key(LEADER), None), members].into_iter().chain(singles);
+    let reads = Txn::new().and_then(gets.collect::<Vec<_>>());
+    let answer = ask(shared, "read what is followed", connect::reader(client).txn(reads)).await?;
+    let revision = answer.header().map_or(0, |header| header.revision());
+    let mut found = answer.op_responses().into_iter().map(kvs);
+    let leader = found.next().and_then(|kvs| kvs.into_iter().next());
+    let members = found.next().unwrap_or_default();
+    let is_ours =
+        |kv: &KeyValue| Some(kv.lease()) == shared.lease() && kv.key() == shared.member_key().as_bytes();
+    let is_member = members.iter().any(is_ours);
+    let mut states = BTreeMap::new();
+    for kv in &members {
+        let name = kv.key().strip_prefix(shared.membership.prefix.as_bytes()).unwrap_or_default();
+        states.insert(String::from_utf8_lossy(name).into_owned(), state(shared, kv)?);
     }
-    view.ok_or(SessionEnd::Stale("nothing was read"))
+    shared.members.replace(states);
+    for (record, kvs) in SINGLES.into_iter().zip(found) {
+        shared.mirror.set(record, kvs.first().map(|kv| Bytes::copy_from_slice(kv.value())));
+    }
+    Ok(SessionStart { revision, leader, is_member })
 }
 
 pub(super) fn first_of(responses: impl IntoIterator<Item = TxnOpResponse>) -> Option<KeyValue> {
-    match responses.into_iter().next()? {
-        TxnOpResponse::Get(mut found) => found.take_kvs().into_iter().next(),
-        _ => None,
+    responses.into_iter().next().and_then(|response| kvs(response).into_iter().next())
+}
+
+fn kvs(response: TxnOpResponse) -> Vec<KeyValue> {
+    match response {
+        TxnOpResponse::Get(mut found) => found.take_kvs(),
+        _ => Vec::new(),
     }
 }
 
-pub(super) fn own_record(shared: &EtcdShared) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(&shared.membership.member)
+/// Our member record.
+pub(in super::super) fn own_record(shared: &EtcdShared) -> Result<Vec<u8>, StoreError> {
+    let (member, status) = (shared.membership.member.clone(), shared.status.lock().clone());
+    serde_json::to_vec(&MemberRecord { member, status })
         .map_err(|error| StoreError::Unusable(format!("our member record: {error}")))
 }
 
-/// The member that a record under `members/` or the election key describes.
-pub(in super::super) fn member(kv: &KeyValue) -> Result<Member, StoreError> {
+/// The member whose record the election key holds.
+pub(super) fn leader(kv: &KeyValue) -> Result<Member, StoreError> {
+    record(kv).map(|record| record.member)
+}
+
+/// The state of the member with this record.
+pub(super) fn state(shared: &EtcdShared, kv: &KeyValue) -> Result<MemberState, StoreError> {
+    let MemberRecord { member, status } = record(kv)?;
+    Ok(MemberState { member, status, renewed: shared.clock.now() })
+}
+
+fn record(kv: &KeyValue) -> Result<MemberRecord, StoreError> {
     serde_json::from_slice(kv.value()).map_err(|error| {
         StoreError::Unusable(format!("etcd: {}: {error}; remove that key", String::from_utf8_lossy(kv.key())))
     })

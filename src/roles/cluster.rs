@@ -1,0 +1,5 @@
+//! Several replicas: the view of the members, and who works on what.
+
+mod page;
+
+pub(crate) use self::page::{cluster_page, leadership};
