@@ -243,6 +243,19 @@ pub enum StoreConfig {
     Embedded(PathBuf),
     /// `etcd:...`.
     Etcd(EtcdConfig),
+    /// `kubernetes:NAMESPACE`: Leases and ConfigMaps.
+    Kubernetes(KubernetesConfig),
+}
+
+/// Where the Leases and records are, and how the API server is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// The namespace of the objects.
+    pub namespace: String,
+    /// The kubeconfig; without it those of `KUBECONFIG`, or the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's URL, in place of the kubeconfig's.
+    pub server: Option<String>,
 }
 
 /// Addresses, login and certificates of etcd: `KUBERVISOR_ETCD_{USER,PASSWORD_FILE,CA_FILE,CERT_FILE,KEY_FILE}`.

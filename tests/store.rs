@@ -5,6 +5,8 @@
 
 #[path = "support/etcd.rs"]
 mod etcd_server;
+#[path = "support/plane.rs"]
+mod plane;
 #[path = "support/yardstick.rs"]
 mod yardstick;
 
@@ -20,3 +22,5 @@ mod etcd_access;
 mod etcd_faults;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/kubernetes.rs"]
+mod kubernetes;

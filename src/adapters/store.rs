@@ -6,6 +6,7 @@
 
 mod embedded;
 mod etcd;
+mod kubernetes;
 mod layout;
 mod lease;
 mod membership;
@@ -19,10 +20,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use kubernetes::KubernetesStore;
 pub use membership::{Member, MemberState, MemberStatus, SCHEMA};
 pub use metrics::{Operation, StoreMetrics};
 
-use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key};
+use super::kubernetes::connect::{self, ConnectOptions};
+use crate::{alarms::Alarms, config::StoreConfig, decide::key::Key, exit::chain};
 
 /// A leader's term: strictly greater than every earlier leader's on the same prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -154,8 +157,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes `batch` in one transaction if `term` is still the newest. A record that is put and deleted is put.
     ///
-    /// A batch that no single request of the backend can carry (etcd: 4096 records or 1.4 MB) is written as
-    /// several transactions, each fenced, in the order sequence, pods, state, ledger, windows: a pod is never
+    /// A batch that no single request of the backend can carry (etcd: 4096 records or 1.4 MB; Kubernetes: one object)
+    /// is written as several transactions, each fenced, in the order sequence, pods, state, ledger, windows: a pod is never
     /// durable before the sequence number that it was given.
     ///
     /// # Errors
@@ -190,8 +193,8 @@ pub fn prefix(namespace: &str, app: &str) -> String {
 
 /// Opens the configured store, registers as a member and campaigns.
 ///
-/// An etcd that does not answer is no error: leadership stays [`Leadership::Unknown`] and the store retries,
-/// so that masters and etcd may start in any order.
+/// An etcd or an API server that does not answer is no error: leadership stays [`Leadership::Unknown`] and the store
+/// retries, so that masters and their store may start in any order.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] for permanent failures: a file that is in use or corrupt, a certificate that cannot be
@@ -208,6 +211,16 @@ pub async fn open(
         }
         StoreConfig::Etcd(config) => {
             Arc::new(etcd::EtcdStore::open(config, membership, alarms, metrics).await?)
+        }
+        StoreConfig::Kubernetes(config) => {
+            let options = ConnectOptions {
+                kubeconfig: config.kubeconfig.clone(),
+                server: config.server.clone(),
+                ..ConnectOptions::default()
+            };
+            let client =
+                connect::client(&options).await.map_err(|error| StoreError::Unusable(chain(&error)))?;
+            Arc::new(KubernetesStore::start(client, &config.namespace, membership, alarms, metrics))
         }
     })
 }

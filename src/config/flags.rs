@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Args, Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub struct Flags {
-    /// Where coordination lives: embedded:PATH or etcd:HOST[:PORT][,...].
+    /// Where coordination lives: embedded:PATH, etcd:HOST[:PORT][,...] or kubernetes:NAMESPACE.
     #[arg(long, env = "KUBERVISOR_STORE", value_name = "STORE")]
     pub store: Option<String>,
     /// A KubervisorService manifest: breakers and activators over the ensemble.

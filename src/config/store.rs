@@ -1,8 +1,8 @@
-//! The store: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else, outside a pod, an embedded file.
+//! The store: `KUBERVISOR_STORE`, else `KONTROL_ETCD`, else in a pod Kubernetes, else an embedded file.
 
 use std::path::PathBuf;
 
-use super::{EtcdConfig, Identity, StoreConfig, address, environment::Reader, mode::Mode};
+use super::{EtcdConfig, Identity, KubernetesConfig, StoreConfig, address, environment::Reader, mode::Mode};
 
 pub(super) fn read(
     reader: &mut Reader<'_>,
@@ -17,8 +17,7 @@ pub(super) fn read(
         return etcd(reader, "KONTROL_ETCD", reader.get("KONTROL_ETCD")?);
     }
     if in_pod && !mode.debug {
-        no_kubernetes_store(reader, "not set, and in a pod the default would be Kubernetes");
-        return None;
+        return Some(kubernetes(&identity?.namespace));
     }
     default_file(reader, identity?)
 }
@@ -27,23 +26,31 @@ fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
     match store.split_once(':') {
         Some(("embedded", path)) if !path.is_empty() => Some(StoreConfig::Embedded(PathBuf::from(path))),
         Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
-        Some(("kubernetes", _)) => {
-            no_kubernetes_store(reader, "no such store yet");
-            None
-        }
+        Some(("kubernetes", namespace)) if is_namespace(namespace) => Some(kubernetes(namespace)),
         _ => {
-            reader.complain("KUBERVISOR_STORE", "no store; write embedded:PATH or etcd:HOST[:PORT][,...]");
+            reader.complain(
+                "KUBERVISOR_STORE",
+                "no store; write embedded:PATH, etcd:HOST[:PORT][,...] or kubernetes:NAMESPACE",
+            );
             None
         }
     }
 }
 
-fn no_kubernetes_store(reader: &mut Reader<'_>, why: &str) {
-    let instead = "Kubernetes as a store is not built yet; set KONTROL_ETCD=HOST[:PORT], or KUBERVISOR_STORE=embedded:PATH";
-    reader.complain(
-        "KUBERVISOR_STORE",
-        format!("{why}: {instead} for a single master with a volume of its own"),
-    );
+fn kubernetes(namespace: &str) -> StoreConfig {
+    StoreConfig::Kubernetes(KubernetesConfig {
+        namespace: namespace.to_owned(),
+        ..KubernetesConfig::default()
+    })
+}
+
+/// Whether Kubernetes permits this name of a namespace.
+fn is_namespace(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 fn default_file(reader: &mut Reader<'_>, identity: &Identity) -> Option<StoreConfig> {

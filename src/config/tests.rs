@@ -225,6 +225,7 @@ fn the_store_is_the_named_one_else_etcd_else_a_file() {
     let store = |more: &[(&str, &str)]| match master(more).store {
         StoreConfig::Embedded(path) => path.display().to_string(),
         StoreConfig::Etcd(etcd) => etcd.endpoints.join(" "),
+        StoreConfig::Kubernetes(kubernetes) => kubernetes.namespace,
     };
     assert_eq!(store(&[]), "/home/k/.local/state/kubervisor/default/shop.redb");
     assert_eq!(store(&[("XDG_STATE_HOME", "/s"), ("NAMESPACE", "n")]), "/s/kubervisor/n/shop.redb");
@@ -241,14 +242,33 @@ fn the_store_is_the_named_one_else_etcd_else_a_file() {
 }
 
 #[test]
-fn a_store_that_cannot_be_is_refused_with_what_to_write() {
-    let text = refused(&[("KUBERVISOR_STORE", "kubernetes:x")]);
-    assert!(text.contains("KUBERVISOR_STORE") && text.contains("KONTROL_ETCD"), "{text}");
-    let Err(Exit::Usage(text)) = read(&env(&env_with_mode("master"), &[]), true, None) else {
-        panic!("taken")
+fn in_a_pod_kubernetes_is_the_store_unless_another_is_named() {
+    let store = |more: &[(&str, &str)]| {
+        let config = read(&env(&env_with_mode("master"), more), true, None).unwrap();
+        config.master.unwrap().store
     };
-    assert!(text.contains("KUBERVISOR_STORE") && text.contains("KONTROL_ETCD"), "{text}");
-    for value in ["embedded:", "redis:x", "etcd:", "etcd:,", "etcd:a b", "plain"] {
+    let StoreConfig::Kubernetes(default) = store(&[("NAMESPACE", "shop")]) else { panic!("another store") };
+    assert_eq!((default.namespace.as_str(), default.kubeconfig), ("shop", None));
+    let StoreConfig::Kubernetes(named) = store(&[("KUBERVISOR_STORE", "kubernetes:kube-x")]) else {
+        panic!("another store")
+    };
+    assert_eq!(named.namespace, "kube-x");
+    assert!(matches!(store(&[("KONTROL_ETCD", "e")]), StoreConfig::Etcd(_)));
+}
+
+#[test]
+fn a_store_that_cannot_be_is_refused_with_what_to_write() {
+    for value in [
+        "embedded:",
+        "kubernetes:",
+        "kubernetes:Upper",
+        "kubernetes:a/b",
+        "redis:x",
+        "etcd:",
+        "etcd:,",
+        "etcd:a b",
+        "plain",
+    ] {
         assert!(refused(&[("KUBERVISOR_STORE", value)]).contains("KUBERVISOR_STORE"), "{value}");
     }
     assert!(refused(&[("HOME", "")]).contains("XDG_STATE_HOME"));

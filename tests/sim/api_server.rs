@@ -188,7 +188,7 @@ impl ApiServer {
             Method::GET => objects.get(&target.path()).map(|object| (200, object)),
             Method::POST => objects.create(target, json_of(body)?).map(|object| (201, object)),
             Method::PUT => objects.replace(target, json_of(body)?).map(|object| (200, object)),
-            Method::PATCH => objects.patch(target, patch, json_of(body)?).map(|object| (200, object)),
+            Method::PATCH => objects.patch(target, patch, &json_of(body)?).map(|object| (200, object)),
             Method::DELETE => objects.delete(target, body).map(|object| (200, object)),
             _ => Err(Refused(405, "MethodNotAllowed", method.to_string())),
         };
@@ -293,7 +293,7 @@ impl Objects {
         Ok(self.store(&target.path(), object))
     }
 
-    fn patch(&mut self, target: &Target, kind: &str, patch: Value) -> Result<Value, Refused> {
+    fn patch(&mut self, target: &Target, kind: &str, patch: &Value) -> Result<Value, Refused> {
         let mut object = self.get(&target.path())?;
         let old = object["metadata"].clone();
         if kind.starts_with("application/json-patch") {
@@ -308,7 +308,7 @@ impl Objects {
             json_patch::patch(&mut object, &patch)
                 .map_err(|error| Refused(422, "Invalid", error.to_string()))?;
         } else {
-            json_patch::merge(&mut object, &patch);
+            json_patch::merge(&mut object, patch);
         }
         for pinned in ["resourceVersion", "uid"] {
             if object["metadata"][pinned] != old[pinned] {

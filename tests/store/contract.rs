@@ -12,12 +12,14 @@ use tempfile::TempDir;
 use crate::{
     etcd_server::Etcd,
     fixture::{eventually, follows, leading, open, pod, put},
+    kubernetes::Cluster,
 };
 
 /// A backend that can be opened again.
 pub enum Backend {
     Embedded(TempDir),
     Etcd(Box<Etcd>),
+    Kubernetes(Cluster),
 }
 
 impl Backend {
@@ -25,6 +27,7 @@ impl Backend {
         let config = match self {
             Self::Embedded(directory) => StoreConfig::Embedded(directory.path().join("state/deep/test.redb")),
             Self::Etcd(etcd) => etcd.config(),
+            Self::Kubernetes(cluster) => cluster.config(),
         };
         open(&config, id).await.unwrap()
     }
@@ -42,6 +45,12 @@ macro_rules! contract {
             $(#[tokio::test]
             async fn $test() {
                 super::$test(super::Backend::Etcd(Box::new(super::Etcd::start().await))).await;
+            })*
+        }
+        mod kubernetes {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Backend::Kubernetes(super::Cluster::start().await)).await;
             })*
         }
     };

@@ -52,7 +52,7 @@ impl Writer {
             .spawn(move || {
                 let first = SINGLES.into_iter().try_for_each(|record| {
                     mirror.set(record, file.read(record)?);
-                    Ok(())
+                    Ok::<_, StoreError>(())
                 });
                 let usable = first.is_ok();
                 if ready.send(first).is_ok() && usable {
