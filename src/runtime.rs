@@ -220,11 +220,13 @@ pub async fn configuration(flags: &Flags) -> Result<Config, Exit> {
 ///
 /// # Errors
 /// As [`configuration`].
-pub async fn hosted_configuration(address: std::net::SocketAddrV4) -> Result<Config, Exit> {
-    let env = config::hosted::environment()?;
-    let in_pod = config::in_pod(&env);
-    let pod = pod_facts(&config::hosted::with_defaults(&env, address, in_pod)).await?;
-    config::hosted::read(&env, address, in_pod, pod.as_ref())
+pub async fn hosted_configuration(
+    env: &Environment,
+    address: std::net::SocketAddrV4,
+) -> Result<Config, Exit> {
+    let in_pod = config::in_pod(env);
+    let pod = pod_facts(&config::hosted::with_defaults(env, address, in_pod)).await?;
+    config::hosted::read(env, address, in_pod, pod.as_ref())
 }
 
 /// The pod's metadata, fetched only in a pod and only when `env` leaves something open.

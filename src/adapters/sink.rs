@@ -177,6 +177,14 @@ pub enum SinkError {
         /// Verb and resource.
         why: String,
     },
+    /// Another replica works on the resource now.
+    #[error("replica {owner} works on it since generation {generation}")]
+    Superseded {
+        /// The id of that replica.
+        owner: String,
+        /// The generation of its ownership.
+        generation: u64,
+    },
     /// The API server refused with 429.
     #[error("the API server is busy: retry after {} s", .0.as_secs())]
     Busy(Duration),
@@ -192,6 +200,7 @@ impl SinkError {
             Self::UseRoster { .. } | Self::UseLedger { .. } => "unusable",
             Self::Ask { .. } => "ask",
             Self::Forbidden { .. } => "forbidden",
+            Self::Superseded { .. } => "superseded",
             Self::Busy { .. } => "busy",
         }
     }
@@ -205,11 +214,12 @@ impl SinkError {
         }
     }
 
-    /// Another leader was elected: stop acting.
+    /// Another leader was elected, or another replica has claimed the resource: stop acting.
     pub fn leadership_lost(&self) -> bool {
         matches!(
             self,
-            Self::ReadLedger(StoreError::LeadershipLost { .. })
+            Self::Superseded { .. }
+                | Self::ReadLedger(StoreError::LeadershipLost { .. })
                 | Self::StoreLedger(StoreError::LeadershipLost { .. })
         )
     }

@@ -74,6 +74,8 @@ struct KubernetesShared {
 enum SessionRequest {
     /// Stores this status in our member record.
     Publish(MemberStatus, oneshot::Sender<Result<(), StoreError>>),
+    /// Changes a member's record.
+    Cordon(String, bool, oneshot::Sender<Result<(), StoreError>>),
     /// Gives up the leader's Lease, if it is ours.
     HandOver(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -140,7 +142,7 @@ async fn run(
     mut asked: mpsc::UnboundedReceiver<SessionRequest>,
     leaving: CancellationToken,
 ) {
-    let mut session = session::Session::new(Arc::clone(&shared));
+    let mut session = session::KubernetesSession::new(Arc::clone(&shared));
     tokio::select! {
         () = session.run(&mut asked) => {}
         () = shared.lease_state.guard() => {}
@@ -165,6 +167,10 @@ impl Store for KubernetesStore {
 
     async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
         self.ask(|reply| SessionRequest::Publish(status, reply)).await
+    }
+
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError> {
+        self.ask(|reply| SessionRequest::Cordon(member.to_owned(), cordoned, reply)).await
     }
 
     async fn hand_over(&self) -> Result<(), StoreError> {

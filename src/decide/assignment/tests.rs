@@ -33,7 +33,8 @@ fn a_fifth_replica_takes_a_fifth_of_the_work_and_nothing_moves_between_the_other
         .map(|run| {
             let (four, five) = (View::of(pods(run, 4)), View::of(pods(run, 5)));
             let joined = format!("uid-{run}-4");
-            let changed = work.iter().filter(|work| four.owner(work).unwrap().id != five.owner(work).unwrap().id);
+            let changed =
+                work.iter().filter(|work| four.owner(work).unwrap().id != five.owner(work).unwrap().id);
             let changed: Vec<_> = changed.collect();
             assert!(changed.iter().all(|work| five.owner(work).unwrap().pod == joined));
             changed.len()

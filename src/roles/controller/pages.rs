@@ -5,9 +5,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::deps::Deps;
+use super::{
+    deps::Deps,
+    key::{self, ResourceKey},
+    sharing::service_key,
+};
 use crate::{
-    admin::Views, alarms::Alarms, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateSnapshot,
+    admin::{MemberControl, Views},
+    alarms::Alarms,
+    decide::alarm_reason::AlarmReason,
+    roles::gate::snapshot::GateSnapshot,
 };
 
 /// Returns the newest snapshot of one worker.
@@ -57,10 +64,30 @@ impl Views for ControllerPages {
     }
 
     fn cluster(&self) -> Value {
+        if let Some(replicas) = self.deps.replicas.get() {
+            let all = self.deps.cluster.resources();
+            return replicas.page(&all.iter().map(|resource| service_key(&key::of(resource))).collect());
+        }
         match &self.master {
             Some(master) => master.cluster(),
             None => json!({"members": [], "leadership": {"posture": "alone"}}),
         }
+    }
+
+    fn replicas(&self) -> Option<Arc<dyn MemberControl>> {
+        let replicas: Arc<dyn MemberControl> = self.deps.replicas.get().cloned()?;
+        Some(replicas)
+    }
+
+    fn elsewhere(&self) -> Vec<Value> {
+        let Some(replicas) = self.deps.replicas.get() else { return Vec::new() };
+        let here = self.fleets();
+        let is_here =
+            |key: &ResourceKey| here.iter().any(|fleet| (&fleet.namespace, &fleet.name) == (&key.0, &key.1));
+        let others = self.deps.cluster.resources().into_iter().map(|resource| key::of(&resource));
+        let others = others.filter(|key| !is_here(key));
+        let row = |key: ResourceKey| json!({"namespace": key.0, "name": key.1, "owner": replicas.owner(&service_key(&key))});
+        others.map(row).collect()
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use kube::api::{WatchEvent, WatchParams};
 use tokio::sync::mpsc;
 
-use super::requests::{Refusal, Requests, StoredObject};
+use super::requests::{RequestFailure, Requests, StoredObject};
 use crate::{
     adapters::store::{Operation, StoreError},
     clock::backoff,
@@ -64,7 +64,7 @@ async fn round<K: StoredObject>(
     selector: &str,
     silence: Option<Duration>,
     events: &mpsc::UnboundedSender<FeedEvent<K>>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestFailure> {
     let (listed, version) = requests.list::<K>(selector).await?;
     let _ = events.send(FeedEvent::Listed(listed));
     let parameters = WatchParams::default().labels(selector).timeout(WATCH_SECONDS).disable_bookmarks();

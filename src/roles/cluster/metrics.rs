@@ -1,0 +1,53 @@
+//! Metrics of the replicas that share the work.
+
+use prometheus_client::{
+    metrics::{gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::metrics::LabelledCounter;
+
+/// Upper bounds of the hand-over's duration, in seconds.
+const BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Registered once for each process.
+#[derive(Clone)]
+pub(crate) struct ClusterMetrics {
+    pub(super) members: Gauge,
+    pub(super) owned: Gauge,
+    pub(super) hand_over: Histogram,
+    moves: LabelledCounter,
+}
+
+impl ClusterMetrics {
+    /// Puts the metrics into a registry (whose prefix is `kubervisor`).
+    pub(crate) fn register(to: &mut Registry) -> Self {
+        let metrics = Self {
+            members: Gauge::default(),
+            owned: Gauge::default(),
+            hand_over: Histogram::new(BUCKETS),
+            moves: LabelledCounter::register(
+                to,
+                "cluster_moves",
+                "Services that this replica began (gained) or ended (lost) to work on",
+                "direction",
+            ),
+        };
+        to.register(
+            "cluster_members",
+            "Live replicas of the cluster, as this one sees them",
+            metrics.members.clone(),
+        );
+        to.register("cluster_owned_services", "Services that this replica works on", metrics.owned.clone());
+        to.register(
+            "cluster_hand_over_seconds",
+            "From a change of the replicas until all have let go of what is no longer theirs: how long what moves has no owner",
+            metrics.hand_over.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn moved(&self, direction: &'static str, services: usize) {
+        self.moves.of(direction).inc_by(u64::try_from(services).unwrap_or(u64::MAX));
+    }
+}
