@@ -21,25 +21,29 @@ pub(crate) struct ClusterMetrics {
 
 impl ClusterMetrics {
     /// Puts the metrics into a registry (whose prefix is `kubervisor`).
-    pub(crate) fn register(to: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             members: Gauge::default(),
             owned: Gauge::default(),
             hand_over: Histogram::new(BUCKETS),
             moves: LabelledCounter::register(
-                to,
+                registry,
                 "cluster_moves",
                 "Services that this replica began (gained) or ended (lost) to work on",
                 "direction",
             ),
         };
-        to.register(
+        registry.register(
             "cluster_members",
             "Live replicas of the cluster, as this one sees them",
             metrics.members.clone(),
         );
-        to.register("cluster_owned_services", "Services that this replica works on", metrics.owned.clone());
-        to.register(
+        registry.register(
+            "cluster_owned_services",
+            "Services that this replica works on",
+            metrics.owned.clone(),
+        );
+        registry.register(
             "cluster_hand_over_seconds",
             "From a change of the replicas until all have let go of what is no longer theirs: how long what moves has no owner",
             metrics.hand_over.clone(),
