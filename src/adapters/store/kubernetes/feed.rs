@@ -1,7 +1,7 @@
 //! Follows the selected objects: a list, then a watch from its version, then again from the start after any failure.
 //!
-//! A watch that shows nothing for [`SILENCE`] renewals of our own Lease is dead: the API server may have been restored
-//! from a backup, and accepts a watch from a version that it has not reached.
+//! A watch of Leases that shows nothing for a whole lease, not even our own renewals, is dead: the API server may have
+//! been restored from a backup, and accepts a watch from a version that it has not reached.
 
 use std::time::Duration;
 
