@@ -1,0 +1,33 @@
+//! What the node gives to a pod.
+
+use crate::{
+    application::Application,
+    cluster::{Space, client, shell},
+};
+
+pub(crate) async fn a_pod_has_a_token_that_the_api_server_takes_and_the_restrictions_that_it_asked_for() {
+    let client = client().await;
+    let space = Space::create(&client, "pods").await;
+    let application = Application::start(&client, space.name, 1).await;
+    let pod = application.pods().await.into_keys().next().unwrap();
+    // The image has one program and no shell: the container is looked at from the node.
+    let pid = shell(&format!(
+        "kubectl -n {} get pod {pod} -o jsonpath='{{.status.containerStatuses[0].containerID}}' |
+            sed 's|containerd://||' | xargs -I ID ctr -n k8s.io task ls | awk -v id=ID '$3 == \"RUNNING\" {{print $2}}' |
+            while read -r pid; do grep -lz '^serve$' /proc/$pid/cmdline || :; done | cut -d/ -f3",
+        space.name
+    ));
+    let status = shell(&format!("cat /proc/{pid}/status"));
+    for expected in ["Uid:\t65532", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(expected), "{expected}: {status}");
+    }
+    let account = format!("/proc/{pid}/root/var/run/secrets/kubernetes.io/serviceaccount");
+    // As the pod sees it: the Service `kubernetes`, its certificate by the pod's own CA, the pod's own token.
+    let who = shell(&format!(
+        "curl --fail --silent --show-error --cacert {account}/ca.crt -H \"Authorization: Bearer $(cat {account}/token)\" \
+            -H 'Content-Type: application/json' https://10.96.0.1/apis/authentication.k8s.io/v1/selfsubjectreviews \
+            -d '{{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}}'"
+    ));
+    assert!(who.contains("system:serviceaccount:pods:default"), "{who}");
+    space.delete(&client).await;
+}
