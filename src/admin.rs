@@ -3,7 +3,7 @@
 //! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest to the local machine.
 //! Both depend on [`Views`] only, not on a role.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use crate::{
     metrics::{CONTENT_TYPE, Metrics},
     roles::gate::snapshot::GateSnapshot,
 };
+
+/// How long a stop waits for readers that are slow.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The data behind the pages; one implementation per role.
 pub trait Views: Send + Sync + 'static {
@@ -42,6 +46,11 @@ pub trait Views: Send + Sync + 'static {
     /// The process's alarms.
     fn alarms(&self) -> &Alarms;
 
+    /// The newest Events about a fleet and its pods, newest first, as far as this process recorded them.
+    fn events(&self, _namespace: &str, _name: &str) -> Vec<ShownEvent> {
+        Vec::new()
+    }
+
     /// `/services`.
     fn services(&self) -> Value {
         let alarms = self.alarms();
@@ -60,6 +69,21 @@ pub trait Views: Send + Sync + 'static {
         let fleets = self.fleets();
         fleets.iter().filter(|fleet| fleet.namespace == namespace).find_map(|fleet| fleet.explain(pod))
     }
+}
+
+/// A Kubernetes Event as the pages show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownEvent {
+    /// When it was recorded.
+    pub at: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// A CamelCase word.
+    pub reason: &'static str,
+    /// Kind and name of its object.
+    pub about: String,
+    /// The message.
+    pub note: String,
 }
 
 type Shown = Arc<dyn Views>;
@@ -96,9 +120,16 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin listener ended");
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::error!(%error, "the admin listener ended");
+        },
+        () = late => {}
     }
 }
 
@@ -130,7 +161,7 @@ async fn explain(State(views): State<Shown>, Path((namespace, pod)): Path<(Strin
 
 async fn unknown() -> Response {
     let known = "/metrics /live /ready on --addr; \
-                 /cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD on --admin-addr";
+                 /view /cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD on --admin-addr";
     (StatusCode::NOT_FOUND, Json(json!({ "error": format!("no such page; there are {known}") })))
         .into_response()
 }

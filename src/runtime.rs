@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware};
 use nix::libc;
 use tokio::{
     net::TcpListener,
@@ -28,6 +28,10 @@ use crate::{
     core_task::until_stopped,
     exit::Exit,
     metrics::Metrics,
+    roles::view::{
+        View,
+        guard::{HostNames, guard},
+    },
 };
 
 /// Longest orderly stop of a process in which a core task has failed.
@@ -192,7 +196,15 @@ impl AdminPorts {
             }
         };
         serve(self.probes, admin::probes(views.clone(), metrics.clone()));
-        serve(self.pages, admin::pages(views.clone()));
+        if self.pages.is_some() {
+            let view = View::new(views.clone(), process.clock, stop.clone());
+            let pages = admin::pages(views.clone()).merge(view.local_routes());
+            let names = HostNames::default();
+            serve(self.pages, pages.layer(middleware::from_fn_with_state(names, guard)));
+            let name = "the record behind the view".to_owned();
+            let record = view.record(stop.clone());
+            serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), record));
+        }
     }
 }
 

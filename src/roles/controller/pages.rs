@@ -7,8 +7,15 @@ use serde_json::{Value, json};
 
 use super::deps::Deps;
 use crate::{
-    admin::Views, alarms::Alarms, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateSnapshot,
+    adapters::kubernetes::events::Event,
+    admin::{ShownEvent, Views},
+    alarms::Alarms,
+    decide::{alarm_reason::AlarmReason, time::Timestamp},
+    roles::gate::snapshot::GateSnapshot,
 };
+
+/// Events on the page of one resource.
+const SHOWN_EVENTS: usize = 50;
 
 /// Returns the newest snapshot of one worker.
 pub(super) type SnapshotFn = dyn Fn() -> Arc<GateSnapshot> + Send;
@@ -65,6 +72,17 @@ impl Views for ControllerPages {
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {
         self.snapshots.all()
+    }
+
+    fn events(&self, namespace: &str, name: &str) -> Vec<ShownEvent> {
+        let shown = |(at, event): (Timestamp, Event)| ShownEvent {
+            at: at.to_string(),
+            kind: event.kind.as_str(),
+            reason: event.reason,
+            about: format!("{} {}", event.about.kind, event.about.name),
+            note: event.note,
+        };
+        self.deps.events.recent(namespace, name).into_iter().take(SHOWN_EVENTS).map(shown).collect()
     }
 
     fn alarms(&self) -> &Alarms {

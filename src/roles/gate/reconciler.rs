@@ -219,6 +219,7 @@ impl GateReconciler {
         state.history.observe(now, &observed);
         let mut snapshot = GateSnapshot::clone(&self.snapshot.borrow());
         (snapshot.unknown_verdicts, snapshot.rehearsal) = (unknown, rehearsal);
+        snapshot.record_readings(&verdicts);
         snapshot.record(observed, plan.clone(), &state.history);
         let report = self.deps.reporter.report(&snapshot);
         let wait = match sink.reserve((!dry_run).then_some(&plan), &report).await? {
