@@ -46,12 +46,15 @@ use self::{
     pages::{ControllerPages, StatusSnapshots},
     registry::Registry,
 };
-use super::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMaster};
+use super::{
+    breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMaster, view::exposed::ViewArgs,
+};
 use crate::{
     adapters::kubernetes::{
         cluster::{Cluster, WatchScope},
         connect::{self, ConnectOptions},
         events::{EventMetrics, EventRecorder, EventSettings},
+        reviews::Reviewer,
     },
     admin,
     config::{address::serving_or_off, hosted},
@@ -90,6 +93,9 @@ pub struct Args {
     /// Decides and reports, and changes no pod.
     #[arg(long, env = "KUBERVISOR_DRY_RUN")]
     pub dry_run: bool,
+    /// Who else may look.
+    #[command(flatten)]
+    pub view: ViewArgs,
 }
 
 /// Runs until a signal stops it.
@@ -102,7 +108,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
-    let ports = AdminPorts::bind(addr, admin_addr).await?;
+    let ports = AdminPorts::bind(addr, admin_addr).await?.allowing(args.view.names());
+    let view = args.view.bind().await?;
     let options = ConnectOptions {
         kubeconfig: args.kubeconfig.clone(),
         server: args.master.clone(),
@@ -138,7 +145,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         client,
         stop,
     });
-    serve(deps, ports, hosted).await
+    let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
+    serve(deps, ports.exposing(view), hosted).await
 }
 
 async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) -> Result<(), Exit> {

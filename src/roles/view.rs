@@ -14,14 +14,19 @@
 //! | `watcher` | records the time lines, counts the changes |
 //! | `live` | server-sent events |
 //! | `guard` | allowed names, headers |
+//! | `listener` | connections: how many, how slow, TLS |
+//! | `exposed`, `login` | `--view-addr`: flags, tokens, sessions |
 //! | `audience` | which namespaces a reader sees |
 
 mod audience;
 mod chart;
+pub mod exposed;
 mod fleet_page;
 pub mod guard;
 mod handlers;
+pub mod listener;
 mod live;
+mod login;
 mod overview;
 mod pod_page;
 mod template;
@@ -57,6 +62,7 @@ impl View {
 
     /// The pages for those who reach the admin port: they see everything.
     pub fn local_routes(self: &Arc<Self>) -> Router {
-        handlers::routes(Arc::clone(self)).layer(Extension(Arc::new(Audience::Everything)))
+        let pages = handlers::pages().layer(Extension(Arc::new(Audience::Everything)));
+        pages.merge(handlers::assets()).with_state(Arc::clone(self))
     }
 }

@@ -39,7 +39,7 @@ type Shared = State<Arc<View>>;
 type Reader = Extension<Arc<Audience>>;
 
 /// All pages; who reads them is an extension of the request.
-pub(super) fn routes(view: Arc<View>) -> Router {
+pub(super) fn pages() -> Router<Arc<View>> {
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/view") }))
         .route("/view", get(overview))
@@ -48,8 +48,6 @@ pub(super) fn routes(view: Arc<View>) -> Router {
         .route("/view/ensemble", get(ensemble))
         .route("/view/members", get(members))
         .route("/view/live", get(live))
-        .merge(assets())
-        .with_state(view)
 }
 
 /// What pages load; the same for everybody.
@@ -227,6 +225,11 @@ pub(super) fn page(name: &str, values: minijinja::Value) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
         }
     }
+}
+
+/// The answer to other addresses.
+pub(super) async fn unknown() -> Response {
+    missing("There is no such page.")
 }
 
 /// The answer to what is not there, or not for this reader: the same, so that it tells nothing.

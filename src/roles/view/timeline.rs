@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     decide::{
-        fleet::Traffic,
+        fleet::{Traffic, Uid},
         gate::{
             explain::PodState,
             ledger::{EntryState, Ledger},
@@ -131,6 +131,9 @@ impl FleetTimeline {
     /// Notes what has changed since the last call. The first sight of a pod reaches back as far as the ledger knows.
     pub(super) fn observe(&mut self, snapshot: &GateSnapshot) {
         let now = seconds(snapshot.at);
+        if now == 0 {
+            return; // Nothing was observed yet.
+        }
         for pod in &snapshot.pods {
             if !self.lanes.contains_key(pod.id.as_str()) {
                 let known = snapshot.ledger.as_ref().map(|ledger| recalled(ledger, pod)).unwrap_or_default();
@@ -204,9 +207,8 @@ pub(super) fn seconds(at: Timestamp) -> u32 {
 
 /// What the ledger of an earlier process tells about a pod: when it was withheld, or when it came back.
 fn recalled(ledger: &Ledger, pod: &PodSnapshot) -> VecDeque<Change> {
-    let entry = ledger.entries.values().find(|entry| entry.uid.as_str() == pod.uid);
-    let returned = ledger.returned.iter().find(|(uid, _)| uid.as_str() == pod.uid);
-    let change = match (entry, returned) {
+    let uid = Uid::from(pod.uid.as_str());
+    let change = match (ledger.entries.get(&uid), ledger.returned.get(&uid)) {
         (Some(entry), _) => {
             let phase = match entry.state {
                 EntryState::Paused => Phase::Paused,
@@ -215,9 +217,7 @@ fn recalled(ledger: &Ledger, pod: &PodSnapshot) -> VecDeque<Change> {
             };
             Some(Change { at: seconds(entry.break_at), phase })
         }
-        (None, Some((_, returned))) => {
-            Some(Change { at: seconds(returned.admitted_at), phase: Phase::Serving })
-        }
+        (None, Some(returned)) => Some(Change { at: seconds(returned.admitted_at), phase: Phase::Serving }),
         (None, None) => None,
     };
     change.into_iter().collect()
