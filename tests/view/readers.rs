@@ -188,10 +188,10 @@ async fn the_page_of_a_service_has_its_events_and_what_a_dry_run_would_do() {
     signals.bad("bad", &namespace, [bad.clone()]);
     let (page, _) = until("the page tells it", async || {
         let (_, page) = controller.admin(&format!("/view/services/{namespace}/web")).await.ok()?;
-        (page.contains("WouldWithhold") && page.contains("1 would be withheld")).then_some(page)
+        let told = page.contains("WouldWithhold") && page.contains(&format!("Pod {bad}"));
+        (told && page.contains("1 would be withheld")).then_some(page)
     })
     .await;
-    assert!(page.contains(&format!("Pod {bad}")), "the Event names its pod: {page}");
     assert!(page.contains("0 withheld"), "nothing is in fact: {page}");
     let (_, overview) = controller.admin("/view").await.unwrap();
     assert!(overview.contains("yes, 1 would be"), "{overview}");
