@@ -48,7 +48,7 @@ pub trait Views: Send + Sync + 'static {
     fn alarms(&self) -> &Alarms;
 
     /// The newest Events about a fleet and its pods, newest first, as far as this process recorded them.
-    fn events(&self, _namespace: &str, _name: &str) -> Vec<ShownEvent> {
+    fn events(&self, _namespace: &str, _name: &str) -> Vec<AdminEvent> {
         Vec::new()
     }
 
@@ -74,7 +74,7 @@ pub trait Views: Send + Sync + 'static {
 
 /// A Kubernetes Event as the pages show it.
 #[derive(Clone, Debug, Serialize)]
-pub struct ShownEvent {
+pub struct AdminEvent {
     /// When it was recorded.
     pub at: String,
     /// `Normal` or `Warning`.

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
 use kubervisor::{
     admin::{self, Views},
     alarms::Alarms,
@@ -83,8 +82,8 @@ impl Views for Fleets {
         json!({})
     }
 
-    fn cluster(&self) -> BoxFuture<'_, Value> {
-        Box::pin(async { json!({}) })
+    fn cluster(&self) -> Value {
+        json!({})
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

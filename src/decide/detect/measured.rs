@@ -15,7 +15,7 @@ impl Detector {
     pub(super) fn measure(&self, pods: &[&Observation]) -> Measurements {
         match self {
             Self::Silence(rule) => {
-                let ages = pods.iter().map(|pod| pod.heard.then(|| pod.age.as_secs_f64()));
+                let ages = pods.iter().map(|pod| pod.heard.then_some(pod.age.as_secs_f64()));
                 Measurements { high: Some(rule.after.as_secs_f64()), ..values(pods, ages) }
             }
             Self::Payload(rule) => {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::deps::Deps;
 use crate::{
     adapters::kubernetes::events::Event,
-    admin::{ShownEvent, Views},
+    admin::{AdminEvent, Views},
     alarms::Alarms,
     decide::{alarm_reason::AlarmReason, time::Timestamp},
     roles::gate::snapshot::GateSnapshot,
@@ -74,8 +74,8 @@ impl Views for ControllerPages {
         self.snapshots.all()
     }
 
-    fn events(&self, namespace: &str, name: &str) -> Vec<ShownEvent> {
-        let shown = |(at, event): (Timestamp, Event)| ShownEvent {
+    fn events(&self, namespace: &str, name: &str) -> Vec<AdminEvent> {
+        let shown = |(at, event): (Timestamp, Event)| AdminEvent {
             at: at.to_string(),
             kind: event.kind.as_str(),
             reason: event.reason,

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::timeline::{FleetTimeline, Level, Phase, REACH};
+use super::timeline::{FleetTimeline, LanePhase, Level, REACH};
 use crate::decide::measurements::Measurements;
 
 /// Size of the drawing area in units of the SVG; names stand left of it.
@@ -107,13 +107,13 @@ impl Axis {
         all.map(|at| Tick { x: self.x(at), label: clock(at) }).collect()
     }
 
-    fn bar(&self, from: u32, to: u32, phase: Phase) -> Bar {
+    fn bar(&self, from: u32, to: u32, phase: LanePhase) -> Bar {
         let (x, end) = (self.x(from), self.x(to));
         Bar {
             x,
             width: rounded((end - x).max(1.0)),
             style: phase.word(),
-            sign: if end - x >= 12.0 && phase != Phase::Serving { phase.sign() } else { "" },
+            sign: if end - x >= 12.0 && phase != LanePhase::Serving { phase.sign() } else { "" },
             title: format!("{} {} to {}", phase.word(), clock(from), clock(to)),
         }
     }
@@ -124,7 +124,7 @@ impl FleetChart {
         let axis = Axis::new(timeline, now);
         let many = timeline.lanes.len() > LANES;
         let drawn = timeline.lanes.iter().filter(|(_, lane)| {
-            !many || lane.len() > 1 || lane.back().is_some_and(|last| last.phase != Phase::Serving)
+            !many || lane.len() > 1 || lane.back().is_some_and(|last| last.phase != LanePhase::Serving)
         });
         let lanes_top = FLEET_HEIGHT + 30.0;
         let lanes: Vec<Lane> = drawn
@@ -205,7 +205,7 @@ fn panics(axis: &Axis, levels: &[Level]) -> Vec<Bar> {
     let bar = |(level, end): (&Level, u32)| Bar {
         style: "panic",
         title: format!("panic {} to {}", clock(level.at), clock(end)),
-        ..axis.bar(level.at, end, Phase::Serving)
+        ..axis.bar(level.at, end, LanePhase::Serving)
     };
     spans.map(bar).collect()
 }

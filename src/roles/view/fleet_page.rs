@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     chart::{FleetChart, Strip},
     overview::OverviewRow,
-    timeline::{FleetTimeline, Phase, seconds},
+    timeline::{FleetTimeline, LanePhase, seconds},
 };
 use crate::{
     alarms::AlarmChange,
@@ -37,7 +37,7 @@ pub(super) struct FleetPage {
     decided: Option<Decisions>,
     would: Option<Decisions>,
     alarms: Vec<AlarmRow>,
-    pods: Vec<PodRow>,
+    pods: Vec<FleetPodRow>,
 }
 
 /// The floor's arithmetic, in pods.
@@ -102,7 +102,7 @@ pub(super) struct AlarmRow {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct PodRow {
+struct FleetPodRow {
     name: String,
     style: &'static str,
     sign: &'static str,
@@ -163,7 +163,7 @@ impl FleetPage {
             decided: fleet.last_action.as_deref().filter(|plan| real(plan)).map(Decisions::of),
             would: fleet.rehearsal.as_ref().filter(|plan| !plan.actions.is_empty()).map(Decisions::of),
             alarms,
-            pods: fleet.pods.iter().map(PodRow::of).collect(),
+            pods: fleet.pods.iter().map(FleetPodRow::of).collect(),
         }
     }
 }
@@ -222,9 +222,9 @@ impl Decisions {
     }
 }
 
-impl PodRow {
+impl FleetPodRow {
     fn of(pod: &PodSnapshot) -> Self {
-        let phase = Phase::of(pod);
+        let phase = LanePhase::of(pod);
         Self {
             name: pod.id.clone(),
             style: phase.word(),

@@ -35,8 +35,8 @@ const COLUMNS: [(&str, &str); 5] = [
 /// Rows of the ensemble's page; the filter finds the others.
 const ENSEMBLE_ROWS: usize = 1000;
 
-type Shared = State<Arc<View>>;
-type Reader = Extension<Arc<Audience>>;
+type PageState = State<Arc<View>>;
+type PageReader = Extension<Arc<Audience>>;
 
 /// All pages; who reads them is an extension of the request.
 pub(super) fn pages() -> Router<Arc<View>> {
@@ -61,8 +61,8 @@ pub(super) fn assets() -> Router<Arc<View>> {
 }
 
 async fn overview(
-    State(view): Shared,
-    Extension(reader): Reader,
+    State(view): PageState,
+    Extension(reader): PageReader,
     Query(query): Query<OverviewQuery>,
 ) -> Response {
     let fleets = view.views.fleets();
@@ -81,8 +81,8 @@ async fn overview(
 }
 
 async fn fleet(
-    State(view): Shared,
-    Extension(reader): Reader,
+    State(view): PageState,
+    Extension(reader): PageReader,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Response {
     let Some(fleet) = found(&view, &reader, &namespace, &name) else {
@@ -101,8 +101,8 @@ async fn fleet(
 }
 
 async fn pod(
-    State(view): Shared,
-    Extension(reader): Reader,
+    State(view): PageState,
+    Extension(reader): PageReader,
     Path((namespace, name, pod)): Path<(String, String, String)>,
 ) -> Response {
     let fleet = found(&view, &reader, &namespace, &name);
@@ -125,8 +125,8 @@ struct EnsembleQuery {
 }
 
 async fn ensemble(
-    State(view): Shared,
-    Extension(reader): Reader,
+    State(view): PageState,
+    Extension(reader): PageReader,
     Query(EnsembleQuery { q }): Query<EnsembleQuery>,
 ) -> Response {
     if !reader.sees_the_process() {
@@ -151,7 +151,7 @@ async fn ensemble(
     )
 }
 
-async fn members(State(view): Shared, Extension(reader): Reader) -> Response {
+async fn members(State(view): PageState, Extension(reader): PageReader) -> Response {
     if !reader.sees_the_process() {
         return missing(
             "The members are shown to those who may get the KubervisorServices of all namespaces.",
@@ -175,8 +175,8 @@ struct LiveQuery {
 }
 
 async fn live(
-    State(view): Shared,
-    Extension(reader): Reader,
+    State(view): PageState,
+    Extension(reader): PageReader,
     Query(LiveQuery { of, namespace, name }): Query<LiveQuery>,
 ) -> Response {
     let topic = match of.as_str() {

@@ -52,13 +52,19 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 pub(super) struct Login {
     reviewer: Reviewer,
     view: Arc<View>,
-    sessions: Mutex<BTreeMap<String, Session>>,
-    /// By token; `None`: not a valid one.
-    reviewed: Mutex<BTreeMap<String, (Instant, Option<Arc<Audience>>)>>,
+    sessions: Mutex<BTreeMap<String, LoginSession>>,
+    /// By token.
+    reviewed: Mutex<BTreeMap<String, Reviewed>>,
     reviews: Semaphore,
 }
 
-struct Session {
+struct Reviewed {
+    at: Instant,
+    /// `None`: the token is not valid.
+    audience: Option<Arc<Audience>>,
+}
+
+struct LoginSession {
     token: SecretString,
     begun: Instant,
 }
@@ -104,7 +110,7 @@ impl Login {
         }
         let known = || {
             let reviewed = self.reviewed.lock();
-            reviewed.get(text).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, audience)| audience.clone())
+            reviewed.get(text).filter(|known| known.at.elapsed() < FRESH).map(|known| known.audience.clone())
         };
         if let Some(known) = known() {
             return Ok(known);
@@ -116,9 +122,9 @@ impl Login {
         }
         let audience = self.review(text).await?.map(Arc::new);
         let mut reviewed = self.reviewed.lock();
-        reviewed.retain(|_, (at, _)| at.elapsed() < FRESH);
-        make_room(&mut reviewed, |(at, _)| *at);
-        reviewed.insert(text.to_owned(), (Instant::now(), audience.clone()));
+        reviewed.retain(|_, known| known.at.elapsed() < FRESH);
+        make_room(&mut reviewed, |known| known.at);
+        reviewed.insert(text.to_owned(), Reviewed { at: Instant::now(), audience: audience.clone() });
         Ok(audience)
     }
 
@@ -145,7 +151,7 @@ impl Login {
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut sessions = self.sessions.lock();
         make_room(&mut sessions, |session| session.begun);
-        sessions.insert(id.clone(), Session { token, begun: Instant::now() });
+        sessions.insert(id.clone(), LoginSession { token, begun: Instant::now() });
         Ok(id)
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     chart::FleetChart,
     fleet_page::number,
-    timeline::{FleetTimeline, Phase, seconds},
+    timeline::{FleetTimeline, LanePhase, seconds},
 };
 use crate::{
     decide::{fleet::Traffic, time::Timestamp},
@@ -52,7 +52,7 @@ impl PodPage {
         timeline: &FleetTimeline,
         now: Timestamp,
     ) -> Self {
-        let phase = Phase::of(pod);
+        let phase = LanePhase::of(pod);
         let own = FleetTimeline {
             lanes: timeline
                 .lanes

@@ -36,7 +36,7 @@ const DEPARTED: usize = 64;
 
 /// What a lane of the time line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
+pub(super) enum LanePhase {
     /// It serves, and nothing objects.
     Serving,
     /// It serves although a breaker objects: the floor, a hold, or a dry run.
@@ -60,7 +60,7 @@ pub(super) enum Phase {
 pub(super) struct Change {
     /// Unix seconds.
     pub(super) at: u32,
-    pub(super) phase: Phase,
+    pub(super) phase: LanePhase,
 }
 
 /// The numbers from then on, in pods.
@@ -83,7 +83,7 @@ pub(super) struct FleetTimeline {
     pub(super) levels: VecDeque<Level>,
 }
 
-impl Phase {
+impl LanePhase {
     /// The phase of a pod after a plan.
     pub(super) fn of(pod: &PodSnapshot) -> Self {
         match pod.explanation.as_ref().map_or(PodState::Serving, |explanation| explanation.standing) {
@@ -140,11 +140,11 @@ impl FleetTimeline {
                 self.lanes.insert(pod.id.as_str().into(), known);
             }
             let lane = self.lanes.get_mut(pod.id.as_str());
-            lane.into_iter().for_each(|lane| note(lane, Change { at: now, phase: Phase::of(pod) }));
+            lane.into_iter().for_each(|lane| note(lane, Change { at: now, phase: LanePhase::of(pod) }));
         }
         let present: BTreeSet<&str> = snapshot.pods.iter().map(|pod| pod.id.as_str()).collect();
         for (_, lane) in self.lanes.iter_mut().filter(|(name, _)| !present.contains(&***name)) {
-            note(lane, Change { at: now, phase: Phase::Gone });
+            note(lane, Change { at: now, phase: LanePhase::Gone });
         }
         self.note_level(snapshot, now);
         self.forget(now, &present);
@@ -196,7 +196,7 @@ impl FleetTimeline {
 
 /// Whether the gate withholds the pod.
 pub(super) fn is_withheld(pod: &PodSnapshot) -> bool {
-    matches!(Phase::of(pod), Phase::Withheld | Phase::Paused)
+    matches!(LanePhase::of(pod), LanePhase::Withheld | LanePhase::Paused)
 }
 
 /// Unix seconds; those before 1970 and after 2106 are the nearest that there are.
@@ -211,13 +211,15 @@ fn recalled(ledger: &Ledger, pod: &PodSnapshot) -> VecDeque<Change> {
     let change = match (ledger.entries.get(&uid), ledger.returned.get(&uid)) {
         (Some(entry), _) => {
             let phase = match entry.state {
-                EntryState::Paused => Phase::Paused,
-                _ if pod.traffic == Traffic::No => Phase::Withheld,
-                _ => Phase::Changing,
+                EntryState::Paused => LanePhase::Paused,
+                _ if pod.traffic == Traffic::No => LanePhase::Withheld,
+                _ => LanePhase::Changing,
             };
             Some(Change { at: seconds(entry.break_at), phase })
         }
-        (None, Some(returned)) => Some(Change { at: seconds(returned.admitted_at), phase: Phase::Serving }),
+        (None, Some(returned)) => {
+            Some(Change { at: seconds(returned.admitted_at), phase: LanePhase::Serving })
+        }
         (None, None) => None,
     };
     change.into_iter().collect()

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::timeline::{FleetTimeline, Phase, is_withheld};
+use super::timeline::{FleetTimeline, LanePhase, is_withheld};
 use crate::{admin::Views, roles::gate::snapshot::GateSnapshot};
 
 /// Time between two looks: a page is at most this much older than what it shows.
@@ -32,11 +32,11 @@ pub(super) struct Revisions {
 
 /// Records time lines and revisions.
 pub(super) struct Watcher {
-    seen: Mutex<BTreeMap<FleetKey, Seen>>,
+    seen: Mutex<BTreeMap<FleetKey, WatchedFleet>>,
     revisions: watch::Sender<Revisions>,
 }
 
-struct Seen {
+struct WatchedFleet {
     snapshot: Arc<GateSnapshot>,
     timeline: FleetTimeline,
     /// What the overview shows of it.
@@ -89,7 +89,7 @@ impl Watcher {
             let key = (snapshot.namespace.clone(), snapshot.name.clone());
             let next = match seen.remove(&key) {
                 Some(same) if Arc::ptr_eq(&same.snapshot, &snapshot) => same,
-                before => Seen::after(before, snapshot),
+                before => WatchedFleet::after(before, snapshot),
             };
             kept.insert(key, next);
         }
@@ -112,7 +112,7 @@ impl Watcher {
     }
 }
 
-impl Seen {
+impl WatchedFleet {
     fn after(before: Option<Self>, snapshot: Arc<GateSnapshot>) -> Self {
         let mut timeline = before.map(|before| before.timeline).unwrap_or_default();
         timeline.observe(&snapshot);
@@ -135,7 +135,7 @@ fn detail(snapshot: &GateSnapshot) -> u64 {
     summary(snapshot).hash(&mut hash);
     snapshot.floor.formula.hash(&mut hash);
     for pod in &snapshot.pods {
-        (&pod.id, Phase::of(pod), pod.retry_count, &pod.summary, pod.history.len()).hash(&mut hash);
+        (&pod.id, LanePhase::of(pod), pod.retry_count, &pod.summary, pod.history.len()).hash(&mut hash);
     }
     for reading in &snapshot.readings {
         let measured = &reading.measurements;

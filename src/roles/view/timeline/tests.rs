@@ -37,7 +37,7 @@ fn snapshot(at: u32, pods: Vec<PodSnapshot>) -> GateSnapshot {
     GateSnapshot { at, pods, ..GateSnapshot::default() }
 }
 
-fn phases(timeline: &FleetTimeline, name: &str) -> Vec<(u32, Phase)> {
+fn phases(timeline: &FleetTimeline, name: &str) -> Vec<(u32, LanePhase)> {
     timeline.lanes[name].iter().map(|change| (change.at, change.phase)).collect()
 }
 
@@ -52,7 +52,7 @@ fn only_changes_are_kept_and_a_pod_that_left_is_gone() {
     timeline.observe(&snapshot(1030, Vec::new()));
     assert_eq!(
         phases(&timeline, "a"),
-        [(1000, Phase::Serving), (1010, Phase::Withheld), (1020, Phase::Gone)]
+        [(1000, LanePhase::Serving), (1010, LanePhase::Withheld), (1020, LanePhase::Gone)]
     );
     timeline.observe(&snapshot(1020 + 6 * 3600 + 1, Vec::new()));
     assert!(timeline.lanes.is_empty(), "out of reach");
@@ -70,8 +70,8 @@ fn a_restart_remembers_since_when_the_ledger_withholds_a_pod() {
     let after = GateSnapshot { ledger: Some(ledger), ..snapshot(1000, vec![withheld, pod("b", None)]) };
     let mut timeline = FleetTimeline::default();
     timeline.observe(&after);
-    assert_eq!(phases(&timeline, "a"), [(500, Phase::Withheld)]);
-    assert_eq!(phases(&timeline, "b"), [(1000, Phase::Serving)]);
+    assert_eq!(phases(&timeline, "a"), [(500, LanePhase::Withheld)]);
+    assert_eq!(phases(&timeline, "b"), [(1000, LanePhase::Serving)]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_hundred_services_of_a_hundred_pods_that_never_rest_stay_within_eight_mebiby
     let mut timeline = FleetTimeline::default();
     for at in 0..3000u32 {
         let flapping = |number: u32| {
-            let standing = ((at + number) % 2 == 0).then_some(PodState::Withheld);
+            let standing = (at + number).is_multiple_of(2).then_some(PodState::Withheld);
             pod(&format!("web-7d9f8c5b6-{number:05}"), standing)
         };
         timeline.observe(&snapshot(1 + at * 7, (0..100).map(flapping).collect()));
