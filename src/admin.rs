@@ -62,7 +62,9 @@ pub trait Views: Send + Sync + 'static {
     fn service(&self, namespace: &str, name: &str) -> Option<Value> {
         let fleets = self.fleets();
         let found = fleets.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name)?;
-        serde_json::to_value(found).ok()
+        let mut page = serde_json::to_value(found).ok()?;
+        page["episodes"] = json!(found.episodes.all());
+        Some(page)
     }
 
     /// `/explain/{namespace}/{pod}`.

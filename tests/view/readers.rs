@@ -193,8 +193,21 @@ async fn the_page_of_a_service_has_its_events_and_what_a_dry_run_would_do() {
     })
     .await;
     assert!(page.contains("0 withheld"), "nothing is in fact: {page}");
-    let (_, overview) = controller.admin("/view").await.unwrap();
-    assert!(overview.contains("yes, 1 would be"), "{overview}");
+    assert!(page.contains("only by the dry run"), "{page}");
+    signals.bad("bad", &namespace, Vec::<String>::new());
+    let (episode, _) = until("the dry run's episode has ended", async || {
+        let (_, page) = controller.admin(&format!("/services/{namespace}/web")).await.ok()?;
+        let page: serde_json::Value = serde_json::from_str(&page).ok()?;
+        let episodes = page["episodes"].as_array()?.clone();
+        episodes.into_iter().find(|episode| episode["to"].is_number())
+    })
+    .await;
+    assert_eq!((&episode["kind"], &episode["pod"]), (&"dryRun".into(), &bad.as_str().into()));
+    until("the overview follows", async || {
+        let (_, overview) = controller.admin("/view").await.ok()?;
+        overview.contains("yes, 0 would be").then_some(())
+    })
+    .await;
 }
 
 #[test]

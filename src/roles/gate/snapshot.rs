@@ -8,7 +8,10 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::history::{History, HistoryEntry};
+use super::{
+    episodes::Episodes,
+    history::{History, HistoryEntry},
+};
 use crate::{
     adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
     decide::{
@@ -140,6 +143,9 @@ pub struct GateSnapshot {
     /// The newest values of each breaker, which only the view shows.
     #[serde(skip)]
     pub readings: Vec<BreakerReading>,
+    /// When pods were withheld, and when a dry run would have; `/services/NAMESPACE/NAME` has them.
+    #[serde(skip)]
+    pub episodes: Episodes,
     /// This process's endpoints file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<FileStatus>,

@@ -17,7 +17,10 @@ use crate::{
         },
         time::Timestamp,
     },
-    roles::gate::snapshot::{BreakerReading, GateSnapshot, PodSnapshot},
+    roles::gate::{
+        episodes::{Episode, EpisodeKind},
+        snapshot::{BreakerReading, GateSnapshot, PodSnapshot},
+    },
 };
 
 /// Everything that the template writes.
@@ -37,6 +40,7 @@ pub(super) struct FleetPage {
     decided: Option<Decisions>,
     would: Option<Decisions>,
     alarms: Vec<AlarmRow>,
+    episodes: Vec<EpisodeRow>,
     pods: Vec<FleetPodRow>,
 }
 
@@ -101,6 +105,20 @@ pub(super) struct AlarmRow {
     since: String,
 }
 
+/// A time without traffic, or what a dry run would have made one.
+#[derive(Clone, Debug, Serialize)]
+struct EpisodeRow {
+    would: bool,
+    pod: String,
+    breaker: String,
+    reason: String,
+    from: String,
+    /// Empty while it lasts.
+    to: String,
+    /// Whole seconds.
+    seconds: Option<u64>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct FleetPodRow {
     name: String,
@@ -163,6 +181,7 @@ impl FleetPage {
             decided: fleet.last_action.as_deref().filter(|plan| real(plan)).map(Decisions::of),
             would: fleet.rehearsal.as_ref().filter(|plan| !plan.actions.is_empty()).map(Decisions::of),
             alarms,
+            episodes: fleet.episodes.all().into_iter().map(EpisodeRow::of).collect(),
             pods: fleet.pods.iter().map(FleetPodRow::of).collect(),
         }
     }
@@ -206,6 +225,20 @@ impl LedgerRow {
             reason: entry.reason.clone(),
             since: entry.break_at.to_string(),
             retry_count: entry.retry_count,
+        }
+    }
+}
+
+impl EpisodeRow {
+    fn of(episode: Episode) -> Self {
+        Self {
+            would: episode.kind == EpisodeKind::DryRun,
+            pod: episode.pod,
+            breaker: episode.breaker,
+            reason: episode.reason,
+            from: episode.from.to_string(),
+            to: episode.to.map(|to| to.to_string()).unwrap_or_default(),
+            seconds: episode.to.map(|to| to.since(episode.from).as_secs()),
         }
     }
 }
