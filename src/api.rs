@@ -27,6 +27,8 @@ use crate::decide::{
     policy::Policy,
 };
 
+/// The API group.
+pub const GROUP: &str = "kubervisor.k8s.io";
 /// The API group and version.
 pub const API_VERSION: &str = "kubervisor.k8s.io/v1alpha1";
 /// The kind.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::no_verdict::{NoVerdict, NoVerdicts};
-use super::{fleet::Uid, time::Timestamp};
+use super::{fleet::Uid, measurements::Measurements, time::Timestamp};
 
 /// A callback's verdict on a pod; in ascending strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub struct Source {
     pub kind: SourceKind,
     /// When the run ended.
     pub at: Timestamp,
+    /// What a breaker measured, for display.
+    #[serde(skip)]
+    pub measurements: Measurements,
     opinions: Vec<(Uid, Opinion)>,
 }
 
@@ -123,7 +126,12 @@ impl Source {
     ) -> Self {
         opinions.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| y.strictness(x)));
         opinions.dedup_by(|(later, _), (kept, _)| later == kept);
-        Self { name: name.into(), kind, at, opinions }
+        Self { name: name.into(), kind, at, measurements: Measurements::default(), opinions }
+    }
+
+    /// The same verdicts, with what was measured.
+    pub fn with_measurements(self, measurements: Measurements) -> Self {
+        Self { measurements, ..self }
     }
 
     /// In order of the UID.

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    episodes::EpisodeKind,
     history::History,
     metrics::GateMetrics,
     reporter::Reporter,
@@ -219,7 +220,17 @@ impl GateReconciler {
         state.history.observe(now, &observed);
         let mut snapshot = GateSnapshot::clone(&self.snapshot.borrow());
         (snapshot.unknown_verdicts, snapshot.rehearsal) = (unknown, rehearsal);
+        snapshot.record_readings(&verdicts);
         snapshot.record(observed, plan.clone(), &state.history);
+        // In a process that only decides, the snapshot's ledger is what it would be.
+        let real = snapshot.ledger.as_ref().filter(|_| !dry_run);
+        snapshot.episodes.observe(now, EpisodeKind::Real, real);
+        // A rehearsal repeats what is done in fact.
+        let mut would = state.shadow.clone();
+        for (shadow, real) in would.iter_mut().zip(real) {
+            shadow.entries.retain(|uid, _| !real.entries.contains_key(uid));
+        }
+        snapshot.episodes.observe(now, EpisodeKind::DryRun, would.as_ref());
         let report = self.deps.reporter.report(&snapshot);
         let wait = match sink.reserve((!dry_run).then_some(&plan), &report).await? {
             Reservation::Stored => wait,
