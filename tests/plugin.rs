@@ -10,7 +10,11 @@ mod errors;
 mod explain;
 #[path = "plugin/fixture.rs"]
 mod fixture;
+#[path = "plugin/formats.rs"]
+mod formats;
 #[path = "plugin/list.rs"]
 mod list;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plugin/tree.rs"]
+mod tree;
