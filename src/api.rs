@@ -11,6 +11,7 @@ pub mod located;
 pub mod raw;
 mod read;
 mod report;
+pub mod requests;
 mod validate;
 
 pub(crate) use read::bytes;

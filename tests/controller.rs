@@ -25,6 +25,8 @@ mod plane;
 mod rehearsal;
 #[path = "controller/release.rs"]
 mod release;
+#[path = "controller/requests.rs"]
+mod requests;
 #[path = "controller/scene.rs"]
 mod scene;
 #[path = "controller/selector.rs"]

@@ -118,6 +118,9 @@ pub struct Args {
     #[arg(long, env = "KUBERVISOR_WEIGHT", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub weight: u32,
+    /// An admission policy checks the names in people's requests: they are shown without "as stated".
+    #[arg(long, env = "KUBERVISOR_REQUESTS_CHECKED")]
+    pub requests_checked: bool,
 }
 
 /// Runs until a signal stops it.
@@ -174,6 +177,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         sources,
         dry_run: args.dry_run,
         replicas: OnceLock::new(),
+        requests_checked: args.requests_checked,
         limiter: Arc::default(),
         process,
         client,

@@ -9,6 +9,7 @@
 //! | `table` | `list` |
 //! | `tree` | `tree` |
 //! | `explanation` | `explain` |
+//! | `person` | `withhold`, `admit`, `pause`, `resume` |
 //! | `fields`, `names` | members of a resource as text; names from the command line |
 
 mod args;
@@ -17,6 +18,7 @@ mod fields;
 mod format;
 mod jsonpath;
 mod names;
+mod person;
 mod style;
 mod table;
 mod tree;
@@ -24,11 +26,13 @@ mod tree;
 use clap::{Parser, Subcommand};
 
 use self::{
-    args::{GlobalArgs, Session},
-    format::Answer,
+    args::{GlobalArgs, PluginSession},
+    format::CommandOutput,
+    names::RequestTarget,
+    person::RequestArgs,
     table::ResourceTable,
 };
-use crate::exit::Exit;
+use crate::{api::requests::RequestVerb, exit::Exit};
 
 /// The command line of the plugin.
 #[derive(Debug, Parser)]
@@ -72,6 +76,51 @@ enum PluginCommand {
         #[arg(value_name = "POD", value_parser = names::pod)]
         pod: String,
     },
+    /// Asks to withhold a pod; the floor, a panic and a dry run win.
+    Withhold {
+        /// The pod: web-1 or pod/web-1.
+        #[arg(value_name = "POD", value_parser = names::pod)]
+        pod: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Asks to give a pod its traffic, whatever its breakers find.
+    Admit {
+        /// The pod: web-1 or pod/web-1.
+        #[arg(value_name = "POD", value_parser = names::pod)]
+        pod: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Asks to leave every pod of a KubervisorService as it is.
+    Pause {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Ends a pause, or with pod/NAME the requests about a pod.
+    Resume {
+        /// The KubervisorService, or pod/web-1.
+        #[arg(value_name = "NAME", value_parser = names::request_target)]
+        target: RequestTarget,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+}
+
+impl PluginCommand {
+    /// The request that it makes.
+    fn into_request(self) -> Option<(RequestVerb, RequestTarget, RequestArgs)> {
+        Some(match self {
+            Self::Withhold { pod, request } => (RequestVerb::Withhold, RequestTarget::Pod(pod), request),
+            Self::Admit { pod, request } => (RequestVerb::Admit, RequestTarget::Pod(pod), request),
+            Self::Pause { name, request } => (RequestVerb::Pause, RequestTarget::Service(name), request),
+            Self::Resume { target, request } => (RequestVerb::Resume, target, request),
+            Self::List { .. } | Self::Tree { .. } | Self::Explain { .. } => return None,
+        })
+    }
 }
 
 /// What the plugin prints.
@@ -103,6 +152,13 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
             let found = explanation::explain(&session.cluster, &session.namespace, &pod).await?;
             answer(&session, &found)
         }
+        Some(command) => {
+            let Some((verb, target, args)) = command.into_request() else {
+                return Ok(PluginOutput::default());
+            };
+            args.check()?;
+            person::ask(&global.open().await?, verb, &target, &args).await
+        }
     }
 }
 
@@ -119,8 +175,8 @@ fn check_combinations(
             let what = "-k is of the list; name the object behind the command; see kubectl kubervisor --help";
             return Err(Exit::Usage(what.to_owned()));
         }
-        Some(PluginCommand::Tree { .. }) => true,
         Some(PluginCommand::Explain { .. }) => return global.one_of_a_namespace("a pod"),
+        Some(_) => true,
     };
     if named { global.one_of_a_namespace("a name") } else { Ok(()) }
 }
@@ -139,7 +195,7 @@ async fn list(global: GlobalArgs, name: Option<String>) -> Result<PluginOutput, 
     Ok(output)
 }
 
-fn answer(session: &Session, found: &dyn Answer) -> Result<PluginOutput, Exit> {
+fn answer(session: &PluginSession, found: &dyn CommandOutput) -> Result<PluginOutput, Exit> {
     Ok(PluginOutput { data: session.format.render(found, session.style)?, notice: String::new() })
 }
 

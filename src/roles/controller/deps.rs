@@ -30,6 +30,7 @@ pub(super) struct Deps {
     pub(super) dry_run: bool,
     /// The replicas that share the resources, once this one takes part; never set where it is alone.
     pub(super) replicas: OnceLock<Arc<Replicas>>,
+    pub(super) requests_checked: bool,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
 }

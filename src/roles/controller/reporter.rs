@@ -181,6 +181,7 @@ impl Reporter for FleetReporter {
             events.extend(rules.rehearsed(snapshot.rehearsal.as_ref(), |action| is_dry_run(&policy, action)));
         }
         events.extend(rules.edges(plan, &snapshot.listing));
+        events.extend(rules.pause(snapshot.pause.as_deref(), snapshot.resumed.as_deref()));
         drop(reported);
         for event in events {
             self.deps.events.record(event);

@@ -55,6 +55,7 @@ impl Worker {
             name: resource.name.to_string(),
             uid: resource.uid.to_string(),
             owner: deps.replicas.get().map(|replicas| replicas.id().to_owned()),
+            requests_checked: deps.requests_checked,
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));
         let health = Arc::new(Mutex::new(ResourceHealth::default()));

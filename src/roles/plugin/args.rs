@@ -72,7 +72,7 @@ pub(super) struct GlobalArgs {
 }
 
 /// A command's connection, and how it prints.
-pub(super) struct Session {
+pub(super) struct PluginSession {
     pub(super) cluster: ClusterClient,
     pub(super) namespace: String,
     pub(super) all_namespaces: bool,
@@ -99,7 +99,7 @@ impl GlobalArgs {
     }
 
     /// Connects, without a request to the API server.
-    pub(super) async fn open(self) -> Result<Session, ClusterError> {
+    pub(super) async fn open(self) -> Result<PluginSession, ClusterError> {
         let Self { namespace, all_namespaces, selector, output, color, request_timeout, .. } = self;
         let Self { kubeconfig, context, cluster, user, server, token, as_user, as_groups, .. } = self;
         let names = KubeConfigOptions { context, cluster, user };
@@ -108,11 +108,11 @@ impl GlobalArgs {
         let cluster = ClusterClient::connect(&options, request_timeout).await?;
         let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
         let style = Style::of_stdout(color);
-        Ok(Session { cluster, namespace, all_namespaces, selector, format: output, style })
+        Ok(PluginSession { cluster, namespace, all_namespaces, selector, format: output, style })
     }
 }
 
-impl Session {
+impl PluginSession {
     /// Where resources are looked for.
     pub(super) fn scope(&self) -> ListScope<'_> {
         if self.all_namespaces { ListScope::All } else { ListScope::Namespace(&self.namespace) }

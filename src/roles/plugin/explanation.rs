@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{fields, format::Answer, style::Style};
+use super::{fields, format::CommandOutput, style::Style};
 use crate::{
     adapters::kubernetes::untyped::{ClusterClient, ClusterError, ListScope, missing},
     api::keys,
@@ -134,7 +134,7 @@ impl PodExplanation {
     }
 }
 
-impl Answer for PodExplanation {
+impl CommandOutput for PodExplanation {
     fn value(&self) -> Value {
         json!(self)
     }
@@ -159,7 +159,7 @@ fn mark(pod: &Value, kind: &str, key: &str) -> Option<String> {
 }
 
 /// The resource that the pod's label names; else the one whose selector fits; else the one that explains it.
-fn service_of<'a>(services: &'a [Value], pod: Option<&Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn service_of<'a>(services: &'a [Value], pod: Option<&Value>, name: &str) -> Option<&'a Value> {
     let labels = pod.map(|pod| &pod["metadata"]["labels"]);
     let named = labels.and_then(|labels| labels[keys::NAME].as_str());
     let has = |service: &&Value| {

@@ -56,7 +56,7 @@ impl fmt::Display for OutputFormat {
 }
 
 /// An answer that every format can show.
-pub(super) trait Answer {
+pub(super) trait CommandOutput {
     /// For json, yaml and jsonpath.
     fn value(&self) -> Value;
 
@@ -77,7 +77,7 @@ impl OutputFormat {
     ///
     /// # Errors
     /// 1 when it cannot be serialized.
-    pub(super) fn render(&self, answer: &dyn Answer, style: Style) -> Result<String, Exit> {
+    pub(super) fn render(&self, answer: &dyn CommandOutput, style: Style) -> Result<String, Exit> {
         Ok(match self {
             Self::Table => answer.text(style, false),
             Self::Wide => answer.text(style, true),

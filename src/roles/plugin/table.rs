@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     fields,
-    format::Answer,
+    format::CommandOutput,
     style::{Style, Tone},
 };
 use crate::{clock::Clock, decide::time::Timestamp, roles::output};
@@ -22,7 +22,7 @@ pub(super) struct ResourceTable {
     pub(super) single: bool,
 }
 
-impl Answer for ResourceTable {
+impl CommandOutput for ResourceTable {
     fn value(&self) -> Value {
         match self.resources.first().filter(|_| self.single) {
             Some(resource) => resource.clone(),

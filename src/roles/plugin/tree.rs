@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::Session,
+    args::PluginSession,
     explanation::{NextChange, PodExplanation},
     fields,
-    format::Answer,
+    format::CommandOutput,
     style::Style,
 };
 use crate::{
@@ -78,7 +78,7 @@ struct PodNode {
 }
 
 /// Reads the resource, its Service and its pods.
-pub(super) async fn tree(session: &Session, name: &str) -> Result<ServiceTree, ClusterError> {
+pub(super) async fn tree(session: &PluginSession, name: &str) -> Result<ServiceTree, ClusterError> {
     let (cluster, namespace) = (&session.cluster, session.namespace.as_str());
     let resource = cluster.service(namespace, name).await?;
     let mut unread = Vec::new();
@@ -192,7 +192,7 @@ impl From<PodExplanation> for PodNode {
     }
 }
 
-impl Answer for ServiceTree {
+impl CommandOutput for ServiceTree {
     fn value(&self) -> Value {
         json!(self)
     }
