@@ -5,6 +5,8 @@
 
 #[path = "controller/activator.rs"]
 mod activator;
+#[path = "controller/checked.rs"]
+mod checked;
 #[path = "controller/closed_loop.rs"]
 mod closed_loop;
 #[path = "support/controller.rs"]
@@ -15,6 +17,8 @@ mod explained;
 mod floor;
 #[path = "controller/labels.rs"]
 mod labels;
+#[path = "controller/notified.rs"]
+mod notified;
 #[path = "controller/overlap.rs"]
 mod overlap;
 #[path = "controller/people.rs"]

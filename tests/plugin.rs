@@ -16,5 +16,9 @@ mod formats;
 mod list;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plugin/switch.rs"]
+mod switch;
 #[path = "plugin/tree.rs"]
 mod tree;
+#[path = "plugin/watch.rs"]
+mod watch;

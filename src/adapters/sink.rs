@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     adapters::store::StoreError,
-    api::requests::{RequestVerb, Requests},
+    api::requests::{PersonRequests, RequestVerb},
     decide::{
         fleet::{Fleet, Presence, Uid},
         gate::{
@@ -49,7 +49,7 @@ pub struct Observed {
     /// Where the endpoints do not follow the labels.
     pub listing: ListingFindings,
     /// People's requests.
-    pub requests: Requests,
+    pub requests: PersonRequests,
 }
 
 /// Where the endpoints do not follow the labels, and the cause.

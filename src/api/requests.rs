@@ -72,7 +72,7 @@ pub struct Request {
 
 /// The requests of one resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requests {
+pub struct PersonRequests {
     /// Those that are valid, in the order of the lines; some may have ended.
     pub list: Vec<Request>,
     /// Why other lines are not.
@@ -81,7 +81,7 @@ pub struct Requests {
     pub names_checked: bool,
 }
 
-impl Requests {
+impl PersonRequests {
     /// Reads the annotation. Lines that have ended before `now` are valid and without effect.
     pub fn parse(text: &str, now: Timestamp, names_checked: bool) -> Self {
         let mut requests = Self { names_checked, ..Self::default() };
@@ -202,21 +202,23 @@ mod tests {
     }
 
     fn refusal(request: &Request) -> String {
-        Requests::parse(&Requests::encode(std::slice::from_ref(request)), NOW, false).refused.join("; ")
+        PersonRequests::parse(&PersonRequests::encode(std::slice::from_ref(request)), NOW, false)
+            .refused
+            .join("; ")
     }
 
     #[test]
     fn what_is_written_is_read_again_and_named_as_stated_unless_names_are_checked() {
         let asked = request(RequestVerb::Withhold, Some("web-1"), 60);
-        let text = Requests::encode(&[asked.clone(), request(RequestVerb::Pause, None, 60)]);
-        let read = Requests::parse(&text, NOW, false);
+        let text = PersonRequests::encode(&[asked.clone(), request(RequestVerb::Pause, None, 60)]);
+        let read = PersonRequests::parse(&text, NOW, false);
         assert_eq!((read.list.len(), read.refused.as_slice()), (2, [].as_slice()));
         assert_eq!(read.list[0], asked);
         assert_eq!(
             read.describe(&asked),
             "asked for by ann (as stated) until 1970-01-12T13:47:40.000Z: deploy"
         );
-        let checked = Requests { names_checked: true, ..read };
+        let checked = PersonRequests { names_checked: true, ..read };
         assert!(!checked.describe(&asked).contains("as stated"));
     }
 
@@ -249,11 +251,11 @@ mod tests {
 
     #[test]
     fn bad_lines_do_not_spoil_the_others_and_no_member_stands_twice() {
-        let good = Requests::encode(&[request(RequestVerb::Pause, None, 60)]);
+        let good = PersonRequests::encode(&[request(RequestVerb::Pause, None, 60)]);
         let twice = good.replace(r#""by":"ann""#, r#""by":"ann","by":"bob""#);
         let nested = good.replace(r#""by":"ann""#, r#""x":{"by":"ann"},"by":"bob""#);
         let text = format!("nonsense\n{twice}\n{nested}\n\n{good}");
-        let read = Requests::parse(&text, NOW, false);
+        let read = PersonRequests::parse(&text, NOW, false);
         assert_eq!((read.list.len(), read.refused.len()), (1, 3), "{read:?}");
         assert!(read.refused[1].contains("line 2") && read.refused[1].contains("duplicate"), "{read:?}");
     }
@@ -261,9 +263,9 @@ mod tests {
     #[test]
     fn number_and_size_are_bounded() {
         let many: Vec<Request> = (0..40).map(|_| request(RequestVerb::Pause, None, 60)).collect();
-        let read = Requests::parse(&Requests::encode(&many), NOW, false);
+        let read = PersonRequests::parse(&PersonRequests::encode(&many), NOW, false);
         assert_eq!((read.list.len(), read.refused.len()), (MOST, 1));
-        let read = Requests::parse(&"x".repeat(LIMIT + 1), NOW, false);
+        let read = PersonRequests::parse(&"x".repeat(LIMIT + 1), NOW, false);
         assert!(read.list.is_empty() && read.refused[0].contains("bytes"), "{read:?}");
     }
 
@@ -277,7 +279,7 @@ mod tests {
             request(RequestVerb::Admit, Some("web-1"), 30),
             Request { uid: Some("another".into()), ..request(RequestVerb::Withhold, Some("web-2"), 60) },
         ];
-        let requests = Requests { list, ..Requests::default() };
+        let requests = PersonRequests { list, ..PersonRequests::default() };
         let calls = |seconds: u64| {
             let source = requests.source(NOW + Duration::from_secs(seconds), &fleet);
             let opinions = source.map(|source| source.opinions().to_vec()).unwrap_or_default();

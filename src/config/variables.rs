@@ -71,11 +71,6 @@ pub const VARIABLES: &[Variable] = &[
         "false",
         "controller: an admission policy checks the names in people's requests",
     ),
-    row(
-        "KUBERVISOR_KUBECONFIG",
-        "`KUBECONFIG`, in a pod its service account",
-        "controller: how to reach the API server",
-    ),
     row("KUBERVISOR_MASTER", "the kubeconfig's", "controller: URL of the API server"),
     row("KUBERVISOR_NAMESPACE", "all", "controller: its namespaces, comma-separated"),
     row("KUBERVISOR_KEEPALIVES", "none", "controller: takes keepalives at `IP:PORT` or `:PORT`, as a master in the same process"),

@@ -17,6 +17,7 @@
 //! | `finalizer` | puts the finalizer on before anything is withheld |
 //! | `release` | gives all traffic back, then takes off marks and finalizer |
 //! | `reporter` | the gate's decisions → status and Events |
+//! | `pod_notifier` | decisions → notifications of pods |
 //! | `conditions` | facts → the resource's status |
 //! | `event_rules` | decisions → Events |
 //! | `pages` | the admin pages |
@@ -30,6 +31,7 @@ mod health;
 mod key;
 mod overlap;
 mod pages;
+mod pod_notifier;
 mod registry;
 mod release;
 mod reporter;
@@ -66,6 +68,7 @@ use crate::{
         connect::{self, ConnectOptions},
         events::{EventMetrics, EventRecorder, EventSettings},
     },
+    adapters::notify::{Loopback, Notifier, NotifyMetrics},
     admin,
     config::{self, address::serving_or_off, environment::Environment, hosted},
     core_task::until_stopped,
@@ -178,12 +181,19 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         dry_run: args.dry_run,
         replicas: OnceLock::new(),
         requests_checked: args.requests_checked,
+        notifier: notifier(&client, &process)?,
         limiter: Arc::default(),
         process,
         client,
         stop,
     });
     serve(deps, ports, hosted, sharing).await
+}
+
+fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {
+    let metrics = process.metrics.with_registry(NotifyMetrics::register);
+    Notifier::new(client.clone(), metrics, Loopback::Refused)
+        .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot set up notifications")))
 }
 
 async fn serve(

@@ -9,10 +9,14 @@
 //! | `table` | `list` |
 //! | `tree` | `tree` |
 //! | `explanation` | `explain` |
+//! | `watch` | `-w` and `--until` of these |
+//! | `check` | `check` |
+//! | `switch` | `enable`, `disable` |
 //! | `person` | `withhold`, `admit`, `pause`, `resume` |
 //! | `fields`, `names` | members of a resource as text; names from the command line |
 
 mod args;
+mod check;
 mod explanation;
 mod fields;
 mod format;
@@ -20,17 +24,21 @@ mod jsonpath;
 mod names;
 mod person;
 mod style;
+mod switch;
 mod table;
 mod tree;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
 use self::{
     args::{GlobalArgs, PluginSession},
+    check::CheckArgs,
     format::CommandOutput,
     names::RequestTarget,
     person::RequestArgs,
     table::ResourceTable,
+    watch::WatchArgs,
 };
 use crate::{api::requests::RequestVerb, exit::Exit};
 
@@ -43,7 +51,7 @@ use crate::{api::requests::RequestVerb, exit::Exit};
     max_term_width = 110,
     about = "Lists the KubervisorServices of a namespace, shows why a pod is or is not withheld",
     after_help = "A KubervisorService is `kvs` or `rdc` for short: `kubectl get kvs` shows them too.\n\
-                  Exit codes: 0 success, 1 failure, 2 wrong usage."
+                  Exit codes: 0 success, 1 failure, 2 wrong usage, 3 findings of check, 124 time-out."
 )]
 pub struct PluginCli {
     /// Only this KubervisorService: web, kvs/web or rdc/web.
@@ -62,6 +70,8 @@ enum PluginCommand {
         /// Only this one: web, kvs/web or rdc/web.
         #[arg(value_name = "NAME", value_parser = names::service)]
         name: Option<String>,
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Shows a KubervisorService with its Service, its breakers and their pods.
     #[command(visible_alias = "get")]
@@ -69,12 +79,39 @@ enum PluginCommand {
         /// The KubervisorService: web, kvs/web or rdc/web.
         #[arg(value_name = "NAME", value_parser = names::service)]
         name: String,
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Shows why a pod is or is not withheld: the breaker, its numbers, and what happens next.
     Explain {
         /// The pod: web-1 or pod/web-1.
         #[arg(value_name = "POD", value_parser = names::pod)]
         pod: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Checks rights, definition, controllers, resources and leftovers; each finding has a code.
+    Check {
+        #[command(flatten)]
+        check: CheckArgs,
+    },
+    /// Lets labels decide about traffic: puts the switch into the Service's selector.
+    Enable {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        /// The API server checks the change, and stores nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Gives every pod its traffic: takes the switch out of the Service's selector.
+    Disable {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        /// The API server checks the change, and stores nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Asks to withhold a pod; the floor, a panic and a dry run win.
     Withhold {
@@ -110,19 +147,6 @@ enum PluginCommand {
     },
 }
 
-impl PluginCommand {
-    /// The request that it makes.
-    fn into_request(self) -> Option<(RequestVerb, RequestTarget, RequestArgs)> {
-        Some(match self {
-            Self::Withhold { pod, request } => (RequestVerb::Withhold, RequestTarget::Pod(pod), request),
-            Self::Admit { pod, request } => (RequestVerb::Admit, RequestTarget::Pod(pod), request),
-            Self::Pause { name, request } => (RequestVerb::Pause, RequestTarget::Service(name), request),
-            Self::Resume { target, request } => (RequestVerb::Resume, target, request),
-            Self::List { .. } | Self::Tree { .. } | Self::Explain { .. } => return None,
-        })
-    }
-}
-
 /// What the plugin prints.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PluginOutput {
@@ -130,6 +154,8 @@ pub struct PluginOutput {
     pub data: String,
     /// For stderr.
     pub notice: String,
+    /// A check failed: exit code 3.
+    pub findings: bool,
 }
 
 /// Reads the cluster and renders the answer.
@@ -141,25 +167,47 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
     let PluginCli { name, global, command } = cli;
     check_combinations(name.as_deref(), &global, command.as_ref())?;
     match command {
-        None => list(global, name).await,
-        Some(PluginCommand::List { name: named }) => list(global, named.or(name)).await,
-        Some(PluginCommand::Tree { name }) => {
+        None => list(global, name, &WatchArgs::default()).await,
+        Some(PluginCommand::List { name: named, watch }) => list(global, named.or(name), &watch).await,
+        Some(PluginCommand::Tree { name, watch }) => {
             let session = global.open().await?;
-            answer(&session, &tree::tree(&session, &name).await?)
+            watch.show(&session, async || tree::tree(&session, &name).await).await
         }
-        Some(PluginCommand::Explain { pod }) => {
+        Some(PluginCommand::Explain { pod, watch }) => {
             let session = global.open().await?;
-            let found = explanation::explain(&session.cluster, &session.namespace, &pod).await?;
-            answer(&session, &found)
+            let read = async || explanation::explain(&session.cluster, &session.namespace, &pod).await;
+            watch.show(&session, read).await
         }
-        Some(command) => {
-            let Some((verb, target, args)) = command.into_request() else {
-                return Ok(PluginOutput::default());
-            };
-            args.check()?;
-            person::ask(&global.open().await?, verb, &target, &args).await
+        Some(PluginCommand::Check { check }) => check::check(&global.open().await?, &check).await,
+        Some(PluginCommand::Enable { name, dry_run }) => {
+            switch::enable(&global.open().await?, &name, dry_run).await
+        }
+        Some(PluginCommand::Disable { name, dry_run }) => {
+            switch::disable(&global.open().await?, &name, dry_run).await
+        }
+        Some(PluginCommand::Withhold { pod, request }) => {
+            ask(global, RequestVerb::Withhold, RequestTarget::Pod(pod), request).await
+        }
+        Some(PluginCommand::Admit { pod, request }) => {
+            ask(global, RequestVerb::Admit, RequestTarget::Pod(pod), request).await
+        }
+        Some(PluginCommand::Pause { name, request }) => {
+            ask(global, RequestVerb::Pause, RequestTarget::Service(name), request).await
+        }
+        Some(PluginCommand::Resume { target, request }) => {
+            ask(global, RequestVerb::Resume, target, request).await
         }
     }
+}
+
+async fn ask(
+    global: GlobalArgs,
+    verb: RequestVerb,
+    target: RequestTarget,
+    request: RequestArgs,
+) -> Result<PluginOutput, Exit> {
+    request.check()?;
+    person::ask(&global.open().await?, verb, &target, &request).await
 }
 
 /// Checks the combinations of arguments that clap does not check.
@@ -168,35 +216,42 @@ fn check_combinations(
     global: &GlobalArgs,
     command: Option<&PluginCommand>,
 ) -> Result<(), Exit> {
+    if !matches!(command, Some(PluginCommand::Check { .. })) {
+        check::junit_is_of_check(&global.output)?;
+    }
     let named = match command {
         None => name.is_some(),
-        Some(PluginCommand::List { name: named }) => named.is_some() || name.is_some(),
+        Some(PluginCommand::List { name: named, .. }) => named.is_some() || name.is_some(),
         Some(_) if name.is_some() => {
             let what = "-k is of the list; name the object behind the command; see kubectl kubervisor --help";
             return Err(Exit::Usage(what.to_owned()));
         }
         Some(PluginCommand::Explain { .. }) => return global.one_of_a_namespace("a pod"),
+        Some(PluginCommand::Check { .. }) => false,
         Some(_) => true,
     };
     if named { global.one_of_a_namespace("a name") } else { Ok(()) }
 }
 
-async fn list(global: GlobalArgs, name: Option<String>) -> Result<PluginOutput, Exit> {
+async fn list(global: GlobalArgs, name: Option<String>, watch: &WatchArgs) -> Result<PluginOutput, Exit> {
     let session = global.open().await?;
-    let single = name.is_some();
-    let resources = match name {
-        Some(name) => vec![session.cluster.service(&session.namespace, &name).await?],
-        None => session.cluster.services(session.scope(), session.selector.as_deref()).await?,
+    let read = async || {
+        let resources = match &name {
+            Some(name) => vec![session.cluster.service(&session.namespace, name).await?],
+            None => session.cluster.services(session.scope(), session.selector.as_deref()).await?,
+        };
+        Ok(ResourceTable { resources, single: name.is_some() })
     };
-    let mut output = answer(&session, &ResourceTable { resources, single })?;
-    if output.data.is_empty() && (session.format.is_text() || session.format == format::OutputFormat::Name) {
+    let mut output = watch.show(&session, read).await?;
+    let empty = output.data.is_empty() && !watch.is_on();
+    if empty && (session.format.is_text() || session.format == format::OutputFormat::Name) {
         output.notice = format!("No KubervisorServices in {}\n", session.scope());
     }
     Ok(output)
 }
 
 fn answer(session: &PluginSession, found: &dyn CommandOutput) -> Result<PluginOutput, Exit> {
-    Ok(PluginOutput { data: session.format.render(found, session.style)?, notice: String::new() })
+    Ok(PluginOutput { data: session.format.render(found, session.style)?, ..PluginOutput::default() })
 }
 
 #[cfg(test)]
@@ -222,7 +277,10 @@ mod tests {
         for line in ["-n shop explain web-1 -o json", "explain pod/web-1 --namespace shop --output json"] {
             let cli = read(line).unwrap();
             assert_eq!(cli.global.output, format::OutputFormat::Json, "{line}");
-            assert!(matches!(cli.command, Some(PluginCommand::Explain { pod }) if pod == "web-1"), "{line}");
+            assert!(
+                matches!(cli.command, Some(PluginCommand::Explain { pod, .. }) if pod == "web-1"),
+                "{line}"
+            );
         }
     }
 

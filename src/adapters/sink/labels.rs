@@ -63,7 +63,7 @@ use crate::{
         cluster::Cluster,
         objects::{Kind, PodRecord, Selector},
     },
-    api::requests::Requests,
+    api::requests::PersonRequests,
     clock::Awake,
     decide::{
         fleet::{Fence, Fleet, Traffic, Uid},
@@ -211,7 +211,7 @@ impl LabelSink {
             stand_aside: Some(now + left),
             hindrance: None,
             listing: ListingFindings::default(),
-            requests: Requests::default(),
+            requests: PersonRequests::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::history::{History, HistoryEntry};
 use crate::{
     adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
-    api::requests::{RequestVerb, Requests},
+    api::requests::{PersonRequests, RequestVerb},
     decide::{
         fleet::{PodView, Presence, Traffic, Uid},
         gate::{
@@ -108,7 +108,7 @@ pub struct GateSnapshot {
     /// The end of a pause that a person asks for.
     #[serde(skip)]
     pub resumed: Option<String>,
-    /// Requests of people that do not count, and why.
+    /// PersonRequests of people that do not count, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_requests: Vec<String>,
     /// Where the endpoints do not follow the labels; conditions and Events tell it.
@@ -195,7 +195,7 @@ impl GateSnapshot {
         self.frozen = None;
         self.at = plan.at;
         self.hold = observed.fleet.hold;
-        let Requests { refused, .. } = &observed.requests;
+        let PersonRequests { refused, .. } = &observed.requests;
         self.refused_requests.clone_from(refused);
         let asked = |verb| {
             let pause = observed.requests.pause(plan.at).filter(|request| request.verb == verb)?;

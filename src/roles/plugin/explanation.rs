@@ -40,6 +40,8 @@ pub(super) struct PodExplanation {
     admitted_at: Option<String>,
     pub(super) retry_count: Option<String>,
     floor: Option<String>,
+    /// What the pod itself was told.
+    notified: Option<String>,
     pub(super) next: Option<NextChange>,
     /// Conditions of the fleet, and what is missing.
     notes: Vec<String>,
@@ -126,6 +128,7 @@ impl PodExplanation {
             retry_count: either(explained, ["/retryCount", "/retry_count"])
                 .or_else(|| mark(seen, "annotations", keys::RETRY_COUNT)),
             floor: either(explained, ["/floor/formula", "/floor"]).or_else(|| service.and_then(floor)),
+            notified: fields::text(explained, "/notified"),
             next: next(explained).or_else(|| next_of_paused(traffic.as_deref(), name)),
             notes: notes(pod, service),
             events: newest_events(events, pod),

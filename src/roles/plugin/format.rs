@@ -21,6 +21,8 @@ pub(super) enum OutputFormat {
     /// Only the names, for another kubectl.
     Name,
     JsonPath(Template),
+    /// Of check only.
+    Junit,
 }
 
 impl FromStr for OutputFormat {
@@ -34,6 +36,7 @@ impl FromStr for OutputFormat {
             "json" => Self::Json,
             "yaml" => Self::Yaml,
             "name" => Self::Name,
+            "junit" => Self::Junit,
             _ => match text.strip_prefix("jsonpath=") {
                 Some(template) => Self::JsonPath(Template::parse(template)?),
                 None => return Err(known.to_owned()),
@@ -51,6 +54,7 @@ impl fmt::Display for OutputFormat {
             Self::Yaml => "yaml",
             Self::Name => "name",
             Self::JsonPath(_) => "jsonpath",
+            Self::Junit => "junit",
         })
     }
 }
@@ -62,6 +66,16 @@ pub(super) trait CommandOutput {
 
     /// Each as `kind/name`.
     fn names(&self) -> Vec<String>;
+
+    /// As a JUnit report, if it is one of checks.
+    fn junit(&self) -> Option<String> {
+        None
+    }
+
+    /// Its text is rows that stand for themselves, below a header.
+    fn has_rows(&self) -> bool {
+        false
+    }
 
     /// For people, without colours where `style` has none.
     fn text(&self, style: Style, wide: bool) -> String;
@@ -85,6 +99,7 @@ impl OutputFormat {
             Self::Yaml => yaml(&answer.value())?,
             Self::Name => answer.names().into_iter().map(|name| name + "\n").collect(),
             Self::JsonPath(template) => template.render(&answer.value()),
+            Self::Junit => answer.junit().unwrap_or_default(),
         })
     }
 }

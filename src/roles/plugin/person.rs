@@ -13,7 +13,7 @@ use crate::{
     adapters::kubernetes::untyped::{ClusterClient, ClusterError, ListScope, missing, services_of},
     api::{
         keys,
-        requests::{LIMIT, LONGEST, LONGEST_REASON, MOST, Request, RequestVerb, Requests},
+        requests::{LIMIT, LONGEST, LONGEST_REASON, MOST, PersonRequests, Request, RequestVerb},
     },
     clock::Clock,
     decide::time::Timestamp,
@@ -174,10 +174,10 @@ fn annotation(
     now: Timestamp,
 ) -> Result<Option<String>, Exit> {
     let old = resource["metadata"]["annotations"][keys::REQUESTS].as_str().unwrap_or_default();
-    let mut list = Requests::parse(old, now, false).list;
+    let mut list = PersonRequests::parse(old, now, false).list;
     list.retain(|request| request.until > now && request.pod.as_deref() != pod);
     list.extend(wanted.cloned());
-    let text = Requests::encode(&list);
+    let text = PersonRequests::encode(&list);
     if list.len() > MOST || text.len() > LIMIT {
         let what = "the resource has as many requests as it may have (32, 16 KiB): resume pods first, or wait until some end";
         return Err(Exit::Failed(anyhow::anyhow!(what)));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn resource(list: &[Request]) -> Value {
-        json!({"metadata": {"name": "web", "annotations": {keys::REQUESTS: Requests::encode(list)}}})
+        json!({"metadata": {"name": "web", "annotations": {keys::REQUESTS: PersonRequests::encode(list)}}})
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let new = request(RequestVerb::Admit, Some("web-1"), 60);
         let later = NOW + Duration::from_secs(10);
         let text = annotation(&resource(&old), Some("web-1"), Some(&new), later).unwrap();
-        assert_eq!(text, Some(Requests::encode(&[old[2].clone(), new])));
+        assert_eq!(text, Some(PersonRequests::encode(&[old[2].clone(), new])));
         let none = annotation(&resource(&old[..1]), Some("web-1"), None, later).unwrap();
         assert_eq!(none, None, "the annotation goes with its last request");
     }

@@ -34,6 +34,10 @@ impl CommandOutput for ResourceTable {
         self.resources.iter().map(name).collect()
     }
 
+    fn has_rows(&self) -> bool {
+        true
+    }
+
     fn text(&self, style: Style, wide: bool) -> String {
         if self.resources.is_empty() {
             return String::new();

@@ -110,7 +110,7 @@ pub(super) async fn service_of(
 }
 
 /// The labels of the fleet's pods: those that the controller found, else those of the Service.
-fn selector(resource: &Value, service: Option<&Value>) -> Option<String> {
+pub(super) fn selector(resource: &Value, service: Option<&Value>) -> Option<String> {
     let found = resource["status"]["selector"].as_object().filter(|labels| !labels.is_empty());
     let labels = found.or_else(|| service?["spec"]["selector"].as_object())?;
     let pairs = labels.iter().filter(|(key, _)| *key != keys::TRAFFIC);

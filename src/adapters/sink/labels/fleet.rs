@@ -19,7 +19,7 @@ use crate::{
         },
         sink::{Hindrance, ListingFindings, Observed, PodDetail},
     },
-    api::{keys, requests::Requests},
+    api::{keys, requests::PersonRequests},
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
         gate::{action::Verb, ledger::Ledger},
@@ -99,13 +99,13 @@ impl LabelSink {
     }
 
     /// Those in the resource's annotation.
-    fn requests(&self, now: Timestamp) -> Requests {
+    fn requests(&self, now: Timestamp) -> PersonRequests {
         let LabelSettings { namespace, name, uid, requests_checked } = &self.settings;
         let resource = self.cluster.resource(namespace, name).filter(|found| *found.uid == **uid);
         let text = resource.as_ref().and_then(|found| {
             found.object.get("metadata")?.get("annotations")?.get(keys::REQUESTS)?.as_str()
         });
-        Requests::parse(text.unwrap_or_default(), now, *requests_checked)
+        PersonRequests::parse(text.unwrap_or_default(), now, *requests_checked)
     }
 
     fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> (Fleet, Option<Hindrance>) {

@@ -27,6 +27,7 @@ impl fmt::Display for PodExplanation {
             ("admitted", self.admitted_at.as_ref()),
             ("retries", self.retry_count.as_ref()),
             ("floor", self.floor.as_ref()),
+            ("notified", self.notified.as_ref()),
             ("next", next.as_ref()),
         ];
         for (name, fact) in facts {
