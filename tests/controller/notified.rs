@@ -113,7 +113,7 @@ impl Drop for ExampleServer {
 }
 
 /// Asks again and again on one open connection; the time at which the server ended it.
-fn until_closed(port: u16, ready: mpsc::Sender<()>) -> Instant {
+fn until_closed(port: u16, ready: &mpsc::Sender<()>) -> Instant {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     loop {
@@ -146,7 +146,7 @@ async fn a_pod_that_is_told_of_its_withdrawal_ends_connections_that_are_open() {
     assert!(matches!(refused, Err(NotifyError::Status(403))), "unsigned: {refused:?}");
     let (sender, asked) = mpsc::channel();
     let port = server.port;
-    let client = std::thread::spawn(move || until_closed(port, sender));
+    let client = std::thread::spawn(move || until_closed(port, &sender));
     asked.recv().unwrap();
     let began = Instant::now();
     notifying.tell(note(&stage, "web-1", &uid, "no", 2), signed.clone()).await.unwrap();
