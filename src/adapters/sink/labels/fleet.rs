@@ -100,7 +100,7 @@ impl LabelSink {
 
     /// Those in the resource's annotation.
     fn requests(&self, now: Timestamp) -> PersonRequests {
-        let LabelSettings { namespace, name, uid, requests_checked } = &self.settings;
+        let LabelSettings { namespace, name, uid, requests_checked, .. } = &self.settings;
         let resource = self.cluster.resource(namespace, name).filter(|found| *found.uid == **uid);
         let text = resource.as_ref().and_then(|found| {
             found.object.get("metadata")?.get("annotations")?.get(keys::REQUESTS)?.as_str()
