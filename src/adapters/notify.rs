@@ -176,11 +176,9 @@ impl Notifier {
                 if let Err(error) = &ended {
                     tracing::debug!(pod = notification.pod, "not notified: {error}");
                 }
+                shared.forget(&uid, serial);
+                // Last, so that whoever is told finds nothing under way any more.
                 done(&ended);
-                let mut pending = shared.pending.lock();
-                if pending.get(&uid).is_some_and(|(own, _)| *own == serial) {
-                    pending.remove(&uid);
-                }
             }
         });
         if let Some((_, older)) = pending.insert(uid, (serial, task.abort_handle()))
@@ -196,6 +194,13 @@ impl Notifier {
 impl NotifierShared {
     fn count(&self, outcome: &'static str) {
         self.metrics.notifications.of(outcome).inc();
+    }
+
+    fn forget(&self, uid: &Uid, serial: i64) {
+        let mut pending = self.pending.lock();
+        if pending.get(uid).is_some_and(|(own, _)| *own == serial) {
+            pending.remove(uid);
+        }
     }
 
     async fn deliver(&self, notification: &Notification, rule: &NotifyRule) -> Result<(), NotifyError> {
