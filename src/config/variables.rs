@@ -66,6 +66,11 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_FLEET_SIZE", "the most pods seen", "how many pods the fleet should have"),
     row("KUBERVISOR_DRY_RUN", "false", "decide and report, leave the endpoints file and all pods alone"),
     row("KUBERVISOR_KUBECONFIG", "`KUBECONFIG`, in a pod its service account", "controller: how to reach the API server"),
+    row(
+        "KUBERVISOR_REQUESTS_CHECKED",
+        "false",
+        "controller: an admission policy checks the names in people's requests",
+    ),
     row("KUBERVISOR_MASTER", "the kubeconfig's", "controller: URL of the API server"),
     row("KUBERVISOR_NAMESPACE", "all", "controller: its namespaces, comma-separated"),
     row("KUBERVISOR_KEEPALIVES", "none", "controller: takes keepalives at `IP:PORT` or `:PORT`, as a master in the same process"),

@@ -17,6 +17,7 @@
 //! | `finalizer` | puts the finalizer on before anything is withheld |
 //! | `release` | gives all traffic back, then takes off marks and finalizer |
 //! | `reporter` | the gate's decisions → status and Events |
+//! | `pod_notifier` | decisions → notifications of pods |
 //! | `conditions` | facts → the resource's status |
 //! | `event_rules` | decisions → Events |
 //! | `pages` | the admin pages |
@@ -30,6 +31,7 @@ mod health;
 mod key;
 mod overlap;
 mod pages;
+mod pod_notifier;
 mod registry;
 mod release;
 mod reporter;
@@ -68,6 +70,7 @@ use crate::{
         events::{EventMetrics, EventRecorder, EventSettings},
         reviews::Reviewer,
     },
+    adapters::notify::{Loopback, Notifier, NotifyMetrics},
     admin,
     config::{address::serving_or_off, environment::Environment, hosted},
     core_task::until_stopped,
@@ -123,6 +126,9 @@ pub struct Args {
     /// Who else may look.
     #[command(flatten)]
     pub view: ViewArgs,
+    /// An admission policy checks the names in people's requests: they are shown without "as stated".
+    #[arg(long, env = "KUBERVISOR_REQUESTS_CHECKED")]
+    pub requests_checked: bool,
 }
 
 /// Runs until a signal stops it.
@@ -180,6 +186,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         sources,
         dry_run: args.dry_run,
         replicas: OnceLock::new(),
+        requests_checked: args.requests_checked,
+        notifier: notifier(&client, &process)?,
         limiter: Arc::default(),
         process,
         client,
@@ -187,6 +195,12 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     });
     let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
     serve(deps, ports.exposing(view), hosted, sharing).await
+}
+
+fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {
+    let metrics = process.metrics.with_registry(NotifyMetrics::register);
+    Notifier::new(client.clone(), metrics, Loopback::Refused)
+        .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot set up notifications")))
 }
 
 async fn serve(
