@@ -30,6 +30,8 @@ pub(super) struct Deps {
     pub(super) dry_run: bool,
     /// The replicas that share the resources, once this one takes part; never set where it is alone.
     pub(super) replicas: OnceLock<Arc<Replicas>>,
+    /// `--release`: all traffic is given back, and nothing is withheld or claimed.
+    pub(super) releasing: bool,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
 }

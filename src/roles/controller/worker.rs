@@ -58,7 +58,7 @@ impl Worker {
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));
         let health = Arc::new(Mutex::new(ResourceHealth::default()));
-        let mode = watch::Sender::new(TeardownMode::default());
+        let mode = watch::Sender::new(TeardownMode { leaving: deps.releasing, unsecured: None });
         let reporter = FleetReporter::new(deps, settings.clone(), policy.subscribe(), Arc::clone(&health));
         let reconciler = GateReconciler::new(GateReconcilerDeps {
             namespace: settings.namespace.clone(),
@@ -108,6 +108,7 @@ impl Worker {
 
 async fn run(state: Arc<WorkerState>, stop: CancellationToken) {
     let ensured = state.deps.dry_run
+        || state.deps.releasing
         || tokio::select! {
             () = stop.cancelled() => return,
             ensured = finalizer::ensure(&state, false) => ensured,

@@ -36,6 +36,14 @@ struct ActionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GateActionLabels {
+    action: &'static str,
+    breaker: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Namespace {
     namespace: String,
 }
@@ -45,7 +53,8 @@ struct Namespace {
 pub struct GateMetrics {
     pods: Family<PodLabels, Gauge>,
     items: Family<Namespace, Gauge>,
-    actions: Family<ActionLabels, Gauge>,
+    breaker_count: Family<ActionLabels, Gauge>,
+    actions: Family<GateActionLabels, Counter>,
     floor: Family<FleetLabels, Gauge>,
     serving: Family<FleetLabels, Gauge>,
     desired: Family<FleetLabels, Gauge>,
@@ -68,7 +77,8 @@ impl GateMetrics {
         Self {
             pods: registered(to, "breaker_gauge", "Ready pods: all, and by their traffic"),
             items: registered(to, "item_gauge", "Services that are worked on"),
-            actions: registered(to, "breaker_count", "What was done to pods so far"),
+            breaker_count: registered(to, "breaker_count", "What was done to pods so far"),
+            actions: registered(to, "gate_actions", "Actions on pods that landed"),
             floor: registered(to, "gate_floor", "Pods that must serve"),
             serving: registered(to, "gate_serving", "Pods that serve"),
             desired: registered(to, "gate_desired", "Pods that there should be"),
@@ -146,7 +156,7 @@ impl GateMetrics {
     /// Counts the actions that landed. A breaker outside `known` is counted as `other`, which bounds the label's values.
     pub(super) fn acted(
         &self,
-        namespace: &str,
+        (namespace, name): (&str, &str),
         known: &BTreeSet<&str>,
         plan: &Plan,
         outcomes: &[ActionOutcome],
@@ -154,16 +164,21 @@ impl GateMetrics {
         for (action, _) in
             plan.actions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == ActionOutcome::Landed)
         {
-            let kind = match action.verb {
-                Verb::Withhold => "break",
-                Verb::Admit => "activate",
-                Verb::Pause => "pause",
-                Verb::Kill => "kill",
+            // The original's word, and ours.
+            let (kind, verb) = match action.verb {
+                Verb::Withhold => ("break", "withhold"),
+                Verb::Admit => ("activate", "admit"),
+                Verb::Pause => ("pause", "pause"),
+                Verb::Kill => ("kill", "kill"),
                 Verb::Claim | Verb::Cancel | Verb::Release | Verb::Forget => continue,
             };
             let breaker = known.get(action.breaker.as_str()).copied().unwrap_or("other").to_owned();
+            let (name, namespace) = (name.to_owned(), namespace.to_owned());
+            let original =
+                ActionLabels { breaker: breaker.clone(), namespace: namespace.clone(), r#type: kind };
+            self.breaker_count.get_or_create_owned(&original).inc();
             self.actions
-                .get_or_create_owned(&ActionLabels { breaker, namespace: namespace.to_owned(), r#type: kind })
+                .get_or_create_owned(&GateActionLabels { action: verb, breaker, name, namespace })
                 .inc();
         }
     }
