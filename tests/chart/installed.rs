@@ -24,6 +24,16 @@ fn helm(plane: &Alone, arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+/// Installs or upgrades the release, and waits for it.
+#[track_caller]
+fn deploy(plane: &Alone, verb: &str, chart: &str) {
+    let release = [verb, "kubervisor", chart, "--namespace", "upgrade-release"];
+    // The plane has a ClusterRole `kubervisor` of its own.
+    let named = ["--set", "fullnameOverride=gate", "--wait", "--timeout", "60s"];
+    let create: &[&str] = if verb == "install" { &["--create-namespace"] } else { &[] };
+    helm(plane, &[&release[..], &named[..], create].concat());
+}
+
 fn copied(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -88,21 +98,9 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
     let plane = plane::alone().await;
     let (directory, signals) = (tempfile::tempdir().unwrap(), Arc::new(Signals::start()));
     let (old, new) = (older(directory.path()), chart().display().to_string());
-    helm(
-        &plane,
-        &[
-            "install",
-            "kubervisor",
-            &old,
-            "--namespace",
-            "upgrade-release",
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "60s",
-        ],
-    );
     let name = "crd/kubervisorservices.kubervisor.k8s.io";
+    plane.kubectl(User::Admin, &["delete", name, "--ignore-not-found", "--wait"], "");
+    deploy(&plane, "install", &old);
     plane.kubectl(User::Admin, &["wait", "--for=condition=Established", name, "--timeout=60s"], "");
     assert!(!has_field(&plane, "keepOnePerNode").await, "an older definition");
     let (shop, _controller) = with_one_withheld(&plane, &signals).await;
@@ -115,10 +113,7 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
     };
     let written = writes();
     let asked = signals.asked("bad");
-    helm(
-        &plane,
-        &["upgrade", "kubervisor", &new, "--namespace", "upgrade-release", "--wait", "--timeout", "60s"],
-    );
+    deploy(&plane, "upgrade", &new);
     assert!(has_field(&plane, "keepOnePerNode").await, "the upgrade brings the definition");
     until("it is judged on", || async { (signals.asked("bad") > asked + 4).then_some(()) }).await;
     assert_eq!(
@@ -138,10 +133,7 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
     assert!(has_field(&plane, "keepOnePerNode").await, "the definition stays");
     assert!(shop.resource().await.is_ok(), "and so do the resources");
     // The same release comes back to the definition that it left.
-    helm(
-        &plane,
-        &["install", "kubervisor", &new, "--namespace", "upgrade-release", "--wait", "--timeout", "60s"],
-    );
+    deploy(&plane, "install", &new);
     let other = run(
         program(),
         &[
@@ -157,6 +149,6 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
         Some(&plane.kubeconfig(User::Admin)),
     );
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(said.contains("upgrade-release/kubervisor") && said.contains("disjoint lists"), "{said}");
+    assert!(said.contains("upgrade-release/gate") && said.contains("disjoint lists"), "{said}");
     helm(&plane, &["uninstall", "kubervisor", "--namespace", "upgrade-release", "--no-hooks", "--wait"]);
 }
