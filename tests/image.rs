@@ -96,7 +96,10 @@ fn two_builds_in_different_folders_give_one_digest() {
         copied += usize::from(fs::copy(from, to).is_ok());
     }
     assert!(copied > 100, "{copied} files");
+    let bill = || fs::read_to_string(root().join("target/image/kubervisor.cdx.json")).unwrap();
+    let first_bill = bill();
     assert_eq!(*first, build(copy.path()));
+    assert_eq!(first_bill, bill(), "and one bill of materials");
 }
 
 #[test]

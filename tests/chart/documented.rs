@@ -89,10 +89,10 @@ fn rules(objects: &[Value], kind: &str, name: &str) -> Value {
 fn the_rights_are_those_of_the_example_at_both_scopes() {
     let example: Vec<Value> = crate::helm::objects(&read("examples/kubernetes/rbac.yaml"));
     let wanted = rules(&example, "ClusterRole", "kubervisor");
-    let coordination = rules(&example, "Role", "kubervisor-coordination");
+    let store = rules(&example, "Role", "kubervisor-store");
     let cluster = rendered(&[]);
     assert_eq!(rules(&cluster, "ClusterRole", "kubervisor"), wanted);
-    assert_eq!(rules(&cluster, "Role", "kubervisor-coordination"), coordination);
+    assert_eq!(rules(&cluster, "Role", "kubervisor-store"), store);
     let listed = rendered(&["namespaces=[\"shop\",\"bank\"]"]);
     for namespace in ["shop", "bank"] {
         let role =

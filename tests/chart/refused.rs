@@ -57,11 +57,7 @@ fn values_that_make_no_sense_together_are_refused_with_what_to_write() {
         ),
         (&["sources.config={\"a\":1}", "sources.existingConfigMap=\"b\""], "only one file of sources"),
         (&["sources.secrets=[\"a\"]"], "Write sources.config"),
-        (&["keepalives.enabled=true"], "Set keepalives.etcd to HOST:PORT"),
-        (
-            &["keepalives.enabled=true", "keepalives.etcd=\"e:2379\"", "keepalives.port=8086"],
-            "keepalives.port 8086 is the port of addr",
-        ),
+        (&["keepalives.enabled=true", "keepalives.port=8086"], "keepalives.port 8086 is the port of addr"),
         (&["serviceAccount.create=false"], "Set serviceAccount.name"),
         (&["rbac.create=false"], "Set serviceAccount.name to an account with these rights"),
     ] {

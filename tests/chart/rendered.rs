@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use serde_json::{Value, json};
 
 use crate::{
-    helm::{EXTENSIONS, build, chart, of_kind, rendered, run, text},
+    helm::{EXTENSIONS, chart, of_kind, rendered, run, text},
     plane::{self, Plane, Shared, User},
     shop,
 };
@@ -232,17 +232,6 @@ async fn all_pods_of_the_chart_are_admitted_where_pod_security_restricted_is_enf
 fn helm_finds_nothing_to_complain_about() {
     let done = run(crate::helm::program(), &["lint", "--strict", &chart().display().to_string()], None);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
-}
-
-#[test]
-#[ignore = "builds another Helm: make test-node"]
-fn helm_3_renders_the_same() {
-    let three = build("3");
-    let path = chart().display().to_string();
-    let arguments =
-        ["template", "kubervisor", &path, "--namespace", "kubervisor-system", "--kube-version", "1.36.0"];
-    let done = run(&three, &arguments, None);
-    assert_eq!(String::from_utf8(done.stdout).unwrap(), text(&[], &[]).unwrap());
 }
 
 #[tokio::test]

@@ -64,9 +64,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 {{- end }}
 
-{{/* What the controllers may do in the release's namespace: they coordinate there. */}}
-{{- define "kubervisor.coordinationRules" -}}
-- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, list, watch, create, update, patch, delete]}
+{{/* What the controllers may do in the release's namespace, where they coordinate: equal to the example too. */}}
+{{- define "kubervisor.storeRules" -}}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, list, watch, create, update, delete]}
+- {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, patch, delete]}
 {{- end }}
 
 {{- define "kubervisor.container" -}}
