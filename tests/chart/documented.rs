@@ -113,7 +113,8 @@ fn every_flag_of_the_controller_is_a_value() {
     let variables: Vec<&str> =
         variables.filter(|name| !["KUBERVISOR_KUBECONFIG", "KUBERVISOR_MASTER"].contains(name)).collect();
     assert!(variables.len() > 7, "{help}");
-    let templates = read("charts/kubervisor/templates/deployment.yaml")
+    let templates = read("charts/kubervisor/templates/_helpers.tpl")
+        + &read("charts/kubervisor/templates/deployment.yaml")
         + &read("charts/kubervisor/templates/release.yaml");
     for variable in variables {
         assert!(templates.contains(&format!("name: {variable},")), "no value sets {variable}");

@@ -151,4 +151,7 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(said.contains("upgrade-release/gate") && said.contains("disjoint lists"), "{said}");
     helm(&plane, &["uninstall", "kubervisor", "--namespace", "upgrade-release", "--no-hooks", "--wait"]);
+    // The other tests apply it with kubectl.
+    plane.kubectl(User::Admin, &["delete", name, "--wait", "--timeout=60s"], "");
+    shop::install(&plane);
 }

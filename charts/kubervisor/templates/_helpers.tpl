@@ -94,3 +94,13 @@ tolerations: {{- toYaml . | nindent 2 }}
 priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
+
+{{/* How the controllers, and the hook in their place, find each other. */}}
+{{- define "kubervisor.coordination" -}}
+{{- with .Values.coordination }}
+- {name: KUBERVISOR_STORE, value: {{ .store | default (printf "kubernetes:%s" $.Release.Namespace) | quote }}}
+- {name: KUBERVISOR_CLUSTER_NAME, value: {{ .clusterName | quote }}}
+- {name: KUBERVISOR_LEASE, value: {{ .leaseSeconds | quote }}}
+- {name: KUBERVISOR_WEIGHT, value: {{ .weight | quote }}}
+{{- end }}
+{{- end }}
