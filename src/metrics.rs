@@ -109,7 +109,7 @@ impl Collector for AlarmGauge {
     }
 }
 
-/// `kubervisor_service_alarm{name, namespace, reason}`: the alarms of single services, 1 while up, 0 once it was.
+/// `kubervisor_service_alarm{name, namespace, reason}`: 1 for each alarm of a single service that is up.
 #[derive(Debug)]
 struct ServiceAlarmGauge {
     alarms: Alarms,
@@ -118,14 +118,11 @@ struct ServiceAlarmGauge {
 impl Collector for ServiceAlarmGauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let gauge: Family<[(&str, String); 3], Gauge> = Family::default();
-        let (past, up) = (self.alarms.history(), self.alarms.up());
-        for (change, value) in
-            past.iter().map(|change| (change, 0)).chain(up.iter().map(|change| (change, 1)))
-        {
+        for change in self.alarms.up() {
             let Some((namespace, name)) = change.of.split_once('/') else { continue };
             let reason = ("reason", change.reason.as_str().to_owned());
             let labels = [("name", name.to_owned()), ("namespace", namespace.to_owned()), reason];
-            gauge.get_or_create_owned(&labels).set(value);
+            gauge.get_or_create_owned(&labels).set(1);
         }
         let help = "1 while something about this service needs a human";
         let metric = encoder.encode_descriptor("service_alarm", help, None, MetricType::Gauge)?;

@@ -1,8 +1,12 @@
 //! The gate's metrics. `breaker_gauge`, `item_gauge` and `breaker_count` keep the original's names; `breaker_count` only
 //! rises, but is registered as a gauge, because a counter would get the suffix `_total`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -35,7 +39,7 @@ struct ActionLabels {
     r#type: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct GateActionLabels {
     action: &'static str,
     breaker: String,
@@ -55,6 +59,8 @@ pub struct GateMetrics {
     items: Family<Namespace, Gauge>,
     breaker_count: Family<ActionLabels, Gauge>,
     actions: Family<GateActionLabels, Counter>,
+    /// The series of `actions`: a family does not list its own.
+    action_series: Arc<Mutex<BTreeSet<GateActionLabels>>>,
     floor: Family<FleetLabels, Gauge>,
     serving: Family<FleetLabels, Gauge>,
     desired: Family<FleetLabels, Gauge>,
@@ -79,6 +85,7 @@ impl GateMetrics {
             items: registered(to, "item_gauge", "Services that are worked on"),
             breaker_count: registered(to, "breaker_count", "What was done to pods so far"),
             actions: registered(to, "gate_actions", "Actions on pods that landed"),
+            action_series: Arc::default(),
             floor: registered(to, "gate_floor", "Pods that must serve"),
             serving: registered(to, "gate_serving", "Pods that serve"),
             desired: registered(to, "gate_desired", "Pods that there should be"),
@@ -106,6 +113,10 @@ impl GateMetrics {
 
     /// Removes the series of a fleet that is no longer reconciled.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
+        self.action_series.lock().retain(|labels| {
+            let other = labels.name != name || labels.namespace != namespace;
+            other || !self.actions.remove(labels)
+        });
         let (name, namespace) = (name.to_owned(), namespace.to_owned());
         for kind in KINDS {
             self.pods.remove(&PodLabels { name: name.clone(), namespace: namespace.clone(), r#type: kind });
@@ -177,9 +188,9 @@ impl GateMetrics {
             let original =
                 ActionLabels { breaker: breaker.clone(), namespace: namespace.clone(), r#type: kind };
             self.breaker_count.get_or_create_owned(&original).inc();
-            self.actions
-                .get_or_create_owned(&GateActionLabels { action: verb, breaker, name, namespace })
-                .inc();
+            let labels = GateActionLabels { action: verb, breaker, name, namespace };
+            self.actions.get_or_create_owned(&labels).inc();
+            self.action_series.lock().insert(labels);
         }
     }
 
