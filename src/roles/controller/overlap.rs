@@ -40,7 +40,7 @@ pub(super) fn resolve(
     for (key, worker) in workers {
         let Some(resource) = resources.get(key) else { continue };
         let overlap = overlapping.get(key).cloned();
-        let leaving = resource.deleting || overlap.is_some();
+        let leaving = worker.state.deps.releasing || resource.deleting || overlap.is_some();
         let before = std::mem::replace(&mut worker.state.health.lock().overlap, overlap.clone());
         let mode = &worker.state.mode;
         let changed = mode.send_if_modified(|mode| std::mem::replace(&mut mode.leaving, leaving) != leaving);
@@ -57,6 +57,7 @@ fn service_selector(cluster: &Cluster, resource: &ResourceRecord) -> Option<Sele
         name: resource.name.to_string(),
         uid: resource.uid.to_string(),
         owner: None,
+        requests_checked: false,
     };
     let mut policy = Policy::without_manifest(&settings.name);
     resource.object.pointer("/spec/service").and_then(Value::as_str)?.clone_into(&mut policy.service);

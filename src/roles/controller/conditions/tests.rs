@@ -125,6 +125,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         listing: &IN_STEP,
         rbac: None,
         selector: &NOTHING,
+        notified: &NOTHING,
     }
 }
 
@@ -223,6 +224,31 @@ fn what_the_controller_cannot_do_is_failed() {
     let mut frozen = GateSnapshot { part: GateMode::Frozen, ..view.clone() };
     frozen.frozen = Some("the ledger cannot be read".into());
     assert_conditions(&facts(Some(&frozen)), &[("Ready", "False Frozen"), ("Failed", "True Frozen")]);
+}
+
+#[test]
+fn kstatus_reads_failed_where_nothing_goes_on_by_itself_and_in_progress_where_it_does() {
+    let view = view();
+    let base = facts(Some(&view));
+    assert_conditions(&base, &[("Reconciling", ""), ("Stalled", "")]);
+    let problem = Some(ResourceProblem::InvalidSpec("breakers[0].name: missing".into()));
+    let refused = ServiceState::Refused("ExternalName has no pods".into());
+    let other = Some("KubervisorService api".to_owned());
+    for (facts, stalled) in [
+        (Facts { problem, ..base.clone() }, "True InvalidSpec"),
+        (Facts { service: refused, ..base.clone() }, "True ServiceRefused"),
+        (Facts { overlap: other, ..base.clone() }, "True SamePods"),
+    ] {
+        assert_conditions(&facts, &[("Stalled", stalled), ("Reconciling", "")]);
+    }
+    for (facts, reconciling) in [
+        (facts(None), "True NotYetKnown"),
+        (Facts { service: ServiceState::Missing, ..base.clone() }, "True ServiceMissing"),
+        (Facts { rbac: Some("patch pods".into()), ..base }, "True RoleLacksVerb"),
+        (facts(Some(&alarmed("unclaimed"))), "True PodsUnclaimed"),
+    ] {
+        assert_conditions(&facts, &[("Reconciling", reconciling), ("Stalled", "")]);
+    }
 }
 
 #[test]
