@@ -26,6 +26,8 @@ use std::{
 
 use libtest_mimic::{Arguments, Trial};
 
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
 /// A test for each name, called as its path.
 macro_rules! trials {
     ($($module:ident :: $test:ident),* $(,)?) => {
@@ -47,12 +49,14 @@ fn main() -> ExitCode {
     if arguments.list || inside {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/node");
-    let status = Command::new(script).arg(env::current_exe().unwrap()).args(env::args_os().skip(1)).status();
-    match status {
+    let mut node = Command::new(Path::new(ROOT).join("scripts/node"));
+    node.env("LOGS", Path::new(ROOT).join("target/node/log"));
+    match node.arg(env::current_exe().unwrap()).args(env::args_os().skip(1)).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("the tests on the real node: {status}; KUBERVISOR_SKIP_NODE=1 skips them");
+            eprintln!(
+                "the tests on the real node: {status}; logs are in target/node/log; KUBERVISOR_SKIP_NODE=1 skips the tests"
+            );
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     trials![
+        pods::a_machine_that_cannot_run_a_node_is_told_what_it_lacks,
         pods::a_pod_has_a_token_that_the_api_server_takes_and_the_restrictions_that_it_asked_for,
         services::a_service_spreads_new_connections_over_its_pods,
         services::a_pod_whose_label_leaves_the_selector_gets_no_new_connection,

@@ -1,7 +1,6 @@
 //! The cluster that `scripts/node` started: its API, its commands, its faults.
 
 use std::{
-    fs::OpenOptions,
     io::Write,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -13,9 +12,6 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::json;
-
-/// The node's address, where the API server and whatever a test serves are found by pods.
-pub(crate) const ADDRESS: &str = "192.0.2.1";
 
 /// An administrator's client.
 pub(crate) async fn client() -> Client {
@@ -40,13 +36,6 @@ pub(crate) fn apply(manifest: &str) {
         .unwrap();
     child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{manifest}");
-}
-
-/// A command to the control plane, such as `kill kube-apiserver`; see `tests/cluster/up.go`.
-#[allow(dead_code, reason = "the tests of the controller come with its chart")]
-pub(crate) fn plane(command: &str) {
-    let mut control = OpenOptions::new().write(true).open("/run/node/control").unwrap();
-    writeln!(control, "{command}").unwrap();
 }
 
 /// A namespace in which Pod Security `restricted` is enforced; it goes in the background when this is dropped.

@@ -4,6 +4,8 @@ use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::ROOT;
+
 /// Prints the median and the 95th percentile of these times, in milliseconds, beside the goal; both, for a test's bound.
 pub(crate) fn times(what: &str, mut taken: Vec<Duration>, goal: &str) -> (Duration, Duration) {
     taken.sort_unstable();
@@ -20,18 +22,13 @@ pub(crate) fn times(what: &str, mut taken: Vec<Duration>, goal: &str) -> (Durati
     (median, p95)
 }
 
-/// Prints one number.
-pub(crate) fn number(what: &str, value: f64, unit: &str, goal: &str) {
-    keep(what, &format!("{value:.1} {unit}"), goal, &json!({"value": value, "unit": unit}));
-}
-
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
 fn keep(what: &str, text: &str, goal: &str, value: &Value) {
     println!("figure: {what}: {text} (goal: {goal})");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/node.json");
+    let path = Path::new(ROOT).join("target/node.json");
     let kept = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let mut kept = kept.unwrap_or_else(|| json!({}));
     kept[what] = value.clone();

@@ -1,9 +1,27 @@
 //! What the node gives to a pod.
 
+use std::{path::Path, process::Command};
+
 use crate::{
+    ROOT,
     application::Application,
     cluster::{Space, client, shell},
 };
+
+pub(crate) async fn a_machine_that_cannot_run_a_node_is_told_what_it_lacks() {
+    let script = Path::new(ROOT).join("scripts/node");
+    // Without root, namespaces and control groups.
+    let mut refused = Command::new("setpriv");
+    refused.args(["--reuid=65534", "--clear-groups"]).arg(script).arg("true").env_remove("NODE_GROUP");
+    let refused = refused.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    for expected in
+        ["a real node cannot run on this machine:", "must run as root", "namespaces", "control group"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
 
 pub(crate) async fn a_pod_has_a_token_that_the_api_server_takes_and_the_restrictions_that_it_asked_for() {
     let client = client().await;

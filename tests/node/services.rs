@@ -49,14 +49,16 @@ pub(crate) async fn a_pod_whose_label_leaves_the_selector_gets_no_new_connection
             (last.max(sent).elapsed() > Duration::from_millis(150)).then_some(())
         })
         .await;
-        taken.push(load.so_far().last_from(pod).map_or(Duration::ZERO, |last| last.saturating_duration_since(sent)));
+        taken.push(
+            load.so_far().last_from(pod).map_or(Duration::ZERO, |last| last.saturating_duration_since(sent)),
+        );
         let back = Instant::now();
         application.label(pod, json!({"app": "shop"})).await;
-        until("the pod is asked again", || async { (load.so_far().since(pod, back) > 0).then_some(()) }).await;
+        until("the pod is asked again", || async { (load.so_far().since(pod, back) > 0).then_some(()) })
+            .await;
     }
     let answers = load.end().await;
     assert!(answers.failed().is_empty(), "{:?}", answers.failed());
-    println!("{taken:?}");
     let goal = "p95 <= 100 ms on a machine that does nothing else";
     let (_, p95) = figures::times("label patch sent -> last new connection to the pod", taken, goal);
     assert!(p95 < Duration::from_millis(500), "{p95:?}");
