@@ -11,17 +11,30 @@ mod application;
 mod cluster;
 #[path = "node/figures.rs"]
 mod figures;
+#[path = "node/gate.rs"]
+mod gate;
+#[path = "support/helm.rs"]
+mod helm;
 #[path = "node/load.rs"]
 mod load;
 #[path = "node/pods.rs"]
 mod pods;
+#[path = "node/probes.rs"]
+mod probes;
+#[path = "node/proof.rs"]
+mod proof;
+#[path = "node/release.rs"]
+mod release;
+#[path = "support/scraper.rs"]
+mod scraper;
 #[path = "node/services.rs"]
 mod services;
 
 use std::{
     env,
+    ffi::OsString,
     path::Path,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
 };
 
 use libtest_mimic::{Arguments, Trial};
@@ -30,9 +43,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A test for each name, called as its path.
 macro_rules! trials {
-    ($($module:ident :: $test:ident),* $(,)?) => {
-        vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), || block_on($module::$test()))),*]
-    };
+    ($($test:path),* $(,)?) => { vec![$(trial(stringify!($test), || block_on($test()))),*] };
 }
 
 fn main() -> ExitCode {
@@ -49,8 +60,11 @@ fn main() -> ExitCode {
     if arguments.list || inside {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
+    // Nothing can be downloaded inside.
+    helm::program();
+    let images = env::var_os("IMAGES").unwrap_or_else(image);
     let mut node = Command::new(Path::new(ROOT).join("scripts/node"));
-    node.env("LOGS", Path::new(ROOT).join("target/node/log"));
+    node.env("IMAGES", images).env("LOGS", Path::new(ROOT).join("target/node/log"));
     match node.arg(env::current_exe().unwrap()).args(env::args_os().skip(1)).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
@@ -66,6 +80,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// The image of this source; `IMAGES=ARCHIVE` has another one tested.
+fn image() -> OsString {
+    let built =
+        Command::new(Path::new(ROOT).join("scripts/image")).stderr(Stdio::inherit()).output().unwrap();
+    assert!(built.status.success(), "scripts/image: {}", built.status);
+    Path::new(ROOT).join("target/image/kubervisor.tar").into()
+}
+
 fn trials() -> Vec<Trial> {
     trials![
         pods::a_machine_that_cannot_run_a_node_is_told_what_it_lacks,
@@ -73,6 +95,13 @@ fn trials() -> Vec<Trial> {
         services::a_service_spreads_new_connections_over_its_pods,
         services::a_pod_whose_label_leaves_the_selector_gets_no_new_connection,
         services::an_open_connection_stays_with_a_pod_that_left_the_service,
+        proof::installation::an_install_is_ready_and_reports_a_bad_pod_in_a_dry_run,
+        proof::errors::a_pod_that_answers_errors_leaves_the_traffic_and_comes_back_when_it_recovers,
+        proof::errors::a_breaker_by_promql_takes_a_failing_pod_out_of_the_traffic,
+        proof::errors::a_notified_pod_ends_its_open_connections,
+        probes::a_controller_is_alive_and_not_ready_while_the_api_server_is_away,
+        probes::a_controller_that_is_stuck_is_restarted,
+        proof::upkeep::restart_eviction_upgrade_rollback_and_uninstall_fail_no_request,
     ]
 }
 

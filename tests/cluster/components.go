@@ -71,10 +71,10 @@ func (p *plane) arguments(name string) []string {
 	return nil
 }
 
-// loops that run: pods on real nodes also need the API server's certificate in their namespace.
+// loops that run: pods on real nodes also need the API server's certificate in their namespace, and Helm's hooks are Jobs.
 func (p *plane) loops() string {
 	if p.real {
-		return loops + ",root-ca-certificate-publisher-controller"
+		return loops + ",job-controller,root-ca-certificate-publisher-controller"
 	}
 	return loops
 }

@@ -63,6 +63,36 @@ impl Application {
         pods.into_iter().filter_map(address).collect()
     }
 
+    /// Has a pod answer each request with 500 from now on.
+    pub(crate) async fn fail(&self, pod: &str) {
+        self.post(pod, "/fail").await;
+    }
+
+    /// Ends [`Application::fail`].
+    pub(crate) async fn recover(&self, pod: &str) {
+        self.post(pod, "/recover").await;
+    }
+
+    async fn post(&self, pod: &str, path: &str) {
+        let address = &self.pods().await[pod];
+        let done = reqwest::Client::new().post(format!("http://{address}:8080{path}")).send().await.unwrap();
+        assert!(done.status().is_success(), "{path}: {}", done.status());
+    }
+
+    /// The pod's traffic label.
+    pub(crate) async fn traffic(&self, pod: &str) -> Option<String> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
+        pods.get(pod).await.unwrap().metadata.labels?.remove("kubervisor/traffic")
+    }
+
+    /// Waits until the pod's traffic label is this.
+    pub(crate) async fn has_traffic(&self, pod: &str, label: &str) {
+        until(&format!("{pod} has the traffic label {label}"), || async {
+            (self.traffic(pod).await.as_deref() == Some(label)).then_some(())
+        })
+        .await;
+    }
+
     /// Puts labels on a pod; `null` takes one off.
     pub(crate) async fn label(&self, pod: &str, labels: serde_json::Value) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);

@@ -1,6 +1,7 @@
 //! The cluster that `scripts/node` started: its API, its commands, its faults.
 
 use std::{
+    fs::{self, OpenOptions},
     io::Write,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -12,6 +13,12 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::json;
+
+/// The node's address, where the API server is, and what a test serves to pods.
+pub(crate) const ADDRESS: &str = "192.0.2.1";
+
+/// An administrator's.
+pub(crate) const KUBECONFIG: &str = "/run/node/plane/admin.kubeconfig";
 
 /// An administrator's client.
 pub(crate) async fn client() -> Client {
@@ -36,6 +43,20 @@ pub(crate) fn apply(manifest: &str) {
         .unwrap();
     child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{manifest}");
+}
+
+/// A command to the control plane, such as `kill kube-apiserver`; see `tests/cluster/up.go`.
+pub(crate) fn plane(command: &str) {
+    let mut control = OpenOptions::new().write(true).open("/run/node/control").unwrap();
+    writeln!(control, "{command}").unwrap();
+}
+
+/// The processes of a pod's container, by the pod's UID and the program's name.
+pub(crate) fn processes(uid: &str, program: &str) -> Vec<u32> {
+    let read = |pid: u32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| read(*pid, "comm").trim() == program && read(*pid, "cgroup").contains(uid)).collect()
 }
 
 /// A namespace in which Pod Security `restricted` is enforced; it goes in the background when this is dropped.

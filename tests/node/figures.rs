@@ -22,6 +22,11 @@ pub(crate) fn times(what: &str, mut taken: Vec<Duration>, goal: &str) -> (Durati
     (median, p95)
 }
 
+/// Prints one number.
+pub(crate) fn number(what: &str, value: f64, unit: &str, goal: &str) {
+    keep(what, format!("{value:.1} {unit}").trim_end(), goal, &json!({"value": value, "unit": unit}));
+}
+
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

@@ -2,10 +2,13 @@
 
 use std::{path::Path, process::Command};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+
 use crate::{
     ROOT,
     application::Application,
-    cluster::{Space, client, shell},
+    cluster::{Space, client, processes, shell},
 };
 
 pub(crate) async fn a_machine_that_cannot_run_a_node_is_told_what_it_lacks() {
@@ -26,15 +29,14 @@ pub(crate) async fn a_machine_that_cannot_run_a_node_is_told_what_it_lacks() {
 pub(crate) async fn a_pod_has_a_token_that_the_api_server_takes_and_the_restrictions_that_it_asked_for() {
     let client = client().await;
     let space = Space::create(&client, "pods").await;
-    let application = Application::start(&client, space.name, 1).await;
-    let pod = application.pods().await.into_keys().next().unwrap();
+    Application::start(&client, space.name, 1).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), space.name);
+    let pod = pods.list(&ListParams::default()).await.unwrap().items.remove(0);
     // The image has one program and no shell: the container is looked at from the node.
-    let pid = shell(&format!(
-        "kubectl -n {} get pod {pod} -o jsonpath='{{.status.containerStatuses[0].containerID}}' |
-            sed 's|containerd://||' | xargs -I ID ctr -n k8s.io task ls | awk -v id=ID '$3 == \"RUNNING\" {{print $2}}' |
-            while read -r pid; do grep -lz '^serve$' /proc/$pid/cmdline || :; done | cut -d/ -f3",
-        space.name
-    ));
+    let pid = processes(&pod.metadata.uid.unwrap(), "pod")
+        .into_iter()
+        .find(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("serve"));
+    let pid = pid.unwrap();
     let status = shell(&format!("cat /proc/{pid}/status"));
     for expected in ["Uid:\t65532", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(expected), "{expected}: {status}");

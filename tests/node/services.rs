@@ -44,18 +44,10 @@ pub(crate) async fn a_pod_whose_label_leaves_the_selector_gets_no_new_connection
         let pod = &pods[round % 2];
         let sent = Instant::now();
         application.label(pod, json!({"app": "away"})).await;
-        until("the pod is not asked for 150 ms", || async {
-            let last = load.so_far().last_from(pod).unwrap_or(sent);
-            (last.max(sent).elapsed() > Duration::from_millis(150)).then_some(())
-        })
-        .await;
-        taken.push(
-            load.so_far().last_from(pod).map_or(Duration::ZERO, |last| last.saturating_duration_since(sent)),
-        );
+        taken.push(load.leaves(pod, sent).await - sent);
         let back = Instant::now();
         application.label(pod, json!({"app": "shop"})).await;
-        until("the pod is asked again", || async { (load.so_far().since(pod, back) > 0).then_some(()) })
-            .await;
+        load.returns(pod, back).await;
     }
     let answers = load.end().await;
     assert!(answers.failed().is_empty(), "{:?}", answers.failed());
