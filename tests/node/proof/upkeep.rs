@@ -53,7 +53,8 @@ async fn step(what: &str, client: &Client, application: &Application) {
 /// would leave no room for the pods.
 async fn evict(client: &Client, namespace: &str, selector: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    for pod in pods.list(&ListParams::default().labels(selector)).await.unwrap() {
+    let listed = pods.list(&ListParams::default().labels(selector)).await.unwrap();
+    for pod in listed.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let name = pod.metadata.name.unwrap();
         until(&format!("{name} may be evicted"), || async {
             match pods.evict(&name, &EvictParams::default()).await {
@@ -86,7 +87,13 @@ pub(crate) async fn restart_eviction_upgrade_rollback_and_uninstall_fail_no_requ
     let withheld = load.leaves(&bad, Instant::now()).await;
     for (name, what) in STEPS {
         if what == "evictions" {
-            let mut times: Vec<_> = load.so_far().0.iter().filter(|a| a.is_from(&bad) && a.began > withheld).map(|a| (a.began - withheld).as_millis()).collect();
+            let mut times: Vec<_> = load
+                .so_far()
+                .0
+                .iter()
+                .filter(|a| a.is_from(&bad) && a.began > withheld)
+                .map(|a| (a.began - withheld).as_millis())
+                .collect();
             times.sort();
             println!("{times:?} now {:?} {bad}", withheld.elapsed());
             std::fs::copy("/run/node/plane/audit.log", "/tmp/n1logs/audit.log").unwrap();
