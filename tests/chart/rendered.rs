@@ -47,6 +47,11 @@ const FACTORS: [&[&[&str]]; 15] = [
         &["serviceAccount.annotations={\"a\":\"b\"}"],
     ],
     &[&[], &["release.enabled=false"]],
+    &[
+        &[],
+        &["view.enabled=true", "view.tlsSecret=\"view-tls\"", "view.hosts=[\"view.example.org\"]"],
+        &["view.enabled=true", "view.behindProxy=true", "requestsChecked=true"],
+    ],
     &[&[], &["crds.install=false"]],
     &[&[], &["admissionPolicy.enabled=true"]],
     &[
