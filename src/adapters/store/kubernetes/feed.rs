@@ -1,7 +1,7 @@
 //! Follows the selected objects: a list, then a watch from its version, then again from the start after any failure.
 //!
-//! A watch that shows nothing for [`SILENCE`] renewals of our own Lease is dead: the API server may have been restored
-//! from a backup, and accepts a watch from a version that it has not reached.
+//! A watch that shows nothing for long is dead: its connection may be gone without an end, and an API server that was
+//! restored from a backup accepts a watch from a version that it has not reached.
 
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const WATCH_SECONDS: u32 = 290;
 pub(super) enum FeedEvent<K> {
     /// All of them.
     Listed(Vec<K>),
+    /// What follows is seen.
+    Watching,
     /// One was made or changed.
     Changed(K),
     /// One was deleted.
@@ -33,11 +35,11 @@ pub(super) enum FeedEvent<K> {
     Failed(StoreError),
 }
 
-/// Sends what it sees into `events` until nobody receives. A watch may be silent for `silence`; `None`: for ever.
+/// Sends what it sees into `events` until nobody receives. A watch may be silent for `silence`, which bookmarks break too.
 pub(super) async fn follow<K: StoredObject>(
     requests: Requests,
     selector: String,
-    silence: Option<Duration>,
+    silence: Duration,
     events: mpsc::UnboundedSender<FeedEvent<K>>,
 ) {
     let pauses = || backoff(Duration::from_millis(50), LONGEST_PAUSE);
@@ -45,16 +47,12 @@ pub(super) async fn follow<K: StoredObject>(
     loop {
         match round(&requests, &selector, silence, &events).await {
             Ok(()) => delays = pauses(),
-            Err(refusal) => {
-                if events.send(FeedEvent::Failed(refusal.into())).is_err() {
-                    return;
-                }
-                tokio::time::sleep(delays.next().unwrap_or(LONGEST_PAUSE)).await;
-            }
+            Err(failure) => drop(events.send(FeedEvent::Failed(failure.into()))),
         }
         if events.is_closed() {
             return;
         }
+        tokio::time::sleep(delays.next().unwrap_or(LONGEST_PAUSE)).await;
     }
 }
 
@@ -62,23 +60,18 @@ pub(super) async fn follow<K: StoredObject>(
 async fn round<K: StoredObject>(
     requests: &Requests,
     selector: &str,
-    silence: Option<Duration>,
+    silence: Duration,
     events: &mpsc::UnboundedSender<FeedEvent<K>>,
 ) -> Result<(), RequestFailure> {
     let (listed, version) = requests.list::<K>(selector).await?;
     let _ = events.send(FeedEvent::Listed(listed));
-    let parameters = WatchParams::default().labels(selector).timeout(WATCH_SECONDS).disable_bookmarks();
+    let parameters = WatchParams::default().labels(selector).timeout(WATCH_SECONDS);
     let api = requests.api::<K>();
     let stream = requests.ask::<K, _>("watch", Operation::Follow, api.watch(&parameters, &version)).await?;
     let mut stream = std::pin::pin!(stream);
+    let _ = events.send(FeedEvent::Watching);
     loop {
-        let next = match silence {
-            Some(silence) => match tokio::time::timeout(silence, stream.try_next()).await {
-                Ok(next) => next,
-                Err(_) => return Ok(()),
-            },
-            None => stream.try_next().await,
-        };
+        let Ok(next) = tokio::time::timeout(silence, stream.try_next()).await else { return Ok(()) };
         let event = match next.map_err(|error| requests.explain("watch", K::PLURAL, error))? {
             Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => FeedEvent::Changed(object),
             Some(WatchEvent::Deleted(object)) => FeedEvent::Deleted(object),
