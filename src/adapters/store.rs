@@ -4,6 +4,7 @@
 //! [`Term`], so that a leader that was suspended writes nothing after it resumes. Only changes are written, in
 //! batches; plain heartbeats never are. Keys, guarantees and failures of each backend: `docs/stores.md`.
 
+mod background;
 mod embedded;
 mod etcd;
 mod kubernetes;

@@ -16,17 +16,18 @@ use bytes::Bytes;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Leadership, MemberState, MemberStatus, Membership, Operation, RecordKey, Records, Store,
     StoreError, StoreMetrics, Term,
+    background::BackgroundTask,
     layout::{self, LEADER, MEMBERS},
     lease::LeaseState,
     membership::MemberTable,
     mirror::Mirror,
 };
-use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig, core_task::without_panic};
+use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig};
 use connect::EtcdEndpoint;
 
 /// Keys per page of a load.
@@ -58,8 +59,7 @@ struct EtcdShared {
 /// [`Store`] in etcd.
 pub(super) struct EtcdStore {
     shared: Arc<EtcdShared>,
-    leaving: CancellationToken,
-    session: Mutex<Option<AbortOnDropHandle<()>>>,
+    session: BackgroundTask,
 }
 
 impl EtcdStore {
@@ -86,12 +86,11 @@ impl EtcdStore {
             login_refused: Notify::new(),
         });
         let (ready, started) = oneshot::channel();
-        let leaving = CancellationToken::new();
-        let task = run_session(Arc::clone(&shared), endpoints, ready, leaving.clone());
-        let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
-        let session = AbortOnDropHandle::new(tokio::spawn(task));
+        let session = BackgroundTask::start(alarms, "the session with etcd", |leaving| {
+            run_session(Arc::clone(&shared), endpoints, ready, leaving)
+        });
         started.await.map_err(|_| StoreError::Unavailable("etcd: the session ended early".to_owned()))??;
-        Ok(Self { shared, leaving, session: Mutex::new(Some(session)) })
+        Ok(Self { shared, session })
     }
 }
 
@@ -325,11 +324,7 @@ impl Store for EtcdStore {
 
     async fn resign(&self) {
         self.shared.lease_state.retire();
-        self.leaving.cancel();
-        let session = self.session.lock().take();
-        if let Some(session) = session {
-            let _ = session.await;
-        }
+        self.session.leave().await;
     }
 }
 

@@ -46,15 +46,15 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kube::Client;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Leadership, MemberState, MemberStatus, Membership, RecordKey, Records, Store, StoreError,
-    StoreMetrics, Term, layout, lease::LeaseState, membership::MemberTable, mirror::Mirror,
+    StoreMetrics, Term, background::BackgroundTask, layout, lease::LeaseState, membership::MemberTable,
+    mirror::Mirror,
 };
-use crate::{alarms::Alarms, clock::Clock, core_task::without_panic};
+use crate::{alarms::Alarms, clock::Clock};
 use requests::Requests;
 use writer::RecordWriter;
 
@@ -87,9 +87,8 @@ enum SessionRequest {
 /// [`Store`] in the Kubernetes API.
 pub struct KubernetesStore {
     shared: Arc<KubernetesShared>,
-    session: mpsc::UnboundedSender<SessionRequest>,
-    leaving: CancellationToken,
-    task: Mutex<Option<AbortOnDropHandle<()>>>,
+    requests: mpsc::UnboundedSender<SessionRequest>,
+    session: BackgroundTask,
 }
 
 impl KubernetesStore {
@@ -122,12 +121,11 @@ impl KubernetesStore {
             lease_state: LeaseState::new(clock),
             alarms: alarms.clone(),
         });
-        let (session, asked) = mpsc::unbounded_channel();
-        let leaving = CancellationToken::new();
-        let task = run(Arc::clone(&shared), asked, leaving.clone());
-        let task = without_panic(alarms.clone(), "the session with Kubernetes".to_owned(), task);
-        let task = Mutex::new(Some(AbortOnDropHandle::new(tokio::spawn(task))));
-        Self { shared, session, leaving, task }
+        let (requests, asked) = mpsc::unbounded_channel();
+        let session = BackgroundTask::start(alarms, "the session with Kubernetes", |leaving| {
+            run(Arc::clone(&shared), asked, leaving)
+        });
+        Self { shared, requests, session }
     }
 
     async fn ask(
@@ -136,7 +134,7 @@ impl KubernetesStore {
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Unavailable("this process has resigned".to_owned());
-        self.session.send(request(reply)).map_err(|_| closed())?;
+        self.requests.send(request(reply)).map_err(|_| closed())?;
         self.shared.metrics.judged(answer.await.map_err(|_| closed())?)
     }
 }
@@ -205,11 +203,7 @@ impl Store for KubernetesStore {
 
     async fn resign(&self) {
         self.shared.lease_state.retire();
-        self.leaving.cancel();
-        let task = self.task.lock().take();
-        if let Some(task) = task {
-            let _ = task.await;
-        }
+        self.session.leave().await;
     }
 }
 

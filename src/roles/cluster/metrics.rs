@@ -5,7 +5,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::metrics::LabelledCounter;
+use crate::metrics::{LabelledCounter, registered};
 
 /// Upper bounds of the hand-over's duration, in seconds.
 const BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -22,33 +22,18 @@ pub(crate) struct ClusterMetrics {
 impl ClusterMetrics {
     /// Puts the metrics into a registry (whose prefix is `kubervisor`).
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            members: Gauge::default(),
-            owned: Gauge::default(),
-            hand_over: Histogram::new(BUCKETS),
-            moves: LabelledCounter::register(
-                registry,
-                "cluster_moves",
-                "Services that this replica began (gained) or ended (lost) to work on",
-                "direction",
-            ),
-        };
-        registry.register(
-            "cluster_members",
-            "Live replicas of the cluster, as this one sees them",
-            metrics.members.clone(),
-        );
-        registry.register(
-            "cluster_owned_services",
-            "Services that this replica works on",
-            metrics.owned.clone(),
-        );
-        registry.register(
-            "cluster_hand_over_seconds",
-            "From a change of the replicas until all have let go of what is no longer theirs: how long what moves has no owner",
-            metrics.hand_over.clone(),
-        );
-        metrics
+        let hand_over = Histogram::new(BUCKETS);
+        let help = "From a change of the replicas until all have let go of what is no longer theirs: how long what moves has no owner";
+        registry.register("cluster_hand_over_seconds", help, hand_over.clone());
+        let (members, owned) =
+            ("Live replicas of the cluster, as this one sees them", "Services that this replica works on");
+        let moves = "Services that this replica began (gained) or ended (lost) to work on";
+        Self {
+            members: registered(registry, "cluster_members", members),
+            owned: registered(registry, "cluster_owned_services", owned),
+            hand_over,
+            moves: LabelledCounter::register(registry, "cluster_moves", moves, "direction"),
+        }
     }
 
     pub(super) fn moved(&self, direction: &'static str, services: usize) {

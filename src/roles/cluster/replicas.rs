@@ -3,7 +3,10 @@
 //! The decisions are [`Ownership`]'s. The caller ends and begins the work, and tells what runs; see
 //! `docs/clustering.md`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -113,13 +116,15 @@ impl Replicas {
         self.state.lock().ownership.may_run(service)
     }
 
-    /// The owner of a service by the present view: id and address.
-    pub(crate) fn owner(&self, service: &str) -> Option<Value> {
+    /// The owner of each of these services by the present members; without one where nobody may have any.
+    pub(crate) fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
         let members = Arc::clone(&self.store.membership().borrow());
         let view = View::of(members.iter().map(replica).collect());
-        let owner = view.owner(service)?;
-        let state = members.iter().find(|state| state.member.id == owner.id)?;
-        Some(json!({ "member": state.member.id, "address": state.member.address }))
+        let by_id: BTreeMap<&str, &Member> =
+            members.iter().map(|state| (state.member.id.as_str(), &state.member)).collect();
+        let owner = |service: &str| by_id.get(view.owner(service)?.id.as_str()).copied();
+        let owned = |service: String| owner(&service).cloned().map(|owner| (service, owner));
+        services.filter_map(owned).collect()
     }
 
     /// Tells what this process works on, and publishes the present view once everything else has ended.
@@ -155,14 +160,13 @@ impl Replicas {
     }
 
     /// `/cluster`; `services`: all that are shared.
-    pub(crate) fn page(&self, services: &BTreeSet<String>) -> Value {
-        let members = Arc::clone(&self.store.membership().borrow());
-        let view = View::of(members.iter().map(replica).collect());
+    pub(crate) fn page(&self, services: impl Iterator<Item = String>) -> Value {
+        let mut by_owner: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (service, owner) in self.owners(services) {
+            by_owner.entry(owner.id).or_default().push(service);
+        }
         cluster_page(&self.name, &*self.store, self.clock.now(), |state| {
-            let owned = services
-                .iter()
-                .filter(|service| view.owner(service).is_some_and(|owner| owner.id == state.member.id));
-            owned.cloned().collect()
+            json!(by_owner.get(&state.member.id).map_or(&[][..], Vec::as_slice))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The admin pages of a controller: its services and the state of each pod.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ impl Views for ControllerPages {
     fn cluster(&self) -> Value {
         if let Some(replicas) = self.deps.replicas.get() {
             let all = self.deps.cluster.resources();
-            return replicas.page(&all.iter().map(|resource| service_key(&key::of(resource))).collect());
+            return replicas.page(all.iter().map(|resource| service_key(&key::of(resource))));
         }
         match &self.master {
             Some(master) => master.cluster(),
@@ -81,13 +81,17 @@ impl Views for ControllerPages {
 
     fn elsewhere(&self) -> Vec<Value> {
         let Some(replicas) = self.deps.replicas.get() else { return Vec::new() };
-        let here = self.fleets();
-        let is_here =
-            |key: &ResourceKey| here.iter().any(|fleet| (&fleet.namespace, &fleet.name) == (&key.0, &key.1));
+        let here = self.fleets().into_iter().map(|fleet| (fleet.namespace.clone(), fleet.name.clone()));
+        let here: BTreeSet<ResourceKey> = here.collect();
         let others = self.deps.cluster.resources().into_iter().map(|resource| key::of(&resource));
-        let others = others.filter(|key| !is_here(key));
-        let row = |key: ResourceKey| json!({"namespace": key.0, "name": key.1, "owner": replicas.owner(&service_key(&key))});
-        others.map(row).collect()
+        let others: Vec<ResourceKey> = others.filter(|key| !here.contains(key)).collect();
+        let owners = replicas.owners(others.iter().map(service_key));
+        let row = |key: &ResourceKey| {
+            let owner = owners.get(&service_key(key));
+            let owner = owner.map(|owner| json!({ "member": owner.id, "address": owner.address }));
+            json!({"namespace": key.0, "name": key.1, "owner": owner})
+        };
+        others.iter().map(row).collect()
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

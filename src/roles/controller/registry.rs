@@ -244,7 +244,6 @@ impl Registry {
         }
         let now = Instant::now();
         self.superseded.retain(|_, until| *until > now);
-        let before = self.workers.len();
         let cluster = &self.deps.cluster;
         let mut resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> =
             cluster.resources().into_iter().map(|resource| (key::of(&resource), resource)).collect();
@@ -253,16 +252,17 @@ impl Registry {
         let unlisted = keys.map(|(namespace, _)| namespace.clone());
         let unlisted: BTreeSet<String> =
             unlisted.filter(|namespace| !cluster.resources_are_listed(namespace)).collect();
-        self.list_check = (!unlisted.is_empty()).then(|| now + LIST_CHECK_INTERVAL);
-        self.list_check = self.list_check.into_iter().chain(self.superseded.values().copied()).min();
+        let unlisted_check = (!unlisted.is_empty()).then(|| now + LIST_CHECK_INTERVAL);
+        self.list_check = unlisted_check.into_iter().chain(self.superseded.values().copied()).min();
         resources.retain(|(namespace, _), _| !unlisted.contains(namespace));
         self.stop_orphaned_workers(&resources, &unlisted).await;
-        let ended = self.stop_foreign_workers(&resources).await;
+        let (mut began, ended) = (0, self.stop_foreign_workers(&resources).await);
         for (key, resource) in &resources {
             if !self.workers.contains_key(key) && self.may_run(key, resource) {
                 let Some(asker) = self.asker(&key.0) else { continue };
                 let superseded = self.superseded_sender.clone();
                 self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker, superseded));
+                began += 1;
             }
             if let Some(worker) = self.workers.get_mut(key) {
                 spec::update(&self.deps, worker, resource);
@@ -275,7 +275,7 @@ impl Registry {
             Box::new(move || state.reconciler.snapshot()) as Box<SnapshotFn>
         });
         self.snapshots.replace(latest.collect());
-        self.publish_share(self.workers.len().saturating_sub(before - ended.min(before)), ended).await;
+        self.publish_share(began, ended).await;
     }
 
     /// Ends the workers of resources that are another replica's now; returns how many.
