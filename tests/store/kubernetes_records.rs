@@ -239,15 +239,15 @@ async fn a_member_of_a_chunk_that_is_no_pod_is_named_and_nobody_leads_until_it_i
     let term = leading(&*store).await;
     store.commit(term, put(pod(1), "one")).await.unwrap();
     let chunk = cluster.map(CHUNK).await;
-    edit(&cluster.maps(), &chunk, json!({"data": {"notes": "do not touch"}})).await;
+    edit(&cluster.maps(), &chunk, json!({"data": {"read-me": "do not touch"}})).await;
     store.commit(term, put(pod(2), "two")).await.unwrap();
     store.resign().await;
     let next = join(&cluster.config(), membership("b")).await.unwrap();
     let observed = next.observe();
-    let text = next.complains("notes").await;
+    let text = next.complains("read-me").await;
     assert!(text.contains(&chunk.name_any()) && text.contains("remove that member"), "{text}");
     assert!(!observed.ever_led());
-    edit(&cluster.maps(), &chunk, json!({"data": {"notes": null}})).await;
+    edit(&cluster.maps(), &chunk, json!({"data": {"read-me": null}})).await;
     assert!(leading(&*next).await > term);
     assert_eq!(next.load().await.unwrap().len(), 2);
     eventually("no alarm", || async { next.complaint().is_none() }).await;

@@ -51,6 +51,12 @@ fn grant(cluster: &Cluster, without: Option<(&str, &str)>) {
 
 async fn named_and_given_back(verb: &str, resource: &str) {
     let cluster = Cluster::start().await;
+    if verb == "patch" {
+        // What exists is patched; the first leader makes it.
+        let earlier = join(&cluster.config(), membership("earlier")).await.unwrap();
+        leading(&*earlier).await;
+        earlier.resign().await;
+    }
     grant(&cluster, Some((verb, resource)));
     let config = cluster.config_of(cluster.plane().kubeconfig(User::Nobody));
     let replica = join(&config, membership("a")).await.unwrap();
