@@ -3,16 +3,18 @@
 //! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest to the local machine.
 //! Both depend on [`Views`] only, not on a role.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, Path, State, connect_info::Connected},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get, put},
+    serve::{IncomingStream, Listener},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,9 @@ use crate::{
     metrics::{CONTENT_TYPE, Metrics},
     roles::gate::snapshot::GateSnapshot,
 };
+
+/// How long a stop waits for readers that are slow.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The data behind the pages; one implementation per role.
 pub trait Views: Send + Sync + 'static {
@@ -54,6 +59,11 @@ pub trait Views: Send + Sync + 'static {
     /// The process's alarms.
     fn alarms(&self) -> &Alarms;
 
+    /// The newest Events about a fleet and its pods, newest first, as far as this process recorded them.
+    fn events(&self, _namespace: &str, _name: &str) -> Vec<AdminEvent> {
+        Vec::new()
+    }
+
     /// `/services`.
     fn services(&self) -> Value {
         let alarms = self.alarms();
@@ -65,7 +75,11 @@ pub trait Views: Send + Sync + 'static {
     fn service(&self, namespace: &str, name: &str) -> Option<Value> {
         let fleets = self.fleets();
         match fleets.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name) {
-            Some(found) => serde_json::to_value(found).ok(),
+            Some(found) => {
+                let mut page = serde_json::to_value(found).ok()?;
+                page["episodes"] = json!(found.episodes.all());
+                Some(page)
+            }
             None => {
                 self.elsewhere().into_iter().find(|row| row["namespace"] == namespace && row["name"] == name)
             }
@@ -93,6 +107,31 @@ pub trait MemberControl: Send + Sync {
     /// # Errors
     /// This process does not lead, or the store does not answer.
     async fn hand_over(&self) -> Result<(), StoreError>;
+}
+
+/// A Kubernetes Event as the pages show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdminEvent {
+    /// When it was recorded.
+    pub at: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// A CamelCase word.
+    pub reason: &'static str,
+    /// Kind and name of its object.
+    pub about: String,
+    /// The message.
+    pub note: String,
+}
+
+/// The address that a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
 }
 
 type Shown = Arc<dyn Views>;
@@ -130,11 +169,22 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin listener ended");
+pub async fn serve<L>(listener: L, router: Router, stop: CancellationToken)
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let router = router.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::error!(%error, "the admin listener ended");
+        },
+        () = late => {}
     }
 }
 
@@ -165,14 +215,14 @@ async fn explain(State(views): State<Shown>, Path((namespace, pod)): Path<(Strin
 }
 
 /// `DELETE /cluster/leader`: this replica, which leads, hands over.
-async fn hand_over(State(views): State<Shown>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+async fn hand_over(State(views): State<Shown>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
     change(&views, peer, MemberChange::HandOver).await
 }
 
 /// `PUT /cluster/members/ID/cordon`.
 async fn cordon(
     State(views): State<Shown>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Response {
     change(&views, peer, MemberChange::Cordon(id, true)).await
@@ -181,7 +231,7 @@ async fn cordon(
 /// `DELETE /cluster/members/ID/cordon`.
 async fn uncordon(
     State(views): State<Shown>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Response {
     change(&views, peer, MemberChange::Cordon(id, false)).await
@@ -194,7 +244,7 @@ enum MemberChange {
 }
 
 /// Changes are for this machine only, and their methods are none that a web page can send by itself.
-async fn change(views: &Shown, peer: SocketAddr, what: MemberChange) -> Response {
+async fn change(views: &Shown, Peer(peer): Peer, what: MemberChange) -> Response {
     let refuse = |code: StatusCode, why: String| (code, Json(json!({ "error": why }))).into_response();
     if !peer.ip().is_loopback() {
         return refuse(
@@ -219,7 +269,7 @@ async fn change(views: &Shown, peer: SocketAddr, what: MemberChange) -> Response
 
 async fn unknown() -> Response {
     let known = "/metrics /live /ready on --addr; \
-                 /cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD on --admin-addr";
+                 /view /cluster /ensemble /services /services/NAMESPACE/NAME /explain/NAMESPACE/POD on --admin-addr";
     (StatusCode::NOT_FOUND, Json(json!({ "error": format!("no such page; there are {known}") })))
         .into_response()
 }

@@ -15,3 +15,4 @@ pub mod output;
 pub mod plugin;
 pub mod run;
 pub mod status;
+pub mod view;

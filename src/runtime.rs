@@ -4,7 +4,12 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::connect_info::Connected,
+    middleware,
+    serve::{IncomingStream, Listener},
+};
 use nix::libc;
 use tokio::{
     net::TcpListener,
@@ -20,7 +25,7 @@ use crate::{
         store::Member,
         wire::{self, Server},
     },
-    admin,
+    admin::{self, Peer},
     alarms::Alarms,
     api::{self, OperatorSources},
     clock::Clock,
@@ -28,6 +33,12 @@ use crate::{
     core_task::until_stopped,
     exit::Exit,
     metrics::Metrics,
+    roles::view::{
+        View,
+        exposed::ExposedView,
+        guard::{HostNames, guard},
+        listener::PageListener,
+    },
 };
 
 /// Longest orderly stop of a process in which a core task has failed.
@@ -157,10 +168,12 @@ pub fn prepare_children<'a>(users: impl IntoIterator<Item = &'a RunAs>) -> Resul
     Ok(())
 }
 
-/// The ports of probes and admin pages, bound before anything else is opened; `None` is off.
+/// The ports of probes and pages, bound before anything else is opened; `None` is off.
 pub struct AdminPorts {
     probes: Option<TcpListener>,
     pages: Option<TcpListener>,
+    names: HostNames,
+    exposed: Option<ExposedView>,
 }
 
 impl AdminPorts {
@@ -171,7 +184,17 @@ impl AdminPorts {
     pub async fn bind(addr: Option<SocketAddr>, admin_addr: Option<SocketAddr>) -> Result<Self, Exit> {
         let probes = bind(addr, "--addr (KUBERVISOR_ADDR)").await?;
         let pages = bind(admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
-        Ok(Self { probes, pages })
+        Ok(Self { probes, pages, names: HostNames::default(), exposed: None })
+    }
+
+    /// Answers on `--admin-addr` to these names, too.
+    pub fn allowing(self, names: HostNames) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Serves the view to others, too.
+    pub fn exposing(self, exposed: Option<ExposedView>) -> Self {
+        Self { exposed, ..self }
     }
 
     /// Serves `views` on them until `stop`.
@@ -182,18 +205,38 @@ impl AdminPorts {
         serving: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
-        let (alarms, metrics) = (&process.alarms, &process.metrics);
-        let mut serve = |listener: Option<TcpListener>, router: Router| {
-            if let Some(listener) = listener {
-                let name =
-                    format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
-                let served = admin::serve(listener, router, stop.clone());
-                serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), served));
-            }
-        };
-        serve(self.probes, admin::probes(views.clone(), metrics.clone()));
-        serve(self.pages, admin::pages(views.clone()));
+        let alarms = &process.alarms;
+        if let Some(listener) = self.probes {
+            let router = admin::probes(views.clone(), process.metrics.clone());
+            serve(listener, router, alarms, serving, stop);
+        }
+        if self.pages.is_none() && self.exposed.is_none() {
+            return;
+        }
+        let view = View::new(views.clone(), process.clock, stop.clone());
+        let record = view.clone().record(stop.clone());
+        let name = "the record behind the view".to_owned();
+        serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), record));
+        if let Some(listener) = self.pages {
+            let pages = admin::pages(views.clone()).merge(view.local_routes());
+            let pages = pages.layer(middleware::from_fn_with_state(self.names, guard));
+            serve(PageListener::new(listener, None), pages, alarms, serving, stop);
+        }
+        if let Some(exposed) = self.exposed {
+            let (listener, pages) = exposed.pages(&view);
+            serve(listener, pages, alarms, serving, stop);
+        }
     }
+}
+
+fn serve<L>(listener: L, router: Router, alarms: &Alarms, serving: &mut JoinSet<()>, stop: &CancellationToken)
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let name = format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
+    let served = admin::serve(listener, router, stop.clone());
+    serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), served));
 }
 
 async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<TcpListener>, Exit> {

@@ -160,6 +160,7 @@ async fn the_table_of_metrics_is_what_a_live_master_shows() {
             "kubervisor_detector_queries",
             "kubervisor_events",
             "kubervisor_gate_failures",
+            "kubervisor_notifications",
             "kubervisor_store_errors"
         ],
         "without a sample"

@@ -28,6 +28,7 @@ mod plane_stage;
 mod plane_withdraw;
 mod report;
 mod soak;
+mod view;
 mod yardsticks;
 
 #[path = "../../tests/support/etcd.rs"]
@@ -63,7 +64,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 13] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -76,6 +77,7 @@ const SECTIONS: [Section; 12] = [
     section("withdraw", plane_withdraw::measure, false),
     section("many", plane_many::measure, false),
     section("cache", plane_memory::measure, false),
+    section("view", view::measure, true),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod connect;
 pub mod events;
 pub mod objects;
+pub mod reviews;
 pub mod rights;
 pub mod secrets;
 pub(crate) mod untyped;

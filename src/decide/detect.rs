@@ -17,6 +17,7 @@ use super::{
 pub mod deviation;
 pub mod discrete;
 pub mod listed;
+mod measured;
 pub mod members;
 pub mod metric_source;
 pub mod outlier;
@@ -255,7 +256,7 @@ fn judge(
             Vec::new()
         }
     };
-    source(rule, now, &pods, judgements)
+    source(rule, now, &pods, judgements).with_measurements(rule.detector.measure(&pods))
 }
 
 /// The pods that are judged: all that did not announce their end.

@@ -17,6 +17,7 @@
 //! | `finalizer` | puts the finalizer on before anything is withheld |
 //! | `release` | gives all traffic back, then takes off marks and finalizer |
 //! | `reporter` | the gate's decisions → status and Events |
+//! | `pod_notifier` | decisions → notifications of pods |
 //! | `conditions` | facts → the resource's status |
 //! | `event_rules` | decisions → Events |
 //! | `pages` | the admin pages |
@@ -30,6 +31,7 @@ mod health;
 mod key;
 mod overlap;
 mod pages;
+mod pod_notifier;
 mod registry;
 mod release;
 mod reporter;
@@ -59,15 +61,18 @@ use super::{
     cluster::{Sharing, SharingOptions},
     gate::metrics::GateMetrics,
     master::HostedMaster,
+    view::exposed::ViewArgs,
 };
 use crate::{
     adapters::kubernetes::{
         cluster::{Cluster, WatchScope},
         connect::{self, ConnectOptions},
         events::{EventMetrics, EventRecorder, EventSettings},
+        reviews::Reviewer,
     },
+    adapters::notify::{Loopback, Notifier, NotifyMetrics},
     admin,
-    config::{self, address::serving_or_off, environment::Environment, hosted},
+    config::{address::serving_or_off, environment::Environment, hosted},
     core_task::until_stopped,
     exit::{Exit, chain},
     runtime::{self, AdminPorts, Runtime},
@@ -118,6 +123,12 @@ pub struct Args {
     #[arg(long, env = "KUBERVISOR_WEIGHT", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub weight: u32,
+    /// Who else may look.
+    #[command(flatten)]
+    pub view: ViewArgs,
+    /// An admission policy checks the names in people's requests: they are shown without "as stated".
+    #[arg(long, env = "KUBERVISOR_REQUESTS_CHECKED")]
+    pub requests_checked: bool,
 }
 
 /// Runs until a signal stops it.
@@ -130,7 +141,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
-    let ports = AdminPorts::bind(addr, admin_addr).await?;
+    let ports = AdminPorts::bind(addr, admin_addr).await?.allowing(args.view.names());
+    let view = args.view.bind().await?;
     let options = ConnectOptions {
         kubeconfig: args.kubeconfig.clone(),
         server: args.master.clone(),
@@ -139,7 +151,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let Some(client) = stop.run_until_cancelled(connect::client(&options)).await else { return Ok(()) };
     let client = client.map_err(|error| Exit::Usage(chain(&error)))?;
     let process = Runtime::start();
-    let env = config::hosted::environment(args.store.as_deref())?;
+    let env = hosted::environment(args.store.as_deref())?;
     let hosted = start_master(&args, &env, &process, &stop).await?;
     let sharing = Sharing::read(
         &SharingOptions {
@@ -174,12 +186,21 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         sources,
         dry_run: args.dry_run,
         replicas: OnceLock::new(),
+        requests_checked: args.requests_checked,
+        notifier: notifier(&client, &process)?,
         limiter: Arc::default(),
         process,
         client,
         stop,
     });
-    serve(deps, ports, hosted, sharing).await
+    let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
+    serve(deps, ports.exposing(view), hosted, sharing).await
+}
+
+fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {
+    let metrics = process.metrics.with_registry(NotifyMetrics::register);
+    Notifier::new(client.clone(), metrics, Loopback::Refused)
+        .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot set up notifications")))
 }
 
 async fn serve(

@@ -6,8 +6,10 @@
 //! | `roster_gate` | the reconciler over a stored roster, and the endpoints file that follows it |
 //! | `snapshot` | what `/services` and `/explain` show |
 //! | `history` | the newest decisions and changes of each pod |
+//! | `episodes` | when each pod was withheld, and when a dry run would have |
 //! | `metrics` | the gate's metrics |
 
+pub mod episodes;
 pub mod history;
 pub mod metrics;
 pub mod reconciler;

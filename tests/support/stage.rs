@@ -367,6 +367,11 @@ impl Node {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its admin port.
+    pub fn admin(&self) -> std::net::SocketAddr {
+        self.admin.unwrap().into()
+    }
+
     /// A page of the admin port.
     pub async fn page(&self, path: &str) -> Value {
         let text = get(&format!("http://{}/{path}", self.admin.unwrap())).await;

@@ -7,7 +7,10 @@
 mod series;
 mod writer;
 
+use std::{collections::VecDeque, sync::Arc};
+
 use kube::Client;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,9 @@ use crate::{
 
 /// Events that wait to be written; further ones are dropped.
 const QUEUE_CAPACITY: usize = 1024;
+
+/// Events that are kept for [`EventRecorder::recent`], of all objects.
+const RECENT: usize = 500;
 
 /// A reference to an object of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +102,8 @@ pub struct EventSettings {
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
     queue: mpsc::Sender<QueuedEvent>,
+    /// Oldest first.
+    recent: Arc<Mutex<VecDeque<(Timestamp, Event)>>>,
     clock: Clock,
     metrics: EventMetrics,
     ended: CancellationToken,
@@ -119,15 +127,34 @@ impl EventRecorder {
             EventWriter::new(settings, queued).run().await;
             drop(guard);
         });
-        Self { queue, clock, metrics, ended }
+        Self { queue, recent: Arc::default(), clock, metrics, ended }
     }
 
     /// Queues an Event, or drops it when the queue is full.
     pub fn record(&self, event: Event) {
-        let queued = QueuedEvent { event, at: self.clock.now(), wall: self.clock.wall() };
+        let wall = self.clock.wall();
+        {
+            let mut recent = self.recent.lock();
+            if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back((wall, event.clone()));
+        }
+        let queued = QueuedEvent { event, at: self.clock.now(), wall };
         if self.queue.try_send(queued).is_err() {
             self.metrics.count("dropped");
         }
+    }
+
+    /// The newest Events about the object of this namespace and name, or related to it; newest first.
+    pub fn recent(&self, namespace: &str, name: &str) -> Vec<(Timestamp, Event)> {
+        let is_it = |object: &ObjectRef| object.namespace == namespace && object.name == name;
+        let recent = self.recent.lock();
+        let of = recent
+            .iter()
+            .rev()
+            .filter(|(_, event)| is_it(&event.about) || event.related.as_ref().is_some_and(is_it));
+        of.cloned().collect()
     }
 
     /// Returns once the writer has ended: at most 2 s after its stop.

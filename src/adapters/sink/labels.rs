@@ -63,6 +63,7 @@ use crate::{
         cluster::Cluster,
         objects::{Kind, PodRecord, Selector},
     },
+    api::requests::PersonRequests,
     clock::Awake,
     decide::{
         fleet::{Fence, Fleet, Traffic, Uid},
@@ -90,6 +91,8 @@ pub struct LabelSettings {
     pub uid: String,
     /// The replica that works on the resource; `None`: it does not share the work with others.
     pub owner: Option<String>,
+    /// An admission policy checks the names in people's requests.
+    pub requests_checked: bool,
 }
 
 /// What the controller decides about the resource beside its policy.
@@ -208,6 +211,7 @@ impl LabelSink {
             stand_aside: Some(now + left),
             hindrance: None,
             listing: ListingFindings::default(),
+            requests: PersonRequests::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Deviation from the fleet's mean. The query divides each pod's value by the mean, so that 1 is the mean.
 
 use super::{
-    Deviation, Observation,
+    Deviation, Direction, Observation,
     listed::FleetScope,
     payload::{Sample, beyond},
     series::{ByPod, Vector},
@@ -23,6 +23,17 @@ pub fn judge(
         Sample::Number { .. } => Judgement::None(NoVerdict::NoNumber),
     };
     (pods.iter().map(one).collect(), strangers)
+}
+
+/// The range of the good shares; `None`: open on that side.
+pub(super) fn range(rule: &Deviation) -> (Option<f64>, Option<f64>) {
+    let share = rule.max_percent / 100.0;
+    let (low, high) = (Some(1.0 - share), Some(1.0 + share));
+    match rule.direction {
+        Direction::High => (None, high),
+        Direction::Low => (low, None),
+        Direction::Both => (low, high),
+    }
 }
 
 fn measure(rule: &Deviation, value: f64) -> Judgement {
@@ -47,10 +58,7 @@ fn measure(rule: &Deviation, value: f64) -> Judgement {
 mod tests {
     use super::*;
     use crate::decide::{
-        detect::{
-            Direction,
-            series::tests::{pod, query, scope, vector},
-        },
+        detect::series::tests::{pod, query, scope, vector},
         time::Timestamp,
     };
 

@@ -19,21 +19,32 @@ pub fn judge(
     scope: &FleetScope,
 ) -> (Vec<Judgement>, usize) {
     let (by_pod, strangers) = ByPod::new(vector, pods, &rule.query, scope);
-    let one = |pod: &&Observation| match by_pod.of(pod) {
-        Ok(elements) => one(rule, &by_pod, elements),
+    let one = |pod: &&Observation| match shares(rule, &by_pod, pod) {
+        Ok((bad, good)) => settle(rule, bad, good),
         Err(cause) => Judgement::None(cause),
     };
     (pods.iter().map(one).collect(), strangers)
 }
 
-fn one(rule: &Discrete, by_pod: &ByPod<'_>, elements: &[&VectorElement]) -> Judgement {
+/// The percentage of bad events of one pod.
+///
+/// # Errors
+/// Why it has none.
+pub(super) fn percent(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Result<f64, NoVerdict> {
+    let (bad, good) = shares(rule, by_pod, pod)?;
+    enough(rule, bad, good)
+}
+
+/// The bad and the good events of one pod.
+fn shares(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Result<(f64, f64), NoVerdict> {
+    let elements = by_pod.of(pod)?;
     if elements.iter().any(|one| !rule.has_key(one)) {
-        return Judgement::None(NoVerdict::NoKey { label: rule.key.clone() });
+        return Err(NoVerdict::NoKey { label: rule.key.clone() });
     }
     let mut keys = HashMap::new();
     for one in elements {
         if let Some(first) = keys.insert(one.key.as_deref().unwrap_or_default(), *one) {
-            return Judgement::None(VectorElement::told_apart(&[first, one]));
+            return Err(VectorElement::told_apart(&[first, one]));
         }
     }
     let fresh = || elements.iter().filter(|one| !by_pod.is_stale(one));
@@ -43,22 +54,29 @@ fn one(rule: &Discrete, by_pod: &ByPod<'_>, elements: &[&VectorElement]) -> Judg
         .collect();
     if counted.is_empty() {
         let histograms = fresh().all(|one| one.value.is_none());
-        return Judgement::None(if histograms { NoVerdict::Histogram } else { NoVerdict::NoNumber });
+        return Err(if histograms { NoVerdict::Histogram } else { NoVerdict::NoNumber });
     }
     let sum = |which: bool| counted.iter().filter(|(bad, _)| *bad == which).map(|(_, value)| value).sum();
-    settle(rule, sum(true), sum(false))
+    Ok((sum(true), sum(false)))
 }
 
-/// No events give no verdict, even with `minActivity: 0`.
-fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
+/// The percentage of bad events. No events give no verdict, even with `minActivity: 0`.
+fn enough(rule: &Discrete, bad: f64, good: f64) -> Result<f64, NoVerdict> {
     let all = bad + good;
     if !all.is_finite() {
-        return Judgement::None(NoVerdict::NoNumber);
+        return Err(NoVerdict::NoNumber);
     }
     if all <= 0.0 || all < f64::from(rule.min_activity) {
-        return Judgement::None(NoVerdict::FewEvents);
+        return Err(NoVerdict::FewEvents);
     }
-    let (percent, tolerance) = (bad / all * 100.0, f64::from(rule.tolerance));
+    Ok(bad / all * 100.0)
+}
+
+fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
+    let (percent, tolerance) = match enough(rule, bad, good) {
+        Ok(percent) => (percent, f64::from(rule.tolerance)),
+        Err(cause) => return Judgement::None(cause),
+    };
     if percent <= tolerance {
         return Judgement::Good;
     }
@@ -68,7 +86,7 @@ fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
             rule: "discreteValueOutOfList, percent".into(),
             value: Some(percent),
             threshold: Some(tolerance),
-            note: Some(format!("{bad} bad of {all}")),
+            note: Some(format!("{bad} bad of {}", bad + good)),
             ..Evidence::default()
         },
     }

@@ -97,7 +97,9 @@ pub fn judge(
     let judged = rule.detector.judge_answer(answer, &pods, scope, windows.of(&rule.breaker));
     let (judgements, strangers) =
         judged.unwrap_or_else(|| (vec![Judgement::None(NoVerdict::NoAnswer); pods.len()], 0));
-    JudgedAnswer { source: source(rule, now, &pods, judgements), strangers }
+    let measured = rule.detector.measure_answer(answer, &pods, scope);
+    let source = source(rule, now, &pods, judgements).with_measurements(measured);
+    JudgedAnswer { source, strangers }
 }
 
 #[cfg(test)]

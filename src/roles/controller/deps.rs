@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::{
         kubernetes::{cluster::Cluster, events::EventRecorder},
+        notify::Notifier,
         sink::labels::{LabelSettings, WriteLimiter},
     },
     alarms::Alarms,
@@ -30,6 +31,8 @@ pub(super) struct Deps {
     pub(super) dry_run: bool,
     /// The replicas that share the resources, once this one takes part; never set where it is alone.
     pub(super) replicas: OnceLock<Arc<Replicas>>,
+    pub(super) requests_checked: bool,
+    pub(super) notifier: Notifier,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
 }

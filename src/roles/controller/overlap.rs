@@ -57,6 +57,7 @@ fn service_selector(cluster: &Cluster, resource: &ResourceRecord) -> Option<Sele
         name: resource.name.to_string(),
         uid: resource.uid.to_string(),
         owner: None,
+        requests_checked: false,
     };
     let mut policy = Policy::without_manifest(&settings.name);
     resource.object.pointer("/spec/service").and_then(Value::as_str)?.clone_into(&mut policy.service);

@@ -11,11 +11,15 @@ use super::{
     sharing::service_key,
 };
 use crate::{
-    admin::{MemberControl, Views},
+    adapters::kubernetes::events::Event,
+    admin::{AdminEvent, MemberControl, Views},
     alarms::Alarms,
-    decide::alarm_reason::AlarmReason,
+    decide::{alarm_reason::AlarmReason, time::Timestamp},
     roles::gate::snapshot::GateSnapshot,
 };
+
+/// Events on the page of one resource.
+const SHOWN_EVENTS: usize = 50;
 
 /// Returns the newest snapshot of one worker.
 pub(super) type SnapshotFn = dyn Fn() -> Arc<GateSnapshot> + Send;
@@ -96,6 +100,17 @@ impl Views for ControllerPages {
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {
         self.snapshots.all()
+    }
+
+    fn events(&self, namespace: &str, name: &str) -> Vec<AdminEvent> {
+        let shown = |(at, event): (Timestamp, Event)| AdminEvent {
+            at: at.to_string(),
+            kind: event.kind.as_str(),
+            reason: event.reason,
+            about: format!("{} {}", event.about.kind, event.about.name),
+            note: event.note,
+        };
+        self.deps.events.recent(namespace, name).into_iter().take(SHOWN_EVENTS).map(shown).collect()
     }
 
     fn alarms(&self) -> &Alarms {

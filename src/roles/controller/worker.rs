@@ -15,6 +15,7 @@ use super::{
     finalizer,
     health::ResourceHealth,
     key::{self, ResourceKey},
+    pod_notifier::PodNotifier,
     release,
     reporter::FleetReporter,
     worker_state::WorkerState,
@@ -55,11 +56,21 @@ impl Worker {
             name: resource.name.to_string(),
             uid: resource.uid.to_string(),
             owner: deps.replicas.get().map(|replicas| replicas.id().to_owned()),
+            requests_checked: deps.requests_checked,
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));
         let health = Arc::new(Mutex::new(ResourceHealth::default()));
         let mode = watch::Sender::new(TeardownMode::default());
-        let reporter = FleetReporter::new(deps, settings.clone(), policy.subscribe(), Arc::clone(&health));
+        let (manifest, changes) = (watch::Sender::new(None), watch::Sender::new(0));
+        let notifier = PodNotifier {
+            notifier: deps.notifier.clone(),
+            manifest: manifest.subscribe(),
+            changes: changes.clone(),
+            clock: deps.process.clock,
+            results: Arc::default(),
+        };
+        let reporter =
+            FleetReporter::new(deps, settings.clone(), policy.subscribe(), Arc::clone(&health), notifier);
         let reconciler = GateReconciler::new(GateReconcilerDeps {
             namespace: settings.namespace.clone(),
             name: settings.name.clone(),
@@ -76,9 +87,9 @@ impl Worker {
             reconciler,
             health,
             policy,
-            manifest: watch::Sender::new(None),
+            manifest,
             mode,
-            changes: watch::Sender::new(0),
+            changes,
             asker,
             report_history: Mutex::default(),
         });

@@ -8,9 +8,13 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::history::{History, HistoryEntry};
+use super::{
+    episodes::Episodes,
+    history::{History, HistoryEntry},
+};
 use crate::{
     adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
+    api::requests::{PersonRequests, RequestVerb},
     decide::{
         fleet::{PodView, Presence, Traffic, Uid},
         gate::{
@@ -19,7 +23,9 @@ use crate::{
             explain::{Explanation, PodState},
             ledger::Ledger,
         },
+        measurements::Measurements,
         time::Timestamp,
+        verdict::{Source, Verdicts},
     },
 };
 
@@ -80,6 +86,17 @@ pub struct PodSnapshot {
     pub history: Vec<HistoryEntry>,
 }
 
+/// The newest values of one breaker.
+#[derive(Clone, Debug)]
+pub struct BreakerReading {
+    /// The breaker, or the callback.
+    pub breaker: String,
+    /// When it was evaluated.
+    pub at: Timestamp,
+    /// What it measured; empty for one that only names pods.
+    pub measurements: Measurements,
+}
+
 /// One fleet, as `/services` and `/explain` show it.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,6 +118,15 @@ pub struct GateSnapshot {
     /// An obstacle that an operator has to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<Hindrance>,
+    /// The pause that a person asks for: who, until when and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
+    /// The end of a pause that a person asks for.
+    #[serde(skip)]
+    pub resumed: Option<String>,
+    /// PersonRequests of people that do not count, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_requests: Vec<String>,
     /// Where the endpoints do not follow the labels; conditions and Events tell it.
     #[serde(skip)]
     pub listing: ListingFindings,
@@ -124,6 +150,12 @@ pub struct GateSnapshot {
     /// The newest plan with actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_action: Option<Arc<Plan>>,
+    /// The newest values of each breaker, which only the view shows.
+    #[serde(skip)]
+    pub readings: Vec<BreakerReading>,
+    /// When pods were withheld, and when a dry run would have; `/services/NAMESPACE/NAME` has them.
+    #[serde(skip)]
+    pub episodes: Episodes,
     /// This process's endpoints file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<FileStatus>,
@@ -185,6 +217,13 @@ impl GateSnapshot {
         self.frozen = None;
         self.at = plan.at;
         self.hold = observed.fleet.hold;
+        let PersonRequests { refused, .. } = &observed.requests;
+        self.refused_requests.clone_from(refused);
+        let asked = |verb| {
+            let pause = observed.requests.pause(plan.at).filter(|request| request.verb == verb)?;
+            Some(observed.requests.describe(pause))
+        };
+        (self.pause, self.resumed) = (asked(RequestVerb::Pause), asked(RequestVerb::Resume));
         self.hindrance = observed.hindrance;
         self.listing = observed.listing;
         self.floor = Arithmetic {
@@ -198,6 +237,16 @@ impl GateSnapshot {
             self.last_action = Some(Arc::new(plan.clone()));
         }
         self.plan = Some(plan);
+    }
+
+    /// Records what the breakers measured.
+    pub(super) fn record_readings(&mut self, verdicts: &Verdicts) {
+        let reading = |source: &Source| BreakerReading {
+            breaker: source.name.clone(),
+            at: source.at,
+            measurements: source.measurements.clone(),
+        };
+        self.readings = verdicts.sources.iter().map(reading).collect();
     }
 
     /// Refreshes the history of the pods that `plan` acted on.
@@ -231,6 +280,20 @@ impl GateSnapshot {
             }
         }
         counts
+    }
+
+    /// Pods that a dry run would withhold now, or withholds on its own ledger, beyond those that are withheld.
+    pub fn would_withhold(&self) -> usize {
+        let plan = self.rehearsal.iter().flat_map(|plan| &plan.explanations);
+        let withheld = plan
+            .filter(|it| matches!(it.standing, PodState::Withheld | PodState::Leaving | PodState::Paused));
+        let really: BTreeSet<&str> = self
+            .ledger
+            .iter()
+            .filter(|_| !self.dry_run)
+            .flat_map(|ledger| ledger.entries.keys().map(Uid::as_str))
+            .collect();
+        withheld.filter(|it| !really.contains(it.uid.as_str())).count()
     }
 
     /// Pods that are silent and still listed.

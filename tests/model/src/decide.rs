@@ -18,6 +18,7 @@ pub mod fleet_report;
 pub mod gate;
 pub mod keepalive;
 pub mod key;
+pub mod measurements;
 pub mod policy;
 pub mod roster;
 pub mod sequence;

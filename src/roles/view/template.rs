@@ -1,0 +1,81 @@
+//! The pages as templates. Every value is escaped, cut, and made visible where it would turn or hide text.
+
+use std::sync::LazyLock;
+
+use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter, syntax::SyntaxConfig};
+
+use crate::decide::keepalive::is_printable;
+
+/// Characters of a value that are shown: names in Kubernetes have at most 253, a name in a keepalive can be longer.
+const SHOWN: usize = 600;
+
+const TEMPLATES: [(&str, &str); 8] = [
+    ("base.html", include_str!("pages/base.html")),
+    ("chart.html", include_str!("pages/chart.html")),
+    ("overview.html", include_str!("pages/overview.html")),
+    ("fleet.html", include_str!("pages/fleet.html")),
+    ("pod.html", include_str!("pages/pod.html")),
+    ("ensemble.html", include_str!("pages/ensemble.html")),
+    ("members.html", include_str!("pages/members.html")),
+    ("message.html", include_str!("pages/message.html")),
+];
+
+static PAGES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
+    let mut pages = Environment::new();
+    pages.set_auto_escape_callback(|_| AutoEscape::Html);
+    pages.set_formatter(format);
+    pages.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    for (name, text) in TEMPLATES {
+        pages.add_template(name, text)?;
+    }
+    Ok(pages)
+});
+
+/// Writes one page.
+///
+/// # Errors
+/// A mistake in a template: a test renders each of them.
+pub(super) fn render(name: &str, values: Value) -> Result<String, String> {
+    let pages = PAGES.as_ref().map_err(|error| format!("the view's templates are wrong: {error}"))?;
+    let page = pages.get_template(name).and_then(|page| page.render(values));
+    page.map_err(|error| format!("the page {name} cannot be written: {error:#}"))
+}
+
+fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+    match value.as_str().filter(|text| text.len() > SHOWN || !is_printable(text)) {
+        Some(text) => escape_formatter(out, state, &Value::from(visible(text))),
+        None => escape_formatter(out, state, value),
+    }
+}
+
+/// The first characters, with those that are invisible or turn the direction of text as `\u{...}`.
+fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(SHOWN) {
+        match character {
+            '\n' => shown.push(character),
+            _ if is_printable(character.encode_utf8(&mut [0; 4])) => shown.push(character),
+            _ => shown.extend(character.escape_unicode()),
+        }
+    }
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('\u{2026}');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_that_turn_text_and_control_characters_are_written_out_and_long_text_is_cut() {
+        assert_eq!(visible("web\u{202e}1\u{7}"), "web\\u{202e}1\\u{7}");
+        assert_eq!(visible(&"x".repeat(10_000)).chars().count(), SHOWN + 1);
+    }
+
+    #[test]
+    fn every_template_is_well_formed() {
+        assert!(PAGES.as_ref().is_ok_and(|pages| pages.templates().count() == TEMPLATES.len()));
+    }
+}
