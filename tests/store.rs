@@ -34,3 +34,5 @@ mod kubernetes_leases;
 mod kubernetes_records;
 #[path = "store/kubernetes_rights.rs"]
 mod kubernetes_rights;
+#[path = "store/kubernetes_schema.rs"]
+mod kubernetes_schema;

@@ -1,6 +1,6 @@
 //! The store of Leases and records on a real API server, as the user with the documented rights.
 
-use std::{ops::Deref, path::PathBuf};
+use std::{collections::BTreeMap, ops::Deref, path::PathBuf};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::{
@@ -26,6 +26,8 @@ pub const ORIGINAL_KEY: &str = "kubervisor.k8s.io/original-key";
 pub const SCHEMA: &str = "kubervisor.k8s.io/schema";
 /// The key of the leader's Lease, below the prefix.
 pub const LEADER: &str = "election/leader";
+/// The key of the ConfigMap with the small records, below the prefix.
+pub const HEAD: &str = "records/head";
 
 enum Turn {
     Shared(Shared),
@@ -128,6 +130,12 @@ impl Cluster {
     /// The ConfigMap with this key below the test's prefix.
     pub async fn map(&self, key: &str) -> ConfigMap {
         Self::object(&self.maps(), key).await
+    }
+
+    /// The version of each stored ConfigMap, by its key.
+    pub async fn versions(&self) -> BTreeMap<String, Option<String>> {
+        let stored = Self::stored(&self.maps()).await;
+        stored.into_iter().map(|(key, map)| (key, map.resource_version())).collect()
     }
 }
 

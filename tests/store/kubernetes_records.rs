@@ -10,11 +10,10 @@ use serde_json::json;
 
 use crate::{
     fixture::{Replica, eventually, follows, join, leading, membership, open, pod, put, until},
-    kubernetes::{Cluster, LEADER, SCHEMA, copy, delete, edit},
+    kubernetes::{Cluster, HEAD, LEADER, copy, delete, edit},
     proxy::{Fault, Matching, Proxy, Refusal},
 };
 
-const HEAD: &str = "records/head";
 const CHUNK: &str = "records/chunk/0";
 /// The largest object that the store makes.
 const LIMIT: usize = 512 << 10;
@@ -46,11 +45,6 @@ fn size(map: &ConfigMap) -> usize {
     texts.chain(binary).sum()
 }
 
-async fn versions(cluster: &Cluster) -> BTreeMap<String, Option<String>> {
-    let stored = Cluster::stored(&cluster.maps()).await;
-    stored.into_iter().map(|(key, map)| (key, map.resource_version())).collect()
-}
-
 /// The keys of the objects that differ.
 fn changed(
     before: &BTreeMap<String, Option<String>>,
@@ -80,13 +74,13 @@ async fn tens_of_thousands_of_pods_fit_into_small_objects_and_only_what_changed_
     println!("{pods} pods: {} objects, the largest {largest} bytes", stored.len());
     assert!(largest < LIMIT && stored.len() > 5);
 
-    let before = versions(&cluster).await;
+    let before = cluster.versions().await;
     store.commit(term, put(pod(pods / 2), "changed")).await.unwrap();
-    let after = versions(&cluster).await;
+    let after = cluster.versions().await;
     let written = changed(&before, &after);
     assert!(written.len() == 1 && written[0].starts_with("records/chunk/"), "{written:?}");
     store.commit(term, put(RecordKey::Sequence, "7")).await.unwrap();
-    assert_eq!(changed(&after, &versions(&cluster).await), [HEAD]);
+    assert_eq!(changed(&after, &cluster.versions().await), [HEAD]);
 
     store.resign().await;
     let next = open(&cluster.config(), "b").await.unwrap();
@@ -251,56 +245,6 @@ async fn a_member_of_a_chunk_that_is_no_pod_is_named_and_nobody_leads_until_it_i
     assert!(leading(&*next).await > term);
     assert_eq!(next.load().await.unwrap().len(), 2);
     eventually("no alarm", || async { next.complaint().is_none() }).await;
-}
-
-#[tokio::test]
-async fn records_of_a_newer_schema_are_left_alone_with_an_alarm_until_they_are_of_ours_again() {
-    let cluster = Cluster::start().await;
-    let store = open(&cluster.config(), "a").await.unwrap();
-    let term = leading(&*store).await;
-    store.commit(term, put(RecordKey::State, "of today")).await.unwrap();
-    store.resign().await;
-    let head = cluster.map(HEAD).await;
-    let schema = |schema: &str| json!({"metadata": {"annotations": {SCHEMA: schema}}});
-    edit(&cluster.maps(), &head, schema("2")).await;
-    let before = versions(&cluster).await;
-    let (first, second) = (
-        join(&cluster.config(), membership("b")).await.unwrap(),
-        join(&cluster.config(), membership("c")).await.unwrap(),
-    );
-    let observed = [first.observe(), second.observe()];
-    for replica in [&first, &second] {
-        let text = replica.complains("schema 2").await;
-        assert!(text.contains(&head.name_any()) && text.contains("update this replica"), "{text}");
-    }
-    assert_eq!(versions(&cluster).await, before);
-    assert!(!observed[0].ever_led() && !observed[1].ever_led());
-    edit(&cluster.maps(), &head, schema("1")).await;
-    for replica in [&first, &second] {
-        until(&**replica, |now| {
-            matches!(now, Leadership::Leading { .. } | Leadership::Follower { leader: Some(_) })
-        })
-        .await;
-        eventually("no alarm", || async { replica.complaint().is_none() }).await;
-        follows(&**replica, RecordKey::State, Some("of today")).await;
-    }
-}
-
-#[tokio::test]
-async fn a_leaders_lease_of_a_newer_schema_is_not_taken_over() {
-    let cluster = Cluster::start().await;
-    let store = open(&cluster.config(), "a").await.unwrap();
-    leading(&*store).await;
-    store.resign().await;
-    let lease = cluster.lease(LEADER).await;
-    let schema = |schema: &str| json!({"metadata": {"annotations": {SCHEMA: schema}}});
-    let newer = edit(&cluster.leases(), &lease, schema("2")).await;
-    let replica = join(&cluster.config(), membership("b")).await.unwrap();
-    let text = replica.complains("schema 2").await;
-    assert!(text.contains(&lease.name_any()), "{text}");
-    assert_eq!(cluster.leases().get(&lease.name_any()).await.unwrap(), newer);
-    edit(&cluster.leases(), &lease, schema("1")).await;
-    leading(&*replica).await;
 }
 
 /// A person's backup: the same labels and annotations, another name.

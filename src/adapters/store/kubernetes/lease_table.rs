@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::{
-    leases::{SeenLease, annotation, name_of},
+    leases::{SeenLease, annotation, check_schema, name_of},
     names::{ORIGINAL_KEY, object_name},
 };
 use crate::{
@@ -38,11 +38,6 @@ impl LeaseTable {
     /// The leader's.
     pub(super) fn leader(&self) -> Option<&SeenLease> {
         self.get(&format!("{}{LEADER}", self.prefix))
-    }
-
-    /// That of the member with this id.
-    pub(super) fn member(&self, id: &str) -> Option<&SeenLease> {
-        self.get(&format!("{}{MEMBERS}{id}", self.prefix))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&SeenLease> {
@@ -126,7 +121,7 @@ impl LeaseTable {
         let now = self.clock.now();
         let mut gone = self.members().filter(|(_, seen)| {
             let duration = self.end(seen).since(seen.since);
-            now > seen.since + duration * FORGOTTEN
+            now > seen.since + duration * FORGOTTEN && check_schema("Lease", &seen.lease.metadata).is_ok()
         });
         gone.next().map(|(_, seen)| seen.lease.clone())
     }

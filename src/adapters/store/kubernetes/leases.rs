@@ -113,7 +113,7 @@ impl LeaseWrite<'_> {
     }
 
     fn check_owner(&self, lease: &Lease) -> Result<(), StoreError> {
-        let (name, schema) = (name_of(&lease.metadata), schema(&lease.metadata));
+        let name = name_of(&lease.metadata);
         if !is_named_by(lease, self.key, self.prefix, self.role) {
             return Err(StoreError::Unusable(format!(
                 "Lease {name} is another program's: it lacks the annotation {ORIGINAL_KEY}: {:?}; remove it, or name another \
@@ -121,12 +121,8 @@ impl LeaseWrite<'_> {
                 self.key,
             )));
         }
-        if schema > SCHEMA && self.role == ObjectRole::Leader {
-            return Err(StoreError::Unusable(format!(
-                "Lease {name} has schema {schema}, and this version knows {SCHEMA}: it is left alone; update this replica"
-            )));
-        }
-        Ok(())
+        // A member's Lease is its own process's, whatever a person has made of it.
+        if self.role == ObjectRole::Leader { check_schema("Lease", &lease.metadata) } else { Ok(()) }
     }
 }
 
@@ -146,10 +142,21 @@ pub(super) fn name_of(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
-/// The schema that an object was written in.
-pub(super) fn schema(meta: &ObjectMeta) -> u32 {
+/// An object of a newer schema is not written, and a ConfigMap is not read: what this version does not know would be lost.
+///
+/// # Errors
+/// [`StoreError::Unusable`] with the object's name and both schemas.
+pub(super) fn check_schema(kind: &str, meta: &ObjectMeta) -> Result<(), StoreError> {
     let schema = meta.annotations.as_ref().and_then(|all| all.get(names::SCHEMA));
-    schema.and_then(|schema| schema.parse().ok()).unwrap_or(SCHEMA)
+    match schema {
+        Some(schema) if !schema.parse().is_ok_and(|known: u32| known <= SCHEMA) => {
+            Err(StoreError::Unusable(format!(
+                "{kind} {} has schema {schema}, and this version knows {SCHEMA}: it is left alone; update this replica",
+                name_of(meta)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{
-    leases::{name_of, schema},
+    leases::{check_schema, name_of},
     names::{object_name, selector},
     records::{self, LargeRecord, Layout},
     requests::Requests,
 };
-use crate::adapters::store::{RecordKey, Records, SCHEMA, StoreError, layout::SINGLES};
+use crate::adapters::store::{RecordKey, Records, StoreError, layout::SINGLES};
 
 /// Reads the records of one prefix.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl RecordReader {
         let ours = objects.into_iter().filter(named_by_key);
         let by_name: BTreeMap<String, ConfigMap> =
             ours.map(|object| (name_of(&object.metadata).to_owned(), object)).collect();
-        by_name.values().try_for_each(check_schema)?;
+        by_name.values().try_for_each(|map| check_schema("ConfigMap", &map.metadata))?;
         let head = by_name.get(&object_name(&records::head_key(&self.prefix)));
         let layout = head.map(records::layout).transpose()?.unwrap_or_default();
         Ok(StoredObjects { layout, by_name })
@@ -88,7 +88,7 @@ impl RecordReader {
     /// # Errors
     /// [`StoreError::Unavailable`] if a part is missing while the next version is written: its head comes next.
     pub(super) async fn followed(&self, head: &ConfigMap) -> Result<Records, StoreError> {
-        check_schema(head)?;
+        check_schema("ConfigMap", &head.metadata)?;
         let mut parts = BTreeMap::new();
         for key in records::part_keys(&self.prefix, &records::layout(head)?) {
             let found = self.requests.get::<ConfigMap>(&object_name(&key)).await?;
@@ -129,16 +129,4 @@ impl RecordReader {
         }
         Ok(found)
     }
-}
-
-/// A record of a newer schema is neither read nor written.
-fn check_schema(object: &ConfigMap) -> Result<(), StoreError> {
-    let schema = schema(&object.metadata);
-    if schema <= SCHEMA {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "ConfigMap {} has schema {schema}, and this version knows {SCHEMA}: it is left alone; update this replica",
-        name_of(&object.metadata)
-    )))
 }

@@ -130,7 +130,9 @@ impl KubernetesSession {
                 return;
             }
             // Another one was faster; the feed shows who, or this read does.
-            Err(RequestFailure::Conflict) => self.read_again(ObjectRole::Leader).await.map(drop),
+            Err(RequestFailure::Conflict) => {
+                self.read_again(&self.leader_key.clone(), ObjectRole::Leader).await.map(drop)
+            }
             Err(RequestFailure::Failed(error)) => Err(error),
         };
         self.cannot_lead(done);
@@ -172,12 +174,11 @@ impl KubernetesSession {
         }
     }
 
-    /// Reads one of our Leases after a write of it has met another version. Returns whether it is a newer one.
+    /// Reads the Lease with this key after a write of it has met another version. Returns whether it is a newer one.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] if it is another program's; it is not kept.
-    pub(super) async fn read_again(&mut self, role: ObjectRole) -> Result<bool, StoreError> {
-        let key = if role == ObjectRole::Leader { &self.leader_key } else { &self.member_key };
+    pub(super) async fn read_again(&mut self, key: &str, role: ObjectRole) -> Result<bool, StoreError> {
         let found = self.shared.requests.get::<Lease>(&object_name(key)).await?;
         let Some(found) = found else {
             self.leases.remove(key);

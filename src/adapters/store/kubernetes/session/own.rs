@@ -1,11 +1,9 @@
 //! What a session writes: its own Leases, and by request the record of another member.
 
-use k8s_openapi::api::coordination::v1::Lease;
-
 use super::{
     super::{
-        leases::{LeaseWrite, name_of},
-        names::{self, ObjectRole, object_name},
+        leases::{LeaseWrite, check_schema, name_of},
+        names::{self, ObjectRole},
         requests::RequestFailure,
     },
     KubernetesSession, RETRY, Task, delays,
@@ -73,7 +71,7 @@ impl KubernetesSession {
                 Err(RequestFailure::Failed(error)) => return Err(error),
                 // A person has edited or deleted it, or the answer to our own write was lost.
                 Err(RequestFailure::Conflict) => {
-                    let newer = self.read_again(role).await?;
+                    let newer = self.read_again(&key, role).await?;
                     self.adopt_own();
                     let ours = self.leases.leader().is_some_and(|seen| seen.holder() == self.id());
                     if role == ObjectRole::Leader && !(newer && ours) {
@@ -117,10 +115,11 @@ impl KubernetesSession {
 
     /// Changes the record in a member's Lease; its holder keeps what it finds there.
     pub(super) async fn set_cordoned(&mut self, member: &str, cordoned: bool) -> Result<(), StoreError> {
-        let name = object_name(&format!("{}{MEMBERS}{member}", self.shared.membership.prefix));
+        let key = format!("{}{MEMBERS}{member}", self.shared.membership.prefix);
         for _ in 0..2 {
-            let seen = self.leases.member(member).ok_or_else(|| StoreError::no_member(member))?;
+            let seen = self.leases.get(&key).ok_or_else(|| StoreError::no_member(member))?;
             let mut lease = seen.lease.clone();
+            check_schema("Lease", &lease.metadata)?;
             let mut record = seen.member().ok_or_else(|| StoreError::no_member(member))?;
             record.status.cordoned = cordoned;
             let text = serde_json::to_string(&record).unwrap_or_default();
@@ -132,10 +131,7 @@ impl KubernetesSession {
                     return Ok(());
                 }
                 Err(RequestFailure::Failed(error)) => return Err(error),
-                Err(RequestFailure::Conflict) => match self.shared.requests.get::<Lease>(&name).await? {
-                    Some(found) => self.leases.put(found),
-                    None => return Err(StoreError::no_member(member)),
-                },
+                Err(RequestFailure::Conflict) => drop(self.read_again(&key, ObjectRole::Member).await?),
             }
         }
         Err(RequestFailure::Conflict.into())
