@@ -84,3 +84,67 @@ async fn round<K: StoredObject>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    use hyper::{Request, Response, body::Frame};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::{Body, Client};
+    use tokio::time::Instant;
+    use tower::BoxError;
+
+    use super::*;
+    use crate::adapters::store::StoreMetrics;
+
+    const SILENCE: Duration = Duration::from_secs(150);
+
+    const LIST: &[u8] =
+        br#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[]}"#;
+
+    /// An API server that lists nothing, and whose watches stay open without a word.
+    fn silent_api_server() -> Requests {
+        let answer = move |request: Request<Body>| async move {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let body = match is_watch {
+                true => StreamBody::new(stream::pending().boxed()),
+                false => StreamBody::new(
+                    stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(LIST)))]).boxed(),
+                ),
+            };
+            Ok::<_, BoxError>(Response::new(body))
+        };
+        Requests {
+            client: Client::new(tower::service_fn(answer), "default"),
+            namespace: "default".to_owned(),
+            deadline: Duration::from_secs(5),
+            metrics: StoreMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        }
+    }
+
+    /// The moments of the first lists.
+    async fn lists(requests: Requests) -> (Duration, Duration) {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let feed = tokio::spawn(follow::<ConfigMap>(requests, String::new(), SILENCE, sender));
+        let (began, mut seen) = (Instant::now(), Vec::new());
+        while seen.len() < 2 {
+            match events.recv().await.unwrap() {
+                FeedEvent::Listed(_) => seen.push(began.elapsed()),
+                FeedEvent::Watching | FeedEvent::Changed(_) => {}
+                FeedEvent::Deleted(_) => panic!("nothing was deleted"),
+                FeedEvent::Failed(error) => panic!("{error}"),
+            }
+        }
+        feed.abort();
+        (seen[0], seen[1])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_shows_nothing_is_dead_and_the_objects_are_listed_again() {
+        let (first, second) = lists(silent_api_server()).await;
+        assert!(first < Duration::from_secs(1), "{first:?}");
+        assert!(second >= SILENCE && second < SILENCE + LONGEST_PAUSE, "{second:?}");
+    }
+}
