@@ -60,7 +60,7 @@ impl Worker {
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));
         let health = Arc::new(Mutex::new(ResourceHealth::default()));
-        let mode = watch::Sender::new(TeardownMode::default());
+        let mode = watch::Sender::new(TeardownMode { leaving: deps.releasing, unsecured: None });
         let (manifest, changes) = (watch::Sender::new(None), watch::Sender::new(0));
         let notifier = PodNotifier {
             notifier: deps.notifier.clone(),
@@ -119,6 +119,7 @@ impl Worker {
 
 async fn run(state: Arc<WorkerState>, stop: CancellationToken) {
     let ensured = state.deps.dry_run
+        || state.deps.releasing
         || tokio::select! {
             () = stop.cancelled() => return,
             ensured = finalizer::ensure(&state, false) => ensured,
