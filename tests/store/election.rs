@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kubervisor::adapters::store::{self, Leadership, Operation, RecordKey};
+use kubervisor::adapters::store::{self, Leadership, MemberState, Operation, RecordKey};
 
 use crate::{
     contract::Backend,
@@ -95,10 +95,15 @@ async fn followers_see_what_the_leader_commits_and_all_members(backend: Backend)
     let first = open(&backend.config(), "a").await.unwrap();
     let term = leading(&*first).await;
     let second = open(&backend.config(), "b").await.unwrap();
+    let ids = |members: &[MemberState]| -> Vec<String> {
+        members.iter().map(|state| state.member.id.clone()).collect()
+    };
+    let mut membership = second.membership();
+    let read = membership.wait_for(|members| !members.is_empty()).await.unwrap().clone();
+    assert!(ids(&read).contains(&"a".to_owned()), "a new member never takes itself for the only one");
     first.commit(term, put(RecordKey::Ledger, "entries")).await.unwrap();
     follows(&*second, RecordKey::Ledger, Some("entries")).await;
-    let ids: Vec<String> = second.membership().borrow().iter().map(|state| state.member.id.clone()).collect();
-    assert_eq!(ids, ["a", "b"]);
+    eventually("both are members", || async { ids(&second.membership().borrow()) == ["a", "b"] }).await;
 }
 
 /// A suspended process: its runtime's only thread is blocked for longer than the lease.

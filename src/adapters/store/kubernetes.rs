@@ -29,6 +29,7 @@
 //! | `records` | records → ConfigMaps, without I/O |
 //! | `reader` | reads of records |
 //! | `writer` | the leader's writes of records |
+//! | `written` | the objects as the leader has left them |
 //! | `requests` | one request, its deadline and its errors |
 
 mod feed;
@@ -40,6 +41,7 @@ mod records;
 mod requests;
 mod session;
 mod writer;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 

@@ -135,7 +135,9 @@ impl KubernetesSession {
         if self.shared.clock.now() >= self.renew_at {
             self.renew().await;
         }
-        self.shared.members.replace(self.leases.live_members());
+        if self.leases_known {
+            self.shared.members.replace(self.leases.live_members());
+        }
         if self.leases_known && self.head_known {
             self.follow_election().await;
         }

@@ -13,8 +13,9 @@ use tokio::sync::Mutex;
 use super::{
     names::{self, ObjectRole, object_name},
     reader::{RecordReader, StoredObjects},
-    records::{self, ChunkChanges, LargeRecord, Layout, Placement},
+    records::{self, ChunkChanges, LargeRecord, Placement},
     requests::{RequestFailure, Requests},
+    written::Written,
 };
 use crate::{
     adapters::store::{Operation, RecordKey, Records, StoreError, Term, layout::Writes},
@@ -32,20 +33,6 @@ pub(super) struct RecordWriter {
     reader: RecordReader,
     /// What this leader has read and written; `None` before its first term.
     written: Mutex<Option<Written>>,
-}
-
-struct Written {
-    term: u64,
-    /// The version of each object by its key. An absent one is read before it is written.
-    versions: BTreeMap<String, String>,
-    layout: Layout,
-    placement: Placement,
-    /// Pods that a chunk may hold although a write of it failed.
-    unsure: BTreeMap<usize, BTreeSet<Key>>,
-    /// Versions of large records that the head may name no more, or never has.
-    unused: Vec<(String, LargeRecord)>,
-    /// Part of the version of the last large record.
-    serial: u64,
 }
 
 /// A record that exists once, as the head has it.
@@ -385,24 +372,5 @@ impl RecordWriter {
                 tracing::debug!(?error, "an unused object stays until the next term");
             }
         }
-    }
-}
-
-impl Written {
-    /// The removals of what failed writes may have left: returned for pods that are gone, added to `moved` for pods that
-    /// are in another chunk now.
-    fn leftovers(&mut self, moved: &mut ChunkChanges) -> ChunkChanges {
-        let mut orphans = ChunkChanges::new();
-        for (chunk, pods) in &mut self.unsure {
-            pods.retain(|pod| match self.placement.chunk_of(*pod) {
-                Some(current) if current == *chunk => false,
-                current => {
-                    let stage = if current.is_some() { &mut *moved } else { &mut orphans };
-                    stage.entry(*chunk).or_default().insert(*pod, None);
-                    true
-                }
-            });
-        }
-        orphans
     }
 }
