@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The settings of each question; the first one is the default.
-const FACTORS: [&[&[&str]]; 15] = [
+const FACTORS: [&[&[&str]]; 16] = [
     &[&[], &["namespaces=[\"chart-a\"]"], &["namespaces=[\"chart-a\",\"chart-b\"]"]],
     &[&[], &["dryRun=true"]],
     &[
