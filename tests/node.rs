@@ -1,7 +1,7 @@
 //! What is promised about traffic, on a real node: kubelet, containerd, kube-proxy, pods and connections. Run by
 //! `make test-node`. `scripts/node` starts the node and runs this binary again beside it, so that everything here is in
 //! the cluster's network; all tests share the node, one after the other.
-//! `KUBERVISOR_SKIP_NODE=1` skips them, on a machine whose kernel cannot run a node.
+//! On a machine that cannot run a node they are skipped, with what it lacks; `KUBERVISOR_NODE=required` makes that a failure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -51,14 +51,15 @@ fn main() -> ExitCode {
     // They measure times, and the node is one.
     arguments.test_threads = Some(1);
     let inside = env::var_os("NODE").is_some();
-    if env::var_os("KUBERVISOR_SKIP_NODE").is_some() {
-        eprintln!("KUBERVISOR_SKIP_NODE is set: the tests on the real node are skipped");
+    if arguments.list || inside {
+        return libtest_mimic::run(&arguments, trials()).exit_code();
+    }
+    let required = env::var("KUBERVISOR_NODE").is_ok_and(|value| value == "required");
+    if !required && !can_run() {
+        eprintln!("the tests on the real node are skipped; KUBERVISOR_NODE=required makes this a failure");
         arguments.ignored = false;
         let skipped = trials().into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
         return libtest_mimic::run(&arguments, skipped).exit_code();
-    }
-    if arguments.list || inside {
-        return libtest_mimic::run(&arguments, trials()).exit_code();
     }
     // Nothing can be downloaded inside.
     helm::program();
@@ -68,9 +69,7 @@ fn main() -> ExitCode {
     match node.arg(env::current_exe().unwrap()).args(env::args_os().skip(1)).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!(
-                "the tests on the real node: {status}; logs are in target/node/log; KUBERVISOR_SKIP_NODE=1 skips the tests"
-            );
+            eprintln!("the tests on the real node: {status}; logs are in target/node/log");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -78,6 +77,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether this machine can run a node; the script says what it lacks.
+fn can_run() -> bool {
+    let checked = Command::new(Path::new(ROOT).join("scripts/node")).arg("--check").status();
+    checked.is_ok_and(|status| status.code() != Some(3))
 }
 
 /// The image of this source; `IMAGES=ARCHIVE` has another one tested.
