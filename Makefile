@@ -7,7 +7,7 @@ SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
 
-.PHONY: help setup demo cluster node crd image manifest test test-node check lint deny bench soak doc
+.PHONY: help setup demo cluster node node-demo crd image manifest test test-node check lint deny bench soak doc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3
 node: ## a shell beside a control plane and one real node: kubelet, containerd, kube-proxy, pods (as root)
 	@scripts/need cluster node
 	@scripts/node
+
+node-demo: ## an installation from install to uninstall on a real node, under load, with a table of its figures (as root)
+	@scripts/need build test cluster node image
+	@scripts/cluster >/dev/null
+	@KUBERVISOR_NODE=demo cargo test --quiet --test node
 
 crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@scripts/need build
