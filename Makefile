@@ -6,11 +6,12 @@ SHELL := /bin/bash
 SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
+PREFIX ?= $(HOME)/.local
 
-.PHONY: help setup demo cluster node node-demo crd image manifest test test-node check lint deny bench soak doc
+.PHONY: help setup demo cluster node node-demo crd image manifest plugin-archive install-plugin test test-node check lint deny bench soak doc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need
 	@scripts/need build test
@@ -47,6 +48,16 @@ manifest: ## one plain manifest, rendered from the chart: target/kubervisor.yaml
 	@scripts/need build test
 	@scripts/manifest >target/kubervisor.yaml
 	@echo target/kubervisor.yaml
+
+plugin-archive: ## the kubectl plugin as target/plugin/*.tar.gz, with its checksum and krew's manifest
+	@scripts/need build
+	@scripts/plugin-archive
+
+install-plugin: ## the kubectl plugin and its completion in PREFIX/bin (PREFIX=~/.local)
+	@scripts/need build
+	@cargo build --quiet --release --bin kubectl-kubervisor
+	@install -D -m 755 -t $(PREFIX)/bin target/release/kubectl-kubervisor plugins/kubectl-kubervisor/kubectl_complete-kubervisor
+	@echo "installed in $(PREFIX)/bin, which has to be in the PATH"
 
 test: ## everything: format, lints, licences, unit, property, wire, store and end-to-end tests
 	@scripts/need build test cluster

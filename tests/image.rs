@@ -235,6 +235,38 @@ fn both_programs_run_without_any_library_as_any_user() {
     }
 }
 
+#[test]
+fn the_plugins_archive_has_program_completion_and_licence_and_krews_manifest_its_checksum() {
+    image();
+    let packed = Command::new(root().join("scripts/plugin-archive")).output().unwrap();
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    let archive = PathBuf::from(String::from_utf8(packed.stdout).unwrap().trim());
+    let folder = tempfile::tempdir().unwrap();
+    tar(&["-xzf", archive.to_str().unwrap(), "-C", folder.path().to_str().unwrap()]);
+    let mut files: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort_unstable();
+    assert_eq!(files, ["LICENSE", "kubectl-kubervisor", "kubectl_complete-kubervisor"]);
+    let version = Command::new(folder.path().join("kubectl-kubervisor")).arg("--version").output().unwrap();
+    assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
+
+    let summed = Command::new("sha256sum").arg(&archive).output().unwrap();
+    let sum = String::from_utf8(summed.stdout).unwrap().split(' ').next().unwrap().to_owned();
+    let read = |name: &str| fs::read_to_string(archive.with_file_name(name)).unwrap();
+    let name = archive.file_name().unwrap().to_str().unwrap();
+    assert_eq!(read(&format!("{name}.sha256")), format!("{sum}  {name}\n"));
+    let manifest: Value = serde_saphyr::from_str(&read("kubervisor.yaml")).unwrap();
+    assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+    let platforms = manifest["spec"]["platforms"].as_array().unwrap();
+    let ours = platforms.iter().find(|platform| text(platform, "/uri").ends_with(name)).unwrap();
+    assert_eq!(text(ours, "/sha256"), sum);
+    for file in ours["files"].as_array().unwrap() {
+        assert!(files.contains(&text(file, "/from").to_owned()), "{file}");
+    }
+}
+
 /// From the start to the first 200 of /ready, and the resident memory then.
 async fn start(kubeconfig: &str) -> (Duration, f64) {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
