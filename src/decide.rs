@@ -20,6 +20,7 @@ pub mod keepalive;
 pub mod key;
 pub mod measurements;
 pub mod policy;
+pub mod replay;
 pub mod roster;
 pub mod sequence;
 pub mod time;
