@@ -4,12 +4,22 @@
 
 #[path = "support/backfill.rs"]
 mod backfill;
+#[path = "report/command.rs"]
+mod command;
 #[path = "report/detection.rs"]
 mod detection;
+#[path = "report/faults.rs"]
+mod faults;
+#[path = "report/fleet.rs"]
+mod fleet;
+#[path = "report/front.rs"]
+mod front;
 #[path = "report/live.rs"]
 mod live;
 #[path = "support/scraper.rs"]
 mod scraper;
+#[path = "report/shop.rs"]
+mod shop;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "support/traces.rs"]

@@ -47,7 +47,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fail_on::FailOn, labels::Labels, progress::ReportProgress, request::ReportRequest, time_range::TimeRange,
+    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest, time_range::TimeRange,
     variants::Setting,
 };
 use super::output;
@@ -167,6 +167,6 @@ fn read(args: &Args, now: Timestamp) -> Result<ReportRequest, Exit> {
         sources,
         selector,
         fleet_query: args.fleet_query.clone(),
-        labels: args.labels.as_deref().map(|file| Labels::load(file, now)).transpose()?,
+        labels: args.labels.as_deref().map(|file| IncidentLabels::load(file, now)).transpose()?,
     })
 }

@@ -1,8 +1,7 @@
 //! The history of a query: `query_range`, with steps below the server's limit of points.
 //!
-//! A part that is too much for the server, or takes too long, is asked for again in halves. What may pass is tried
-//! again: no connection, half an answer, 429 and 5xx, after `Retry-After` where the server says so. What cannot (a
-//! mistake in the query, a login page) ends at once with the server's own words.
+//! What may pass is tried again: no connection, half an answer, 429 and 5xx, after `Retry-After` where the server says so.
+//! What cannot (a mistake in the query, a login page) ends at once with the server's own words.
 
 use std::{
     io::{self, BufReader, Read},
@@ -10,7 +9,6 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::{
@@ -38,8 +36,6 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests for the same part, if each fails for a reason that may pass.
 const ATTEMPTS: usize = 6;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// A part of fewer steps is not halved.
-const FEW: usize = 50;
 /// Bytes of one answer, at most.
 const MAX_BODY: usize = 1 << 30;
 /// Parts of a body between the connection and the decoder.
@@ -62,71 +58,50 @@ pub struct RangeRequest<'a> {
     pub steps: usize,
 }
 
-/// Fetches the part.
+/// Fetches the part. What may pass is tried again.
 ///
 /// # Errors
-/// [`PrometheusError`] when a part of it has no complete answer in the end.
-pub fn fetch<'a>(
-    client: &'a SourceClient,
-    request: RangeRequest<'a>,
-) -> BoxFuture<'a, Result<RangeAnswer, PrometheusError>> {
-    Box::pin(async move {
-        let error = match persist(client, request).await {
-            Err(error) if is_too_much(&error) && request.steps > FEW => error,
-            ended => return ended,
-        };
-        tracing::debug!(steps = request.steps, %error, "a range is asked for again in halves");
-        let first = RangeRequest { steps: request.steps / 2, ..request };
-        let taken = u32::try_from(first.steps).unwrap_or(u32::MAX);
-        let start = request.start + request.step.saturating_mul(taken);
-        let second = RangeRequest { start, steps: request.steps - first.steps, ..request };
-        Ok(fetch(client, first).await?.followed_by(fetch(client, second).await?))
-    })
-}
-
-/// The server cannot answer as much at once.
-fn is_too_much(error: &PrometheusError) -> bool {
-    match error {
-        PrometheusError::Refused(413 | 422, _)
-        | PrometheusError::TooLarge(_)
-        | PrometheusError::TimedOut(_) => true,
-        // Prometheus says 503 when its own time limit is reached.
-        PrometheusError::Refused(503 | 504, message) => message.contains("time"),
-        _ => false,
-    }
-}
-
-/// Asks until the answer is complete or the reason cannot pass.
-async fn persist(client: &SourceClient, request: RangeRequest<'_>) -> Result<RangeAnswer, PrometheusError> {
-    let mut delays = clock::backoff(BACKOFF.0, BACKOFF.1);
-    let mut left = ATTEMPTS;
+/// [`PrometheusError`] when there is no complete answer in the end; after [`PrometheusError::is_too_much`] fewer steps may
+/// have one.
+pub async fn fetch(client: &SourceClient, request: RangeRequest<'_>) -> Result<RangeAnswer, PrometheusError> {
+    let mut delays = clock::backoff(BACKOFF.0, BACKOFF.1).take(ATTEMPTS - 1);
     loop {
         let answer = tokio::time::timeout(TIMEOUT, ask(client, request)).await;
         let error = match answer.unwrap_or(Err(PrometheusError::TimedOut(TIMEOUT))) {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        left -= 1;
-        if left == 0 || is_too_much(&error) && request.steps > FEW {
+        if error.is_too_much() {
             return Err(error);
         }
-        let Some(wait) = wait(&error, delays.next()) else { return Err(error) };
+        let Some(wait) = delays.next().and_then(|backoff| wait(&error, backoff)) else { return Err(error) };
         tracing::debug!(%error, ?wait, "a range is asked for again");
         tokio::time::sleep(wait).await;
     }
 }
 
+impl PrometheusError {
+    /// The server cannot answer as much at once.
+    pub fn is_too_much(&self) -> bool {
+        match self {
+            Self::Refused(413 | 422, _) | Self::TooLarge(_) | Self::TimedOut(_) => true,
+            // Prometheus says 503 when its own time limit is reached.
+            Self::Refused(503 | 504, message) => message.contains("time"),
+            _ => false,
+        }
+    }
+}
+
 /// The time until the next try; `None` when it would fail the same way.
-fn wait(error: &PrometheusError, backoff: Option<Duration>) -> Option<Duration> {
+fn wait(error: &PrometheusError, backoff: Duration) -> Option<Duration> {
     match error {
         PrometheusError::Ask(SourceError::Resting(left)) => Some(*left),
         PrometheusError::Ask(SourceError::Inquire(
             HttpClientError::Connect(_) | HttpClientError::Exchange(_),
         ))
-        | PrometheusError::Refused(429 | 500 | 502 | 503 | 504, _)
-        | PrometheusError::TimedOut(_) => backoff,
+        | PrometheusError::Refused(429 | 500 | 502 | 503 | 504, _) => Some(backoff),
         // Half a body that was complete for HTTP.
-        PrometheusError::Read(_, cause) if cause.is_eof() => backoff,
+        PrometheusError::Read(_, cause) if cause.is_eof() => Some(backoff),
         _ => None,
     }
 }

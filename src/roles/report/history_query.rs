@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::time_range::TimeRange;
@@ -14,10 +15,13 @@ use crate::{
         sources::SourceClient,
     },
     decide::{detect::Query, replay::answers::RangeAnswer, time::Timestamp},
+    exit,
 };
 
 /// Requests at the same time.
 const AT_ONCE: usize = 3;
+/// A server that cannot answer so few steps at once is not asked for fewer.
+const FEW_STEPS: usize = 50;
 
 /// One query over the range of a report.
 #[derive(Clone, Debug)]
@@ -61,11 +65,20 @@ impl HistoryQuery {
 pub(super) struct HistoryFetcher {
     client: SourceClient,
     slots: Semaphore,
+    limit: Mutex<StepLimit>,
+}
+
+/// How many steps the server answers at once.
+struct StepLimit {
+    steps: usize,
+    /// What it said when it could not answer more.
+    reached: Option<String>,
 }
 
 impl HistoryFetcher {
     pub(super) fn new(client: SourceClient) -> Arc<Self> {
-        Arc::new(Self { client, slots: Semaphore::new(AT_ONCE) })
+        let limit = StepLimit { steps: MAX_STEPS, reached: None };
+        Arc::new(Self { client, slots: Semaphore::new(AT_ONCE), limit: Mutex::new(limit) })
     }
 
     /// The steps of the query within `part`; its steps begin at `origin`.
@@ -86,7 +99,7 @@ impl HistoryFetcher {
         let mut left = usize::try_from(end - first).unwrap_or(0);
         let mut all = RangeAnswer { start, step, steps: 0, series: Vec::new() };
         while left > 0 {
-            let steps = left.min(MAX_STEPS);
+            let steps = left.min(self.limit.lock().steps);
             let request = RangeRequest {
                 query: &query.query,
                 promql: &query.promql,
@@ -95,17 +108,39 @@ impl HistoryFetcher {
                 step: query.step,
                 steps,
             };
-            let _slot = self.slots.acquire().await;
-            let answer = range::fetch(&self.client, request).await.map_err(|source| HistoryError {
-                server: query.query.source.url.clone(),
-                promql: query.promql.chars().take(200).collect(),
-                from: start,
-                source,
-            })?;
+            let slot = self.slots.acquire().await;
+            let answer = range::fetch(&self.client, request).await;
+            drop(slot);
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if error.is_too_much() && steps > FEW_STEPS => {
+                    self.lower_limit(&query.query.source.url, steps, &error);
+                    continue;
+                }
+                Err(source) => {
+                    let promql = query.promql.chars().take(200).collect();
+                    let server = query.query.source.url.clone();
+                    return Err(HistoryError { server, promql, from: start, source });
+                }
+            };
             all = if all.steps == 0 { answer } else { all.followed_by(answer) };
             start = start + query.step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
             left -= steps;
         }
         Ok(all)
+    }
+
+    /// Requests after this one ask for half of its steps at most.
+    fn lower_limit(&self, server: &str, steps: usize, error: &PrometheusError) {
+        let mut limit = self.limit.lock();
+        limit.steps = limit.steps.min(steps / 2);
+        limit.reached.get_or_insert_with(|| format!("{server} {}", exit::chain(error)));
+    }
+
+    /// What is to be said about the server's limit, if it was reached.
+    pub(super) fn note(&self) -> Option<String> {
+        let limit = self.limit.lock();
+        let reached = limit.reached.as_ref()?;
+        Some(format!("The server's limit was reached ({reached}), so it was asked for at most {} steps at once.", limit.steps))
     }
 }

@@ -17,7 +17,7 @@ pub const TOLERANCE: u32 = 5;
 
 /// The incidents by pod.
 #[derive(Clone, Debug, Default)]
-pub struct Labels {
+pub struct IncidentLabels {
     incidents: HashMap<String, Vec<Incident>>,
     /// [`TOLERANCE`] evaluations.
     tolerance: Duration,
@@ -56,7 +56,7 @@ pub(super) struct LabelCount {
     false_alarms: u64,
 }
 
-impl Labels {
+impl IncidentLabels {
     /// Reads a file: a YAML or JSON list of `{pod, from, to}`, or lines of `pod,from,to`.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ mod tests {
             "- {pod: web-1, from: 1699999100, to: 2023-11-14T22:00:00Z}",
             r#"[{"pod": "web-1", "from": "1699999100", "to": 1699999200}]"#,
         ] {
-            let labels = Labels::read(text, NOW).unwrap().every(Duration::from_secs(10));
+            let labels = IncidentLabels::read(text, NOW).unwrap().every(Duration::from_secs(10));
             let truths =
                 [99, 100, 149, 150, 199, 200, 249, 250].map(|second| labels.truth("web-1", at(second)));
             use LabelTruth::{Bad, Unclear, Well};
@@ -185,7 +185,7 @@ mod tests {
             ("[1", "no list"),
             ("- {pod: a}", "no list"),
         ] {
-            let error = Labels::read(text, NOW).unwrap_err();
+            let error = IncidentLabels::read(text, NOW).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    labels::{LabelCount, Labels},
+    labels::{LabelCount, IncidentLabels},
     model::{
         BreakerReport, EpisodeEnd, EpisodeEvidence, FleetSpan, LabelScore, PolicyPicture, ReplayEpisode,
     },
@@ -30,7 +30,7 @@ const EPISODES: usize = 100_000;
 /// What is kept of one policy's replay.
 pub(super) struct ReplayRecorder {
     range: TimeRange,
-    labels: Option<(Arc<Labels>, LabelCount)>,
+    labels: Option<(Arc<IncidentLabels>, LabelCount)>,
     open: BTreeMap<Uid, ReplayEpisode>,
     pub(super) ended: Vec<ReplayEpisode>,
     pub(super) dropped: usize,
@@ -87,7 +87,7 @@ pub(super) struct RecordedSpans {
 }
 
 impl ReplayRecorder {
-    pub(super) fn new(range: TimeRange, breakers: Vec<BreakerReport>, labels: Option<Arc<Labels>>) -> Self {
+    pub(super) fn new(range: TimeRange, breakers: Vec<BreakerReport>, labels: Option<Arc<IncidentLabels>>) -> Self {
         let picture = |breaker: &BreakerReport| BreakerPicture::new(&breaker.name, range);
         Self {
             range,

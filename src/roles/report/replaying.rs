@@ -81,7 +81,7 @@ pub async fn replay(
     if let FleetHistory::Series(series) = &work.history {
         origin.pods = series.count();
     }
-    notes.extend(std::mem::take(&mut work.notes));
+    notes.extend(std::mem::take(&mut work.notes).into_iter().chain(fetcher.note()));
     Ok(work.into_model(request.variants, &namespace, origin, notes, partial))
 }
 
@@ -134,41 +134,31 @@ impl ReportWork {
         let mut current: Option<HistoryPart> = None;
         loop {
             let next = tokio::select! {
-                () = stop.cancelled() => return self.interrupted(),
+                () = stop.cancelled() => Err("interrupted".to_owned()),
                 next = fetched.next() => match next {
-                    None => None,
-                    Some(Ok(Ok(part))) => Some(part),
-                    Some(Ok(Err(error))) => {
-                        if let Some(current) = current.take() {
-                            self.replay_part(&current, None).await?;
-                        }
-                        return self.broken_off(&error);
-                    }
+                    None => Ok(None),
+                    Some(Ok(Ok(part))) => Ok(Some(part)),
+                    Some(Ok(Err(error))) => Err(exit::chain(&error)),
                     Some(Err(stopped)) => return Err(Exit::Failed(anyhow::Error::new(stopped))),
                 },
             };
+            let following = next.as_ref().ok().and_then(Option::as_ref);
             if let Some(current) = current.take() {
-                self.replay_part(&current, next.as_ref()).await?;
+                self.replay_part(&current, following).await?;
                 progress.reached(self.replayed_to);
             }
-            let Some(part) = next else { return Ok(None) };
-            self.notes.extend(part.notes.iter().cloned());
-            current = Some(part);
+            match next {
+                Ok(None) => return Ok(None),
+                Ok(Some(part)) => {
+                    self.notes.extend(part.notes.iter().cloned());
+                    current = Some(part);
+                }
+                Err(why) if self.replayed_to == self.range.from => {
+                    return Err(Exit::Failed(anyhow::anyhow!("nothing could be replayed: {why}")));
+                }
+                Err(why) => return Ok(Some(format!("the replay ends at {}: {why}", self.replayed_to))),
+            }
         }
-    }
-
-    fn interrupted(&self) -> Result<Option<String>, Exit> {
-        if self.replayed_to == self.range.from {
-            return Err(Exit::Failed(anyhow::anyhow!("interrupted before anything was replayed")));
-        }
-        Ok(Some(format!("interrupted: the replay ends at {}", self.replayed_to)))
-    }
-
-    fn broken_off(&self, error: &HistoryError) -> Result<Option<String>, Exit> {
-        if self.replayed_to == self.range.from {
-            return Err(failed(error));
-        }
-        Ok(Some(format!("the replay ends at {}: {}", self.replayed_to, exit::chain(error))))
     }
 
     /// Replays a part with every policy, each on a thread of its own.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
-use super::{labels::Labels, time_range::TimeRange, variants::PolicyVariant};
+use super::{labels::IncidentLabels, time_range::TimeRange, variants::PolicyVariant};
 use crate::{
     api::{self, OperatorSources},
     exit::Exit,
@@ -28,7 +28,7 @@ pub struct ReportRequest {
     /// A query that gives the fleet.
     pub fleet_query: Option<String>,
     /// Known incidents.
-    pub labels: Option<Labels>,
+    pub labels: Option<IncidentLabels>,
 }
 
 /// `app=web,tier=front`, without the switch.
