@@ -6,6 +6,7 @@ pub mod commands;
 pub mod custom;
 pub mod http_client;
 pub mod kubernetes;
+pub mod notify;
 pub mod pod_metadata;
 pub mod policy_file;
 pub mod process;

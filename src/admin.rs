@@ -5,13 +5,14 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State, connect_info::Connected},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
-    serve::Listener,
+    routing::{delete, get, put},
+    serve::{IncomingStream, Listener},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    adapters::store::StoreError,
     alarms::Alarms,
     metrics::{CONTENT_TYPE, Metrics},
     roles::gate::snapshot::GateSnapshot,
@@ -41,6 +43,16 @@ pub trait Views: Send + Sync + 'static {
     /// Name, leader and members.
     fn cluster(&self) -> Value;
 
+    /// The replicas that share the work, where there are several.
+    fn replicas(&self) -> Option<Arc<dyn MemberControl>> {
+        None
+    }
+
+    /// The services that another replica works on: namespace, name, owner.
+    fn elsewhere(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// The newest snapshots of the fleets that are gated here.
     fn fleets(&self) -> Vec<Arc<GateSnapshot>>;
 
@@ -55,16 +67,23 @@ pub trait Views: Send + Sync + 'static {
     /// `/services`.
     fn services(&self) -> Value {
         let alarms = self.alarms();
-        json!({ "services": self.fleets(), "alarms": { "up": alarms.up(), "history": alarms.history() } })
+        let (here, elsewhere) = (self.fleets(), self.elsewhere());
+        json!({ "services": here, "elsewhere": elsewhere, "alarms": { "up": alarms.up(), "history": alarms.history() } })
     }
 
     /// `/services/{namespace}/{name}`.
     fn service(&self, namespace: &str, name: &str) -> Option<Value> {
         let fleets = self.fleets();
-        let found = fleets.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name)?;
-        let mut page = serde_json::to_value(found).ok()?;
-        page["episodes"] = json!(found.episodes.all());
-        Some(page)
+        match fleets.iter().find(|fleet| fleet.namespace == namespace && fleet.name == name) {
+            Some(found) => {
+                let mut page = serde_json::to_value(found).ok()?;
+                page["episodes"] = json!(found.episodes.all());
+                Some(page)
+            }
+            None => {
+                self.elsewhere().into_iter().find(|row| row["namespace"] == namespace && row["name"] == name)
+            }
+        }
     }
 
     /// `/explain/{namespace}/{pod}`.
@@ -72,6 +91,22 @@ pub trait Views: Send + Sync + 'static {
         let fleets = self.fleets();
         fleets.iter().filter(|fleet| fleet.namespace == namespace).find_map(|fleet| fleet.explain(pod))
     }
+}
+
+/// Changes that the members of a cluster can be asked for.
+#[async_trait]
+pub trait MemberControl: Send + Sync {
+    /// Gives the member no work any more, or again.
+    ///
+    /// # Errors
+    /// There is no such member, or the store does not answer.
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError>;
+
+    /// This process gives up the leadership; another one is elected.
+    ///
+    /// # Errors
+    /// This process does not lead, or the store does not answer.
+    async fn hand_over(&self) -> Result<(), StoreError>;
 }
 
 /// A Kubernetes Event as the pages show it.
@@ -87,6 +122,16 @@ pub struct AdminEvent {
     pub about: String,
     /// The message.
     pub note: String,
+}
+
+/// The address that a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
 }
 
 type Shown = Arc<dyn Views>;
@@ -105,6 +150,8 @@ pub fn probes(views: Shown, metrics: Metrics) -> Router {
 pub fn pages(views: Shown) -> Router {
     Router::new()
         .route("/ensemble", get(|State(views): State<Shown>| async move { Json(views.ensemble()) }))
+        .route("/cluster/leader", delete(hand_over))
+        .route("/cluster/members/{id}/cordon", put(cordon).delete(uncordon))
         .route("/cluster", get(|State(views): State<Shown>| async move { Json(views.cluster()) }))
         .route("/services", get(|State(views): State<Shown>| async move { Json(views.services()) }))
         .route("/services/{namespace}/{name}", get(service))
@@ -124,9 +171,10 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `stop`.
 pub async fn serve<L>(listener: L, router: Router, stop: CancellationToken)
 where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
+    let router = router.into_make_service_with_connect_info::<Peer>();
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let late = async {
         stop.cancelled().await;
@@ -164,6 +212,59 @@ async fn explain(State(views): State<Shown>, Path((namespace, pod)): Path<(Strin
     found(views.explain(&namespace, &pod), || {
         format!("no pod {namespace}/{pod} is known here; see /ensemble")
     })
+}
+
+/// `DELETE /cluster/leader`: this replica, which leads, hands over.
+async fn hand_over(State(views): State<Shown>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    change(&views, peer, MemberChange::HandOver).await
+}
+
+/// `PUT /cluster/members/ID/cordon`.
+async fn cordon(
+    State(views): State<Shown>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Response {
+    change(&views, peer, MemberChange::Cordon(id, true)).await
+}
+
+/// `DELETE /cluster/members/ID/cordon`.
+async fn uncordon(
+    State(views): State<Shown>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Response {
+    change(&views, peer, MemberChange::Cordon(id, false)).await
+}
+
+/// What a request changes.
+enum MemberChange {
+    HandOver,
+    Cordon(String, bool),
+}
+
+/// Changes are for this machine only, and their methods are none that a web page can send by itself.
+async fn change(views: &Shown, Peer(peer): Peer, what: MemberChange) -> Response {
+    let refuse = |code: StatusCode, why: String| (code, Json(json!({ "error": why }))).into_response();
+    if !peer.ip().is_loopback() {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            format!("{peer} may only read; send this from the replica's own machine"),
+        );
+    }
+    let Some(replicas) = views.replicas() else {
+        let alone = "this process shares its work with nobody; start it with --store";
+        return refuse(StatusCode::NOT_FOUND, alone.to_owned());
+    };
+    let done = match what {
+        MemberChange::HandOver => replicas.hand_over().await,
+        MemberChange::Cordon(id, cordoned) => replicas.set_cordoned(&id, cordoned).await,
+    };
+    match done {
+        Ok(()) => Json(json!({ "done": true })).into_response(),
+        Err(StoreError::Unusable(why)) => refuse(StatusCode::CONFLICT, why),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
 }
 
 async fn unknown() -> Response {

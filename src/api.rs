@@ -8,9 +8,11 @@ pub mod fields;
 pub mod keys;
 mod labels;
 pub mod located;
+pub mod notify;
 pub mod raw;
 mod read;
 mod report;
+pub mod requests;
 mod validate;
 
 pub(crate) use read::bytes;
@@ -45,6 +47,8 @@ pub struct Manifest {
     pub policy: Policy,
     /// The detectors' input: one rule for each breaker, in the same order.
     pub rules: Vec<Rule>,
+    /// Where pods are told about decisions.
+    pub notify: notify::NotifyRules,
     /// Where it starts in its file.
     pub line: u64,
 }

@@ -21,7 +21,7 @@ pub mod hosted;
 mod identity;
 mod mode;
 pub mod reading;
-mod store;
+pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod variables;
@@ -44,6 +44,12 @@ pub fn environment(flags: &flags::Flags) -> Result<Environment, Exit> {
 /// Whether this process runs in a pod with a service account.
 pub fn in_pod(env: &Environment) -> bool {
     env.get("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT).join("token").exists()
+}
+
+/// The namespace of this process's pod, from its service account; `None` outside a pod.
+pub fn pod_namespace() -> Option<String> {
+    let namespace = std::fs::read_to_string(Path::new(SERVICE_ACCOUNT).join("namespace")).ok()?;
+    Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
 }
 
 /// Where a pod finds its service account.

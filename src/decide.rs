@@ -8,6 +8,7 @@
 mod string_conversions;
 
 pub mod alarm_reason;
+pub mod assignment;
 pub mod canonical;
 pub mod damper;
 pub mod detect;

@@ -3,7 +3,7 @@
 pub mod agent;
 pub mod breaker;
 pub mod check;
-pub(crate) mod cluster;
+pub mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod demo;

@@ -4,7 +4,12 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use axum::{Router, middleware, serve::Listener};
+use axum::{
+    Router,
+    extract::connect_info::Connected,
+    middleware,
+    serve::{IncomingStream, Listener},
+};
 use nix::libc;
 use tokio::{
     net::TcpListener,
@@ -20,7 +25,7 @@ use crate::{
         store::Member,
         wire::{self, Server},
     },
-    admin,
+    admin::{self, Peer},
     alarms::Alarms,
     api::{self, OperatorSources},
     clock::Clock,
@@ -227,6 +232,7 @@ impl AdminPorts {
 fn serve<L>(listener: L, router: Router, alarms: &Alarms, serving: &mut JoinSet<()>, stop: &CancellationToken)
 where
     L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let name = format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
     let served = admin::serve(listener, router, stop.clone());
@@ -257,11 +263,13 @@ pub async fn configuration(flags: &Flags) -> Result<Config, Exit> {
 ///
 /// # Errors
 /// As [`configuration`].
-pub async fn hosted_configuration(address: std::net::SocketAddrV4) -> Result<Config, Exit> {
-    let env = config::hosted::environment()?;
-    let in_pod = config::in_pod(&env);
-    let pod = pod_facts(&config::hosted::with_defaults(&env, address, in_pod)).await?;
-    config::hosted::read(&env, address, in_pod, pod.as_ref())
+pub async fn hosted_configuration(
+    env: &Environment,
+    address: std::net::SocketAddrV4,
+) -> Result<Config, Exit> {
+    let in_pod = config::in_pod(env);
+    let pod = pod_facts(&config::hosted::with_defaults(env, address, in_pod)).await?;
+    config::hosted::read(env, address, in_pod, pod.as_ref())
 }
 
 /// The pod's metadata, fetched only in a pod and only when `env` leaves something open.

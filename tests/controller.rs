@@ -5,6 +5,8 @@
 
 #[path = "controller/activator.rs"]
 mod activator;
+#[path = "controller/checked.rs"]
+mod checked;
 #[path = "controller/closed_loop.rs"]
 mod closed_loop;
 #[path = "support/controller.rs"]
@@ -15,6 +17,8 @@ mod explained;
 mod floor;
 #[path = "controller/labels.rs"]
 mod labels;
+#[path = "controller/notified.rs"]
+mod notified;
 #[path = "controller/overlap.rs"]
 mod overlap;
 #[path = "controller/people.rs"]
@@ -25,6 +29,8 @@ mod plane;
 mod rehearsal;
 #[path = "controller/release.rs"]
 mod release;
+#[path = "controller/requests.rs"]
+mod requests;
 #[path = "controller/scene.rs"]
 mod scene;
 #[path = "controller/selector.rs"]

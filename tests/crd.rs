@@ -82,6 +82,7 @@ fn edges(form: Form) -> (Vec<Value>, Vec<Value>) {
         Form::Flag => (vec![json!(true), json!(false)], vec![json!("true"), json!(1)]),
         Form::Map => (vec![], vec![json!("text"), json!([1])]),
         Form::Text { longest, .. } => (vec![], vec![json!(7), json!("a".repeat(longest as usize + 1))]),
+        Form::Port => (vec![json!(1), json!(65_535), json!("http")], vec![json!(true), json!(1.5)]),
         Form::List { .. } | Form::Any => (vec![], vec![]),
     }
 }

@@ -10,7 +10,15 @@ mod errors;
 mod explain;
 #[path = "plugin/fixture.rs"]
 mod fixture;
+#[path = "plugin/formats.rs"]
+mod formats;
 #[path = "plugin/list.rs"]
 mod list;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plugin/switch.rs"]
+mod switch;
+#[path = "plugin/tree.rs"]
+mod tree;
+#[path = "plugin/watch.rs"]
+mod watch;

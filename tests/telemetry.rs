@@ -153,9 +153,14 @@ async fn the_table_of_metrics_is_what_a_live_master_shows() {
         silent,
         [
             "kubervisor_callback_warnings",
+            "kubervisor_cluster_hand_over_seconds",
+            "kubervisor_cluster_members",
+            "kubervisor_cluster_moves",
+            "kubervisor_cluster_owned_services",
             "kubervisor_detector_queries",
             "kubervisor_events",
             "kubervisor_gate_failures",
+            "kubervisor_notifications",
             "kubervisor_store_errors"
         ],
         "without a sample"

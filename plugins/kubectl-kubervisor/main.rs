@@ -13,6 +13,9 @@ use kubervisor::{
     },
 };
 
+/// The exit code when a check failed.
+const FINDINGS: u8 = 3;
+
 fn main() -> ExitCode {
     // For the TLS client; an error means that a provider is installed already.
     let _already = rustls::crypto::ring::default_provider().install_default();
@@ -29,10 +32,12 @@ fn main() -> ExitCode {
         })
         .and_then(|output| {
             notice(&output.notice);
-            print(&output.data)
+            print(&output.data)?;
+            Ok(output.findings)
         });
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::from(FINDINGS),
         Err(exit) => {
             notice(&format!("kubectl kubervisor: {exit}\n"));
             exit.code()

@@ -8,7 +8,7 @@ pub mod labels;
 pub mod projector;
 pub mod roster;
 
-use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddrV4, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     adapters::store::StoreError,
+    api::requests::{PersonRequests, RequestVerb},
     decide::{
         fleet::{Fleet, Presence, Uid},
         gate::{
@@ -47,6 +48,8 @@ pub struct Observed {
     pub hindrance: Option<Hindrance>,
     /// Where the endpoints do not follow the labels.
     pub listing: ListingFindings,
+    /// People's requests.
+    pub requests: PersonRequests,
 }
 
 /// Where the endpoints do not follow the labels, and the cause.
@@ -68,6 +71,15 @@ pub struct ListingFinding {
 }
 
 impl Observed {
+    /// `policy`, paused if a person asks for it.
+    pub fn in_force<'p>(&self, now: Timestamp, policy: &'p Policy) -> Cow<'p, Policy> {
+        let paused = self.requests.pause(now).is_some_and(|request| request.verb == RequestVerb::Pause);
+        if paused && !policy.paused {
+            return Cow::Owned(Policy { paused, ..policy.clone() });
+        }
+        Cow::Borrowed(policy)
+    }
+
     /// The pod that a verdict names by id or by key; `None` when the fleet has no such pod.
     pub fn pod_of(&self, named: &VerdictTarget) -> Option<Uid> {
         match named {
@@ -177,6 +189,14 @@ pub enum SinkError {
         /// Verb and resource.
         why: String,
     },
+    /// Another replica works on the resource now.
+    #[error("replica {owner} works on it since generation {generation}")]
+    Superseded {
+        /// The id of that replica.
+        owner: String,
+        /// The generation of its ownership.
+        generation: u64,
+    },
     /// The API server refused with 429.
     #[error("the API server is busy: retry after {} s", .0.as_secs())]
     Busy(Duration),
@@ -192,6 +212,7 @@ impl SinkError {
             Self::UseRoster { .. } | Self::UseLedger { .. } => "unusable",
             Self::Ask { .. } => "ask",
             Self::Forbidden { .. } => "forbidden",
+            Self::Superseded { .. } => "superseded",
             Self::Busy { .. } => "busy",
         }
     }
@@ -205,11 +226,12 @@ impl SinkError {
         }
     }
 
-    /// Another leader was elected: stop acting.
+    /// Another leader was elected, or another replica has claimed the resource: stop acting.
     pub fn leadership_lost(&self) -> bool {
         matches!(
             self,
-            Self::ReadLedger(StoreError::LeadershipLost { .. })
+            Self::Superseded { .. }
+                | Self::ReadLedger(StoreError::LeadershipLost { .. })
                 | Self::StoreLedger(StoreError::LeadershipLost { .. })
         )
     }

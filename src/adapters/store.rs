@@ -4,6 +4,7 @@
 //! [`Term`], so that a leader that was suspended writes nothing after it resumes. Only changes are written, in
 //! batches; plain heartbeats never are. Keys, guarantees and failures of each backend: `docs/stores.md`.
 
+mod background;
 mod embedded;
 mod etcd;
 mod kubernetes;
@@ -143,6 +144,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`]; the status is stored as soon as the store answers again.
     async fn publish(&self, status: MemberStatus) -> Result<(), StoreError>;
 
+    /// Sets whether a member is cordoned, in its record; that member keeps it until it ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] for a member that is not there, or [`StoreError::Unavailable`].
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError>;
+
     /// Gives up leadership and stays a member; somebody else leads next, if anybody is there.
     ///
     /// # Errors
@@ -226,6 +233,11 @@ pub async fn open(
 }
 
 impl StoreError {
+    /// There is no member `id`.
+    fn no_member(id: &str) -> Self {
+        Self::Unusable(format!("there is no member {id:?}"))
+    }
+
     /// The kind, as a metric's label.
     pub fn category(&self) -> &'static str {
         match self {

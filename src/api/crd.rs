@@ -72,6 +72,7 @@ fn columns() -> Value {
         column("DryRun", "string", condition("DryRun", "status"), 1),
         count("Managed", "nbPodsManaged", 1),
         count("Unknown", "nbPodsUnknown", 1),
+        column("Owner", "string", ".status.owner.member".to_owned(), 1),
     ])
 }
 

@@ -108,6 +108,8 @@ fn pattern(path: &str) -> String {
 pub(crate) fn template(path: &str) -> &str {
     match path {
         "spec.breakers[].activator" => "spec.defaultActivator",
+        "spec.breakers[].notify" => "spec.notify",
+        "spec.breakers[].notify.hmacSecret" => "spec.notify.hmacSecret",
         "spec.sources[].headers[].from"
         | "spec.sources[].tls.certificate"
         | "spec.sources[].tls.key"

@@ -16,6 +16,8 @@ pub const RETRY_COUNT: &str = "breaker/retryCount";
 pub const ADMITTED_AT: &str = "breaker/admittedAt";
 /// Annotation: `<epoch>.<serial>`, tested and replaced by every fenced write.
 pub const FENCE: &str = "kubervisor/fence";
+/// Annotation of a KubervisorService: a person's requests, one JSON object a line.
+pub const REQUESTS: &str = "kubervisor/requests";
 /// Annotation of Kubernetes: a scale-down deletes pods of low cost first.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The cost of a withheld pod: a number that others do not write, so that only our own is removed again.

@@ -45,6 +45,8 @@ pub struct RawSpec {
     pub revert_if_no_better: Option<f64>,
     /// Keep the last serving pod of a node.
     pub keep_one_per_node: Option<bool>,
+    /// Tell pods about decisions.
+    pub notify: Option<RawNotify>,
 }
 
 /// One detector and its rules.
@@ -91,6 +93,8 @@ pub struct RawBreaker {
     pub min_pod_age: Option<f64>,
     /// Report what it would do, do nothing.
     pub dry_run: Option<bool>,
+    /// Tell its pods about decisions.
+    pub notify: Option<RawNotify>,
 }
 
 /// `discreteValueOutOfList`.
@@ -319,6 +323,18 @@ pub struct RawCredential {
     pub file: Option<String>,
     /// An environment variable.
     pub variable: Option<String>,
+}
+
+/// Where a pod is told about decisions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RawNotify {
+    /// A number, or the name of a container's port.
+    pub port: Option<Value>,
+    /// With the slash in front.
+    pub path: Option<String>,
+    /// The key of the signature.
+    pub hmac_secret: Option<RawSecretKey>,
 }
 
 /// A key of a Secret in the same namespace.

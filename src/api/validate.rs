@@ -5,6 +5,7 @@
 mod activator;
 mod detectors;
 mod forms;
+mod notify;
 mod queries;
 mod sources;
 mod take;
@@ -35,7 +36,8 @@ pub(super) fn resource(raw: &RawResource, context: Context, report: &mut Report<
         return None;
     };
     let (policy, rules) = policy(spec, name, context, report);
-    report.is_empty().then(|| Manifest { namespace, policy, rules, line: report.line_of("") })
+    let notify = notify::rules(spec, report);
+    report.is_empty().then(|| Manifest { namespace, policy, rules, notify, line: report.line_of("") })
 }
 
 fn identify(raw: &RawResource, report: &mut Report<'_>) {

@@ -25,12 +25,18 @@ pub fn address(text: &str) -> Result<SocketAddrV4, String> {
     }
 }
 
-/// The process's own variables; the ignored ones are logged.
+/// The process's own variables, with `--store` and in a pod its namespace; the ignored ones are logged.
 ///
 /// # Errors
 /// [`Exit::Usage`] for a variable of ours that is not UTF-8.
-pub fn environment() -> Result<Environment, Exit> {
-    let env = Environment::of_process()?;
+pub fn environment(store: Option<&str>) -> Result<Environment, Exit> {
+    let mut env = Environment::of_process()?;
+    if let Some(store) = store {
+        env.set("KUBERVISOR_STORE", store);
+    }
+    if let Some(namespace) = super::pod_namespace() {
+        set_if_unset(&mut env, "NAMESPACE", &namespace);
+    }
     for name in LEFT_OUT.into_iter().filter(|name| env.get(name).is_some()) {
         tracing::warn!("{name} is set, but the controller follows KubervisorServices only");
     }
@@ -66,18 +72,13 @@ pub fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> 
     let id = env.get("HOSTNAME").unwrap_or("kubervisor").to_owned();
     set_if_unset(&mut env, "KONTROL_ID", &id);
     set_if_unset(&mut env, "KONTROL_LABELS", LABELS);
-    let is_etcd =
-        env.get("KUBERVISOR_STORE").map_or(env.get("KONTROL_ETCD").is_some(), |s| s.starts_with("etcd:"));
+    let shared = |store: &str| store.starts_with("etcd:") || store.starts_with("kubernetes:");
+    let is_shared = env.get("KUBERVISOR_STORE").map_or(in_pod || env.get("KONTROL_ETCD").is_some(), shared);
     if !address.ip().is_unspecified() {
         set_if_unset(&mut env, "KONTROL_IP", &address.ip().to_string());
-    } else if !is_etcd {
+    } else if !is_shared {
         // Only other masters connect to this address, and a file store has none.
         set_if_unset(&mut env, "KONTROL_IP", &Ipv4Addr::LOCALHOST.to_string());
-    }
-    if in_pod && !is_etcd {
-        // A file that ends with the container is enough: all pods report again within one ping.
-        let folder = env.get("TMPDIR").unwrap_or("/tmp").trim_end_matches('/').to_owned();
-        set_if_unset(&mut env, "KUBERVISOR_STORE", &format!("embedded:{folder}/kubervisor/keepalives.redb"));
     }
     env
 }
@@ -105,7 +106,8 @@ mod tests {
 
     #[test]
     fn one_flag_is_enough_in_a_pod_and_outside() {
-        let in_pod = config(":8000", true, &[("HOSTNAME", "kubervisor-7d9f"), ("NAMESPACE", "ops")]).unwrap();
+        let variables = [("HOSTNAME", "kubervisor-7d9f"), ("NAMESPACE", "ops"), ("KONTROL_IP", "10.0.0.9")];
+        let in_pod = config(":8000", true, &variables).unwrap();
         assert_eq!(in_pod.listen.address.to_string(), "0.0.0.0:8000");
         let identity = &in_pod.identity;
         assert_eq!(
@@ -117,7 +119,8 @@ mod tests {
             ),
             ("ops", "kubervisor-7d9f", "kubervisor", "master")
         );
-        assert_eq!(file(in_pod.master), "/tmp/kubervisor/keepalives.redb");
+        let store = in_pod.master.unwrap().store;
+        assert!(matches!(store, StoreConfig::Kubernetes(at) if at.namespace == "ops"));
         let outside = config("127.0.0.7:9000", false, &[("HOME", "/home/ali")]).unwrap();
         assert_eq!(
             (outside.identity.id.as_str(), outside.identity.ip.to_string().as_str()),

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{EtcdConfig, Identity, KubernetesConfig, StoreConfig, address, environment::Reader, mode::Mode};
+use super::{
+    EtcdConfig, Identity, KubernetesConfig, StoreConfig, address,
+    environment::{Environment, Reader},
+    mode::Mode,
+};
+use crate::exit::Exit;
 
 pub(super) fn read(
     reader: &mut Reader<'_>,
@@ -20,6 +25,21 @@ pub(super) fn read(
         return Some(kubernetes(&identity?.namespace));
     }
     default_file(reader, identity?)
+}
+
+/// Where the controller's replicas coordinate; `None`: this process is alone. `namespace` is the pod's.
+///
+/// # Errors
+/// [`Exit::Usage`] with all complaints.
+pub fn of_replicas(env: &Environment, in_pod: bool, namespace: &str) -> Result<Option<StoreConfig>, Exit> {
+    let mut reader = Reader::new(env);
+    let found = match (reader.get("KUBERVISOR_STORE"), reader.get("KONTROL_ETCD")) {
+        (Some(store), _) => named(&mut reader, store.trim()),
+        (None, Some(endpoints)) => etcd(&mut reader, "KONTROL_ETCD", endpoints),
+        (None, None) => in_pod.then(|| kubernetes(namespace)),
+    };
+    // A file is one process's: its keepalives' store.
+    reader.finish(Some(found.filter(|store| !matches!(store, StoreConfig::Embedded(_)))))
 }
 
 fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {

@@ -84,6 +84,21 @@ pub struct RefusedWrite {
     pub due: bool,
 }
 
+impl fmt::Display for RefusedWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.verb {
+            Verb::Claim => "claim",
+            Verb::Withhold => "withdrawal",
+            Verb::Cancel => "cancellation",
+            Verb::Admit => "return",
+            Verb::Pause => "pause",
+            Verb::Kill => "eviction",
+            Verb::Release | Verb::Forget => "release",
+        };
+        write!(f, "{what}: {}", self.sentence)
+    }
+}
+
 /// One pod of the fleet, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {

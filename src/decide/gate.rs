@@ -18,6 +18,7 @@ mod outcome;
 mod panic;
 mod place;
 mod planning;
+mod request;
 mod restore;
 pub mod verb;
 
@@ -31,7 +32,7 @@ use self::{
     planning::Planning,
 };
 pub use self::{
-    assessment::{ADMISSION, SILENCE},
+    assessment::{ADMISSION, PERSON, SILENCE},
     outcome::LIST_AGE,
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};

@@ -36,8 +36,8 @@ const PLANS: usize = 16;
 
 /// What a replay tells as it goes.
 pub trait ReplayLog {
-    /// A breaker's answer was judged. `pods` are those of the fleet.
-    fn evaluated(&mut self, judged: &JudgedAnswer, pods: &Fleet);
+    /// A breaker's answer was judged.
+    fn evaluated(&mut self, judged: &JudgedAnswer);
 
     /// A plan was made; `after` is the ledger that it led to.
     fn planned(&mut self, step: &ReplayStep<'_>);
@@ -148,7 +148,7 @@ impl Replay {
             let answer = cursor.at(now);
             let (observations, scope) = (self.fleet.observations(), &self.scope);
             let judged = queried::judge(rule, now, observations, answer, scope, &mut self.windows);
-            log.evaluated(&judged, self.fleet.view());
+            log.evaluated(&judged);
             self.verdicts.replace(judged.source);
         }
         // Without a due time nothing is evaluated any more; there is one as long as there are rules.

@@ -89,6 +89,15 @@ pub enum Opinion {
         /// The breaker whose activator applies; `None`: the default one.
         breaker: Option<String>,
     },
+    /// A person's request. It says nothing about the pod's health.
+    Requested {
+        /// [`Call::Admit`] or [`Call::Withhold`].
+        call: Call,
+        /// Who asks, until when and why.
+        reason: String,
+        /// When it ends.
+        until: Timestamp,
+    },
 }
 
 /// The kind of a source.
@@ -99,6 +108,8 @@ pub enum SourceKind {
     Breaker,
     /// A callback. It is given the whole fleet, so it has no objection to a pod that it does not name.
     Callback,
+    /// People's requests.
+    Person,
 }
 
 /// The verdicts of one source's last successful run.
@@ -145,7 +156,7 @@ impl Opinion {
     pub fn severity(&self) -> f64 {
         let severity = match self {
             Self::Judged(Judgement::Bad { severity, .. }) | Self::Called { severity, .. } => *severity,
-            Self::Judged(_) => 0.0,
+            Self::Judged(_) | Self::Requested { .. } => 0.0,
         };
         if severity.is_finite() { severity.clamp(0.0, 1.0) } else { 0.0 }
     }
@@ -155,13 +166,14 @@ impl Opinion {
         match self {
             Self::Judged(judgement) => matches!(judgement, Judgement::Bad { .. }),
             Self::Called { call, .. } => *call >= Call::Withhold,
+            Self::Requested { .. } => false,
         }
     }
 
     fn strictness(&self, other: &Self) -> Ordering {
         let rank = |opinion: &Self| match opinion {
             Self::Judged(_) => None,
-            Self::Called { call, .. } => Some(*call),
+            Self::Called { call, .. } | Self::Requested { call, .. } => Some(*call),
         };
         let objects = self.objects().cmp(&other.objects());
         objects.then(rank(self).cmp(&rank(other))).then(self.severity().total_cmp(&other.severity()))

@@ -1,5 +1,21 @@
 //! Several replicas: the view of the members, and who works on what.
+//!
+//! | file | content |
+//! |---|---|
+//! | `replicas` | this process among the others: what is its own, what it publishes |
+//! | `sharing` | joining them |
+//! | `page` | `/cluster` |
+//! | `command` | `kubervisor cluster` |
+//! | `metrics` | members, owned services, moves, hand-overs |
 
+pub mod command;
+mod metrics;
 mod page;
+mod replicas;
+mod sharing;
 
-pub(crate) use self::page::{cluster_page, leadership};
+pub(crate) use self::{
+    page::{cluster_page, leadership},
+    replicas::{ReplicaChanges, Replicas},
+    sharing::{Sharing, SharingOptions},
+};

@@ -1,12 +1,14 @@
 //! `kubervisor controller`: KubervisorServices in a cluster.
 //!
 //! Watches the cluster and runs a worker with a gate for each resource. A withdrawal is a label on a pod; the ledger is in
-//! the resource's status. Several controllers may run at once: the ledger's compare-and-swap protects the fleet.
+//! the resource's status. Several controllers share the resources (`sharing`, `roles::cluster`); the ledger's
+//! compare-and-swap protects the fleet whatever they believe.
 //!
 //! | file | content |
 //! |---|---|
 //! | `deps` | dependencies that all parts share |
 //! | `registry` | a worker for each resource; which workers a change wakes |
+//! | `sharing` | which resources are this process's, among several |
 //! | `overlap` | two resources over the same pods |
 //! | `worker` | one resource: its gate, breakers, finalizer and release |
 //! | `worker_state` | the state that a worker's tasks share |
@@ -15,6 +17,7 @@
 //! | `finalizer` | puts the finalizer on before anything is withheld |
 //! | `release` | gives all traffic back, then takes off marks and finalizer |
 //! | `reporter` | the gate's decisions → status and Events |
+//! | `pod_notifier` | decisions → notifications of pods |
 //! | `conditions` | facts → the resource's status |
 //! | `event_rules` | decisions → Events |
 //! | `pages` | the admin pages |
@@ -28,15 +31,22 @@ mod health;
 mod key;
 mod overlap;
 mod pages;
+mod pod_notifier;
 mod registry;
 mod release;
 mod reporter;
 mod scopes;
+mod sharing;
 mod spec;
 mod worker;
 mod worker_state;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +57,11 @@ use self::{
     registry::Registry,
 };
 use super::{
-    breaker::AskerMetrics, gate::metrics::GateMetrics, master::HostedMaster, view::exposed::ViewArgs,
+    breaker::AskerMetrics,
+    cluster::{Sharing, SharingOptions},
+    gate::metrics::GateMetrics,
+    master::HostedMaster,
+    view::exposed::ViewArgs,
 };
 use crate::{
     adapters::kubernetes::{
@@ -56,8 +70,9 @@ use crate::{
         events::{EventMetrics, EventRecorder, EventSettings},
         reviews::Reviewer,
     },
+    adapters::notify::{Loopback, Notifier, NotifyMetrics},
     admin,
-    config::{address::serving_or_off, hosted},
+    config::{address::serving_or_off, environment::Environment, hosted},
     core_task::until_stopped,
     exit::{Exit, chain},
     runtime::{self, AdminPorts, Runtime},
@@ -93,9 +108,27 @@ pub struct Args {
     /// Decides and reports, and changes no pod.
     #[arg(long, env = "KUBERVISOR_DRY_RUN")]
     pub dry_run: bool,
+    /// Where replicas coordinate: kubernetes:NAMESPACE or etcd:HOST[:PORT][,...]. Default: in a pod its own namespace,
+    /// else this process is alone.
+    #[arg(long, env = "KUBERVISOR_STORE", value_name = "STORE")]
+    pub store: Option<String>,
+    /// Replicas of the same name share the resources.
+    #[arg(long, env = "KUBERVISOR_CLUSTER_NAME", value_name = "NAME", default_value = "kubervisor")]
+    pub cluster_name: String,
+    /// Seconds until the others take over from a replica that does not renew its Lease.
+    #[arg(long, env = "KUBERVISOR_LEASE", value_name = "SECONDS", default_value_t = 15,
+        value_parser = clap::value_parser!(u64).range(3..=3600))]
+    pub lease: u64,
+    /// This replica's share of the resources, relative to the others'.
+    #[arg(long, env = "KUBERVISOR_WEIGHT", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub weight: u32,
     /// Who else may look.
     #[command(flatten)]
     pub view: ViewArgs,
+    /// An admission policy checks the names in people's requests: they are shown without "as stated".
+    #[arg(long, env = "KUBERVISOR_REQUESTS_CHECKED")]
+    pub requests_checked: bool,
 }
 
 /// Runs until a signal stops it.
@@ -118,7 +151,19 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let Some(client) = stop.run_until_cancelled(connect::client(&options)).await else { return Ok(()) };
     let client = client.map_err(|error| Exit::Usage(chain(&error)))?;
     let process = Runtime::start();
-    let hosted = start_master(&args, &process, &stop).await?;
+    let env = hosted::environment(args.store.as_deref())?;
+    let hosted = start_master(&args, &env, &process, &stop).await?;
+    let sharing = Sharing::read(
+        &SharingOptions {
+            name: args.cluster_name.clone(),
+            lease: Duration::from_secs(args.lease),
+            weight: args.weight,
+            port: addr.map_or(0, |addr| addr.port()),
+            kubeconfig: args.kubeconfig.clone(),
+            server: args.master.clone(),
+        },
+        &env,
+    )?;
     let scope = if args.namespace.is_empty() {
         WatchScope::All
     } else {
@@ -140,16 +185,30 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         timing: hosted.as_ref().map(HostedMaster::timing),
         sources,
         dry_run: args.dry_run,
+        replicas: OnceLock::new(),
+        requests_checked: args.requests_checked,
+        notifier: notifier(&client, &process)?,
         limiter: Arc::default(),
         process,
         client,
         stop,
     });
     let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
-    serve(deps, ports.exposing(view), hosted).await
+    serve(deps, ports.exposing(view), hosted, sharing).await
 }
 
-async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>) -> Result<(), Exit> {
+fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {
+    let metrics = process.metrics.with_registry(NotifyMetrics::register);
+    Notifier::new(client.clone(), metrics, Loopback::Refused)
+        .map_err(|error| Exit::Failed(anyhow::Error::new(error).context("cannot set up notifications")))
+}
+
+async fn serve(
+    deps: Arc<Deps>,
+    ports: AdminPorts,
+    hosted: Option<HostedMaster>,
+    sharing: Option<Sharing>,
+) -> Result<(), Exit> {
     let snapshots = Arc::new(StatusSnapshots::default());
     let master = hosted.as_ref().map(HostedMaster::views);
     let pages_of =
@@ -162,12 +221,20 @@ async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>)
     serving.spawn(until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), async move {
         events.ended().await;
     }));
+    let mut joined = Ok(());
     let work = async {
         tokio::select! {
-            () = deps.stop.cancelled() => {}
-            () = deps.cluster.until_resources_known() => {
-                Registry::new(Arc::clone(&deps), snapshots).run().await;
-            }
+            () = deps.stop.cancelled() => return,
+            () = deps.cluster.until_resources_known() => {}
+        }
+        // Only now: the others hand work over to a member that can begin at once.
+        joined = join(&deps, sharing).await;
+        match &joined {
+            Ok(()) => Registry::new(Arc::clone(&deps), snapshots).run().await,
+            Err(_) => deps.stop.cancel(),
+        }
+        if let Some(replicas) = deps.replicas.get() {
+            replicas.leave().await;
         }
     };
     let name = "the registry of services".to_owned();
@@ -179,18 +246,28 @@ async fn serve(deps: Arc<Deps>, ports: AdminPorts, hosted: Option<HostedMaster>)
     }
     deps.events.ended().await;
     while serving.join_next().await.is_some() {}
-    ended
+    joined.and(ended)
+}
+
+/// Takes part in the sharing, where it is configured.
+async fn join(deps: &Deps, sharing: Option<Sharing>) -> Result<(), Exit> {
+    if let Some(sharing) = sharing {
+        let replicas = sharing.join(&deps.process).await?;
+        let _set_once = deps.replicas.set(Arc::new(replicas));
+    }
+    Ok(())
 }
 
 async fn start_master(
     args: &Args,
+    env: &Environment,
     process: &Runtime,
     stop: &CancellationToken,
 ) -> Result<Option<HostedMaster>, Exit> {
     let Some(text) = &args.keepalives else { return Ok(None) };
     let address = hosted::address(text)
         .map_err(|error| Exit::Usage(format!("--keepalives (KUBERVISOR_KEEPALIVES) is {text:?}: {error}")))?;
-    let config = runtime::hosted_configuration(address).await?;
+    let config = runtime::hosted_configuration(env, address).await?;
     HostedMaster::start(&config, process, stop).await.map(Some)
 }
 

@@ -30,12 +30,16 @@ pub(super) fn table(style: TableStyle, header: &[&str], rows: impl Iterator<Item
 /// # Errors
 /// 1 when stdout does not take it, for example on a full disk.
 pub fn print(text: &str) -> Result<(), Exit> {
+    print_while_read(text).map(|_read| ())
+}
+
+/// As [`print`]; `false` when the reader has closed the pipe.
+pub(super) fn print_while_read(text: &str) -> Result<bool, Exit> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Exit::Failed(anyhow::Error::new(error).context("cannot write to stdout")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Exit::Failed(anyhow::Error::new(error).context("cannot write to stdout"))),
     }
 }
 

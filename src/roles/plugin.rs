@@ -1,28 +1,46 @@
-//! `kubectl kubervisor`: the KubervisorServices in columns, and why a pod is or is not withheld.
+//! `kubectl kubervisor`: what is withheld and why, and a person's decisions about it.
 //!
-//! It reads only the API server, with the user's rights, so that it works when no controller runs.
+//! It asks only the API server, with the user's rights, so that it works when no controller runs.
+//!
+//! | file | content |
+//! |---|---|
+//! | `args` | the flags of every command, under kubectl's names |
+//! | `format`, `jsonpath`, `style` | `-o`, colours, the terminal's width |
+//! | `table` | `list` |
+//! | `tree` | `tree` |
+//! | `explanation` | `explain` |
+//! | `watch` | `-w` and `--until` of these |
+//! | `check` | `check` |
+//! | `switch` | `enable`, `disable` |
+//! | `person` | `withhold`, `admit`, `pause`, `resume` |
+//! | `fields`, `names` | members of a resource as text; names from the command line |
 
+mod args;
+mod check;
 mod explanation;
 mod fields;
+mod format;
+mod jsonpath;
 mod names;
+mod person;
+mod style;
+mod switch;
 mod table;
+mod tree;
+mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use clap::{Parser, Subcommand};
 
-use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
-use kube::config::KubeConfigOptions;
-use serde_json::{Value, json};
-
-use super::output;
-use crate::{
-    adapters::kubernetes::{
-        connect::ConnectOptions,
-        untyped::{ClusterClient, ListScope},
-    },
-    clock::Clock,
-    exit::Exit,
+use self::{
+    args::{GlobalArgs, PluginSession},
+    check::CheckArgs,
+    format::CommandOutput,
+    names::RequestTarget,
+    person::RequestArgs,
+    table::ResourceTable,
+    watch::WatchArgs,
 };
+use crate::{api::requests::RequestVerb, exit::Exit};
 
 /// The command line of the plugin.
 #[derive(Debug, Parser)]
@@ -31,84 +49,101 @@ use crate::{
     bin_name = "kubectl kubervisor",
     version,
     max_term_width = 110,
-    about = "Lists the KubervisorServices of a namespace, or shows why a pod is or is not withheld",
+    about = "Lists the KubervisorServices of a namespace, shows why a pod is or is not withheld",
     after_help = "A KubervisorService is `kvs` or `rdc` for short: `kubectl get kvs` shows them too.\n\
-                  Exit codes: 0 success, 1 failure, 2 wrong usage."
+                  Exit codes: 0 success, 1 failure, 2 wrong usage, 3 findings of check, 124 time-out."
 )]
 pub struct PluginCli {
     /// Only this KubervisorService: web, kvs/web or rdc/web.
     #[arg(short = 'k', long = "kubervisorservice", value_name = "NAME", value_parser = names::service)]
     name: Option<String>,
     #[command(flatten)]
-    cluster: ClusterArgs,
-    /// The format; a table when not given.
-    #[arg(short, long, global = true, value_enum)]
-    output: Option<OutputFormat>,
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Option<PluginCommand>,
 }
 
-#[derive(Debug, clap::Args)]
-struct ClusterArgs {
-    /// The namespace; that of the context when not given.
-    #[arg(short, long, global = true, value_parser = names::object, conflicts_with = "all_namespaces")]
-    namespace: Option<String>,
-    /// Those of every namespace.
-    #[arg(short = 'A', long, global = true)]
-    all_namespaces: bool,
-    /// The kubeconfig file; else those of KUBECONFIG, ~/.kube/config, or the pod's own account.
-    #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig; its current one when not given.
-    #[arg(long, global = true, value_name = "NAME")]
-    context: Option<String>,
-    /// The cluster of the kubeconfig; that of the context when not given.
-    #[arg(long, global = true, value_name = "NAME")]
-    cluster: Option<String>,
-    /// The user of the kubeconfig; that of the context when not given.
-    #[arg(long, global = true, value_name = "NAME")]
-    user: Option<String>,
-    /// The API server's URL, instead of the kubeconfig's.
-    #[arg(short, long, global = true, value_name = "URL")]
-    server: Option<String>,
-    /// Acts as this user.
-    #[arg(long = "as", global = true, value_name = "USER")]
-    as_user: Option<String>,
-    /// Acts as a member of this group; may be repeated.
-    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "as_user")]
-    as_groups: Vec<String>,
-    /// How long a request may take: 10s, 2m; a number is seconds, 0 is no limit. Default: 10s.
-    #[arg(long, global = true, value_name = "TIME", value_parser = names::duration)]
-    request_timeout: Option<Duration>,
-}
-
-impl From<ClusterArgs> for ConnectOptions {
-    fn from(args: ClusterArgs) -> Self {
-        let ClusterArgs { kubeconfig, context, cluster, user, server, as_user, as_groups, .. } = args;
-        let names = KubeConfigOptions { context, cluster, user };
-        Self { kubeconfig, server, names, impersonate: as_user, groups: as_groups }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
-    /// As JSON.
-    Json,
-    /// As YAML.
-    Yaml,
-    /// As a table with more columns.
-    Wide,
-    /// Only the names, for another kubectl.
-    Name,
-}
-
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
+    /// Lists the KubervisorServices; also without a command.
+    List {
+        /// Only this one: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: Option<String>,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Shows a KubervisorService with its Service, its breakers and their pods.
+    #[command(visible_alias = "get")]
+    Tree {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
     /// Shows why a pod is or is not withheld: the breaker, its numbers, and what happens next.
     Explain {
         /// The pod: web-1 or pod/web-1.
         #[arg(value_name = "POD", value_parser = names::pod)]
         pod: String,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Checks rights, definition, controllers, resources and leftovers; each finding has a code.
+    Check {
+        #[command(flatten)]
+        check: CheckArgs,
+    },
+    /// Lets labels decide about traffic: puts the switch into the Service's selector.
+    Enable {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        /// The API server checks the change, and stores nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Gives every pod its traffic: takes the switch out of the Service's selector.
+    Disable {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        /// The API server checks the change, and stores nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Asks to withhold a pod; the floor, a panic and a dry run win.
+    Withhold {
+        /// The pod: web-1 or pod/web-1.
+        #[arg(value_name = "POD", value_parser = names::pod)]
+        pod: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Asks to give a pod its traffic, whatever its breakers find.
+    Admit {
+        /// The pod: web-1 or pod/web-1.
+        #[arg(value_name = "POD", value_parser = names::pod)]
+        pod: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Asks to leave every pod of a KubervisorService as it is.
+    Pause {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service)]
+        name: String,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
+    /// Ends a pause, or with pod/NAME the requests about a pod.
+    Resume {
+        /// The KubervisorService, or pod/web-1.
+        #[arg(value_name = "NAME", value_parser = names::request_target)]
+        target: RequestTarget,
+        #[command(flatten)]
+        request: RequestArgs,
     },
 }
 
@@ -119,6 +154,8 @@ pub struct PluginOutput {
     pub data: String,
     /// For stderr.
     pub notice: String,
+    /// A check failed: exit code 3.
+    pub findings: bool,
 }
 
 /// Reads the cluster and renders the answer.
@@ -127,77 +164,94 @@ pub struct PluginOutput {
 /// [`Exit::Usage`] for arguments that exclude each other; [`Exit::Failed`] without a cluster, a resource or a right.
 /// Each message names the remedy.
 pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
-    check_combinations(&cli)?;
-    let ClusterArgs { namespace, all_namespaces, request_timeout, .. } = &cli.cluster;
-    let (namespace, all_namespaces, timeout) = (namespace.clone(), *all_namespaces, *request_timeout);
-    let cluster = ClusterClient::connect(&cli.cluster.into(), timeout).await?;
-    let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
-    match (cli.command, cli.name) {
-        (Some(PluginCommand::Explain { pod }), _) => {
-            let explanation = explanation::explain(&cluster, &namespace, &pod).await?;
-            let data = match cli.output {
-                None => explanation.to_string(),
-                Some(output) => serialize(&json!(explanation), output)?,
-            };
-            Ok(PluginOutput { data, notice: String::new() })
+    let PluginCli { name, global, command } = cli;
+    check_combinations(name.as_deref(), &global, command.as_ref())?;
+    match command {
+        None => list(global, name, &WatchArgs::default()).await,
+        Some(PluginCommand::List { name: named, watch }) => list(global, named.or(name), &watch).await,
+        Some(PluginCommand::Tree { name, watch }) => {
+            let session = global.open().await?;
+            watch.show(&session, async || tree::tree(&session, &name).await).await
         }
-        (None, Some(name)) => {
-            let resource = cluster.service(&namespace, &name).await?;
-            list(std::slice::from_ref(&resource), &resource, cli.output)
+        Some(PluginCommand::Explain { pod, watch }) => {
+            let session = global.open().await?;
+            let read = async || explanation::explain(&session.cluster, &session.namespace, &pod).await;
+            watch.show(&session, read).await
         }
-        (None, None) => {
-            let scope = if all_namespaces { ListScope::All } else { ListScope::Namespace(&namespace) };
-            let found = cluster.services(scope).await?;
-            let whole = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": found });
-            let mut output = list(&found, &whole, cli.output)?;
-            if found.is_empty() && !matches!(cli.output, Some(OutputFormat::Json | OutputFormat::Yaml)) {
-                output = PluginOutput {
-                    notice: format!("No KubervisorServices in {scope}\n"),
-                    ..PluginOutput::default()
-                };
-            }
-            Ok(output)
+        Some(PluginCommand::Check { check }) => check::check(&global.open().await?, &check).await,
+        Some(PluginCommand::Enable { name, dry_run }) => {
+            switch::enable(&global.open().await?, &name, dry_run).await
+        }
+        Some(PluginCommand::Disable { name, dry_run }) => {
+            switch::disable(&global.open().await?, &name, dry_run).await
+        }
+        Some(PluginCommand::Withhold { pod, request }) => {
+            ask(global, RequestVerb::Withhold, RequestTarget::Pod(pod), request).await
+        }
+        Some(PluginCommand::Admit { pod, request }) => {
+            ask(global, RequestVerb::Admit, RequestTarget::Pod(pod), request).await
+        }
+        Some(PluginCommand::Pause { name, request }) => {
+            ask(global, RequestVerb::Pause, RequestTarget::Service(name), request).await
+        }
+        Some(PluginCommand::Resume { target, request }) => {
+            ask(global, RequestVerb::Resume, target, request).await
         }
     }
+}
+
+async fn ask(
+    global: GlobalArgs,
+    verb: RequestVerb,
+    target: RequestTarget,
+    request: RequestArgs,
+) -> Result<PluginOutput, Exit> {
+    request.check()?;
+    person::ask(&global.open().await?, verb, &target, &request).await
 }
 
 /// Checks the combinations of arguments that clap does not check.
-fn check_combinations(cli: &PluginCli) -> Result<(), Exit> {
-    let refuse = |what: &str| Err(Exit::Usage(format!("{what}; see kubectl kubervisor --help")));
-    if cli.name.is_some() && cli.cluster.all_namespaces {
-        return refuse("a name is one of a namespace: give -n NAMESPACE with -k, not --all-namespaces");
+fn check_combinations(
+    name: Option<&str>,
+    global: &GlobalArgs,
+    command: Option<&PluginCommand>,
+) -> Result<(), Exit> {
+    if !matches!(command, Some(PluginCommand::Check { .. })) {
+        check::junit_is_of_check(&global.output)?;
     }
-    if cli.command.is_none() {
-        return Ok(());
-    }
-    if cli.name.is_some() {
-        return refuse("explain finds the KubervisorService of the pod by itself: leave out -k");
-    }
-    if cli.cluster.all_namespaces {
-        return refuse("a pod is one of a namespace: give -n NAMESPACE with explain, not --all-namespaces");
-    }
-    if matches!(cli.output, Some(OutputFormat::Wide | OutputFormat::Name)) {
-        return refuse("explain prints text, or with -o json or yaml");
-    }
-    Ok(())
-}
-
-/// The resources in the requested format; `whole` is all of them as one object.
-fn list(resources: &[Value], whole: &Value, output: Option<OutputFormat>) -> Result<PluginOutput, Exit> {
-    let data = match output {
-        None => table::narrow(resources),
-        Some(OutputFormat::Wide) => table::wide(resources, Clock::start().wall()),
-        Some(OutputFormat::Name) => resources.iter().map(table::name).collect(),
-        Some(output) => serialize(whole, output)?,
+    let named = match command {
+        None => name.is_some(),
+        Some(PluginCommand::List { name: named, .. }) => named.is_some() || name.is_some(),
+        Some(_) if name.is_some() => {
+            let what = "-k is of the list; name the object behind the command; see kubectl kubervisor --help";
+            return Err(Exit::Usage(what.to_owned()));
+        }
+        Some(PluginCommand::Explain { .. }) => return global.one_of_a_namespace("a pod"),
+        Some(PluginCommand::Check { .. }) => false,
+        Some(_) => true,
     };
-    Ok(PluginOutput { data, notice: String::new() })
+    if named { global.one_of_a_namespace("a name") } else { Ok(()) }
 }
 
-fn serialize(value: &Value, output: OutputFormat) -> Result<String, Exit> {
-    if output == OutputFormat::Yaml {
-        return Ok(serde_saphyr::to_string(value).context("cannot write it as YAML")?);
+async fn list(global: GlobalArgs, name: Option<String>, watch: &WatchArgs) -> Result<PluginOutput, Exit> {
+    let session = global.open().await?;
+    let read = async || {
+        let resources = match &name {
+            Some(name) => vec![session.cluster.service(&session.namespace, name).await?],
+            None => session.cluster.services(session.scope(), session.selector.as_deref()).await?,
+        };
+        Ok(ResourceTable { resources, single: name.is_some() })
+    };
+    let mut output = watch.show(&session, read).await?;
+    let empty = output.data.is_empty() && !watch.is_on();
+    if empty && (session.format.is_text() || session.format == format::OutputFormat::Name) {
+        output.notice = format!("No KubervisorServices in {}\n", session.scope());
     }
-    output::json(value)
+    Ok(output)
+}
+
+fn answer(session: &PluginSession, found: &dyn CommandOutput) -> Result<PluginOutput, Exit> {
+    Ok(PluginOutput { data: session.format.render(found, session.style)?, ..PluginOutput::default() })
 }
 
 #[cfg(test)]
@@ -222,26 +276,25 @@ mod tests {
     fn flags_stand_before_and_after_explain() {
         for line in ["-n shop explain web-1 -o json", "explain pod/web-1 --namespace shop --output json"] {
             let cli = read(line).unwrap();
-            assert_eq!(cli.cluster.namespace.as_deref(), Some("shop"), "{line}");
-            assert_eq!(cli.output, Some(OutputFormat::Json), "{line}");
-            assert!(matches!(cli.command, Some(PluginCommand::Explain { pod }) if pod == "web-1"), "{line}");
+            assert_eq!(cli.global.output, format::OutputFormat::Json, "{line}");
+            assert!(
+                matches!(cli.command, Some(PluginCommand::Explain { pod, .. }) if pod == "web-1"),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn arguments_that_exclude_each_other_are_wrong_usage() {
-        for line in ["-k web -A", "-k web explain web-1", "-A explain web-1", "explain web-1 -o name"] {
-            let refused = check_combinations(&read(line).unwrap());
+        let lines =
+            ["-k web -A", "list web -A", "list web -l app=web", "-k web explain web-1", "-A explain web-1"];
+        for line in lines {
+            let cli = read(line).unwrap();
+            let refused = check_combinations(cli.name.as_deref(), &cli.global, cli.command.as_ref());
             assert!(matches!(refused, Err(Exit::Usage(_))), "{line}: {refused:?}");
         }
         for line in ["-n shop -A", "-o xml", "-k svc/web", "-n ../x", "explain", "explain a/b/c", "-k Web"] {
             assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
         }
-    }
-
-    #[test]
-    fn a_switch_stays_a_string_in_yaml() {
-        let yaml = serialize(&json!({ "traffic": "yes", "pod": "1" }), OutputFormat::Yaml).unwrap();
-        assert!(yaml.contains("traffic: \"yes\"") || yaml.contains("traffic: 'yes'"), "{yaml}");
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use reqwest::Method;
 use serde_json::Value;
 
 use super::output::{self, list};
@@ -74,7 +75,13 @@ pub async fn explain(args: ExplainArgs) -> Result<(), Exit> {
 }
 
 impl AdminArgs {
-    async fn page(&self, path: &str) -> Result<Value, Exit> {
+    /// Reads a page.
+    pub(super) async fn page(&self, path: &str) -> Result<Value, Exit> {
+        self.send(Method::GET, path).await
+    }
+
+    /// Sends a request and returns the answer's JSON.
+    pub(super) async fn send(&self, method: Method, path: &str) -> Result<Value, Exit> {
         let url = format!("http://{}/{path}", self.admin_addr);
         let help = || {
             format!(
@@ -82,7 +89,7 @@ impl AdminArgs {
             )
         };
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().with_context(help)?;
-        let answer = client.get(&url).send().await.with_context(help)?;
+        let answer = client.request(method, &url).send().await.with_context(help)?;
         let known = answer.status().is_success();
         let page: Value = answer.json().await.with_context(help)?;
         if known {
@@ -94,7 +101,7 @@ impl AdminArgs {
 }
 
 /// The value at `pointer`, numbers with at most one decimal; empty for null or none.
-fn text(page: &Value, pointer: &str) -> String {
+pub(super) fn text(page: &Value, pointer: &str) -> String {
     match page.pointer(pointer) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

@@ -79,6 +79,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn set_cordoned(&self, _member: &str, _cordoned: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn hand_over(&self) -> Result<(), StoreError> {
         Ok(())
     }

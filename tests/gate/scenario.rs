@@ -8,7 +8,7 @@ use kubervisor::decide::{
     gate::action::Verb,
     policy::{ActivatorMode, OnNoData, Policy},
     time::Timestamp,
-    verdict::{Judgement, NoVerdict, Opinion, Source, SourceKind, parse_traffic, resolve},
+    verdict::{Call, Judgement, NoVerdict, Opinion, Source, SourceKind, parse_traffic, resolve},
 };
 
 use super::world::{Sink, World, breaker, ratio};
@@ -110,6 +110,7 @@ impl Run {
             "gated" => self.world.gated = true,
             "bad" | "nodata" => self.judge(command, words),
             "callback" => self.callback(words),
+            "ask" => self.ask(words),
             "restart" => self.world.verdicts = kubervisor::decide::verdict::Verdicts::default(),
             _ => words.iter().for_each(|name| self.change(command, name)),
         }
@@ -151,6 +152,21 @@ impl Run {
         });
         assert_eq!(unknown, 0);
         self.world.verdicts.replace(Source::new("callback", SourceKind::Callback, self.world.now, opinions));
+    }
+
+    /// `ask withhold|admit POD SECONDS`: a person asks for it, from now on.
+    fn ask(&mut self, words: &[&str]) {
+        let call = if words[0] == "admit" { Call::Admit } else { Call::Withhold };
+        let until = self.world.now + Duration::from_secs(words[2].parse().unwrap());
+        let asked = Opinion::Requested { call, reason: "asked for by ann".to_owned(), until };
+        let new = (self.world.uid(words[1]), asked);
+        let verdicts = &mut self.world.verdicts;
+        let old = verdicts.sources.iter().find(|source| source.kind == SourceKind::Person);
+        let mut all = old.map(|source| source.opinions().to_vec()).unwrap_or_default();
+        all.retain(|(uid, _)| *uid != new.0);
+        all.push(new);
+        verdicts.sources.retain(|source| source.kind != SourceKind::Person);
+        verdicts.sources.push(Source::new("person", SourceKind::Person, self.world.now, all));
     }
 
     fn change(&mut self, command: &str, name: &str) {

@@ -68,6 +68,7 @@ fn facts<'a>(snapshot: &'a GateSnapshot, none: &'a BTreeMap<String, String>) -> 
         listing: &IN_STEP,
         rbac: None,
         selector: none,
+        notified: none,
     }
 }
 

@@ -124,7 +124,7 @@ async fn answers_without_pods_and_ranges_without_samples_are_said_to_be_so() {
         let output = shop.report(&stage, &server, &other, &["--fail-on", "no-data"]);
         assert_eq!(output.status.code(), Some(3), "{promql}: {}", said(&output));
         let text = said(&output);
-        assert!(text.contains("no pod"), "{promql}: {text}");
+        assert!(text.contains("No pod was found"), "{promql}: {text}");
         assert_eq!(text.contains("podNamekey"), promql != "nothing_at_all", "{promql}: {text}");
     }
     let before = (shop.start - 7200).to_string();
@@ -135,7 +135,7 @@ async fn answers_without_pods_and_ranges_without_samples_are_said_to_be_so() {
     let early = ["report", "-f", &file, "--prometheus", &server, "--from", &before, "--to", &end, "--fail-on", "no-data"];
     let output = kubervisor(&early, &[]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert!(said(&output).contains("no pod"), "{}", said(&output));
+    assert!(said(&output).contains("No pod was found"), "{}", said(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use kubervisor::{
             queried::{self, JudgedAnswer, QueryAnswer},
             series::{Vector, VectorElement},
         },
-        fleet::{Fleet, Traffic},
+        fleet::Traffic,
         gate::{
             Plan,
             action::{Action, Verb},
@@ -188,7 +188,7 @@ struct Actions {
 }
 
 impl ReplayLog for Actions {
-    fn evaluated(&mut self, _: &JudgedAnswer, _: &Fleet) {}
+    fn evaluated(&mut self, _: &JudgedAnswer) {}
 
     fn planned(&mut self, step: &ReplayStep<'_>) {
         for action in &step.plan.actions {

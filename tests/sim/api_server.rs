@@ -36,7 +36,6 @@ pub struct Faults {
 }
 
 struct Change {
-    at: Duration,
     revision: u64,
     kind: &'static str,
     path: String,
@@ -114,10 +113,10 @@ impl ApiServer {
         self.revision.subscribe()
     }
 
-    /// All changes so far, in order: time since the start, path, object.
-    pub fn history(&self) -> Vec<(Duration, String, Value)> {
+    /// All changes so far, in order: path and object.
+    pub fn history(&self) -> Vec<(String, Value)> {
         let objects = self.objects.lock();
-        objects.changes.iter().map(|change| (change.at, change.path.clone(), change.object.clone())).collect()
+        objects.changes.iter().map(|change| (change.path.clone(), change.object.clone())).collect()
     }
 
     /// Serves the port of this host for ever.
@@ -239,9 +238,7 @@ impl Objects {
         }
         metadata["resourceVersion"] = json!(self.revision.to_string());
         self.by_path.insert(path.to_owned(), object.clone());
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        let change =
-            Change { at, revision: self.revision, kind, path: path.to_owned(), object: object.clone() };
+        let change = Change { revision: self.revision, kind, path: path.to_owned(), object: object.clone() };
         self.changes.push(change);
         object
     }
@@ -331,8 +328,7 @@ impl Objects {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let (revision, path) = (self.revision, target.path());
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        self.changes.push(Change { at, revision, kind: "DELETED", path, object: object.clone() });
+        self.changes.push(Change { revision, kind: "DELETED", path, object: object.clone() });
         Ok(object)
     }
 

@@ -40,7 +40,13 @@ pub async fn work(replica: Arc<Replica>, name: String, uid: String, stop: Cancel
         "metadata": {"name": name, "namespace": NAMESPACE}});
     let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
     let policy: Policy = api::from_value(&name, manifest, context).unwrap().policy;
-    let settings = LabelSettings { namespace: NAMESPACE.to_owned(), name: name.clone(), uid };
+    let settings = LabelSettings {
+        namespace: NAMESPACE.to_owned(),
+        name: name.clone(),
+        uid,
+        owner: None,
+        requests_checked: false,
+    };
     let policy = watch::Sender::new(Arc::new(policy));
     let reconciler = GateReconciler::new(GateReconcilerDeps {
         namespace: NAMESPACE.to_owned(),

@@ -138,6 +138,17 @@ impl Controller {
         ended.and_then(|status| status.code())
     }
 
+    /// Its admin port.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A JSON page of the admin port.
+    pub async fn page(&self, path: &str) -> serde_json::Value {
+        let (_, body) = self.admin(&format!("/{path}")).await.unwrap();
+        serde_json::from_str(&body).unwrap()
+    }
+
     /// SIGSTOP.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);

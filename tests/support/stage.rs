@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -589,8 +589,15 @@ fn tail(path: &Path) -> String {
 }
 
 fn free(near: SocketAddrV4) -> SocketAddrV4 {
-    let port = TcpListener::bind((*near.ip(), 0)).unwrap().local_addr().unwrap().port();
-    SocketAddrV4::new(*near.ip(), port)
+    // Below the ports that the kernel gives to outgoing connections, and never the same one twice: nothing holds a port
+    // until its node has started.
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    loop {
+        let address = SocketAddrV4::new(*near.ip(), NEXT.fetch_add(1, Ordering::Relaxed));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// The kernel kills the process when the test's thread ends, however it ends.

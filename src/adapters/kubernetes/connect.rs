@@ -11,9 +11,10 @@ use std::{
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::{
     Client, Config,
-    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{AuthInfo, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use reqwest::header::{HeaderName, HeaderValue};
+use secrecy::SecretString;
 
 /// For establishing a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -27,6 +28,8 @@ pub struct ConnectOptions {
     pub server: Option<String>,
     /// Context, cluster and user of the kubeconfig, in place of the current ones.
     pub names: KubeConfigOptions,
+    /// The bearer token, in place of all credentials of the kubeconfig's user.
+    pub token: Option<SecretString>,
     /// Impersonation: the user, and groups.
     pub impersonate: Option<String>,
     /// The groups beside it.
@@ -97,6 +100,9 @@ pub(super) async fn configuration(options: &ConnectOptions) -> Result<Config, Co
         config.cluster_url = server;
     }
     impersonate(options, &mut config)?;
+    if let Some(token) = &options.token {
+        config.auth_info = AuthInfo { token: Some(token.clone()), ..AuthInfo::default() };
+    }
     Ok(config)
 }
 

@@ -1,16 +1,21 @@
-//! Reads the API server with the user's rights; each error names the remedy.
+//! The API server with the user's rights, for the plugin; each error names the remedy.
 //!
 //! Resources stay untyped, so that an older plugin shows all that a newer controller wrote.
 
 use std::{fmt, time::Duration};
 
-use kube::{Client, api::ListParams, core::Request};
+use kube::{
+    Client,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    core::Request,
+};
 use serde_json::Value;
 
 use super::connect::{self, ConnectError, ConnectOptions};
 use crate::exit::{Exit, chain};
 
-const GROUP: &str = "/apis/kubervisor.k8s.io/v1alpha1";
+/// The path of the resource's group and version.
+pub(crate) const GROUP: &str = "/apis/kubervisor.k8s.io/v1alpha1";
 /// When `--request-timeout` is not given.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,6 +34,10 @@ pub(crate) enum ClusterError {
     Unauthorized { server: String, why: String },
     #[error("you may not read {what}: {why}; ask for a role that has get and list on it")]
     Forbidden { what: String, why: String },
+    #[error("you may not change {what}: {why}; ask for a role that has patch on it")]
+    ForbiddenChange { what: String, why: String },
+    #[error("{what} was changed by another client meanwhile: {why}; look again, then repeat the command")]
+    Conflict { what: String, why: String },
     #[error(
         "the API server {server} has no KubervisorServices; install their definition: \
          kubervisor crd | kubectl apply --server-side -f -"
@@ -48,7 +57,8 @@ impl ClusterError {
             Self::Kubeconfig(_) => "kubeconfig",
             Self::Unreachable { .. } => "unreachable",
             Self::Unauthorized { .. } => "unauthorized",
-            Self::Forbidden { .. } => "forbidden",
+            Self::Forbidden { .. } | Self::ForbiddenChange { .. } => "forbidden",
+            Self::Conflict { .. } => "conflict",
             Self::NoDefinition { .. } => "no_definition",
             Self::Missing { .. } => "missing",
             Self::Refused { .. } => "refused",
@@ -105,22 +115,36 @@ impl ClusterClient {
         &self.namespace
     }
 
-    /// All KubervisorServices in `scope`.
-    pub(crate) async fn services(&self, scope: ListScope<'_>) -> Result<Vec<Value>, ClusterError> {
+    /// The server's URL.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// For watches.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// All KubervisorServices in `scope` with the labels that `selector` asks for.
+    pub(crate) async fn services(
+        &self,
+        scope: ListScope<'_>,
+        selector: Option<&str>,
+    ) -> Result<Vec<Value>, ClusterError> {
         let path = match scope {
-            ListScope::Namespace(name) => format!("{GROUP}/namespaces/{name}/kubervisorservices"),
+            ListScope::Namespace(name) => services_of(name),
             ListScope::All => format!("{GROUP}/kubervisorservices"),
         };
         let what = format!("kubervisorservices in {scope}");
-        self.list(&path, &ListParams::default(), &what).await
+        let which = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
+        self.list(&path, &which, &what).await
     }
 
     /// The KubervisorService of that name.
     pub(crate) async fn service(&self, namespace: &str, name: &str) -> Result<Value, ClusterError> {
-        let path = format!("{GROUP}/namespaces/{namespace}/kubervisorservices");
         let what = format!("kubervisorservice {name} in namespace {namespace}");
         let hint = "kubectl kubervisor -A lists them all";
-        let found = self.get(&path, name, &what).await?;
+        let found = self.get(&services_of(namespace), name, &what).await?;
         found.ok_or_else(|| missing("KubervisorService", namespace, name, hint))
     }
 
@@ -128,6 +152,13 @@ impl ClusterClient {
     pub(crate) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, ClusterError> {
         let what = format!("pod {name} in namespace {namespace}");
         self.get(&format!("/api/v1/namespaces/{namespace}/pods"), name, &what).await
+    }
+
+    /// The pods with these labels, such as `app=web`.
+    pub(crate) async fn pods(&self, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
+        let which = ListParams::default().labels(labels);
+        let what = format!("pods in namespace {namespace}");
+        self.list(&format!("/api/v1/namespaces/{namespace}/pods"), &which, &what).await
     }
 
     /// Events of the pods of that name, in no order.
@@ -138,7 +169,44 @@ impl ClusterClient {
         self.list(&format!("/api/v1/namespaces/{namespace}/events"), &of_pod, &what).await
     }
 
-    async fn list(&self, path: &str, which: &ListParams, what: &str) -> Result<Vec<Value>, ClusterError> {
+    /// Sends a patch; `dry_run` has the API server check it and store nothing.
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        name: &str,
+        patch: &Patch<Value>,
+        dry_run: bool,
+    ) -> Result<Value, ClusterError> {
+        let params = PatchParams { dry_run, ..PatchParams::default() };
+        let kind = path.rsplit('/').next().unwrap_or_default();
+        let what = format!("{} {name}", kind.trim_end_matches('s'));
+        let request = Request::new(path)
+            .patch(name, &params, patch)
+            .map_err(|error| self.refused(&what, chain(&error)))?;
+        let changed = self.client.request::<Value>(request).await;
+        changed.map(tidy).map_err(|error| match self.error(error, &what) {
+            ClusterError::Forbidden { what, why } => ClusterError::ForbiddenChange { what, why },
+            other => other,
+        })
+    }
+
+    /// Creates an object, such as an access review, and returns the answer.
+    pub(crate) async fn create(&self, path: &str, object: &Value) -> Result<Value, ClusterError> {
+        let what = path.rsplit('/').next().unwrap_or_default();
+        let body = object.to_string().into_bytes();
+        let request = Request::new(path)
+            .create(&PostParams::default(), body)
+            .map_err(|error| self.refused(what, chain(&error)))?;
+        self.client.request::<Value>(request).await.map_err(|error| self.error(error, what))
+    }
+
+    /// The objects at `path`; `what` names them in errors.
+    pub(crate) async fn list(
+        &self,
+        path: &str,
+        which: &ListParams,
+        what: &str,
+    ) -> Result<Vec<Value>, ClusterError> {
         let request = Request::new(path).list(which).map_err(|error| self.refused(what, chain(&error)))?;
         match self.client.request::<Value>(request).await {
             Ok(mut list) => match list["items"].take() {
@@ -149,7 +217,13 @@ impl ClusterClient {
         }
     }
 
-    async fn get(&self, path: &str, name: &str, what: &str) -> Result<Option<Value>, ClusterError> {
+    /// The object of that name at `path`, if there is one.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        name: &str,
+        what: &str,
+    ) -> Result<Option<Value>, ClusterError> {
         let request = Request::new(path)
             .get(name, &Default::default())
             .map_err(|error| self.refused(what, chain(&error)))?;
@@ -171,6 +245,7 @@ impl ClusterClient {
             kube::Error::Api(status) => match status.code {
                 401 => ClusterError::Unauthorized { server, why: status.message.clone() },
                 403 => ClusterError::Forbidden { what, why: status.message.clone() },
+                409 => ClusterError::Conflict { what, why: status.message.clone() },
                 404 => ClusterError::NoDefinition { server },
                 _ => ClusterError::Refused { server, what, why: status.message.clone() },
             },
@@ -182,6 +257,11 @@ impl ClusterClient {
     fn refused(&self, what: &str, why: String) -> ClusterError {
         ClusterError::Refused { server: self.server.clone(), what: what.to_owned(), why }
     }
+}
+
+/// The path of a namespace's KubervisorServices.
+pub(crate) fn services_of(namespace: &str) -> String {
+    format!("{GROUP}/namespaces/{namespace}/kubervisorservices")
 }
 
 pub(crate) fn missing(kind: &'static str, namespace: &str, name: &str, hint: &'static str) -> ClusterError {

@@ -7,6 +7,7 @@
 //! | file | step |
 //! |---|---|
 //! | `status_ledger` | the ledger and the report in the resource's status |
+//! | `owner` | which replica writes that status, by a generation |
 //! | `fleet` | cached pods → the fleet that the gate plans on |
 //! | `listing` | where the EndpointSlices do not follow the labels, and the cause |
 //! | `patch` | one action → one guarded JSON Patch |
@@ -24,6 +25,7 @@ pub mod finalizer;
 mod fleet;
 mod limiter;
 mod listing;
+mod owner;
 mod patch;
 mod refused;
 pub mod release;
@@ -61,6 +63,7 @@ use crate::{
         cluster::Cluster,
         objects::{Kind, PodRecord, Selector},
     },
+    api::requests::PersonRequests,
     clock::Awake,
     decide::{
         fleet::{Fence, Fleet, Traffic, Uid},
@@ -86,6 +89,10 @@ pub struct LabelSettings {
     pub name: String,
     /// The resource's UID: one of the same name that was created later is another.
     pub uid: String,
+    /// The replica that works on the resource; `None`: it does not share the work with others.
+    pub owner: Option<String>,
+    /// An admission policy checks the names in people's requests.
+    pub requests_checked: bool,
 }
 
 /// What the controller decides about the resource beside its policy.
@@ -204,6 +211,7 @@ impl LabelSink {
             stand_aside: Some(now + left),
             hindrance: None,
             listing: ListingFindings::default(),
+            requests: PersonRequests::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{ListingFindings, Observed, PodDetail, Reservation, SinkError, TrafficSink, endpoints};
 use crate::{
     adapters::store::{Batch, RecordKey, Store, StoreError, Term},
+    api::requests::PersonRequests,
     config::EndpointsConfig,
     decide::{
         fleet::{Epoch, Presence, Uid},
@@ -166,6 +167,7 @@ impl TrafficSink for RosterSink {
             stand_aside: None,
             hindrance: None,
             listing: ListingFindings::default(),
+            requests: PersonRequests::default(),
         })
     }
 

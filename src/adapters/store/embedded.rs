@@ -95,6 +95,12 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError> {
+        let own = self.members.subscribe().borrow().first().cloned();
+        let own = own.filter(|own| own.member.id == member).ok_or_else(|| StoreError::no_member(member))?;
+        self.publish(MemberStatus { cordoned, ..own.status }).await
+    }
+
     async fn hand_over(&self) -> Result<(), StoreError> {
         Err(StoreError::Unusable(
             "one process alone has the file: there is nobody to lead instead".to_owned(),

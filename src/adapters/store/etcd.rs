@@ -13,20 +13,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use etcd_client::{Client, GetOptions, PutOptions, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Leadership, MemberState, MemberStatus, Membership, Operation, RecordKey, Records, Store,
     StoreError, StoreMetrics, Term,
+    background::BackgroundTask,
     layout::{self, LEADER, MEMBERS},
     lease::LeaseState,
     membership::MemberTable,
     mirror::Mirror,
 };
-use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig, core_task::without_panic};
+use crate::{alarms::Alarms, clock::Clock, config::EtcdConfig};
 use connect::EtcdEndpoint;
 
 /// Keys per page of a load.
@@ -58,8 +59,7 @@ struct EtcdShared {
 /// [`Store`] in etcd.
 pub(super) struct EtcdStore {
     shared: Arc<EtcdShared>,
-    leaving: CancellationToken,
-    session: Mutex<Option<AbortOnDropHandle<()>>>,
+    session: BackgroundTask,
 }
 
 impl EtcdStore {
@@ -86,12 +86,11 @@ impl EtcdStore {
             login_refused: Notify::new(),
         });
         let (ready, started) = oneshot::channel();
-        let leaving = CancellationToken::new();
-        let task = run_session(Arc::clone(&shared), endpoints, ready, leaving.clone());
-        let task = without_panic(alarms.clone(), "the session with etcd".to_owned(), task);
-        let session = AbortOnDropHandle::new(tokio::spawn(task));
+        let session = BackgroundTask::start(alarms, "the session with etcd", |leaving| {
+            run_session(Arc::clone(&shared), endpoints, ready, leaving)
+        });
         started.await.map_err(|_| StoreError::Unavailable("etcd: the session ended early".to_owned()))??;
-        Ok(Self { shared, leaving, session: Mutex::new(Some(session)) })
+        Ok(Self { shared, session })
     }
 }
 
@@ -243,13 +242,34 @@ impl EtcdShared {
 
     /// Writes our member record, if our lease is there.
     async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
-        *self.status.lock() = status;
+        {
+            let mut own = self.status.lock();
+            // Cordoned by whoever asked for it.
+            *own = MemberStatus { cordoned: own.cordoned, ..status };
+        }
         let client = self.client().await?;
         let lost = || StoreError::Unavailable("etcd: our lease has run out".to_owned());
         let options = PutOptions::new().with_lease(self.lease().ok_or_else(lost)?);
         self.metrics.asked(Operation::Publish);
         let put = (self.member_key(), session::own_record(self)?);
         self.ask("publish", client.kv_client().put(put.0, put.1, Some(options))).await.map(drop)
+    }
+
+    /// Changes a member's record and leaves its lease as it is.
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let key = self.key(format_args!("{MEMBERS}{member}"));
+        let found = self.ask("read the member", client.kv_client().get(key.clone(), None)).await?;
+        let kv = found.kvs().first().ok_or_else(|| StoreError::no_member(member))?;
+        let record = session::cordoned(kv, cordoned)?;
+        let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, kv.mod_revision());
+        let put = TxnOp::put(key, record, Some(PutOptions::new().with_ignore_lease()));
+        self.metrics.asked(Operation::Publish);
+        let change = Txn::new().when([unchanged]).and_then([put]);
+        let done = self.ask("change the member", client.kv_client().txn(change)).await?;
+        let changed =
+            || StoreError::Unavailable("etcd: the member has changed meanwhile; try again".to_owned());
+        done.succeeded().then_some(()).ok_or_else(changed)
     }
 
     /// Removes the election key, if it is ours; the session campaigns again after the others.
@@ -282,6 +302,10 @@ impl Store for EtcdStore {
         self.shared.metrics.judged(self.shared.publish(status).await)
     }
 
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError> {
+        self.shared.metrics.judged(self.shared.set_cordoned(member, cordoned).await)
+    }
+
     async fn hand_over(&self) -> Result<(), StoreError> {
         self.shared.metrics.judged(self.shared.hand_over().await)
     }
@@ -300,11 +324,7 @@ impl Store for EtcdStore {
 
     async fn resign(&self) {
         self.shared.lease_state.retire();
-        self.leaving.cancel();
-        let session = self.session.lock().take();
-        if let Some(session) = session {
-            let _ = session.await;
-        }
+        self.session.leave().await;
     }
 }
 

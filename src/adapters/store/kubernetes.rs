@@ -42,15 +42,15 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kube::Client;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Batch, Leadership, MemberState, MemberStatus, Membership, RecordKey, Records, Store, StoreError,
-    StoreMetrics, Term, layout, lease::LeaseState, membership::MemberTable, mirror::Mirror,
+    StoreMetrics, Term, background::BackgroundTask, layout, lease::LeaseState, membership::MemberTable,
+    mirror::Mirror,
 };
-use crate::{alarms::Alarms, clock::Clock, core_task::without_panic};
+use crate::{alarms::Alarms, clock::Clock};
 use requests::Requests;
 use writer::RecordWriter;
 
@@ -74,6 +74,8 @@ struct KubernetesShared {
 enum SessionRequest {
     /// Stores this status in our member record.
     Publish(MemberStatus, oneshot::Sender<Result<(), StoreError>>),
+    /// Changes a member's record.
+    Cordon(String, bool, oneshot::Sender<Result<(), StoreError>>),
     /// Gives up the leader's Lease, if it is ours.
     HandOver(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -81,9 +83,8 @@ enum SessionRequest {
 /// [`Store`] in the Kubernetes API.
 pub struct KubernetesStore {
     shared: Arc<KubernetesShared>,
-    session: mpsc::UnboundedSender<SessionRequest>,
-    leaving: CancellationToken,
-    task: Mutex<Option<AbortOnDropHandle<()>>>,
+    requests: mpsc::UnboundedSender<SessionRequest>,
+    session: BackgroundTask,
 }
 
 impl KubernetesStore {
@@ -116,12 +117,11 @@ impl KubernetesStore {
             lease_state: LeaseState::new(clock),
             alarms: alarms.clone(),
         });
-        let (session, asked) = mpsc::unbounded_channel();
-        let leaving = CancellationToken::new();
-        let task = run(Arc::clone(&shared), asked, leaving.clone());
-        let task = without_panic(alarms.clone(), "the session with Kubernetes".to_owned(), task);
-        let task = Mutex::new(Some(AbortOnDropHandle::new(tokio::spawn(task))));
-        Self { shared, session, leaving, task }
+        let (requests, asked) = mpsc::unbounded_channel();
+        let session = BackgroundTask::start(alarms, "the session with Kubernetes", |leaving| {
+            run(Arc::clone(&shared), asked, leaving)
+        });
+        Self { shared, requests, session }
     }
 
     async fn ask(
@@ -130,7 +130,7 @@ impl KubernetesStore {
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Unavailable("this process has resigned".to_owned());
-        self.session.send(request(reply)).map_err(|_| closed())?;
+        self.requests.send(request(reply)).map_err(|_| closed())?;
         self.shared.metrics.judged(answer.await.map_err(|_| closed())?)
     }
 }
@@ -140,7 +140,7 @@ async fn run(
     mut asked: mpsc::UnboundedReceiver<SessionRequest>,
     leaving: CancellationToken,
 ) {
-    let mut session = session::Session::new(Arc::clone(&shared));
+    let mut session = session::KubernetesSession::new(Arc::clone(&shared));
     tokio::select! {
         () = session.run(&mut asked) => {}
         () = shared.lease_state.guard() => {}
@@ -165,6 +165,10 @@ impl Store for KubernetesStore {
 
     async fn publish(&self, status: MemberStatus) -> Result<(), StoreError> {
         self.ask(|reply| SessionRequest::Publish(status, reply)).await
+    }
+
+    async fn set_cordoned(&self, member: &str, cordoned: bool) -> Result<(), StoreError> {
+        self.ask(|reply| SessionRequest::Cordon(member.to_owned(), cordoned, reply)).await
     }
 
     async fn hand_over(&self) -> Result<(), StoreError> {
@@ -195,11 +199,7 @@ impl Store for KubernetesStore {
 
     async fn resign(&self) {
         self.shared.lease_state.retire();
-        self.leaving.cancel();
-        let task = self.task.lock().take();
-        if let Some(task) = task {
-            let _ = task.await;
-        }
+        self.session.leave().await;
     }
 }
 

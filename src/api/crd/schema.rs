@@ -108,6 +108,10 @@ fn value(field: &Field) -> Value {
             }
             schema
         }
+        Form::Port => json!({
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+        }),
         Form::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
     }
 }

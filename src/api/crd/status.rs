@@ -30,6 +30,14 @@ pub(super) fn schema() -> Value {
                 "additionalProperties": {"type": "string", "maxLength": 63},
                 "maxProperties": 64,
             },
+            "owner": {
+                "type": "object",
+                "description": "The replica that works on the resource, where several share the work.",
+                "properties": {
+                    "member": text("Id of the replica, as in kubervisor cluster.", 316),
+                    "generation": {"type": "integer", "format": "int64", "description": "Rises with each owner: a write of an earlier one is refused.", "minimum": 0},
+                },
+            },
             "ledger": ledger(),
             "explanations": explanations(),
         },

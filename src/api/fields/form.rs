@@ -40,6 +40,8 @@ pub enum Form {
         /// The largest value.
         most: f64,
     },
+    /// The number of a port, or its name.
+    Port,
     /// Any JSON value.
     Any,
 }
@@ -105,5 +107,6 @@ pub(super) const SERVICE_URL: &str = r"(([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-
 /// The same with an optional port, or a path alone.
 pub(super) const HOST_PATH: &str =
     r"(https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-~]*)?|/[!-~]*";
+pub(super) const PATH: &str = "/[!-~]*";
 pub(super) const HEADER_NAME: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 pub(super) const PRINTABLE: &str = "[^\\x00-\\x1f\\x7f]*";

@@ -39,6 +39,11 @@ pub(super) fn is_custom_service(text: &str) -> bool {
     is_authority_and_path(without_scheme(text).unwrap_or(text), false)
 }
 
+/// A path with an optional query.
+pub(super) fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 /// A token of RFC 9110.
 pub(super) fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason, SILENCE},
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, PERSON, ReleaseReason, SILENCE},
     ledger::{Entry, EntryState},
     planning::Planning,
 };
@@ -52,7 +52,7 @@ fn unit_hash(uid: &str, retry: u32) -> f64 {
 /// Decides about every entry that has no decision yet.
 pub(super) fn activate(planning: &mut Planning<'_>) {
     if planning.policy.paused {
-        return planning.keep_all("frozen by spec.paused");
+        return planning.keep_all("paused by spec.paused or a person's request");
     }
     let mut due = Vec::new();
     let mut pauses = Pauses::count(planning);
@@ -61,7 +61,12 @@ pub(super) fn activate(planning: &mut Planning<'_>) {
         let useless = withdrawal_was_useless(planning, index);
         match decide_entry(planning, index, &candidate, useless) {
             ActivatorDecision::Keep(why, due) => planning.keep(index, why, due),
-            ActivatorDecision::Admit(why) => planning.admit(index, why),
+            ActivatorDecision::Admit(why) => {
+                if candidate.is_asked_to(Call::Admit) {
+                    planning.take_over(index);
+                }
+                planning.admit(index, why);
+            }
             ActivatorDecision::Revert(why) => {
                 let held = planning.assessment.slots.get(index).map(|slot| slot.entry.breaker.as_str());
                 let until = held.map(|breaker| planning.now + planning.policy.activator(breaker).period);
@@ -101,6 +106,9 @@ fn decide_entry(
     let Some(slot) = planning.assessment.slots.get(index) else { return ActivatorDecision::Keep("", None) };
     let (entry, objection) = (&slot.entry, candidate.objection);
     let activator = planning.policy.activator(&entry.breaker);
+    if let Some(decision) = decide_on_request(entry, candidate) {
+        return decision;
+    }
     match entry.state {
         EntryState::Paused if entry.human => return ActivatorDecision::Keep("paused by a person", None),
         EntryState::Paused if candidate.admit && objection.is_none() => {
@@ -146,6 +154,23 @@ fn decide_entry(
             ActivatorDecision::Keep("its time is over, but its breaker has not run since the start", None)
         }
         None => ActivatorDecision::Due,
+    }
+}
+
+/// A person's request in force, or the end of one.
+fn decide_on_request(entry: &Entry, candidate: &Candidate<'_>) -> Option<ActivatorDecision> {
+    use ActivatorDecision::{Admit, Keep};
+    let settled = matches!(entry.state, EntryState::Withheld | EntryState::Paused);
+    match (candidate.asked, candidate.objection) {
+        (Some(asked), _) if asked.call == Call::Admit && settled && !candidate.silent() => {
+            Some(Admit("admitted on a person's request"))
+        }
+        (Some(asked), _) if asked.call == Call::Withhold && entry.state == EntryState::Withheld => {
+            Some(Keep("withheld on a person's request", Some(("the request ends", asked.until))))
+        }
+        _ if entry.breaker != PERSON || !settled || candidate.silent() || entry.human => None,
+        (_, Some(_)) => Some(Keep("the request has ended, but it is bad", None)),
+        (_, None) => Some(Admit("the request has ended")),
     }
 }
 

@@ -24,6 +24,18 @@ pub const ADMISSION: Duration = Duration::from_secs(5);
 /// The breaker's name in entries of pods without keepalives.
 pub const SILENCE: &str = "silence";
 
+/// The breaker's name in entries of pods that a person asked to withhold.
+pub const PERSON: &str = "person";
+
+/// A person's request about a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) call: Call,
+    /// Who asks, until when and why.
+    pub(super) reason: &'a str,
+    pub(super) until: Timestamp,
+}
+
 /// The strictest verdict in force against a pod.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Objection<'a> {
@@ -50,11 +62,18 @@ pub(super) struct Candidate<'a> {
     pub(super) judged: bool,
     /// A callback's call is `admit`.
     pub(super) admit: bool,
+    /// A person's request about it that is in force.
+    pub(super) asked: Option<Asked<'a>>,
 }
 
 impl Candidate<'_> {
     pub(super) fn silent(&self) -> bool {
         self.pod.presence == Presence::Unknown
+    }
+
+    /// Whether a person's request in force is this one.
+    pub(super) fn is_asked_to(&self, call: Call) -> bool {
+        self.asked.is_some_and(|asked| asked.call == call)
     }
 
     /// When it was last admitted.
@@ -130,6 +149,7 @@ fn join<'a>(
             rehearsed: None,
             judged: false,
             admit: false,
+            asked: None,
         });
     }
     candidates

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::{
-    assessment::{Candidate, SILENCE},
+    assessment::{Candidate, PERSON, SILENCE},
     budget::Budget,
     ledger::{CAP, Entry, EntryState, Ledger, one_line},
     place::Places,
@@ -16,14 +16,14 @@ use crate::decide::{
     fleet::Traffic,
     policy::Policy,
     time::Timestamp,
-    verdict::{Evidence, Judgement, Opinion},
+    verdict::{Call, Evidence, Judgement, Opinion},
 };
 
 /// Why this plan withholds nothing, independent of the verdicts.
 pub(super) fn hold<'a>(planning: &Planning<'a>) -> Option<&'a str> {
     let (policy, fleet) = (planning.policy, planning.fleet);
     let reasons = [
-        (policy.paused, "frozen by spec.paused"),
+        (policy.paused, "paused by spec.paused or a person's request"),
         (policy.dry_run, "dry run"),
         (!fleet.gated || fleet.leaving, "gating is off"),
         (planning.panic.is_some(), "panic: most of the fleet looks bad"),
@@ -50,7 +50,7 @@ pub(super) fn withhold(planning: &mut Planning<'_>) {
     }
     let silent: Vec<usize> = planning.indices(|candidate| listed(candidate) && candidate.silent());
     let now = planning.now;
-    let mut bad = planning.indices(|candidate| bad_and_serving(candidate, now));
+    let mut bad = planning.indices(|candidate| to_withhold(candidate, now));
     if silent.is_empty() && bad.is_empty() {
         return;
     }
@@ -78,10 +78,19 @@ pub(super) fn refused(candidate: &Candidate<'_>) -> bool {
     candidate.pod.claim_refused() || candidate.pod.barred()
 }
 
-/// Serves, and only budget, panic or hold keep it from being withheld.
+/// Bad and serving, and only budget, panic or hold keep it from being withheld.
 pub(super) fn bad_and_serving(candidate: &Candidate<'_>, now: Timestamp) -> bool {
-    let fit = candidate.serving && candidate.objection.is_some() && listed(candidate);
-    fit && !spared(candidate, now) && !refused(candidate)
+    candidate.objection.is_some() && !spared(candidate, now) && can_be_withheld(candidate)
+}
+
+/// As [`bad_and_serving`], or a person asks for it.
+fn to_withhold(candidate: &Candidate<'_>, now: Timestamp) -> bool {
+    let asked = candidate.is_asked_to(Call::Withhold) && can_be_withheld(candidate);
+    asked || bad_and_serving(candidate, now)
+}
+
+fn can_be_withheld(candidate: &Candidate<'_>) -> bool {
+    candidate.serving && listed(candidate) && !candidate.is_asked_to(Call::Admit) && !refused(candidate)
 }
 
 /// A person admitted it less than one activator period ago.
@@ -133,9 +142,11 @@ impl RemainingBudget {
 fn reservation(planning: &Planning<'_>, candidate: &Candidate<'_>, bad_share: Option<u16>) -> Option<Entry> {
     let pod = candidate.pod;
     let fence = pod.fence.filter(|fence| planning.write_fence.newer(*fence))?;
-    let (breaker, reason, cuts) = match &candidate.objection {
-        Some(objection) => (objection.breaker, describe(objection.opinion), 1),
-        None => (SILENCE, "silent for longer than its TTL".to_owned(), 0),
+    let asked = candidate.asked.filter(|asked| asked.call == Call::Withhold && !candidate.silent());
+    let (breaker, reason, cuts) = match (asked, &candidate.objection) {
+        (Some(asked), _) => (PERSON, asked.reason.to_owned(), 0),
+        (None, Some(objection)) => (objection.breaker, describe(objection.opinion), 1),
+        (None, None) => (SILENCE, "silent for longer than its TTL".to_owned(), 0),
     };
     Some(Entry {
         uid: pod.uid.clone(),
@@ -167,6 +178,7 @@ pub(super) fn describe(opinion: &Opinion) -> String {
     match opinion {
         Opinion::Judged(Judgement::Bad { evidence, .. }) => Evidence::to_string(evidence),
         Opinion::Judged(_) => String::new(),
+        Opinion::Requested { reason, .. } => reason.clone(),
         Opinion::Called { reason, .. } if reason.is_empty() => "a callback, without a reason".to_owned(),
         Opinion::Called { reason, .. } => reason.clone(),
     }

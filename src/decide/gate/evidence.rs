@@ -6,10 +6,11 @@
 
 use std::cmp::Ordering;
 
-use super::assessment::{Assessment, Candidate, EntryAssessment, Objection, UidJoin};
+use super::assessment::{Asked, Assessment, Candidate, EntryAssessment, Objection, UidJoin};
 use crate::decide::{
     fleet::Uid,
     policy::Policy,
+    time::Timestamp,
     verdict::{Call, Judgement, NoVerdicts, Opinion, Source, SourceKind, Verdicts},
 };
 
@@ -24,6 +25,7 @@ pub(super) struct SourceEvidence<'a> {
 
 /// Writes the verdicts in force into the candidates.
 pub(super) fn apply_verdicts<'a>(
+    now: Timestamp,
     policy: &'a Policy,
     verdicts: &'a Verdicts,
     assessment: &mut Assessment<'a>,
@@ -38,6 +40,7 @@ pub(super) fn apply_verdicts<'a>(
                 evidence.all_seen = true;
                 apply(source, false, &mut assessment.candidates);
             }
+            SourceKind::Person => apply_requests(now, source, &mut assessment.candidates),
             SourceKind::Breaker => {
                 let Some(breaker) = policy.breaker(&source.name) else { continue };
                 match covers(source, breaker.min_coverage, &assessment.candidates) {
@@ -93,6 +96,18 @@ fn apply<'a>(source: &'a Source, dry_run: bool, candidates: &mut [Candidate<'a>]
         if let Some(new) = new.filter(|new| candidate.objection.is_none_or(|old| stricter(new, &old).is_gt()))
         {
             candidate.objection = Some(new);
+        }
+    }
+}
+
+/// A request is no verdict on the pod's health: neither coverage nor panic counts it.
+fn apply_requests<'a>(now: Timestamp, source: &'a Source, candidates: &mut [Candidate<'a>]) {
+    let mut opinions = by_uid(source);
+    for candidate in candidates {
+        if let Some(Opinion::Requested { call, reason, until }) = opinions.at(&candidate.pod.uid)
+            && *until > now
+        {
+            candidate.asked = Some(Asked { call: *call, reason, until: *until });
         }
     }
 }

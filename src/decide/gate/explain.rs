@@ -9,15 +9,16 @@ use serde::Serialize;
 
 use super::{
     action::Verb,
-    assessment::{Candidate, EntryAssessment, EntryDecision, ReleaseReason},
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, PERSON, ReleaseReason},
     breaker,
     ledger::EntryState,
     place::{self, Places},
     planning::Planning,
+    request,
 };
 use crate::decide::{
     alarm_reason::AlarmReason,
-    fleet::{RefusedWrite, Traffic, Uid},
+    fleet::{Traffic, Uid},
     time::Timestamp,
 };
 
@@ -138,7 +139,7 @@ fn explain(
 ) -> Option<Explanation> {
     let slot = planning.assessment.slot_of(candidate);
     let fine = candidate.serving && candidate.objection.is_none() && candidate.rehearsed.is_none();
-    let fine = fine && candidate.pod.refusal.is_none();
+    let fine = fine && candidate.pod.refusal.is_none() && candidate.asked.is_none();
     if slot.is_none() && fine {
         return None;
     }
@@ -147,10 +148,12 @@ fn explain(
         None => without_entry(planning, candidate, hold, places),
     };
     let objection = candidate.objection.as_ref();
-    let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(objection.map(|it| it.breaker));
-    let why = objection.map(|it| breaker::describe(it.opinion));
+    let asked = candidate.asked.map(|_| PERSON);
+    let breaker = slot.map(|slot| slot.entry.breaker.as_str()).or(asked).or(objection.map(|it| it.breaker));
+    let asked = candidate.asked.map(|asked| asked.reason.to_owned());
+    let why = asked.or_else(|| objection.map(|it| breaker::describe(it.opinion)));
     let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
-    let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {}", described(refusal)));
+    let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {refusal}"));
     let why = why.into_iter().chain(refused).reduce(|why, refused| format!("{why}; {refused}"));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
@@ -160,7 +163,7 @@ fn explain(
         breaker: breaker.or(candidate.rehearsed).map(str::to_owned),
         why,
         decision,
-        next: slot.and_then(next_step),
+        next: slot.map_or_else(|| request::end(candidate).map(timed), next_step),
         retry_count: slot.map(|slot| slot.entry.retry_count).or(remembered).unwrap_or(0),
         since: slot.map(|slot| slot.entry.break_at),
     })
@@ -186,13 +189,17 @@ fn state_of(slot: &EntryAssessment<'_>) -> PodState {
 
 fn next_step(slot: &EntryAssessment<'_>) -> Option<NextStep> {
     let what = match slot.decision {
-        EntryDecision::Keep => return slot.due.map(|(what, at)| NextStep { what, at: Some(at) }),
+        EntryDecision::Keep => return slot.due.map(timed),
         EntryDecision::Pause => "paused",
         EntryDecision::Kill => "killed",
         EntryDecision::Cancel | EntryDecision::Admit => "serving",
         EntryDecision::Withhold | EntryDecision::Wait | EntryDecision::Release(_) => return None,
     };
     Some(NextStep { what, at: None })
+}
+
+fn timed((what, at): Due) -> NextStep {
+    NextStep { what, at: Some(at) }
 }
 
 /// State and reason of a pod without an entry.
@@ -234,6 +241,9 @@ fn without_entry(
     }
     if !candidate.serving {
         return (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut");
+    }
+    if let Some(why) = request::explained(planning, candidate, hold, places) {
+        return (PodState::Serving, why);
     }
     if candidate.objection.is_none() && pod.refusal.is_some() {
         return (PodState::Serving, "the API server refused the last write to it");
@@ -335,26 +345,12 @@ fn refusal_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     let raised = all.into_iter().filter(|(_, pods, _)| !pods.is_empty()).map(|(reason, pods, what)| {
         let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
         let each = first.filter_map(|candidate| {
-            Some(format!("{}: {}", candidate.pod.name, described(candidate.pod.refusal.as_ref()?)))
+            Some(format!("{}: {}", candidate.pod.name, candidate.pod.refusal.as_ref()?))
         });
         let each = each.collect::<Vec<_>>().join("; ");
         FleetAlarm { reason, message: format!("{} {what}: {each}", pods.len()) }
     });
     raised.collect()
-}
-
-/// Verb and sentence of a refusal.
-fn described(refusal: &RefusedWrite) -> String {
-    let what = match refusal.verb {
-        Verb::Claim => "claim",
-        Verb::Withhold => "withdrawal",
-        Verb::Cancel => "cancellation",
-        Verb::Admit => "return",
-        Verb::Pause => "pause",
-        Verb::Kill => "eviction",
-        Verb::Release | Verb::Forget => "release",
-    };
-    format!("{what}: {}", refusal.sentence)
 }
 
 fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {

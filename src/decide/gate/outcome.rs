@@ -8,10 +8,10 @@ use std::{borrow::Cow, time::Duration};
 use super::{
     action::{Action, Guard, Verb, Write},
     assessment::{EntryAssessment, EntryDecision, ReleaseReason},
-    ledger::{EntryState, Ledger, Returned},
+    ledger::{EntryState, Ledger, Returned, one_line},
     planning::Planning,
 };
-use crate::decide::{fleet::Traffic, time::Timestamp};
+use crate::decide::{fleet::Traffic, time::Timestamp, verdict::Call};
 
 /// Maximum age of the list of pods at the moment when a withdrawal is sent.
 pub const LIST_AGE: Duration = Duration::from_secs(2);
@@ -127,8 +127,12 @@ fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action>
         EntryDecision::Release(ReleaseReason::Replaced) => (Verb::Forget, guard(None), Write::default()),
         EntryDecision::Release(_) => (Verb::Release, guard(None), Write::default()),
     };
-    let reason =
-        if slot.decision == EntryDecision::Withhold { entry.reason.clone() } else { slot.reason.to_owned() };
+    let asked = planning.assessment.candidate_of(slot).and_then(|candidate| candidate.asked);
+    let reason = match (slot.decision, asked) {
+        (EntryDecision::Withhold, _) => entry.reason.clone(),
+        (EntryDecision::Admit, Some(asked)) if asked.call == Call::Admit => one_line(asked.reason),
+        _ => slot.reason.to_owned(),
+    };
     let (uid, name, breaker) = (entry.uid.clone(), entry.name.clone(), entry.breaker.clone());
     Some(Action { verb, uid, name, guard, write, breaker, reason })
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{
-    assessment::{Assessment, SILENCE},
+    assessment::{Assessment, PERSON, SILENCE},
     evidence::SourceEvidence,
     ledger,
 };
@@ -44,9 +44,9 @@ pub(super) fn share(policy: &Policy, evidence: &SourceEvidence<'_>, assessment: 
     let (mut bad, mut of) = (0, 0);
     for candidate in fleet() {
         let unjudged = !candidate.judged && !candidate.admit;
-        let out = assessment
-            .slot_of(candidate)
-            .is_some_and(|slot| slot.held() && unjudged && slot.entry.breaker != SILENCE);
+        let out = assessment.slot_of(candidate).is_some_and(|slot| {
+            slot.held() && unjudged && ![SILENCE, PERSON].contains(&slot.entry.breaker.as_str())
+        });
         let is_bad = candidate.objection.is_some() || candidate.silent() || out;
         bad += usize::from(is_bad);
         of += usize::from(is_bad || candidate.judged || all_seen);

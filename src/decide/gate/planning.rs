@@ -14,7 +14,7 @@ use crate::decide::{
     fleet::{Fleet, Traffic, count},
     policy::{OnNoData, Policy},
     time::Timestamp,
-    verdict::Verdicts,
+    verdict::{Call, Verdicts},
 };
 
 /// See the module.
@@ -56,7 +56,7 @@ impl<'a> Planning<'a> {
         let write_fence = Fence { epoch: ledger.epoch, serial: ledger.serial + 1 };
         let mut assessment = assessment(now, policy, fleet, ledger, write_fence);
         let budget = budget(policy, fleet, &assessment);
-        let evidence = apply_verdicts(policy, verdicts, &mut assessment);
+        let evidence = apply_verdicts(now, policy, verdicts, &mut assessment);
         let share = panic::share(policy, &evidence, &assessment);
         let panic = panic::next(now, ledger.panic, share.over(), verdicts, shortest_period(policy));
         let mut claims = claims(policy, fleet, &assessment, write_fence);
@@ -112,6 +112,13 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// The pause of a person is no longer one: the same or another person asks for the opposite.
+    pub(super) fn take_over(&mut self, index: usize) {
+        if let Some(slot) = self.assessment.slots.get_mut(index).filter(|slot| slot.entry.human) {
+            slot.entry.to_mut().human = false;
+        }
+    }
+
     /// Keeps every entry that is withheld as it is.
     pub(super) fn keep_all(&mut self, why: &'static str) {
         for slot in &mut self.assessment.slots {
@@ -138,13 +145,16 @@ impl<'a> Planning<'a> {
         all.filter(|(_, candidate)| matches(candidate)).map(|(index, _)| index).collect()
     }
 
-    /// By severity, then number of withdrawals, then UID, so that every process takes the same pods.
+    /// Those that people ask for, then by severity, then number of withdrawals, then UID, so that every process takes the same pods.
     pub(super) fn worst_first(&self, indices: &mut [usize]) {
         let rank = |index: usize| {
             let candidate = self.assessment.candidates.get(index);
             let objection = candidate.and_then(|candidate| candidate.objection);
             let returned = candidate.and_then(|candidate| candidate.returned);
-            (objection.map_or(0.0, |it| it.severity), returned.map_or(0, |pod| pod.retry_count))
+            // A request comes before every verdict, whose severity is at most 1.
+            let asked = candidate.is_some_and(|candidate| candidate.is_asked_to(Call::Withhold));
+            let severity = if asked { 2.0 } else { objection.map_or(0.0, |it| it.severity) };
+            (severity, returned.map_or(0, |pod| pod.retry_count))
         };
         indices.sort_unstable_by(|&a, &b| {
             let ((x, m), (y, n)) = (rank(a), rank(b));
@@ -189,7 +199,14 @@ impl<'a> Planning<'a> {
         });
         let calm = self.panic.filter(|_| !self.share.over());
         let calm = calm.map(|panic| panic.looked_at + shortest_period(self.policy));
-        let all = slots.chain(self.reverted_until).chain(counted).chain(spared).chain(useless).chain(calm);
+        let asked = self.assessment.candidates.iter().filter_map(|candidate| Some(candidate.asked?.until));
+        let all = slots
+            .chain(asked)
+            .chain(self.reverted_until)
+            .chain(counted)
+            .chain(spared)
+            .chain(useless)
+            .chain(calm);
         all.filter(|at| *at > self.now).min()
     }
 }

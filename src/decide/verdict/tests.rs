@@ -7,7 +7,7 @@ use super::*;
 fn call_of(verdict: &TrafficVerdict) -> Call {
     match verdict.opinion {
         Opinion::Called { call, .. } => call,
-        Opinion::Judged(_) => panic!("a callback calls"),
+        Opinion::Judged(_) | Opinion::Requested { .. } => panic!("a callback calls"),
     }
 }
 

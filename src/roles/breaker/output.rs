@@ -118,7 +118,7 @@ fn known(opinion: &Opinion) -> Option<Option<(f64, &Evidence)>> {
     match opinion {
         Opinion::Judged(Judgement::Good) => Some(None),
         Opinion::Judged(Judgement::Bad { severity, evidence }) => Some(Some((*severity, evidence))),
-        Opinion::Judged(Judgement::None(_)) | Opinion::Called { .. } => None,
+        Opinion::Judged(Judgement::None(_)) | Opinion::Called { .. } | Opinion::Requested { .. } => None,
     }
 }
 

@@ -129,13 +129,13 @@ fn explanations(facts: &Facts<'_>, snapshot: &GateSnapshot) -> Value {
     let newest = all.into_iter().take(EXPLANATIONS).map(|said| {
         let uid = json!(line(said.uid.as_str(), 63));
         let old = old.and_then(|old| old.iter().find(|old| old.get("uid") == Some(&uid)));
-        explanation(uid, said, old)
+        explanation(uid, said, old, facts.notified.get(said.uid.as_str()))
     });
     newest.collect()
 }
 
 /// `why` keeps the numbers of the decision until the next one; `/explain` has the current ones.
-fn explanation(uid: Value, said: &Explanation, old: Option<&Value>) -> Value {
+fn explanation(uid: Value, said: &Explanation, old: Option<&Value>, notified: Option<&String>) -> Value {
     let next = said.next.as_ref().map(|next| match next.at {
         Some(at) => format!("{} at {}", next.what, rfc3339(at)),
         None => next.what.to_owned(),
@@ -149,6 +149,7 @@ fn explanation(uid: Value, said: &Explanation, old: Option<&Value>) -> Value {
         ("next", next.map(|next| json!(next))),
         ("retryCount", Some(json!(said.retry_count))),
         ("since", said.since.map(seconds)),
+        ("notified", notified.map(|told| json!(line(told, LONGEST_TEXT)))),
     ];
     let known = members.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?)));
     let mut new: Map<String, Value> = known.collect();

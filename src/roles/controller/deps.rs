@@ -1,17 +1,18 @@
 //! Dependencies that all parts of a controller share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapters::{
         kubernetes::{cluster::Cluster, events::EventRecorder},
+        notify::Notifier,
         sink::labels::{LabelSettings, WriteLimiter},
     },
     alarms::Alarms,
     api::{OperatorSources, Timing},
-    roles::{breaker::AskerMetrics, gate::metrics::GateMetrics, master::LiveEnsemble},
+    roles::{breaker::AskerMetrics, cluster::Replicas, gate::metrics::GateMetrics, master::LiveEnsemble},
     runtime::Runtime,
 };
 
@@ -28,6 +29,10 @@ pub(super) struct Deps {
     /// The operator's sources of metrics.
     pub(super) sources: OperatorSources,
     pub(super) dry_run: bool,
+    /// The replicas that share the resources, once this one takes part; never set where it is alone.
+    pub(super) replicas: OnceLock<Arc<Replicas>>,
+    pub(super) requests_checked: bool,
+    pub(super) notifier: Notifier,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
 }

@@ -62,13 +62,14 @@ pub struct EventRules {
     raised: BTreeSet<&'static str>,
     reverted_until: Option<Timestamp>,
     rehearsed: BTreeSet<(Uid, Verb)>,
+    pause: Option<String>,
 }
 
 impl EventRules {
     /// Rules for the Events of `resource`, which continue after what a previous process reported.
     pub fn resume(resource: ObjectRef, reported: Reported) -> Self {
         let Reported { raised, reverted_until } = reported;
-        Self { resource, raised, reverted_until, rehearsed: BTreeSet::new() }
+        Self { resource, raised, reverted_until, rehearsed: BTreeSet::new(), pause: None }
     }
 
     /// Events of the actions that landed.
@@ -117,6 +118,25 @@ impl EventRules {
         }
         all.extend(self.reverted(plan));
         all
+    }
+
+    /// A pause that a person asks for begins, or ends.
+    pub fn pause(&mut self, pause: Option<&str>, resumed: Option<&str>) -> Option<Event> {
+        if self.pause.as_deref() == pause {
+            return None;
+        }
+        self.pause = pause.map(str::to_owned);
+        Some(match pause {
+            Some(asked) => {
+                let note = format!("nothing is withheld or admitted: {asked}");
+                self.of_fleet("PauseRequested", EventKind::Normal, &note)
+            }
+            None => {
+                let why = resumed.unwrap_or("the pause has ended");
+                let note = format!("decisions are made again: {why}");
+                self.of_fleet("PauseEnded", EventKind::Normal, &note)
+            }
+        })
     }
 
     /// A withdrawal that did not lower the share of bad pods was reverted.

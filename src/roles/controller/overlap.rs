@@ -1,19 +1,71 @@
 //! Two resources over the same pods would each withhold down to its own floor, and together below it. The older one keeps
 //! the pods; the younger one releases them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::key::ResourceKey;
-use crate::{
-    adapters::kubernetes::{
-        cluster::Cluster,
-        objects::{ResourceRecord, Selector},
-    },
-    decide::fleet::Uid,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
+use serde_json::Value;
+
+use super::{key::ResourceKey, worker::Worker};
+use crate::{
+    adapters::{
+        kubernetes::{
+            cluster::Cluster,
+            objects::{ResourceRecord, Selector},
+        },
+        sink::labels::{LabelSettings, fleet_selector},
+    },
+    decide::{fleet::Uid, policy::Policy},
+};
+
+/// Makes the younger of two overlapping resources release its pods. Resources that another replica works on count, too.
+pub(super) fn resolve(
+    cluster: &Cluster,
+    workers: &BTreeMap<ResourceKey, Worker>,
+    resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>,
+) {
+    let claims = resources.iter().filter_map(|(key, resource)| {
+        let selector = match workers.get(key) {
+            Some(worker) => {
+                let policy = worker.state.policy.borrow().clone();
+                fleet_selector(cluster, &worker.state.settings, &policy)
+            }
+            None => service_selector(cluster, resource),
+        };
+        Some((key, resource.as_ref(), selector?))
+    });
+    let overlapping = overlapping(cluster, claims);
+    for (key, worker) in workers {
+        let Some(resource) = resources.get(key) else { continue };
+        let overlap = overlapping.get(key).cloned();
+        let leaving = resource.deleting || overlap.is_some();
+        let before = std::mem::replace(&mut worker.state.health.lock().overlap, overlap.clone());
+        let mode = &worker.state.mode;
+        let changed = mode.send_if_modified(|mode| std::mem::replace(&mut mode.leaving, leaving) != leaving);
+        if changed || before != overlap {
+            worker.state.wake();
+        }
+    }
+}
+
+/// The fleet's selector of a resource without a worker here.
+fn service_selector(cluster: &Cluster, resource: &ResourceRecord) -> Option<Selector> {
+    let settings = LabelSettings {
+        namespace: resource.namespace.to_string(),
+        name: resource.name.to_string(),
+        uid: resource.uid.to_string(),
+        owner: None,
+        requests_checked: false,
+    };
+    let mut policy = Policy::without_manifest(&settings.name);
+    resource.object.pointer("/spec/service").and_then(Value::as_str)?.clone_into(&mut policy.service);
+    fleet_selector(cluster, &settings, &policy)
+}
+
 /// The resources that release their pods, each with the name of the older one.
-pub(super) fn overlapping<'a>(
+fn overlapping<'a>(
     cluster: &Cluster,
     claims: impl Iterator<Item = (&'a ResourceKey, &'a ResourceRecord, Selector)>,
 ) -> BTreeMap<ResourceKey, String> {

@@ -1,14 +1,18 @@
 //! The admin pages of a controller: its services and the state of each pod.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::deps::Deps;
+use super::{
+    deps::Deps,
+    key::{self, ResourceKey},
+    sharing::service_key,
+};
 use crate::{
     adapters::kubernetes::events::Event,
-    admin::{AdminEvent, Views},
+    admin::{AdminEvent, MemberControl, Views},
     alarms::Alarms,
     decide::{alarm_reason::AlarmReason, time::Timestamp},
     roles::gate::snapshot::GateSnapshot,
@@ -64,10 +68,34 @@ impl Views for ControllerPages {
     }
 
     fn cluster(&self) -> Value {
+        if let Some(replicas) = self.deps.replicas.get() {
+            let all = self.deps.cluster.resources();
+            return replicas.page(all.iter().map(|resource| service_key(&key::of(resource))));
+        }
         match &self.master {
             Some(master) => master.cluster(),
             None => json!({"members": [], "leadership": {"posture": "alone"}}),
         }
+    }
+
+    fn replicas(&self) -> Option<Arc<dyn MemberControl>> {
+        let replicas: Arc<dyn MemberControl> = self.deps.replicas.get().cloned()?;
+        Some(replicas)
+    }
+
+    fn elsewhere(&self) -> Vec<Value> {
+        let Some(replicas) = self.deps.replicas.get() else { return Vec::new() };
+        let here = self.fleets().into_iter().map(|fleet| (fleet.namespace.clone(), fleet.name.clone()));
+        let here: BTreeSet<ResourceKey> = here.collect();
+        let others = self.deps.cluster.resources().into_iter().map(|resource| key::of(&resource));
+        let others: Vec<ResourceKey> = others.filter(|key| !here.contains(key)).collect();
+        let owners = replicas.owners(others.iter().map(service_key));
+        let row = |key: &ResourceKey| {
+            let owner = owners.get(&service_key(key));
+            let owner = owner.map(|owner| json!({ "member": owner.id, "address": owner.address }));
+            json!({"namespace": key.0, "name": key.1, "owner": owner})
+        };
+        others.iter().map(row).collect()
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

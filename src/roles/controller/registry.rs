@@ -3,6 +3,8 @@
 //! Each change in the cluster wakes the workers whose fleet it may affect. What concerns several resources is decided
 //! here: overlapping fleets, and pods whose resource no longer exists.
 
+mod orphans;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,7 +12,10 @@ use std::{
 };
 
 use tokio::{
-    sync::broadcast::error::{RecvError, TryRecvError},
+    sync::{
+        broadcast::error::{RecvError, TryRecvError},
+        mpsc,
+    },
     time::Instant,
 };
 
@@ -20,17 +25,18 @@ use super::{
     overlap,
     pages::{SnapshotFn, StatusSnapshots},
     scopes::Scopes,
+    sharing::{self, SharingChanges},
     spec,
     worker::Worker,
 };
 use crate::{
     adapters::{
         kubernetes::{
-            cluster::{Cluster, ClusterChange},
+            cluster::ClusterChange,
             objects::{Kind, PodRecord, ResourceRecord},
             secrets::KubernetesSecrets,
         },
-        sink::labels::{fleet_selector, release},
+        sink::labels::fleet_selector,
     },
     api,
     roles::breaker::Asker,
@@ -39,8 +45,8 @@ use crate::{
 /// Interval between checks whether all resources are listed.
 const LIST_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Interval between tries to release pods without a resource.
-const ORPHAN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a resource is left to the replica that has taken it over.
+const SUPERSEDED_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Registry {
     deps: Arc<Deps>,
@@ -52,6 +58,10 @@ pub(super) struct Registry {
     /// When reconciling is tried again, while the resources are not listed.
     list_check: Option<Instant>,
     scopes: Scopes,
+    /// Resources that another replica has taken over, and until when they are left to it.
+    superseded: BTreeMap<ResourceKey, Instant>,
+    superseded_sender: mpsc::UnboundedSender<ResourceKey>,
+    superseded_events: mpsc::UnboundedReceiver<ResourceKey>,
 }
 
 /// Work that a batch of changes requires.
@@ -65,7 +75,11 @@ struct Work {
 
 impl Registry {
     pub(super) fn new(deps: Arc<Deps>, snapshots: Arc<StatusSnapshots>) -> Self {
+        let (superseded_sender, superseded_events) = mpsc::unbounded_channel();
         Self {
+            superseded: BTreeMap::new(),
+            superseded_sender,
+            superseded_events,
             deps,
             snapshots,
             workers: BTreeMap::new(),
@@ -83,6 +97,7 @@ impl Registry {
         let deps = Arc::clone(&self.deps);
         let mut progress = deps.cluster.progress();
         progress.mark_changed();
+        let mut sharing = SharingChanges::of(&deps);
         loop {
             let first = tokio::select! {
                 () = self.deps.stop.cancelled() => break,
@@ -92,6 +107,14 @@ impl Registry {
                 }
                 () = reached(self.list_check) => {
                     self.reconcile().await;
+                    continue;
+                }
+                () = sharing.changed() => {
+                    self.reconcile().await;
+                    continue;
+                }
+                Some(key) = self.superseded_events.recv() => {
+                    self.leave_to_other(key).await;
                     continue;
                 }
                 Ok(()) = progress.changed() => {
@@ -177,7 +200,8 @@ impl Registry {
                     || resource.deleting && !worker.state.mode.borrow().leaving
             }
             (None, None) => false,
-            (Some(_), None) | (None, Some(_)) => true,
+            (None, Some(resource)) => self.may_run(key, &resource),
+            (Some(_), None) => true,
         }
     }
 
@@ -198,8 +222,28 @@ impl Registry {
         }
     }
 
+    /// Whether this process works on the resource: it is its own, and no other replica has just taken it over.
+    fn may_run(&self, key: &ResourceKey, resource: &ResourceRecord) -> bool {
+        let left = self.superseded.get(key).is_some_and(|until| *until > Instant::now());
+        !left && sharing::may_run(&self.deps, resource)
+    }
+
+    /// Another replica has claimed the resource: two views differ for a moment.
+    async fn leave_to_other(&mut self, key: ResourceKey) {
+        if let Some(worker) = self.workers.remove(&key) {
+            worker.end().await;
+        }
+        self.superseded.insert(key, Instant::now() + SUPERSEDED_PAUSE);
+        self.reconcile().await;
+    }
+
     /// Starts, updates and stops workers, until they match the resources.
     async fn reconcile(&mut self) {
+        if let Some(replicas) = self.deps.replicas.get() {
+            replicas.refresh();
+        }
+        let now = Instant::now();
+        self.superseded.retain(|_, until| *until > now);
         let cluster = &self.deps.cluster;
         let mut resources: BTreeMap<ResourceKey, Arc<ResourceRecord>> =
             cluster.resources().into_iter().map(|resource| (key::of(&resource), resource)).collect();
@@ -208,25 +252,58 @@ impl Registry {
         let unlisted = keys.map(|(namespace, _)| namespace.clone());
         let unlisted: BTreeSet<String> =
             unlisted.filter(|namespace| !cluster.resources_are_listed(namespace)).collect();
-        self.list_check = (!unlisted.is_empty()).then(|| Instant::now() + LIST_CHECK_INTERVAL);
+        let unlisted_check = (!unlisted.is_empty()).then(|| now + LIST_CHECK_INTERVAL);
+        self.list_check = unlisted_check.into_iter().chain(self.superseded.values().copied()).min();
         resources.retain(|(namespace, _), _| !unlisted.contains(namespace));
         self.stop_orphaned_workers(&resources, &unlisted).await;
+        let (mut began, ended) = (0, self.stop_foreign_workers(&resources).await);
         for (key, resource) in &resources {
-            if !self.workers.contains_key(key) {
+            if !self.workers.contains_key(key) && self.may_run(key, resource) {
                 let Some(asker) = self.asker(&key.0) else { continue };
-                self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker));
+                let superseded = self.superseded_sender.clone();
+                self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker, superseded));
+                began += 1;
             }
             if let Some(worker) = self.workers.get_mut(key) {
                 spec::update(&self.deps, worker, resource);
             }
         }
-        self.resolve_overlaps(&resources);
+        overlap::resolve(&self.deps.cluster, &self.workers, &resources);
         self.count();
         let latest = self.workers.values().map(|worker| {
             let state = Arc::clone(&worker.state);
             Box::new(move || state.reconciler.snapshot()) as Box<SnapshotFn>
         });
         self.snapshots.replace(latest.collect());
+        self.publish_share(began, ended).await;
+    }
+
+    /// Ends the workers of resources that are another replica's now; returns how many.
+    async fn stop_foreign_workers(
+        &mut self,
+        resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>,
+    ) -> usize {
+        let foreign = self
+            .workers
+            .keys()
+            .filter(|key| resources.get(*key).is_some_and(|resource| !self.may_run(key, resource)));
+        let foreign: Vec<ResourceKey> = foreign.cloned().collect();
+        let ending = foreign.iter().filter_map(|key| self.workers.remove(key)).map(Worker::end);
+        futures::future::join_all(ending).await;
+        foreign.len()
+    }
+
+    /// Tells the other replicas what has ended here.
+    async fn publish_share(&mut self, began: usize, ended: usize) {
+        let Some(replicas) = self.deps.replicas.get() else { return };
+        replicas.count_moves(began, ended);
+        let hashed = self.workers.iter().filter(|(_, worker)| !sharing::follows_ensemble(&self.deps, worker));
+        let running = hashed.map(|(key, _)| sharing::service_key(key)).collect();
+        if let Err(error) = replicas.publish(running).await {
+            tracing::warn!(%error, "the other replicas do not know what ended here; tried again");
+            let again = Instant::now() + LIST_CHECK_INTERVAL;
+            self.list_check = Some(self.list_check.map_or(again, |check| check.min(again)));
+        }
     }
 
     async fn stop_orphaned_workers(
@@ -245,31 +322,6 @@ impl Registry {
             if let Some(worker) = self.workers.remove(&key) {
                 worker.end().await;
                 self.release_orphans(Some(&key)).await;
-            }
-        }
-    }
-
-    /// Makes the younger of two overlapping resources release its pods.
-    fn resolve_overlaps(&self, resources: &BTreeMap<ResourceKey, Arc<ResourceRecord>>) {
-        let overlapping = overlap::overlapping(
-            &self.deps.cluster,
-            self.workers.iter().filter_map(|(key, worker)| {
-                let policy = worker.state.policy.borrow().clone();
-                let selector = fleet_selector(&self.deps.cluster, &worker.state.settings, &policy)?;
-                Some((key, resources.get(key)?.as_ref(), selector))
-            }),
-        );
-        for (key, worker) in &self.workers {
-            let Some(resource) = resources.get(key) else { continue };
-            let overlap = overlapping.get(key).cloned();
-            let leaving = resource.deleting || overlap.is_some();
-            let before = std::mem::replace(&mut worker.state.health.lock().overlap, overlap.clone());
-            let changed = worker
-                .state
-                .mode
-                .send_if_modified(|mode| std::mem::replace(&mut mode.leaving, leaving) != leaving);
-            if changed || before != overlap {
-                worker.state.wake();
             }
         }
     }
@@ -304,43 +356,6 @@ impl Registry {
             }
         }
     }
-
-    /// Gives back the traffic of pods marked with a resource that does not exist (only `of`, if given). Failures are tried
-    /// again after [`ORPHAN_RETRY_INTERVAL`].
-    async fn release_orphans(&mut self, of: Option<&ResourceKey>) {
-        if self.deps.dry_run {
-            return;
-        }
-        let Deps { client, cluster, .. } = &*self.deps;
-        let (mut known, mut all_released) = (BTreeMap::new(), true);
-        for pod in cluster.named_pods() {
-            let Some(name) = pod.labels.get(api::keys::NAME) else { continue };
-            let key = (pod.namespace.to_string(), name.to_owned());
-            if of.is_some_and(|of| *of != key) || self.workers.contains_key(&key) || pod.finished() {
-                continue;
-            }
-            let resource_exists = match known.get(&key) {
-                Some(exists) => *exists,
-                None => *known.entry(key.clone()).or_insert(exists(cluster, &key).await),
-            };
-            if resource_exists != Some(false) {
-                all_released &= resource_exists.is_some();
-                continue;
-            }
-            match release::free(client, cluster, &pod).await {
-                Ok(()) => tracing::info!(pod = &*pod.name, resource = name, "freed: its resource is gone"),
-                Err(error) => {
-                    all_released = false;
-                    tracing::warn!(pod = &*pod.name, "{error}; tried again");
-                }
-            }
-        }
-        if !all_released {
-            self.orphan_retry = Some(Instant::now() + ORPHAN_RETRY_INTERVAL);
-        } else if of.is_none() {
-            self.orphan_retry = None;
-        }
-    }
 }
 
 /// Sleeps until `at`; forever without it.
@@ -354,9 +369,4 @@ async fn reached(at: Option<Instant>) {
 /// The pod before and after the change.
 fn pods(change: &ClusterChange) -> impl Iterator<Item = &PodRecord> {
     [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod)
-}
-
-/// A quorum read; `None` when it failed.
-async fn exists(cluster: &Cluster, (namespace, name): &ResourceKey) -> Option<bool> {
-    cluster.fetch_resource(namespace, name).await.ok().map(|found| found.is_some())
 }

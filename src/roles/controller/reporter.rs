@@ -11,6 +11,7 @@ use super::{
     deps::Deps,
     event_rules::EventRules,
     health::ResourceHealth,
+    pod_notifier::PodNotifier,
 };
 use crate::{
     adapters::{
@@ -41,6 +42,7 @@ pub(super) struct FleetReporter {
     health: Arc<Mutex<ResourceHealth>>,
     started: Timestamp,
     reported: Mutex<ReporterState>,
+    notifier: PodNotifier,
 }
 
 #[derive(Default)]
@@ -56,9 +58,10 @@ impl FleetReporter {
         settings: LabelSettings,
         policy: watch::Receiver<Arc<Policy>>,
         health: Arc<Mutex<ResourceHealth>>,
+        notifier: PodNotifier,
     ) -> Self {
-        let started = deps.process.clock.wall();
-        Self { deps: Arc::clone(deps), settings, policy, health, started, reported: Mutex::default() }
+        let (deps, started) = (Arc::clone(deps), deps.process.clock.wall());
+        Self { deps, settings, policy, health, started, reported: Mutex::default(), notifier }
     }
 
     fn service(&self, policy: &Policy) -> (ServiceState, BTreeMap<String, String>) {
@@ -160,6 +163,7 @@ impl Reporter for FleetReporter {
             listing: &snapshot.listing,
             rbac,
             selector: &selector,
+            notified: &self.notifier.results(),
         });
         if previous.is_none_or(|old| conditions::changed(old, &status)) { status } else { Value::Null }
     }
@@ -178,9 +182,11 @@ impl Reporter for FleetReporter {
         } else {
             events.extend(rules.acted(plan, outcomes));
             let policy = self.policy.borrow().clone();
+            self.notifier.tell(snapshot, &policy, plan, outcomes);
             events.extend(rules.rehearsed(snapshot.rehearsal.as_ref(), |action| is_dry_run(&policy, action)));
         }
         events.extend(rules.edges(plan, &snapshot.listing));
+        events.extend(rules.pause(snapshot.pause.as_deref(), snapshot.resumed.as_deref()));
         drop(reported);
         for event in events {
             self.deps.events.record(event);

@@ -3,11 +3,21 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    breaker_host::Host, deps::Deps, finalizer, health::ResourceHealth, release, reporter::FleetReporter,
+    breaker_host::Host,
+    deps::Deps,
+    finalizer,
+    health::ResourceHealth,
+    key::{self, ResourceKey},
+    pod_notifier::PodNotifier,
+    release,
+    reporter::FleetReporter,
     worker_state::WorkerState,
 };
 use crate::{
@@ -33,16 +43,34 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the tasks of `resource`; its policy follows.
-    pub(super) fn start(deps: &Arc<Deps>, resource: &ResourceRecord, asker: Arc<Asker>) -> Self {
+    ///
+    /// `superseded` gets its key if another replica takes the resource over.
+    pub(super) fn start(
+        deps: &Arc<Deps>,
+        resource: &ResourceRecord,
+        asker: Arc<Asker>,
+        superseded: mpsc::UnboundedSender<ResourceKey>,
+    ) -> Self {
         let settings = LabelSettings {
             namespace: resource.namespace.to_string(),
             name: resource.name.to_string(),
             uid: resource.uid.to_string(),
+            owner: deps.replicas.get().map(|replicas| replicas.id().to_owned()),
+            requests_checked: deps.requests_checked,
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));
         let health = Arc::new(Mutex::new(ResourceHealth::default()));
         let mode = watch::Sender::new(TeardownMode::default());
-        let reporter = FleetReporter::new(deps, settings.clone(), policy.subscribe(), Arc::clone(&health));
+        let (manifest, changes) = (watch::Sender::new(None), watch::Sender::new(0));
+        let notifier = PodNotifier {
+            notifier: deps.notifier.clone(),
+            manifest: manifest.subscribe(),
+            changes: changes.clone(),
+            clock: deps.process.clock,
+            results: Arc::default(),
+        };
+        let reporter =
+            FleetReporter::new(deps, settings.clone(), policy.subscribe(), Arc::clone(&health), notifier);
         let reconciler = GateReconciler::new(GateReconcilerDeps {
             namespace: settings.namespace.clone(),
             name: settings.name.clone(),
@@ -59,14 +87,21 @@ impl Worker {
             reconciler,
             health,
             policy,
-            manifest: watch::Sender::new(None),
+            manifest,
             mode,
-            changes: watch::Sender::new(0),
+            changes,
             asker,
             report_history: Mutex::default(),
         });
         let stop = deps.stop.child_token();
-        let running = run(Arc::clone(&state), stop.clone());
+        let key = key::of(resource);
+        let (work, stopped) = (run(Arc::clone(&state), stop.clone()), stop.clone());
+        let running = async move {
+            work.await;
+            if !stopped.is_cancelled() {
+                let _registry_stops = superseded.send(key);
+            }
+        };
         let running = without_panic(state.alarms(), "this service".to_owned(), running);
         let task = tokio::spawn(running);
         Self { generation: None, state, task, stop }

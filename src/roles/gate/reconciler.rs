@@ -27,7 +27,7 @@ use crate::{
     decide::alarm_reason::AlarmReason,
     decide::{
         gate::{
-            self, Plan,
+            self, PERSON, Plan, SILENCE,
             explain::ALARMS,
             ledger::{ActionOutcome, Ledger},
         },
@@ -204,15 +204,17 @@ impl GateReconciler {
         if let Some(until) = observed.stand_aside {
             return Ok(until.since(now).clamp(MIN_INTERVAL_IDLE, MAX_INTERVAL));
         }
-        let (mut verdicts, mut unknown) = self.verdicts_for(&observed);
-        let mut plan = gate::plan(now, policy, &observed.fleet, &observed.ledger, &verdicts);
-        if !dry_run && confirmation_needed(&plan, policy, &observed, &verdicts) {
+        let (mut verdicts, mut unknown) = self.verdicts_for(now, &observed);
+        let mut in_force = observed.in_force(now, policy);
+        let mut plan = gate::plan(now, &in_force, &observed.fleet, &observed.ledger, &verdicts);
+        if !dry_run && confirmation_needed(&plan, &in_force, &observed, &verdicts) {
             now = self.deps.clock.wall();
             observed = sink.confirm(now, policy).await?;
-            (verdicts, unknown) = self.verdicts_for(&observed);
-            plan = gate::plan(now, policy, &observed.fleet, &observed.ledger, &verdicts);
+            (verdicts, unknown) = self.verdicts_for(now, &observed);
+            in_force = observed.in_force(now, policy);
+            plan = gate::plan(now, &in_force, &observed.fleet, &observed.ledger, &verdicts);
         }
-        let rehearsal = self.rehearse(now, state, policy, &observed, &verdicts);
+        let rehearsal = self.rehearse(now, state, &in_force, &observed, &verdicts);
         if let Some(rehearsal) = rehearsal.as_ref().filter(|_| dry_run) {
             plan = rehearsal.clone();
         }
@@ -269,9 +271,10 @@ impl GateReconciler {
     }
 
     /// The verdicts on the observed pods, and how many of the callback's name an unknown pod.
-    fn verdicts_for(&self, observed: &Observed) -> (Verdicts, usize) {
+    fn verdicts_for(&self, now: Timestamp, observed: &Observed) -> (Verdicts, usize) {
         let inputs = self.inputs.lock();
         let mut verdicts = inputs.breakers.clone();
+        verdicts.sources.extend(observed.requests.source(now, &observed.fleet));
         let Some((at, callback)) = &inputs.callback else { return (verdicts, 0) };
         let (opinions, unknown) = verdict::resolve(callback.clone(), |named| observed.pod_of(named));
         verdicts.sources.push(Source::new(CALLBACK, SourceKind::Callback, *at, opinions));
@@ -293,7 +296,7 @@ impl GateReconciler {
         state.history.act(plan, outcomes, self.deps.dry_run);
         snapshot.refresh_history(plan, &state.history);
         let known = policy.breakers.iter().map(|breaker| breaker.name.as_str());
-        let known: BTreeSet<&str> = known.chain([CALLBACK, "silence"]).collect();
+        let known: BTreeSet<&str> = known.chain([CALLBACK, SILENCE, PERSON]).collect();
         if !self.deps.dry_run {
             self.deps.metrics.acted(&self.deps.namespace, &known, plan, outcomes);
         }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     adapters::sink::{Hindrance, ListingFindings, Observed, PodDetail, endpoints::FileStatus},
+    api::requests::{PersonRequests, RequestVerb},
     decide::{
         fleet::{PodView, Presence, Traffic, Uid},
         gate::{
@@ -117,6 +118,15 @@ pub struct GateSnapshot {
     /// An obstacle that an operator has to remove.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<Hindrance>,
+    /// The pause that a person asks for: who, until when and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
+    /// The end of a pause that a person asks for.
+    #[serde(skip)]
+    pub resumed: Option<String>,
+    /// PersonRequests of people that do not count, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_requests: Vec<String>,
     /// Where the endpoints do not follow the labels; conditions and Events tell it.
     #[serde(skip)]
     pub listing: ListingFindings,
@@ -207,6 +217,13 @@ impl GateSnapshot {
         self.frozen = None;
         self.at = plan.at;
         self.hold = observed.fleet.hold;
+        let PersonRequests { refused, .. } = &observed.requests;
+        self.refused_requests.clone_from(refused);
+        let asked = |verb| {
+            let pause = observed.requests.pause(plan.at).filter(|request| request.verb == verb)?;
+            Some(observed.requests.describe(pause))
+        };
+        (self.pause, self.resumed) = (asked(RequestVerb::Pause), asked(RequestVerb::Resume));
         self.hindrance = observed.hindrance;
         self.listing = observed.listing;
         self.floor = Arithmetic {

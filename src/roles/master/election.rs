@@ -193,6 +193,10 @@ mod tests {
             Ok(())
         }
 
+        async fn set_cordoned(&self, _member: &str, _cordoned: bool) -> Result<(), StoreError> {
+            Ok(())
+        }
+
         async fn hand_over(&self) -> Result<(), StoreError> {
             Ok(())
         }

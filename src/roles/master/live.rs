@@ -10,6 +10,7 @@ use super::{
     reader::{EnsembleReader, PodRow},
 };
 use crate::{
+    adapters::store::Leadership,
     clock::Clock,
     decide::{
         detect::members::{MemberRow, Members},
@@ -27,12 +28,14 @@ type CachedMembers = (Moment, Arc<Members>);
 pub struct LiveEnsemble {
     clock: Clock,
     reader: Arc<EnsembleReader>,
+    leadership: watch::Receiver<Leadership>,
     cached: Arc<Mutex<Option<CachedMembers>>>,
 }
 
 impl LiveEnsemble {
     pub(super) fn new(shared: &Shared) -> Self {
-        Self { clock: shared.clock, reader: Arc::clone(&shared.reader), cached: Arc::default() }
+        let leadership = shared.store.leadership();
+        Self { clock: shared.clock, reader: Arc::clone(&shared.reader), leadership, cached: Arc::default() }
     }
 
     /// Every member, also those that said `down` or expired lately, at most 100 ms old; `None` while this master does
@@ -48,6 +51,11 @@ impl LiveEnsemble {
         let members = Arc::new(Members::new(rows.iter().map(member).collect()));
         *cached = Some((now, Arc::clone(&members)));
         Some(members)
+    }
+
+    /// Whether this master leads: it alone has the ensemble.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
     }
 
     /// Counts up with every change of members or of what they report; ages do not count.

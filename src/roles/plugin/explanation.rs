@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::fields;
+use super::{fields, format::CommandOutput, style::Style};
 use crate::{
     adapters::kubernetes::untyped::{ClusterClient, ClusterError, ListScope, missing},
     api::keys,
@@ -22,25 +22,27 @@ const EVENTS: usize = 10;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodExplanation {
-    pod: String,
+    pub(super) pod: String,
     namespace: String,
-    uid: Option<String>,
+    pub(super) uid: Option<String>,
     /// Its label `kubervisor/traffic`.
-    traffic: Option<String>,
+    pub(super) traffic: Option<String>,
     /// The name of its KubervisorService.
     kubervisor_service: Option<String>,
     /// Of that KubervisorService.
     status: Option<String>,
-    standing: String,
-    breaker: Option<String>,
+    pub(super) standing: String,
+    pub(super) breaker: Option<String>,
     /// Rule, value and threshold.
-    why: Option<String>,
-    decision: Option<String>,
-    since: Option<String>,
+    pub(super) why: Option<String>,
+    pub(super) decision: Option<String>,
+    pub(super) since: Option<String>,
     admitted_at: Option<String>,
-    retry_count: Option<String>,
+    pub(super) retry_count: Option<String>,
     floor: Option<String>,
-    next: Option<NextChange>,
+    /// What the pod itself was told.
+    notified: Option<String>,
+    pub(super) next: Option<NextChange>,
     /// Conditions of the fleet, and what is missing.
     notes: Vec<String>,
     /// Oldest first.
@@ -48,9 +50,16 @@ pub(super) struct PodExplanation {
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct NextChange {
-    what: String,
+pub(super) struct NextChange {
+    pub(super) what: String,
     at: Option<String>,
+}
+
+impl NextChange {
+    /// When, if only time is missing.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        fields::instant(self.at.as_deref()?)
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -68,8 +77,11 @@ pub(super) async fn explain(
     name: &str,
 ) -> Result<PodExplanation, ClusterError> {
     let here = ListScope::Namespace(namespace);
-    let (pod, services, events) =
-        tokio::join!(cluster.pod(namespace, name), cluster.services(here), cluster.events(namespace, name));
+    let (pod, services, events) = tokio::join!(
+        cluster.pod(namespace, name),
+        cluster.services(here, None),
+        cluster.events(namespace, name)
+    );
     let (pod, services) = (pod?, services?);
     let (events, no_events) = match events {
         Ok(events) => (events, None),
@@ -85,7 +97,12 @@ pub(super) async fn explain(
 }
 
 impl PodExplanation {
-    fn of(pod: Option<&Value>, services: &[Value], events: &[Value], [namespace, name]: [&str; 2]) -> Self {
+    pub(super) fn of(
+        pod: Option<&Value>,
+        services: &[Value],
+        events: &[Value],
+        [namespace, name]: [&str; 2],
+    ) -> Self {
         let nothing = Value::Null;
         let service = service_of(services, pod, name);
         let explained = service.and_then(|service| explanation(service, pod, name)).unwrap_or(&nothing);
@@ -111,11 +128,27 @@ impl PodExplanation {
             retry_count: either(explained, ["/retryCount", "/retry_count"])
                 .or_else(|| mark(seen, "annotations", keys::RETRY_COUNT)),
             floor: either(explained, ["/floor/formula", "/floor"]).or_else(|| service.and_then(floor)),
+            notified: fields::text(explained, "/notified"),
             next: next(explained).or_else(|| next_of_paused(traffic.as_deref(), name)),
             notes: notes(pod, service),
             events: newest_events(events, pod),
             traffic,
         }
+    }
+}
+
+impl CommandOutput for PodExplanation {
+    fn value(&self) -> Value {
+        json!(self)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![format!("pod/{}", self.pod)]
+    }
+
+    fn text(&self, style: Style, _wide: bool) -> String {
+        let lines = self.to_string();
+        lines.lines().map(|line| style.wrap(line, text::COLUMN) + "\n").collect()
     }
 }
 
@@ -129,7 +162,7 @@ fn mark(pod: &Value, kind: &str, key: &str) -> Option<String> {
 }
 
 /// The resource that the pod's label names; else the one whose selector fits; else the one that explains it.
-fn service_of<'a>(services: &'a [Value], pod: Option<&Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn service_of<'a>(services: &'a [Value], pod: Option<&Value>, name: &str) -> Option<&'a Value> {
     let labels = pod.map(|pod| &pod["metadata"]["labels"]);
     let named = labels.and_then(|labels| labels[keys::NAME].as_str());
     let has = |service: &&Value| {
@@ -192,7 +225,13 @@ fn floor(service: &Value) -> Option<String> {
 fn next(explanation: &Value) -> Option<NextChange> {
     let next = &explanation["next"];
     let what = either(next, ["/what", ""]).filter(|_| !next.is_null())?;
-    Some(NextChange { what, at: fields::time(&next["at"]).map(|at| at.to_string()) })
+    // The status has both in one text.
+    let timed = what.rsplit_once(" at ").and_then(|(what, at)| Some((what.to_owned(), fields::instant(at)?)));
+    let (what, at) = match timed {
+        Some((what, at)) => (what, Some(at)),
+        None => (what, fields::time(&next["at"])),
+    };
+    Some(NextChange { what, at: at.map(|at| at.to_string()) })
 }
 
 /// A paused pod gets traffic again by hand only.
@@ -220,6 +259,13 @@ fn notes(pod: Option<&Value>, service: Option<&Value>) -> Vec<String> {
         });
         return notes;
     };
+    notes.extend(fleet_notes(service));
+    notes
+}
+
+/// Conditions of the fleet that concern each of its pods.
+pub(super) fn fleet_notes(service: &Value) -> Vec<String> {
+    let mut notes = Vec::new();
     if service["spec"]["paused"] == true {
         notes.push("spec.paused: nothing is decided at the moment".to_owned());
     }

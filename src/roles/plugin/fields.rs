@@ -29,11 +29,16 @@ pub(super) fn plain(text: &str) -> String {
 
 /// A time as RFC 3339 or as milliseconds since 1970.
 pub(super) fn time(value: &Value) -> Option<Timestamp> {
-    let millis = match value {
-        Value::String(text) => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),
-        other => other.as_i64()?,
-    };
-    Some(Timestamp::from_unix_millis(millis))
+    match value {
+        Value::String(text) => instant(text),
+        other => other.as_i64().map(Timestamp::from_unix_millis),
+    }
+}
+
+/// A time as RFC 3339.
+pub(super) fn instant(text: &str) -> Option<Timestamp> {
+    let at = text.parse::<jiff::Timestamp>().ok()?;
+    Some(Timestamp::from_unix_millis(at.as_millisecond()))
 }
 
 /// The condition of that type.

@@ -20,6 +20,21 @@ pub(super) fn service(text: &str) -> Result<String, String> {
     bare(&text, &kinds, "web, kvs/web or rdc/web")
 }
 
+/// What a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RequestTarget {
+    Service(String),
+    Pod(String),
+}
+
+/// `web` or `kvs/web`, or `pod/web-1`.
+pub(super) fn request_target(text: &str) -> Result<RequestTarget, String> {
+    match text.split_once('/') {
+        Some(("pod" | "pods" | "po", _)) => pod(text).map(RequestTarget::Pod),
+        _ => service(text).map(RequestTarget::Service),
+    }
+}
+
 /// A name as Kubernetes lets an object have one.
 pub(super) fn object(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
@@ -72,6 +87,13 @@ mod tests {
         for text in ["", "-1s", "soon"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_request_is_about_a_resource_unless_a_pod_is_named_as_one() {
+        assert_eq!(request_target("web"), Ok(RequestTarget::Service("web".into())));
+        assert_eq!(request_target("pod/web-1"), Ok(RequestTarget::Pod("web-1".into())));
+        assert!(request_target("svc/web").is_err());
     }
 
     #[test]

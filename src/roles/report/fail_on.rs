@@ -35,7 +35,8 @@ impl FailOn {
             Self::Withheld => policy.summary.episodes > 0,
             Self::Panic => !policy.panics.is_empty(),
             Self::Floor => !policy.floor_reached.is_empty() || !policy.below_floor.is_empty(),
-            Self::NoData => !policy.no_data.is_empty(),
+            // Without a fleet there is no alarm about it.
+            Self::NoData => !policy.no_data.is_empty() || policy.summary.least_above_floor.is_none(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::decide::{
     alarm_reason::AlarmReason,
     detect::queried::JudgedAnswer,
-    fleet::{Fleet, Uid},
+    fleet::Uid,
     gate::{
         action::{Action, Verb},
         explain::PodState,
@@ -255,7 +255,7 @@ impl FloorRecord {
 }
 
 impl ReplayLog for ReplayRecorder {
-    fn evaluated(&mut self, judged: &JudgedAnswer, pods: &Fleet) {
+    fn evaluated(&mut self, judged: &JudgedAnswer) {
         let source = &judged.source;
         self.evaluated = true;
         let unanswered = |(_, opinion): &(Uid, Opinion)| {
@@ -267,8 +267,7 @@ impl ReplayLog for ReplayRecorder {
             breaker.evaluations += 1;
             breaker.bad += u64::try_from(bad).unwrap_or(u64::MAX);
             breaker.unanswered += u64::from(source.opinions().first().is_some_and(unanswered));
-            let none_of_ours =
-                judged.strangers > 0 && source.measurements.values.is_empty() && !pods.pods().is_empty();
+            let none_of_ours = judged.strangers > 0 && source.measurements.values.is_empty();
             breaker.strange += u64::from(none_of_ours);
         }
         if source.at >= self.range.from && source.at < self.range.to {

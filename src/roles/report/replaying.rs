@@ -81,6 +81,13 @@ pub async fn replay(
     if let FleetHistory::Series(series) = &work.history {
         origin.pods = series.count();
     }
+    if origin.pods == 0 {
+        notes.push(
+            "No pod was found in this range: check the query, podNamekey and namespaceKey, the namespace, and how far back \
+             the server's data reach."
+                .to_owned(),
+        );
+    }
     notes.extend(std::mem::take(&mut work.notes).into_iter().chain(fetcher.note()));
     Ok(work.into_model(request.variants, &namespace, origin, notes, partial))
 }

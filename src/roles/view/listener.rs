@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use rustls::{
     ServerConfig,
     pki_types::{
@@ -26,6 +30,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
+
+use crate::admin::Peer;
 
 /// Connections at a time; the others wait in the kernel.
 const CONNECTIONS: usize = 512;
@@ -133,7 +139,13 @@ async fn connection(
     }
 }
 
-impl axum::serve::Listener for PageListener {
+impl Connected<IncomingStream<'_, PageListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, PageListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Listener for PageListener {
     type Io = PageStream;
     type Addr = SocketAddr;
 

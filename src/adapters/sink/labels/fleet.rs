@@ -19,7 +19,7 @@ use crate::{
         },
         sink::{Hindrance, ListingFindings, Observed, PodDetail},
     },
-    api::keys,
+    api::{keys, requests::PersonRequests},
     decide::{
         fleet::{Fleet, PodView, Presence, Traffic, Uid},
         gate::{action::Verb, ledger::Ledger},
@@ -83,7 +83,10 @@ impl LabelSink {
         let lingering = self.lingering(now, policy, &ledger);
         let trial = self.forbidden_right.until_trial().filter(|left| !left.is_zero()).map(|left| now + left);
         let refused = self.refusals.until_next().map(|left| now + left);
-        let look_again = self.listing.look_again(now).into_iter().chain(trial).chain(refused).min();
+        let requests = self.requests(now);
+        let pause_ends = requests.pause(now).map(|request| request.until);
+        let due = [trial, refused, pause_ends].into_iter().flatten();
+        let look_again = self.listing.look_again(now).into_iter().chain(due).min();
         let details = self.details(now, &fleet, &lingering);
         let listing = ListingFindings {
             not_listed: self.not_listed(now, policy),
@@ -92,7 +95,17 @@ impl LabelSink {
         // A refused eviction holds nothing else up.
         let hindrance =
             hindrance.or(switched).or_else(|| self.forbidden_kill.right().map(Hindrance::Forbidden));
-        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing }
+        Observed { fleet, ledger, details, look_again, stand_aside: None, hindrance, listing, requests }
+    }
+
+    /// Those in the resource's annotation.
+    fn requests(&self, now: Timestamp) -> PersonRequests {
+        let LabelSettings { namespace, name, uid, requests_checked, .. } = &self.settings;
+        let resource = self.cluster.resource(namespace, name).filter(|found| *found.uid == **uid);
+        let text = resource.as_ref().and_then(|found| {
+            found.object.get("metadata")?.get("annotations")?.get(keys::REQUESTS)?.as_str()
+        });
+        PersonRequests::parse(text.unwrap_or_default(), now, *requests_checked)
     }
 
     fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> (Fleet, Option<Hindrance>) {

@@ -11,7 +11,12 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{LabelSettings, errors::WriteRefusal, request};
+use super::{
+    LabelSettings,
+    errors::WriteRefusal,
+    owner::{OWNER, OwnerClaim},
+    request,
+};
 use crate::{
     adapters::{
         kubernetes::{
@@ -29,7 +34,7 @@ use crate::{
 
 /// Nothing is planned for this long after another process wrote the ledger, which may still be sending its plan.
 const POSTPONE: Duration = Duration::from_secs(3);
-/// Reports without a ledger to store: this many at once, and then one each [`REPORT_EVERY`].
+/// Reports without a ledger to store: this many at once, then one each [`REPORT_EVERY`].
 const BURST: u32 = 5;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Reports wait this long after writes to pods, which leaves the endpoint controllers CPU.
@@ -60,10 +65,12 @@ pub(super) struct StatusLedger {
     seen: Option<(Epoch, u64)>,
     postponed_until: Option<Instant>,
     allowance: Allowance,
+    claim: OwnerClaim,
 }
 
 impl StatusLedger {
     pub(super) fn new(client: Client, cluster: Cluster, settings: LabelSettings) -> Self {
+        let claim = OwnerClaim::of(settings.owner.clone());
         Self {
             rewinds: cluster.rewinds(),
             client,
@@ -80,6 +87,7 @@ impl StatusLedger {
             seen: None,
             postponed_until: None,
             allowance: Allowance { left: BURST, since: Instant::now(), deferred_until: None },
+            claim,
         }
     }
 
@@ -97,6 +105,7 @@ impl StatusLedger {
             (None, ours) => ours.filter(|_| self.outdated),
         };
         let record = newest.ok_or(SinkError::NotReady("the resource is not there"))?;
+        self.claim.check(record.object.get("status"))?;
         self.record = Some(record);
         if self.cluster.rewinds() != self.rewinds {
             self.rewinds = self.cluster.rewinds();
@@ -121,7 +130,6 @@ impl StatusLedger {
         Ok(ledger)
     }
 
-    /// How long another process may still be sending its plan.
     pub(super) fn postponed(&self) -> Option<Duration> {
         let left = self.postponed_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
@@ -132,7 +140,6 @@ impl StatusLedger {
         self.allowance.deferred_until = Some(Instant::now() + DEFER);
     }
 
-    /// The ledger as last read or written.
     pub(super) fn current(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
     }
@@ -151,7 +158,10 @@ impl StatusLedger {
     ) -> Result<Reservation, SinkError> {
         let has_report = !report.is_null();
         // While writing is forbidden each call writes, since a granted right is only noticed by trying.
-        let required = (next.is_some() && !settles_only) || self.unstored.is_some() || self.write_forbidden;
+        let required = (next.is_some() && !settles_only)
+            || self.unstored.is_some()
+            || self.write_forbidden
+            || self.claim.is_due();
         if !required {
             if !has_report && next.is_none() {
                 return Ok(Reservation::Stored);
@@ -175,6 +185,7 @@ impl StatusLedger {
         let value =
             serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger(source)))?;
         status["ledger"] = value;
+        self.claim.write(&mut status);
         let mark = self.cluster.mark(Kind::KubervisorServices);
         match self.put(&body(&record, &status)).await {
             // The API server was restored from a backup meanwhile.
@@ -203,6 +214,7 @@ impl StatusLedger {
         self.seen = Some((ledger.epoch, ledger.serial));
         self.ledger = Some(ledger);
         self.write_forbidden = false;
+        self.claim.written();
         self.decoded_at = (!self.pruned).then_some(stored.version);
         self.cluster.merge_resource(stored.clone());
         self.record = Some(std::sync::Arc::new(stored));
@@ -223,8 +235,9 @@ impl StatusLedger {
             return;
         }
         let mut status = report.clone();
-        if let Some(stored) = record.object.pointer("/status/ledger") {
-            status["ledger"] = stored.clone();
+        let stored = record.object.get("status").unwrap_or(&Value::Null);
+        for kept in ["ledger", OWNER].into_iter().filter(|kept| stored.get(kept).is_some()) {
+            status[kept] = stored[kept].clone();
         }
         match self.put(&body(&record, &status)).await {
             Ok(stored) => self.cluster.merge_resource(stored),

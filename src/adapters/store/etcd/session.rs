@@ -14,8 +14,8 @@ use etcd_client::{
 };
 use tokio::sync::oneshot;
 
-pub(super) use self::requests::own_record;
 use self::requests::{ask, first_of, forfeit, join, leader, lost, read, register};
+pub(super) use self::requests::{cordoned, own_record};
 use super::{EtcdShared, connect, connect::EtcdEndpoint};
 use crate::{
     adapters::store::{
@@ -242,7 +242,9 @@ impl<'a> EtcdSession<'a> {
                 if !put {
                     return Err(SessionEnd::Stale("our member record was removed"));
                 }
-                self.shared.members.put(&name, requests::state(self.shared, kv)?);
+                let state = requests::state(self.shared, kv)?;
+                self.shared.status.lock().cordoned = state.status.cordoned;
+                self.shared.members.put(&name, state);
             } else if name.starts_with(MEMBERS) {
                 match put {
                     true => self.shared.members.put(&name, requests::state(self.shared, kv)?),

@@ -1,7 +1,7 @@
 //! Follows the selected objects: a list, then a watch from its version, then again from the start after any failure.
 //!
-//! A watch that shows nothing for [`SILENCE`] renewals of our own Lease is dead: the API server may have been restored
-//! from a backup, and accepts a watch from a version that it has not reached.
+//! A watch of Leases that shows nothing for a whole lease, not even our own renewals, is dead: the API server may have
+//! been restored from a backup, and accepts a watch from a version that it has not reached.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use kube::api::{WatchEvent, WatchParams};
 use tokio::sync::mpsc;
 
-use super::requests::{Refusal, Requests, StoredObject};
+use super::requests::{RequestFailure, Requests, StoredObject};
 use crate::{
     adapters::store::{Operation, StoreError},
     clock::backoff,
@@ -64,7 +64,7 @@ async fn round<K: StoredObject>(
     selector: &str,
     silence: Option<Duration>,
     events: &mpsc::UnboundedSender<FeedEvent<K>>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestFailure> {
     let (listed, version) = requests.list::<K>(selector).await?;
     let _ = events.send(FeedEvent::Listed(listed));
     let parameters = WatchParams::default().labels(selector).timeout(WATCH_SECONDS).disable_bookmarks();

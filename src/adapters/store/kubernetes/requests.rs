@@ -41,24 +41,26 @@ impl StoredObject for ConfigMap {
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum RequestFailure {
     /// The object has changed, exists already, or no longer exists.
     Conflict,
     /// Another reason; whether a write happened is unknown unless it was refused.
     Failed(StoreError),
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for RequestFailure {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<Refusal> for StoreError {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestFailure> for StoreError {
+    fn from(refusal: RequestFailure) -> Self {
         match refusal {
-            Refusal::Conflict => Self::Unavailable("Kubernetes: the object has changed meanwhile".to_owned()),
-            Refusal::Failed(error) => error,
+            RequestFailure::Conflict => {
+                Self::Unavailable("Kubernetes: the object has changed meanwhile".to_owned())
+            }
+            RequestFailure::Failed(error) => error,
         }
     }
 }
@@ -78,12 +80,15 @@ impl Requests {
     }
 
     /// The object, by a quorum read.
-    pub(super) async fn get<K: StoredObject>(&self, name: &str) -> Result<Option<K>, Refusal> {
+    pub(super) async fn get<K: StoredObject>(&self, name: &str) -> Result<Option<K>, RequestFailure> {
         self.ask::<K, _>("get", Operation::Follow, self.api::<K>().get_opt(name)).await
     }
 
     /// All selected objects and the version of the list, by quorum reads in pages.
-    pub(super) async fn list<K: StoredObject>(&self, selector: &str) -> Result<(Vec<K>, String), Refusal> {
+    pub(super) async fn list<K: StoredObject>(
+        &self,
+        selector: &str,
+    ) -> Result<(Vec<K>, String), RequestFailure> {
         let (api, mut found) = (self.api::<K>(), Vec::new());
         let mut page = ListParams::default().labels(selector).limit(PAGE);
         loop {
@@ -98,7 +103,11 @@ impl Requests {
     }
 
     /// Creates the object, or replaces the version that it names.
-    pub(super) async fn put<K: StoredObject>(&self, operation: Operation, object: &K) -> Result<K, Refusal> {
+    pub(super) async fn put<K: StoredObject>(
+        &self,
+        operation: Operation,
+        object: &K,
+    ) -> Result<K, RequestFailure> {
         let (api, parameters) = (self.api::<K>(), PostParams::default());
         let name = object.meta().name.as_deref().unwrap_or_default();
         match object.meta().resource_version {
@@ -108,14 +117,18 @@ impl Requests {
     }
 
     /// Sends a merge patch, which names the version that it changes.
-    pub(super) async fn patch<K: StoredObject>(&self, name: &str, patch: &Value) -> Result<K, Refusal> {
+    pub(super) async fn patch<K: StoredObject>(
+        &self,
+        name: &str,
+        patch: &Value,
+    ) -> Result<K, RequestFailure> {
         let (api, parameters) = (self.api::<K>(), PatchParams::default());
         let patch = Patch::Merge(patch);
         self.ask::<K, _>("patch", Operation::Commit, api.patch(name, &parameters, &patch)).await
     }
 
     /// Deletes exactly this version of the object.
-    pub(super) async fn delete<K: StoredObject>(&self, object: &K) -> Result<(), Refusal> {
+    pub(super) async fn delete<K: StoredObject>(&self, object: &K) -> Result<(), RequestFailure> {
         let meta = object.meta();
         let preconditions =
             Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
@@ -129,7 +142,7 @@ impl Requests {
         verb: &'static str,
         operation: Operation,
         request: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, RequestFailure> {
         self.metrics.asked(operation);
         match tokio::time::timeout(self.deadline, request).await {
             Ok(answer) => answer.map_err(|error| self.explain(verb, K::PLURAL, error)),
@@ -141,15 +154,15 @@ impl Requests {
         }
     }
 
-    pub(super) fn explain(&self, verb: &str, plural: &str, error: kube::Error) -> Refusal {
+    pub(super) fn explain(&self, verb: &str, plural: &str, error: kube::Error) -> RequestFailure {
         let kube::Error::Api(status) = error else {
             return StoreError::Unavailable(format!("Kubernetes: {verb} {plural}: {error}")).into();
         };
         let (namespace, why) = (&self.namespace, &status.message);
         match status.code {
             // A merge patch or a deletion of what is gone.
-            404 if verb != "get" && !why.contains("namespaces ") => Refusal::Conflict,
-            409 => Refusal::Conflict,
+            404 if verb != "get" && !why.contains("namespaces ") => RequestFailure::Conflict,
+            409 => RequestFailure::Conflict,
             401 | 403 => StoreError::Unusable(format!(
                 "Kubernetes refuses: {why}; the store needs get, list, watch, create, update, patch and delete of leases and \
                  configmaps in namespace {namespace} (examples/kubernetes/rbac.yaml)"

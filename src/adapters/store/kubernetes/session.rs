@@ -1,5 +1,7 @@
 //! The background task: renews our Leases, follows those of the others and the head of the records, campaigns.
 
+mod own;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
@@ -10,9 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     KubernetesShared, SessionRequest,
     feed::{self, FeedEvent},
-    leases::{LeaseWrite, SeenLease, name_of},
+    leases::{SeenLease, name_of},
     names::{ObjectRole, object_name, selector},
-    requests::Refusal,
+    requests::RequestFailure,
 };
 use crate::{
     adapters::store::{
@@ -30,10 +32,7 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 /// Delay before a campaign or a take-over that failed is tried again.
 const CAMPAIGN_RETRY: Duration = Duration::from_millis(200);
 
-/// Durations after which the Lease of a member that has gone is removed.
-const FORGOTTEN: u32 = 20;
-
-pub(super) struct Session {
+pub(super) struct KubernetesSession {
     shared: Arc<KubernetesShared>,
     /// By name; ours among them.
     leases: BTreeMap<String, SeenLease>,
@@ -55,7 +54,7 @@ pub(super) struct Session {
     _feeds: [AbortOnDropHandle<()>; 2],
 }
 
-impl Session {
+impl KubernetesSession {
     pub(super) fn new(shared: Arc<KubernetesShared>) -> Self {
         let membership = &shared.membership;
         let (prefix, now) = (&membership.prefix, shared.clock.now());
@@ -120,91 +119,6 @@ impl Session {
         }
     }
 
-    /// Renews our Leases. The leader's comes first: without it our own does not prolong the leadership.
-    async fn renew(&mut self) {
-        let (clock, lease) = (self.shared.clock, self.shared.membership.lease);
-        let sent = clock.now();
-        match self.write_both().await {
-            Ok(()) => {
-                self.shared.lease_state.vouch(sent, lease);
-                (self.renew_at, self.delays) = (sent + lease / 3, delays(lease));
-                self.remove_forgotten().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "our Lease cannot be renewed now; trying again");
-                self.shared.metrics.failed(&error);
-                if matches!(error, StoreError::Unusable(_)) {
-                    self.shared.lease_state.forfeit();
-                }
-                self.renew_at = clock.now() + self.delays.next().unwrap_or(lease / 8);
-            }
-        }
-    }
-
-    async fn write_both(&mut self) -> Result<(), StoreError> {
-        if let Some(term) = self.term
-            && !self.write(ObjectRole::Leader, Some(term), true).await?
-        {
-            self.lose();
-        }
-        match self.write(ObjectRole::Member, None, true).await? {
-            true => Ok(()),
-            false => {
-                Err(StoreError::Unavailable("Kubernetes: our member Lease changes all the time".to_owned()))
-            }
-        }
-    }
-
-    /// Writes a Lease of ours; with `held` only if it is ours (still, or again). `false`: it is not.
-    async fn write(&mut self, role: ObjectRole, term: Option<u64>, held: bool) -> Result<bool, StoreError> {
-        let key = if role == ObjectRole::Leader { &self.leader_key } else { &self.member_key };
-        let (name, key) = (object_name(key), key.clone());
-        for attempt in 0..2 {
-            let before = self.leases.get(&name).map(|seen| seen.lease.clone());
-            let lease = self.lease_write(&key, role, term, held).over(before.as_ref())?;
-            let operation = if held { Operation::Lease } else { Operation::Campaign };
-            match self.shared.requests.put(operation, &lease).await {
-                Ok(stored) => {
-                    self.remember(stored);
-                    return Ok(true);
-                }
-                Err(Refusal::Failed(error)) => return Err(error),
-                Err(Refusal::Conflict) => match self.shared.requests.get::<Lease>(&name).await? {
-                    // A person has edited or deleted it, or the answer to our own write was lost.
-                    Some(found) => self.remember(found),
-                    None => drop(self.leases.remove(&name)),
-                },
-            }
-            let holder = self.leases.get(&name).map(SeenLease::holder);
-            let ours = holder.is_none_or(|holder| holder == self.id());
-            if role == ObjectRole::Leader && (attempt > 0 || !ours) {
-                return Ok(false);
-            }
-        }
-        Ok(false)
-    }
-
-    fn lease_write<'a>(
-        &'a self,
-        key: &'a str,
-        role: ObjectRole,
-        term: Option<u64>,
-        held: bool,
-    ) -> LeaseWrite<'a> {
-        let membership = &self.shared.membership;
-        let record = MemberRecord { member: membership.member.clone(), status: self.status.clone() };
-        LeaseWrite {
-            key,
-            prefix: &membership.prefix,
-            role,
-            holder: if held { self.id() } else { "" },
-            record,
-            duration: membership.lease,
-            now: self.shared.clock.wall(),
-            term,
-        }
-    }
-
     fn id(&self) -> &str {
         &self.shared.membership.member.id
     }
@@ -266,7 +180,7 @@ impl Session {
             .over(before.as_ref())
         {
             Ok(lease) => self.shared.requests.put(Operation::Campaign, &lease).await,
-            Err(error) => Err(Refusal::Failed(error)),
+            Err(error) => Err(RequestFailure::Failed(error)),
         };
         match written {
             Ok(stored) => {
@@ -275,12 +189,12 @@ impl Session {
                 self.take_over(term).await;
             }
             // Another one was faster; the feed shows who, or this read does.
-            Err(Refusal::Conflict) => match self.shared.requests.get::<Lease>(&name).await {
+            Err(RequestFailure::Conflict) => match self.shared.requests.get::<Lease>(&name).await {
                 Ok(Some(found)) => self.remember(found),
                 Ok(None) => drop(self.leases.remove(&name)),
                 Err(_) => {}
             },
-            Err(Refusal::Failed(error)) => self.complain(&error),
+            Err(RequestFailure::Failed(error)) => self.complain(&error),
         }
     }
 
@@ -299,8 +213,8 @@ impl Session {
                 (self.term, self.highest) = (Some(term), term);
                 self.shared.lease_state.lead(Term(term));
             }
-            Err(Refusal::Conflict) => self.campaign_at = now + CAMPAIGN_RETRY,
-            Err(Refusal::Failed(error)) => {
+            Err(RequestFailure::Conflict) => self.campaign_at = now + CAMPAIGN_RETRY,
+            Err(RequestFailure::Failed(error)) => {
                 self.complain(&error);
                 if matches!(error, StoreError::Unusable(_)) {
                     // Another member may know more, for instance a newer schema.
@@ -332,6 +246,7 @@ impl Session {
                     self.leases.insert(name, SeenLease { lease, since });
                 }
                 self.leases_known = true;
+                self.adopt_own();
             }
             FeedEvent::Changed(lease) => self.remember(lease),
             FeedEvent::Deleted(lease) => {
@@ -362,6 +277,15 @@ impl Session {
             let since = self.shared.clock.now();
             self.leases.insert(name, SeenLease { lease, since });
         }
+        self.adopt_own();
+    }
+
+    /// Keeps what others have changed in our own record.
+    fn adopt_own(&mut self) {
+        let own = self.leases.get(&object_name(&self.member_key));
+        if let Some(record) = own.and_then(SeenLease::member) {
+            self.status.cordoned = record.status.cordoned;
+        }
     }
 
     /// Publishes the members whose Leases have not ended.
@@ -377,25 +301,6 @@ impl Session {
             Some((name.clone(), MemberState { member, status, renewed: seen.since }))
         });
         self.shared.members.replace(states.collect());
-    }
-
-    /// As leader: removes the Lease of a member that has been gone for long, exactly as it was seen.
-    async fn remove_forgotten(&mut self) {
-        if self.term.is_none() {
-            return;
-        }
-        let (now, lease) = (self.shared.clock.now(), self.shared.membership.lease);
-        let leader = object_name(&self.leader_key);
-        let gone = self.leases.iter().find(|(name, seen)| {
-            let duration = seen.ends(lease).since(seen.since);
-            **name != leader && now > seen.since + duration * FORGOTTEN
-        });
-        if let Some((name, seen)) = gone.map(|(name, seen)| (name.clone(), seen.lease.clone())) {
-            tracing::info!(lease = name, "removing the Lease of a member that has gone");
-            if self.shared.requests.delete(&seen).await.is_ok() {
-                self.leases.remove(&name);
-            }
-        }
     }
 
     /// Followers read the small records from the head; a leader knows what it has written.
@@ -436,39 +341,20 @@ impl Session {
     async fn answer(&mut self, request: SessionRequest) {
         let (done, reply) = match request {
             SessionRequest::Publish(status, reply) => {
-                self.status = status;
+                // Cordoned by whoever asked for it.
+                self.status = MemberStatus { cordoned: self.status.cordoned, ..status };
                 (self.write(ObjectRole::Member, None, true).await.map(drop), reply)
+            }
+            SessionRequest::Cordon(member, cordoned, reply) => {
+                (self.set_cordoned(&member, cordoned).await, reply)
             }
             SessionRequest::HandOver(reply) => (self.hand_over().await, reply),
         };
         let _: Result<(), _> = oneshot::Sender::send(reply, done);
     }
-
-    async fn hand_over(&mut self) -> Result<(), StoreError> {
-        let Some(term) = self.term else { return Ok(()) };
-        self.lose();
-        self.campaign_at = self.shared.clock.now() + HAND_OVER.min(self.shared.membership.lease / 2);
-        self.write(ObjectRole::Leader, Some(term), false).await.map(drop)
-    }
-
-    /// Frees the leader's Lease, if we hold it, and removes our own.
-    pub(super) async fn leave(&mut self) {
-        let holds = self.leader_lease().is_some_and(|seen| seen.holder() == self.id());
-        let freed = match holds {
-            true => self.write(ObjectRole::Leader, Some(self.highest), false).await.map(drop),
-            false => Ok(()),
-        };
-        let own = self.leases.get(&object_name(&self.member_key)).map(|seen| seen.lease.clone());
-        let removed = match own {
-            Some(own) => self.shared.requests.delete(&own).await.map_err(StoreError::from),
-            None => Ok(()),
-        };
-        if let Err(error) = freed.and(removed) {
-            tracing::warn!(%error, "our Leases run out by themselves, until then nobody takes over");
-        }
-    }
 }
 
+/// Delays between attempts to renew.
 fn delays(lease: Duration) -> ExponentialBackoff {
     backoff(Duration::from_millis(100), (lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(2)))
 }

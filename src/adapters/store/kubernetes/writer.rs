@@ -11,7 +11,7 @@ use super::{
     leases,
     names::{ObjectRole, object_name, selector},
     records::{self, ChunkChanges, LargeRecord, Layout, Placement},
-    requests::{Refusal, Requests},
+    requests::{RequestFailure, Requests},
 };
 use crate::{
     adapters::store::{
@@ -44,7 +44,7 @@ struct Written {
 }
 
 /// The values of a record's objects, and the objects themselves.
-struct Stored {
+struct StoredObjects {
     head: Option<ConfigMap>,
     layout: Layout,
     by_key: BTreeMap<String, ConfigMap>,
@@ -57,7 +57,7 @@ impl RecordWriter {
 
     /// Stamps all objects with `term`, or with a higher one if they have one as high: no older leader writes after this.
     /// Returns the term, and the followed records.
-    pub(super) async fn take_over(&self, term: u64) -> Result<(u64, Records), Refusal> {
+    pub(super) async fn take_over(&self, term: u64) -> Result<(u64, Records), RequestFailure> {
         let stored = self.read().await?;
         let newest = stored.by_key.values().map(records::term).max().unwrap_or(0);
         let term = term.max(newest + 1);
@@ -96,12 +96,12 @@ impl RecordWriter {
         let written = guard.as_mut().filter(|written| written.term == term.0).ok_or_else(lost)?;
         let done = self.write(written, writes).await;
         done.map_err(|refusal| match refusal {
-            Refusal::Conflict => lost(),
-            Refusal::Failed(error) => error,
+            RequestFailure::Conflict => lost(),
+            RequestFailure::Failed(error) => error,
         })
     }
 
-    async fn write(&self, written: &mut Written, writes: Writes) -> Result<(), Refusal> {
+    async fn write(&self, written: &mut Written, writes: Writes) -> Result<(), RequestFailure> {
         let (mut pods, mut singles) = (Vec::new(), Vec::new());
         for (record, value) in writes {
             match record {
@@ -133,7 +133,7 @@ impl RecordWriter {
         &self,
         written: &mut Written,
         singles: Vec<(RecordKey, Option<Bytes>)>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestFailure> {
         let (mut small, mut old) = (Vec::new(), Vec::new());
         for (record, value) in singles {
             let name = records::name(record);
@@ -167,7 +167,7 @@ impl RecordWriter {
         written: &Written,
         name: &str,
         value: &Bytes,
-    ) -> Result<LargeRecord, Refusal> {
+    ) -> Result<LargeRecord, RequestFailure> {
         let before = written.layout.large.get(name).and_then(|large| large.version.split_once('-'));
         let serial = before.and_then(|(_, serial)| serial.parse::<u64>().ok()).map_or(1, |serial| serial + 1);
         let version = format!("{}-{serial}", written.term);
@@ -179,7 +179,7 @@ impl RecordWriter {
             object.binary_data = Some([("part".to_owned(), k8s_openapi::ByteString(part.to_vec()))].into());
             match self.requests.put(Operation::Commit, &object).await {
                 // An earlier attempt, whose answer was lost.
-                Ok(_) | Err(Refusal::Conflict) => {}
+                Ok(_) | Err(RequestFailure::Conflict) => {}
                 Err(refusal) => return Err(refusal),
             }
         }
@@ -190,7 +190,7 @@ impl RecordWriter {
         &self,
         written: &mut Written,
         singles: Vec<(RecordKey, Option<Bytes>)>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestFailure> {
         let layout = records::layout_value(&written.layout);
         let values = singles.iter().map(|(record, value)| (records::name(*record), value.as_ref()));
         let values: Vec<_> = values.chain([(layout.0, Some(&layout.1))]).collect();
@@ -201,7 +201,7 @@ impl RecordWriter {
         Ok(())
     }
 
-    async fn write_chunks(&self, written: &mut Written, changes: ChunkChanges) -> Result<(), Refusal> {
+    async fn write_chunks(&self, written: &mut Written, changes: ChunkChanges) -> Result<(), RequestFailure> {
         let writes: Vec<_> = changes
             .into_iter()
             .map(|(chunk, pods)| {
@@ -228,7 +228,7 @@ impl RecordWriter {
         key: String,
         version: Option<String>,
         pods: BTreeMap<Key, Option<Bytes>>,
-    ) -> Result<(String, String), Refusal> {
+    ) -> Result<(String, String), RequestFailure> {
         let values = pods.iter().map(|(pod, value)| (pod.to_string(), value.as_ref())).collect();
         let version = self.patch(term, &key, ObjectRole::Chunk, version, values).await?;
         Ok((key, version))
@@ -243,7 +243,7 @@ impl RecordWriter {
         role: ObjectRole,
         mut version: Option<String>,
         values: Vec<(String, Option<&Bytes>)>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, RequestFailure> {
         let name = object_name(key);
         for _ in 0..ATTEMPTS {
             let at = match version.take() {
@@ -253,15 +253,15 @@ impl RecordWriter {
             let patch = records::patch(&at, term, values.iter().map(|(name, value)| (name.clone(), *value)));
             match self.requests.patch::<ConfigMap>(&name, &patch).await {
                 Ok(object) => return Ok(object.metadata.resource_version.unwrap_or_default()),
-                Err(Refusal::Conflict) => {}
+                Err(RequestFailure::Conflict) => {}
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(Refusal::Conflict)
+        Err(RequestFailure::Conflict)
     }
 
     /// The version of an object that no newer leader has; it is made where it is missing.
-    async fn current(&self, term: u64, key: &str, role: ObjectRole) -> Result<String, Refusal> {
+    async fn current(&self, term: u64, key: &str, role: ObjectRole) -> Result<String, RequestFailure> {
         let found = match self.requests.get::<ConfigMap>(&object_name(key)).await? {
             Some(found) => found,
             None => {
@@ -270,7 +270,7 @@ impl RecordWriter {
             }
         };
         if records::term(&found) > term {
-            return Err(Refusal::Conflict);
+            return Err(RequestFailure::Conflict);
         }
         Ok(found.metadata.resource_version.unwrap_or_default())
     }
@@ -282,7 +282,7 @@ impl RecordWriter {
         key: &str,
         role: ObjectRole,
         found: Option<&ConfigMap>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestFailure> {
         let stamped = match found {
             None => {
                 self.requests
@@ -340,7 +340,7 @@ impl RecordWriter {
         self.singles(Some(head), &parts)
     }
 
-    async fn read(&self) -> Result<Stored, StoreError> {
+    async fn read(&self) -> Result<StoredObjects, StoreError> {
         let (objects, _) = self.requests.list::<ConfigMap>(&selector(&self.prefix, None)).await?;
         let by_key: BTreeMap<String, ConfigMap> = objects
             .into_iter()
@@ -349,7 +349,7 @@ impl RecordWriter {
         let head = by_key.get(&records::head_key(&self.prefix)).cloned();
         by_key.values().try_for_each(check_schema)?;
         let layout = head.as_ref().map(records::layout).transpose()?.unwrap_or_default();
-        Ok(Stored { head, layout, by_key })
+        Ok(StoredObjects { head, layout, by_key })
     }
 
     fn singles(

@@ -75,6 +75,8 @@ pub struct Facts<'a> {
     pub rbac: Option<String>,
     /// The Service's selector without the traffic key.
     pub selector: &'a BTreeMap<String, String>,
+    /// How the last notification of a pod ended, by UID.
+    pub notified: &'a BTreeMap<String, String>,
 }
 
 /// The gate's newest plan.

@@ -7,7 +7,11 @@ use super::{
     facts::{Facts, ResourceProblem, ServiceState, alarm, plan},
     hindrances::{forbidden, ledger_not_stored, switch_in_selector, writes_refused},
 };
-use crate::{api::keys::TRAFFIC, decide::alarm_reason::AlarmReason, roles::gate::snapshot::GateMode};
+use crate::{
+    api::keys::{REQUESTS, TRAFFIC},
+    decide::alarm_reason::AlarmReason,
+    roles::gate::snapshot::GateMode,
+};
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("WritesRefused", writes_refused(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
+        ("RequestsRefused", requests_refused(facts)),
     ];
     let sometimes = sometimes.into_iter().filter_map(|(kind, found)| {
         found.map(|(reason, message)| (kind, (ConditionStatus::True, reason, message)))
@@ -145,6 +150,16 @@ fn service_obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 }
 
 fn gating(facts: &Facts<'_>) -> Found {
+    let asked = facts.snapshot.and_then(|snapshot| snapshot.pause.as_ref());
+    match (&facts.service, asked) {
+        (ServiceState::Gated, Some(asked)) if !facts.paused => {
+            yes("PauseRequested", format!("every pod stays as it is: {asked}"))
+        }
+        _ => gating_of_service(facts),
+    }
+}
+
+fn gating_of_service(facts: &Facts<'_>) -> Found {
     let name = facts.service_name;
     match facts.service {
         ServiceState::Gated if facts.paused => yes(
@@ -329,4 +344,12 @@ fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
         );
         ("NoLabelInTemplate", message)
     })
+}
+
+fn requests_refused(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let refused = &facts.snapshot?.refused_requests;
+    let advice = "kubectl kubervisor writes such requests: withhold, admit, pause and resume";
+    let message =
+        format!("requests in the annotation {REQUESTS} do not count: {}; {advice}", refused.join("; "));
+    (!refused.is_empty()).then_some(("Malformed", message))
 }

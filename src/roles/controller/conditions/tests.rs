@@ -125,6 +125,7 @@ fn facts(snapshot: Option<&GateSnapshot>) -> Facts<'_> {
         listing: &IN_STEP,
         rbac: None,
         selector: &NOTHING,
+        notified: &NOTHING,
     }
 }
 

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{NextChange, PodExplanation, ShownEvent};
 
+/// Where the facts begin.
+pub(super) const COLUMN: usize = 10;
+
 impl fmt::Display for PodExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pod = format!("{}/{}", self.namespace, self.pod);
@@ -24,14 +27,15 @@ impl fmt::Display for PodExplanation {
             ("admitted", self.admitted_at.as_ref()),
             ("retries", self.retry_count.as_ref()),
             ("floor", self.floor.as_ref()),
+            ("notified", self.notified.as_ref()),
             ("next", next.as_ref()),
         ];
         for (name, fact) in facts {
             if let Some(fact) = fact {
-                writeln!(f, "{name:<10}{fact}")?;
+                writeln!(f, "{name:<COLUMN$}{fact}")?;
             }
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "{:<10}{note}", "note"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "{:<COLUMN$}{note}", "note"))?;
         if !self.events.is_empty() {
             writeln!(f, "events")?;
         }

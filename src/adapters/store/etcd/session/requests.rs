@@ -129,6 +129,13 @@ pub(in super::super) fn own_record(shared: &EtcdShared) -> Result<Vec<u8>, Store
         .map_err(|error| StoreError::Unusable(format!("our member record: {error}")))
 }
 
+/// A member's record, with that changed.
+pub(in super::super) fn cordoned(kv: &KeyValue, cordoned: bool) -> Result<Vec<u8>, StoreError> {
+    let mut record = record(kv)?;
+    record.status.cordoned = cordoned;
+    serde_json::to_vec(&record).map_err(|error| StoreError::Unusable(format!("the member's record: {error}")))
+}
+
 /// The member whose record the election key holds.
 pub(super) fn leader(kv: &KeyValue) -> Result<Member, StoreError> {
     record(kv).map(|record| record.member)

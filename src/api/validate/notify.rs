@@ -1,0 +1,72 @@
+//! `spec.notify` and `spec.breakers[].notify`.
+
+use serde_json::Value;
+
+use super::{
+    super::{
+        notify::{NotifyPort, NotifyRule, NotifyRules},
+        raw::{RawNotify, RawSpec},
+        report::Report,
+    },
+    forms,
+    take::Take,
+};
+use crate::decide::detect::metric_source::Credential;
+
+pub(super) fn rules(spec: &RawSpec, report: &mut Report<'_>) -> NotifyRules {
+    let default = spec.notify.as_ref().map(|raw| rule("spec.notify", raw, report));
+    let mut rules = NotifyRules { default, ..NotifyRules::default() };
+    for (index, breaker) in spec.breakers.iter().flatten().enumerate() {
+        if let (Some(name), Some(raw)) = (&breaker.name, &breaker.notify) {
+            let rule = rule(&format!("spec.breakers[{index}].notify"), raw, report);
+            rules.breakers.insert(name.clone(), rule);
+        }
+    }
+    rules
+}
+
+fn rule(path: &str, raw: &RawNotify, report: &mut Report<'_>) -> NotifyRule {
+    let mut take = Take { report, path };
+    let port = match &raw.port {
+        None => {
+            report.missing(&format!("{path}.port"));
+            None
+        }
+        Some(value) => {
+            let port = port(value);
+            if port.is_none() {
+                take.misfit("port", format!("is {value}"));
+            }
+            port
+        }
+    };
+    let mut take = Take { report, path };
+    let target = raw.path.clone().unwrap_or_else(|| "/".to_owned());
+    if !forms::is_path(&target) {
+        take.misfit("path", format!("is {target:?}"));
+    }
+    let target = take.text("path", &target);
+    let hmac = raw.hmac_secret.as_ref().map(|raw| {
+        let path = format!("{path}.hmacSecret");
+        let mut take = Take { report, path: &path };
+        let name = take.required("name", raw.name.as_deref());
+        Credential::Secret { name, key: take.required("key", raw.key.as_deref()) }
+    });
+    NotifyRule { port: port.unwrap_or(NotifyPort::Number(1)), path: target, hmac }
+}
+
+/// A number from 1 to 65535, or a name as a container's port has one.
+fn port(value: &Value) -> Option<NotifyPort> {
+    match value {
+        Value::Number(number) => {
+            let number = u16::try_from(number.as_u64()?).ok().filter(|number| *number > 0)?;
+            Some(NotifyPort::Number(number))
+        }
+        Value::String(name) => {
+            let fits =
+                forms::is_label(name) && name.len() <= 15 && name.contains(|c: char| c.is_ascii_lowercase());
+            fits.then(|| NotifyPort::Name(name.clone()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,55 @@
+//! `kubervisor cluster` and the leader's hand-over.
+
+use std::process::{Command, Output};
+
+use crate::{cluster::Cluster, controller::Controller, plane::until};
+
+fn run(replica: &Controller, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kubervisor"))
+        .arg("cluster")
+        .args(["--admin-addr", &replica.admin_address().to_string()])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_member_gets_no_work_until_it_is_uncordoned() {
+    let cluster = Cluster::start(6).await;
+    let [first, second] = cluster.replicas(["one", "two"]).await;
+    let shown = run(&first, &[]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.status.success() && text.contains("one-") && text.contains("two-"), "{text}");
+    // Any replica may be asked.
+    let drained = run(&second, &["drain", "one"]);
+    assert!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
+    assert!(cluster.work(&[&first]).await[0].is_empty());
+    cluster.until_shared_by(&[&second]).await;
+    let page = second.page("cluster").await;
+    let row =
+        page["members"].as_array().unwrap().iter().find(|row| row["pod"] == "uid-of-one").unwrap().clone();
+    assert_eq!((&row["cordoned"], &row["load"]), (&true.into(), &0.into()), "{row}");
+    assert!(run(&second, &["uncordon", "one"]).status.success());
+    until("it has work again", || async { (!cluster.work(&[&first]).await[0].is_empty()).then_some(()) })
+        .await;
+    cluster.until_shared_by(&[&first, &second]).await;
+    let unknown = run(&first, &["cordon", "nobody"]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(2), "{said}");
+    assert!(said.contains("nobody") && said.contains("one-"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_hands_over_at_once_and_stays_a_member() {
+    let cluster = Cluster::start(1).await;
+    let replicas = cluster.replicas(["one", "two"]).await;
+    let leads =
+        async |replica: &Controller| replica.page("cluster").await["leadership"]["posture"] == "leading";
+    let first_leads = leads(&replicas[0]).await;
+    let (leader, other) = if first_leads { (0, 1) } else { (1, 0) };
+    let refused = run(&replicas[other], &["hand-over"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("does not lead"));
+    assert!(run(&replicas[leader], &["hand-over"]).status.success());
+    until("the other one leads", || async { leads(&replicas[other]).await.then_some(()) }).await;
+    assert_eq!(cluster.members(&replicas[other]).await.len(), 2);
+}

@@ -1,0 +1,83 @@
+//! Work is divided, done once, and divided anew when a replica joins, leaves or is cordoned.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use crate::{cluster::Cluster, plane::until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_resource_is_worked_on_once_and_a_new_replica_takes_its_share() {
+    let cluster = Cluster::start(8).await;
+    let [first, second] = cluster.replicas(["one", "two"]).await;
+    let before = cluster.work(&[&first, &second]).await;
+    assert!(before.iter().all(|work| !work.is_empty()), "{before:?}");
+    let begun = Instant::now();
+    let [third] = cluster.replicas_beside(["three"], &[&first, &second]).await;
+    println!("a third replica shares the work after {:?}", begun.elapsed());
+    let after = cluster.work(&[&first, &second, &third]).await;
+    for (before, after) in before.iter().zip(&after) {
+        assert!(after.is_subset(before), "nothing moves between the others: {before:?} {after:?}");
+    }
+    assert!(!after[2].is_empty(), "{after:?}");
+    // Each detector is asked by one process: no more than its period allows.
+    let asked: Vec<usize> = cluster.services().iter().map(|name| cluster.signals.asked(name)).collect();
+    let begun = Instant::now();
+    until("every detector is asked ten times more", || async {
+        let now = cluster.services();
+        let enough = now.iter().zip(&asked).all(|(name, before)| cluster.signals.asked(name) >= before + 10);
+        enough.then_some(())
+    })
+    .await;
+    let most = begun.elapsed().as_secs_f64() / 0.3 + 3.0;
+    for (name, before) in cluster.services().iter().zip(&asked) {
+        let more = cluster.signals.asked(name) - before;
+        assert!((more as f64) <= most, "{name} was asked {more} times, at most {most} by one replica");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_hands_everything_over_and_a_pod_stays_withheld() {
+    let cluster = Cluster::start(4).await;
+    let [one, two] = cluster.replicas(["one", "two"]).await;
+    let mut owned = cluster.work(&[&one]).await.remove(0);
+    let (first, second) = if owned.is_empty() { (two, one) } else { (one, two) };
+    if owned.is_empty() {
+        owned = cluster.services();
+    }
+    let name = owned.pop_first().unwrap();
+    let shop = cluster.shops.iter().find(|shop| shop.name == name).unwrap();
+    let bad = shop.names().await.unwrap().remove(0);
+    cluster.signals.bad(&name, &cluster.namespace, [bad.clone()]);
+    until("it is withheld", || async { (shop.endpoints().await.ok()?.len() == 1).then_some(()) }).await;
+    let generations = cluster.owners().await;
+    let begun = Instant::now();
+    assert_eq!(first.stop(), Some(0));
+    let stopped = begun.elapsed();
+    cluster.until_shared_by(&[&second]).await;
+    println!("stopped after {stopped:?}, all handed over after {:?}", begun.elapsed());
+    let after = cluster.owners().await;
+    for (name, (member, generation)) in &after {
+        let (before, old) = &generations[name];
+        assert!(if member == before { generation == old } else { generation > old }, "{name}");
+    }
+    assert_eq!(shop.endpoints().await.unwrap().len(), 1, "{bad} is still withheld");
+    cluster.signals.bad(&name, &cluster.namespace, Vec::<String>::new());
+    until("the new owner gives it back", || async {
+        (shop.endpoints().await.ok()?.len() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_alone_has_everything() {
+    let cluster = Cluster::start(2).await;
+    let [only] = cluster.replicas(["one"]).await;
+    let page = only.page("cluster").await;
+    assert_eq!(page["leadership"]["posture"], "leading");
+    let services: BTreeSet<&str> =
+        page["members"][0]["services"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert_eq!(services.len(), 2, "{page}");
+    tokio::time::timeout(Duration::from_secs(5), async { only.stop() }).await.unwrap();
+}
