@@ -47,8 +47,8 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest, time_range::TimeRange,
-    variants::Setting,
+    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest,
+    time_range::TimeRange, variants::Setting,
 };
 use super::output;
 use crate::{

@@ -49,7 +49,15 @@ async fn every_format_tells_the_same_and_ci_can_fail_on_it() {
     let server = prometheus.address.to_string();
     let policy = policy(&json!({}));
     let text = said(&shop.report(&stage, &server, &policy, &[]));
-    for words in ["2 pods, 2 times", "At most at once", "1 (8.3 % of the wanted pods)", "web-3", "web-5", "MEDIAN", "cannot know"] {
+    for words in [
+        "2 pods, 2 times",
+        "At most at once",
+        "1 (8.3 % of the wanted pods)",
+        "web-3",
+        "web-5",
+        "MEDIAN",
+        "cannot know",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let model = shop.model(&stage, &server, &policy, &[]);

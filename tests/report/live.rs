@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use kubervisor::{
     adapters::sink::{ListingFindings, Observed, Reservation, SinkError, TrafficSink},
     alarms::Alarms,
-    api::{self, Context, Detectors, Manifest},
+    api::{self, Context, Detectors, Manifest, requests::PersonRequests},
     clock::Clock,
     decide::{
         detect::{
@@ -96,6 +96,7 @@ impl TrafficSink for WorldSink {
             stand_aside: None,
             hindrance: None,
             listing: ListingFindings::default(),
+            requests: PersonRequests::default(),
         })
     }
 

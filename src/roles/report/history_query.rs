@@ -141,6 +141,9 @@ impl HistoryFetcher {
     pub(super) fn note(&self) -> Option<String> {
         let limit = self.limit.lock();
         let reached = limit.reached.as_ref()?;
-        Some(format!("The server's limit was reached ({reached}), so it was asked for at most {} steps at once.", limit.steps))
+        Some(format!(
+            "The server's limit was reached ({reached}), so it was asked for at most {} steps at once.",
+            limit.steps
+        ))
     }
 }

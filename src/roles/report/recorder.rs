@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    labels::{LabelCount, IncidentLabels},
+    labels::{IncidentLabels, LabelCount},
     model::{
         BreakerReport, EpisodeEnd, EpisodeEvidence, FleetSpan, LabelScore, PolicyPicture, ReplayEpisode,
     },
@@ -87,7 +87,11 @@ pub(super) struct RecordedSpans {
 }
 
 impl ReplayRecorder {
-    pub(super) fn new(range: TimeRange, breakers: Vec<BreakerReport>, labels: Option<Arc<IncidentLabels>>) -> Self {
+    pub(super) fn new(
+        range: TimeRange,
+        breakers: Vec<BreakerReport>,
+        labels: Option<Arc<IncidentLabels>>,
+    ) -> Self {
         let picture = |breaker: &BreakerReport| BreakerPicture::new(&breaker.name, range);
         Self {
             range,

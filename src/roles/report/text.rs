@@ -107,7 +107,7 @@ fn policy_text(policy: &PolicyReport) -> String {
             ),
         },
     );
-    line("Floor reached", spans(&policy.floor_reached, "bad pods would always have been withheld"));
+    line("Floor reached", spans(&policy.floor_reached, "never"));
     line("Panics", spans(&policy.panics, "none"));
     line("No data", spans(&policy.no_data, "none"));
     line("Kills, pauses, flaps", format!("{}, {}, {}", summary.kills, summary.pauses, summary.flaps));
