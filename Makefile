@@ -7,7 +7,7 @@ SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
 
-.PHONY: help setup demo cluster crd test test-node check lint deny bench soak doc
+.PHONY: help setup demo cluster node crd image manifest test test-node check lint deny bench soak doc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,9 +25,23 @@ cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3
 	@scripts/cluster >/dev/null
 	@exec target/cluster/cluster --nodes $(NODES)
 
+node: ## a shell beside a control plane and one real node: kubelet, containerd, kube-proxy, pods (as root)
+	@scripts/need cluster node
+	@scripts/node
+
 crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@scripts/need build
 	@UPDATE=1 cargo test --quiet --test crd definition
+	@cp crds/kubervisorservices.yaml charts/kubervisor/files/
+
+image: ## the container image, as an OCI archive: target/image/kubervisor.tar
+	@scripts/need build image
+	@scripts/image
+
+manifest: ## one plain manifest, rendered from the chart: target/kubervisor.yaml
+	@scripts/need build test
+	@scripts/manifest >target/kubervisor.yaml
+	@echo target/kubervisor.yaml
 
 test: ## everything: format, lints, licences, unit, property, wire, store and end-to-end tests
 	@scripts/need build test cluster
@@ -36,7 +50,7 @@ test: ## everything: format, lints, licences, unit, property, wire, store and en
 	@scripts/test
 
 test-node: ## what needs the machine for itself: a real node, the image, a browser
-	@scripts/need build test cluster node
+	@scripts/need build test cluster node browser image
 	@scripts/cluster >/dev/null
 	@scripts/test-node
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Path, State, connect_info::Connected},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get, put},
     serve::{IncomingStream, Listener},
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::store::StoreError,
     alarms::Alarms,
-    metrics::{CONTENT_TYPE, Metrics},
+    metrics::{Exposition, Metrics},
     roles::gate::snapshot::GateSnapshot,
 };
 
@@ -139,7 +139,7 @@ type Shown = Arc<dyn Views>;
 /// `/metrics /live /ready`.
 pub fn probes(views: Shown, metrics: Metrics) -> Router {
     Router::new()
-        .route("/metrics", get(move || async move { scrape(&metrics) }))
+        .route("/metrics", get(move |headers: HeaderMap| async move { scrape(&metrics, &headers) }))
         .route("/live", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .fallback(unknown)
@@ -188,9 +188,11 @@ where
     }
 }
 
-fn scrape(metrics: &Metrics) -> Response {
+fn scrape(metrics: &Metrics, headers: &HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Exposition::accepted(accept);
     match metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], format.of(text)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

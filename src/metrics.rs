@@ -3,6 +3,8 @@
 //! Label values come from fixed lists, never from a pod's name or an error's text. `docs/metrics.md` lists all
 //! metrics; `tests/telemetry.rs` compares the list with a running process.
 
+mod exposition;
+
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
@@ -19,10 +21,8 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+pub use self::exposition::Exposition;
 use crate::{alarms::Alarms, telemetry::lost_lines};
-
-/// The content type of [`Metrics::text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The registry; clones share it.
 #[derive(Clone)]
@@ -40,6 +40,7 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(AlarmGauge { alarms: alarms.clone() }));
+        registry.register_collector(Box::new(ServiceAlarmGauge { alarms: alarms.clone() }));
         registry.register_collector(Box::new(ResidentMemory));
         registry.register_collector(Box::new(LostLogLines));
         Self { registry: Arc::new(Mutex::new(registry)) }
@@ -104,6 +105,27 @@ impl Collector for AlarmGauge {
         }
         let metric =
             encoder.encode_descriptor("alarm", "1 while something needs a human", None, MetricType::Gauge)?;
+        gauge.encode(metric)
+    }
+}
+
+/// `kubervisor_service_alarm{name, namespace, reason}`: 1 for each alarm of a single service that is up.
+#[derive(Debug)]
+struct ServiceAlarmGauge {
+    alarms: Alarms,
+}
+
+impl Collector for ServiceAlarmGauge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let gauge: Family<[(&str, String); 3], Gauge> = Family::default();
+        for change in self.alarms.up() {
+            let Some((namespace, name)) = change.of.split_once('/') else { continue };
+            let reason = ("reason", change.reason.as_str().to_owned());
+            let labels = [("name", name.to_owned()), ("namespace", namespace.to_owned()), reason];
+            gauge.get_or_create_owned(&labels).set(1);
+        }
+        let help = "1 while something about this service needs a human";
+        let metric = encoder.encode_descriptor("service_alarm", help, None, MetricType::Gauge)?;
         gauge.encode(metric)
     }
 }

@@ -75,6 +75,8 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_NAMESPACE", "all", "controller: its namespaces, comma-separated"),
     row("KUBERVISOR_KEEPALIVES", "none", "controller: takes keepalives at `IP:PORT` or `:PORT`, as a master in the same process"),
     row("KUBERVISOR_DEBUG", "false", "controller: logs every step"),
+    row("KUBERVISOR_RELEASE", "none", "controller: gives all traffic back, takes marks and finalizers off, and ends; fails after so many seconds"),
+    row("KUBERVISOR_RELEASE_AFTER", "none", "controller: with a release, the Deployment (`NAMESPACE/NAME`) that is scaled to 0 first"),
     row("KUBERVISOR_ADDR", "127.0.0.1:8086, in a pod 0.0.0.0:8086", "master and controller: `/metrics`, `/live`, `/ready`; `off` turns it off"),
     row("KUBERVISOR_ADMIN_ADDR", "127.0.0.1:8087", "master and controller: the other pages; `off` turns it off"),
     row("KUBERVISOR_VIEW_ADDR", "off", "controller: the web view for readers with a bearer token, over TLS or behind a proxy; [view.md](view.md)"),

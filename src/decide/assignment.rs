@@ -3,7 +3,7 @@
 //! Every replica computes the same owner of a piece of work from the same replicas: of `n`, one that joins or leaves
 //! moves about `1/n` of the work, and none between two others.
 //!
-//! *Hand-over in two phases.* A [`View`] is a set of replicas. Under a new one a replica first ends what is no longer
+//! *Hand-over in two phases.* A [`MembershipView`] is a set of replicas. Under a new one a replica first ends what is no longer
 //! its own, then publishes the view as its acknowledgement. It begins what is newly its own when every replica of the
 //! view has acknowledged the same view: from then on nobody works under an older one. What stays with its owner goes on
 //! without a break. A replica that the others no longer see has ended its work before, because its lease ends on its
@@ -28,13 +28,13 @@ pub struct Replica {
 
 /// The replicas that the work is divided over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct MembershipView {
     /// The same for the same replicas and weights.
     pub id: u64,
     replicas: Vec<Replica>,
 }
 
-impl View {
+impl MembershipView {
     /// The view of these replicas, in any order.
     pub fn of(mut replicas: Vec<Replica>) -> Self {
         replicas.sort();
@@ -82,7 +82,7 @@ fn first_eight(hash: &[u8]) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct Ownership {
     me: String,
-    view: Option<View>,
+    view: Option<MembershipView>,
     running: BTreeSet<String>,
 }
 
@@ -95,7 +95,7 @@ impl Ownership {
     /// The replicas as they are known now; without this one among them it may not work.
     pub fn observe(&mut self, replicas: Vec<Replica>) {
         let known = replicas.iter().any(|replica| replica.id == self.me);
-        self.view = known.then(|| View::of(replicas));
+        self.view = known.then(|| MembershipView::of(replicas));
     }
 
     /// This replica cannot tell whether it is known to the others: it may not work.
@@ -104,7 +104,7 @@ impl Ownership {
     }
 
     /// The present view.
-    pub fn view(&self) -> Option<&View> {
+    pub fn view(&self) -> Option<&MembershipView> {
         self.view.as_ref()
     }
 
@@ -131,7 +131,7 @@ impl Ownership {
 
     /// Whether the work is being handed over.
     pub fn is_settled(&self) -> bool {
-        self.view.as_ref().is_some_and(View::is_settled)
+        self.view.as_ref().is_some_and(MembershipView::is_settled)
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `health` | problems of a resource outside its gate |
 //! | `finalizer` | puts the finalizer on before anything is withheld |
 //! | `release` | gives all traffic back, then takes off marks and finalizer |
+//! | `release_all` | `--release`: every resource, for an uninstall |
 //! | `reporter` | the gate's decisions → status and Events |
 //! | `pod_notifier` | decisions → notifications of pods |
 //! | `conditions` | facts → the resource's status |
@@ -34,6 +35,7 @@ mod pages;
 mod pod_notifier;
 mod registry;
 mod release;
+mod release_all;
 mod reporter;
 mod scopes;
 mod sharing;
@@ -55,6 +57,7 @@ use self::{
     deps::Deps,
     pages::{ControllerPages, StatusSnapshots},
     registry::Registry,
+    release_all::Controllers,
 };
 use super::{
     breaker::AskerMetrics,
@@ -129,6 +132,12 @@ pub struct Args {
     /// An admission policy checks the names in people's requests: they are shown without "as stated".
     #[arg(long, env = "KUBERVISOR_REQUESTS_CHECKED")]
     pub requests_checked: bool,
+    /// Gives all traffic back, takes marks and finalizers off, and ends; fails after so many seconds.
+    #[arg(long, env = "KUBERVISOR_RELEASE", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub release: Option<u64>,
+    /// With --release: first scales that Deployment to 0; when the time is up, it gets its replicas back.
+    #[arg(long, env = "KUBERVISOR_RELEASE_AFTER", value_name = "NAMESPACE/DEPLOYMENT", requires = "release")]
+    pub release_after: Option<String>,
 }
 
 /// Runs until a signal stops it.
@@ -150,6 +159,11 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     };
     let Some(client) = stop.run_until_cancelled(connect::client(&options)).await else { return Ok(()) };
     let client = client.map_err(|error| Exit::Usage(chain(&error)))?;
+    let limit = args.release.map(Duration::from_secs);
+    let controllers = match (&args.release_after, limit) {
+        (Some(named), Some(limit)) => Controllers::stop(&client, named, limit).await?,
+        _ => None,
+    };
     let process = Runtime::start();
     let env = hosted::environment(args.store.as_deref())?;
     let hosted = start_master(&args, &env, &process, &stop).await?;
@@ -184,7 +198,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         live: hosted.as_ref().map(HostedMaster::live),
         timing: hosted.as_ref().map(HostedMaster::timing),
         sources,
-        dry_run: args.dry_run,
+        dry_run: args.dry_run && limit.is_none(),
+        releasing: limit.is_some(),
         replicas: OnceLock::new(),
         requests_checked: args.requests_checked,
         notifier: notifier(&client, &process)?,
@@ -194,7 +209,11 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         stop,
     });
     let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
-    serve(deps, ports.exposing(view), hosted, sharing).await
+    let serving = serve(Arc::clone(&deps), ports.exposing(view), hosted, sharing);
+    match limit {
+        Some(limit) => release_all::run(&deps, serving, limit, controllers).await,
+        None => serving.await,
+    }
 }
 
 fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {

@@ -121,6 +121,11 @@ impl Controller {
         self.killer().kill();
     }
 
+    /// `--addr`.
+    pub const fn address(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Something that kills it, for a hook.
     pub fn killer(&self) -> Killer {
         Killer(Arc::clone(&self.child))

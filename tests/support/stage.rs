@@ -387,7 +387,7 @@ impl Node {
 
     /// `/metrics`.
     pub async fn metrics(&self) -> String {
-        get(&format!("http://{}/metrics", self.probes.unwrap()))
+        get_as(&format!("http://{}/metrics", self.probes.unwrap()), "application/openmetrics-text")
             .await
             .map(|(_, text)| text)
             .unwrap_or_default()
@@ -562,10 +562,15 @@ pub async fn throughout(duration: Duration, what: &str, mut holds: impl AsyncFnM
 
 /// Status and text of a page.
 pub async fn get(url: &str) -> Option<(u16, String)> {
+    get_as(url, "*/*").await
+}
+
+/// As [`get`], in the format that `accept` names.
+pub async fn get_as(url: &str, accept: &str) -> Option<(u16, String)> {
     // An error only says that another test was first.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
-    let answer = client.get(url).send().await.ok()?;
+    let answer = client.get(url).header("accept", accept).send().await.ok()?;
     Some((answer.status().as_u16(), answer.text().await.ok()?))
 }
 

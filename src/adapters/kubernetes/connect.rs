@@ -13,7 +13,7 @@ use kube::{
     Client, Config,
     config::{AuthInfo, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue, USER_AGENT};
 use secrecy::SecretString;
 
 /// For establishing a connection.
@@ -78,6 +78,10 @@ pub async fn client(options: &ConnectOptions) -> Result<Client, ConnectError> {
 /// [`ConnectError::Build`].
 pub(super) fn build(mut config: Config) -> Result<Client, ConnectError> {
     config.default_retry = false;
+    // Its part before the slash is also the name of the field manager of all writes.
+    config
+        .headers
+        .push((USER_AGENT, HeaderValue::from_static(concat!("kubervisor/", env!("CARGO_PKG_VERSION")))));
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ConnectError::Build(server, source))
 }

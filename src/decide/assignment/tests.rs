@@ -18,7 +18,7 @@ fn work(count: u32) -> Vec<String> {
     (0..count).map(|n| format!("shop/web-{n}")).collect()
 }
 
-fn shares<'a>(view: &'a View, work: &[String]) -> BTreeMap<&'a str, usize> {
+fn shares<'a>(view: &'a MembershipView, work: &[String]) -> BTreeMap<&'a str, usize> {
     let mut shares = BTreeMap::new();
     for owner in work.iter().filter_map(|work| view.owner(work)) {
         *shares.entry(owner.pod.as_str()).or_default() += 1;
@@ -31,7 +31,7 @@ fn a_fifth_replica_takes_a_fifth_of_the_work_and_nothing_moves_between_the_other
     let work = work(1000);
     let mut moved: Vec<usize> = (0..100)
         .map(|run| {
-            let (four, five) = (View::of(pods(run, 4)), View::of(pods(run, 5)));
+            let (four, five) = (MembershipView::of(pods(run, 4)), MembershipView::of(pods(run, 5)));
             let joined = format!("uid-{run}-4");
             let changed =
                 work.iter().filter(|work| four.owner(work).unwrap().id != five.owner(work).unwrap().id);
@@ -48,7 +48,7 @@ fn a_fifth_replica_takes_a_fifth_of_the_work_and_nothing_moves_between_the_other
 #[test]
 fn five_replicas_have_about_the_same() {
     for run in 0..20 {
-        let view = View::of(pods(run, 5));
+        let view = MembershipView::of(pods(run, 5));
         let work = work(1000);
         let largest = shares(&view, &work).into_values().max().unwrap();
         assert!(largest <= 300, "{largest}");
@@ -57,21 +57,21 @@ fn five_replicas_have_about_the_same() {
 
 #[test]
 fn a_replica_of_twice_the_weight_has_twice_the_work_and_a_cordoned_one_none() {
-    let view = View::of(vec![replica("a", 1), replica("b", 2), replica("c", 0)]);
+    let view = MembershipView::of(vec![replica("a", 1), replica("b", 2), replica("c", 0)]);
     let work = work(3000);
     let shares = shares(&view, &work);
     assert!((900..1100).contains(&shares["a"]) && (1900..2100).contains(&shares["b"]), "{shares:?}");
     assert_eq!(shares.get("c"), None);
-    assert_eq!(View::of(vec![replica("c", 0)]).owner("x"), None);
-    assert_eq!(View::of(Vec::new()).owner("x"), None);
+    assert_eq!(MembershipView::of(vec![replica("c", 0)]).owner("x"), None);
+    assert_eq!(MembershipView::of(Vec::new()).owner("x"), None);
 }
 
 #[test]
 fn a_restarted_process_has_the_work_of_its_pod_and_is_another_view() {
-    let before = View::of(vec![replica("a", 1), replica("b", 1)]);
+    let before = MembershipView::of(vec![replica("a", 1), replica("b", 1)]);
     let mut restarted = replica("a", 1);
     restarted.id = "a-2".to_owned();
-    let after = View::of(vec![replica("b", 1), restarted]);
+    let after = MembershipView::of(vec![replica("b", 1), restarted]);
     assert_ne!(before.id, after.id);
     for work in work(100) {
         assert_eq!(before.owner(&work).unwrap().pod, after.owner(&work).unwrap().pod);
@@ -81,7 +81,7 @@ fn a_restarted_process_has_the_work_of_its_pod_and_is_another_view() {
 #[test]
 fn the_order_in_which_replicas_are_seen_makes_no_difference() {
     let (forth, back) = (pods(1, 5), pods(1, 5).into_iter().rev().collect());
-    assert_eq!(View::of(forth), View::of(back));
+    assert_eq!(MembershipView::of(forth), MembershipView::of(back));
 }
 
 /// A store whose members are seen late: each replica knows an old state of the others.

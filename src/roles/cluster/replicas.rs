@@ -19,7 +19,7 @@ use crate::{
     admin::MemberControl,
     clock::Clock,
     decide::{
-        assignment::{Ownership, Replica, View},
+        assignment::{MembershipView, Ownership, Replica},
         time::Moment,
     },
 };
@@ -119,7 +119,7 @@ impl Replicas {
     /// The owner of each of these services by the present members; without one where nobody may have any.
     pub(crate) fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
         let members = Arc::clone(&self.store.membership().borrow());
-        let view = View::of(members.iter().map(replica).collect());
+        let view = MembershipView::of(members.iter().map(replica).collect());
         let by_id: BTreeMap<&str, &Member> =
             members.iter().map(|state| (state.member.id.as_str(), &state.member)).collect();
         let owner = |service: &str| by_id.get(view.owner(service)?.id.as_str()).copied();

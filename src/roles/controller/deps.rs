@@ -33,6 +33,8 @@ pub(super) struct Deps {
     pub(super) replicas: OnceLock<Arc<Replicas>>,
     pub(super) requests_checked: bool,
     pub(super) notifier: Notifier,
+    /// `--release`: all traffic is given back, and nothing is withheld or claimed.
+    pub(super) releasing: bool,
     pub(super) limiter: Arc<WriteLimiter>,
     pub(super) stop: CancellationToken,
 }

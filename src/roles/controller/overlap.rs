@@ -40,7 +40,7 @@ pub(super) fn resolve(
     for (key, worker) in workers {
         let Some(resource) = resources.get(key) else { continue };
         let overlap = overlapping.get(key).cloned();
-        let leaving = resource.deleting || overlap.is_some();
+        let leaving = worker.state.deps.releasing || resource.deleting || overlap.is_some();
         let before = std::mem::replace(&mut worker.state.health.lock().overlap, overlap.clone());
         let mode = &worker.state.mode;
         let changed = mode.send_if_modified(|mode| std::mem::replace(&mut mode.leaving, leaving) != leaving);

@@ -54,7 +54,7 @@ fn all_released(snapshot: &GateSnapshot, since: Timestamp) -> bool {
         && snapshot.ledger.as_ref().is_some_and(released)
 }
 
-/// Takes off the marks, then the finalizer; `true` when the resource is gone.
+/// Takes off the marks, then the finalizer; `true` when the resource is gone, or all are released.
 async fn clean(state: &WorkerState) -> Result<bool, SinkError> {
     let deps = &state.deps;
     let mut refused = None;
@@ -71,14 +71,10 @@ async fn clean(state: &WorkerState) -> Result<bool, SinkError> {
         let listed = deps.cluster.resources_are_listed(&state.settings.namespace);
         return listed.then_some(true).ok_or(SinkError::NotReady("the resources are not listed"));
     };
-    if !resource.deleting {
+    if !resource.deleting && !deps.releasing {
         return Ok(false);
     }
     finalizer::remove(&deps.client, &deps.cluster, &resource).await?;
-    tracing::info!(
-        service = state.settings.name,
-        namespace = state.settings.namespace,
-        "given back and gone"
-    );
+    tracing::info!(service = state.settings.name, namespace = state.settings.namespace, "given back");
     Ok(true)
 }

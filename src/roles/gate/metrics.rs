@@ -1,8 +1,12 @@
 //! The gate's metrics. `breaker_gauge`, `item_gauge` and `breaker_count` keep the original's names; `breaker_count` only
 //! rises, but is registered as a gauge, because a counter would get the suffix `_total`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -35,6 +39,14 @@ struct ActionLabels {
     r#type: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct GateActionLabels {
+    action: &'static str,
+    breaker: String,
+    name: String,
+    namespace: String,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Namespace {
     namespace: String,
@@ -45,7 +57,10 @@ struct Namespace {
 pub struct GateMetrics {
     pods: Family<PodLabels, Gauge>,
     items: Family<Namespace, Gauge>,
-    actions: Family<ActionLabels, Gauge>,
+    breaker_count: Family<ActionLabels, Gauge>,
+    actions: Family<GateActionLabels, Counter>,
+    /// The series of `actions`: a family does not list its own.
+    action_series: Arc<Mutex<BTreeSet<GateActionLabels>>>,
     floor: Family<FleetLabels, Gauge>,
     serving: Family<FleetLabels, Gauge>,
     desired: Family<FleetLabels, Gauge>,
@@ -68,7 +83,9 @@ impl GateMetrics {
         Self {
             pods: registered(to, "breaker_gauge", "Ready pods: all, and by their traffic"),
             items: registered(to, "item_gauge", "Services that are worked on"),
-            actions: registered(to, "breaker_count", "What was done to pods so far"),
+            breaker_count: registered(to, "breaker_count", "What was done to pods so far"),
+            actions: registered(to, "gate_actions", "Actions on pods that landed"),
+            action_series: Arc::default(),
             floor: registered(to, "gate_floor", "Pods that must serve"),
             serving: registered(to, "gate_serving", "Pods that serve"),
             desired: registered(to, "gate_desired", "Pods that there should be"),
@@ -96,6 +113,10 @@ impl GateMetrics {
 
     /// Removes the series of a fleet that is no longer reconciled.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
+        self.action_series.lock().retain(|labels| {
+            let other = labels.name != name || labels.namespace != namespace;
+            other || !self.actions.remove(labels)
+        });
         let (name, namespace) = (name.to_owned(), namespace.to_owned());
         for kind in KINDS {
             self.pods.remove(&PodLabels { name: name.clone(), namespace: namespace.clone(), r#type: kind });
@@ -146,7 +167,7 @@ impl GateMetrics {
     /// Counts the actions that landed. A breaker outside `known` is counted as `other`, which bounds the label's values.
     pub(super) fn acted(
         &self,
-        namespace: &str,
+        (namespace, name): (&str, &str),
         known: &BTreeSet<&str>,
         plan: &Plan,
         outcomes: &[ActionOutcome],
@@ -154,17 +175,22 @@ impl GateMetrics {
         for (action, _) in
             plan.actions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == ActionOutcome::Landed)
         {
-            let kind = match action.verb {
-                Verb::Withhold => "break",
-                Verb::Admit => "activate",
-                Verb::Pause => "pause",
-                Verb::Kill => "kill",
+            // The original's word, and ours.
+            let (kind, verb) = match action.verb {
+                Verb::Withhold => ("break", "withhold"),
+                Verb::Admit => ("activate", "admit"),
+                Verb::Pause => ("pause", "pause"),
+                Verb::Kill => ("kill", "kill"),
                 Verb::Claim | Verb::Cancel | Verb::Release | Verb::Forget => continue,
             };
             let breaker = known.get(action.breaker.as_str()).copied().unwrap_or("other").to_owned();
-            self.actions
-                .get_or_create_owned(&ActionLabels { breaker, namespace: namespace.to_owned(), r#type: kind })
-                .inc();
+            let (name, namespace) = (name.to_owned(), namespace.to_owned());
+            let original =
+                ActionLabels { breaker: breaker.clone(), namespace: namespace.clone(), r#type: kind };
+            self.breaker_count.get_or_create_owned(&original).inc();
+            let labels = GateActionLabels { action: verb, breaker, name, namespace };
+            self.actions.get_or_create_owned(&labels).inc();
+            self.action_series.lock().insert(labels);
         }
     }
 

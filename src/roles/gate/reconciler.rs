@@ -298,7 +298,8 @@ impl GateReconciler {
         let known = policy.breakers.iter().map(|breaker| breaker.name.as_str());
         let known: BTreeSet<&str> = known.chain([CALLBACK, SILENCE, PERSON]).collect();
         if !self.deps.dry_run {
-            self.deps.metrics.acted(&self.deps.namespace, &known, plan, outcomes);
+            let of = (&*self.deps.namespace, &*self.deps.name);
+            self.deps.metrics.acted(of, &known, plan, outcomes);
         }
         for &reason in ALARMS {
             let alarm = plan.alarms.iter().find(|alarm| alarm.reason == reason);

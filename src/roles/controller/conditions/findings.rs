@@ -58,6 +58,8 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("Failed", failed(facts)),
     ];
     let sometimes = [
+        ("Reconciling", reconciling(facts)),
+        ("Stalled", stalled(facts)),
         ("DryRunWhileGated", dry_run_while_gated(facts)),
         ("Overlapping", overlapping(facts)),
         ("SwitchInWorkloadSelector", switch_in_selector(facts)),
@@ -77,6 +79,23 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     });
     let all = always.into_iter().chain(sometimes);
     all.map(|(kind, (state, reason, message))| Finding { kind, state, reason, message }).collect()
+}
+
+/// kstatus: work goes on by itself until the resource is ready.
+fn reconciling(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let (state, reason, message) = ready(facts);
+    (state != ConditionStatus::True && stalled(facts).is_none()).then_some((reason, message))
+}
+
+/// kstatus: nothing goes on until someone changes the resource, its Service or its pods' workload.
+fn stalled(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    if let Some(ResourceProblem::InvalidSpec(why)) = &facts.problem {
+        return Some(("InvalidSpec", invalid(why)));
+    }
+    match facts.service {
+        ServiceState::Refused(_) => service_obstacle(facts),
+        _ => overlapping(facts).or_else(|| switch_in_selector(facts)),
+    }
 }
 
 fn frozen<'a>(facts: &Facts<'a>) -> Option<&'a str> {

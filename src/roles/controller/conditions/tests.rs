@@ -227,6 +227,31 @@ fn what_the_controller_cannot_do_is_failed() {
 }
 
 #[test]
+fn kstatus_reads_failed_where_nothing_goes_on_by_itself_and_in_progress_where_it_does() {
+    let view = view();
+    let base = facts(Some(&view));
+    assert_conditions(&base, &[("Reconciling", ""), ("Stalled", "")]);
+    let problem = Some(ResourceProblem::InvalidSpec("breakers[0].name: missing".into()));
+    let refused = ServiceState::Refused("ExternalName has no pods".into());
+    let other = Some("KubervisorService api".to_owned());
+    for (facts, stalled) in [
+        (Facts { problem, ..base.clone() }, "True InvalidSpec"),
+        (Facts { service: refused, ..base.clone() }, "True ServiceRefused"),
+        (Facts { overlap: other, ..base.clone() }, "True SamePods"),
+    ] {
+        assert_conditions(&facts, &[("Stalled", stalled), ("Reconciling", "")]);
+    }
+    for (facts, reconciling) in [
+        (facts(None), "True NotYetKnown"),
+        (Facts { service: ServiceState::Missing, ..base.clone() }, "True ServiceMissing"),
+        (Facts { rbac: Some("patch pods".into()), ..base }, "True RoleLacksVerb"),
+        (facts(Some(&alarmed("unclaimed"))), "True PodsUnclaimed"),
+    ] {
+        assert_conditions(&facts, &[("Reconciling", reconciling), ("Stalled", "")]);
+    }
+}
+
+#[test]
 fn a_missing_or_refused_service_is_in_three_conditions() {
     for (service, reason) in [
         (ServiceState::Missing, "ServiceMissing"),
