@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_last_word_becomes_a_command_a_flag_or_a_value() {
         assert_eq!(lines(&["exp"])[0].split('\t').next(), Some("explain"));
-        assert!(lines(&[]).iter().any(|line| line.starts_with("tree\t")), "{:?}", lines(&[]));
+        assert!(lines(&[]).iter().any(|line| line.starts_with("explain\t")), "{:?}", lines(&[]));
         assert!(lines(&["list", "--all-n"]).iter().any(|line| line.starts_with("--all-namespaces\t")));
         assert!(lines(&["list", "--color", "nev"]).iter().any(|line| line.starts_with("never")));
         assert_eq!(lines(&["no-such-command", "x"]), [":4"]);
