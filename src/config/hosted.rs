@@ -3,7 +3,10 @@
 //! All settings that a separate master requires have a default here, so that the flag is enough. Policy and endpoints
 //! are ignored, because the controller gates.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+};
 
 use super::{Config, PodFacts, address::serving, environment::Environment, reading};
 use crate::exit::Exit;
@@ -25,14 +28,15 @@ pub fn address(text: &str) -> Result<SocketAddrV4, String> {
     }
 }
 
-/// The process's own variables, with `--store` and in a pod its namespace; the ignored ones are logged.
+/// The process's own variables, with those that flags set and in a pod its namespace; the ignored ones are logged.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a variable of ours that is not UTF-8.
-pub fn environment(store: Option<&str>) -> Result<Environment, Exit> {
+/// [`Exit::Usage`] for a variable of ours that is not UTF-8, and for a path in `flags` that is not.
+pub fn environment(flags: &[(&str, Option<&OsStr>)]) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
-    if let Some(store) = store {
-        env.set("KUBERVISOR_STORE", store);
+    for (name, value) in flags.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+        let value = value.to_str().ok_or_else(|| Exit::Usage(format!("{name} is not UTF-8: {value:?}")))?;
+        env.set(name, value);
     }
     if let Some(namespace) = super::pod_namespace() {
         set_if_unset(&mut env, "NAMESPACE", &namespace);
