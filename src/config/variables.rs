@@ -30,7 +30,7 @@ pub const VARIABLES: &[Variable] = &[
     row("KONTROL_TTL", "25", "seconds after its last keepalive until a pod expires"),
     row("KONTROL_PING", "TTL / 3", "seconds between keepalives; below the TTL"),
     row("KONTROL_DAMPER", "10", "seconds from a change to the callback; 0 is at once"),
-    row("KONTROL_FOVER", "60", "seconds of the leader's lease"),
+    row("KONTROL_FOVER", "60, in the controller `--lease`", "seconds of the leader's lease"),
     row("KONTROL_CALLBACK", "none", "command that runs on changes, split on spaces"),
     row("KONTROL_SHELL_CALLBACK", "none", "exactly `TRUE`: the whole of `KONTROL_CALLBACK` is a line for the shell"),
     row("KONTROL_CALLBACK_TIMEOUT", "60", "seconds until a running callback is killed"),

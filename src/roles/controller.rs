@@ -166,11 +166,12 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         _ => None,
     };
     let process = Runtime::start();
-    let env = hosted::environment(&[
+    let mut env = hosted::environment(&[
         ("KUBERVISOR_STORE", args.store.as_deref().map(OsStr::new)),
         ("KUBERVISOR_KUBECONFIG", args.kubeconfig.as_deref().map(Path::as_os_str)),
         ("KUBERVISOR_MASTER", args.master.as_deref().map(OsStr::new)),
     ])?;
+    env.set_if_unset("KONTROL_FOVER", &args.lease.to_string());
     let hosted = start_master(&args, &env, &process, &stop).await?;
     let sharing = Sharing::read(
         &SharingOptions {
