@@ -133,6 +133,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// No value, with a complaint.
+    pub(super) fn refuse<T>(&mut self, name: &str, what: impl Display) -> Option<T> {
+        self.complain(name, what);
+        None
+    }
+
     /// The value parsed by `parse`, or `None` with a complaint that ends in `expected`.
     pub(super) fn parse<T>(
         &mut self,
@@ -140,12 +146,7 @@ impl<'a> Reader<'a> {
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = self.get(name)?;
-        let parsed = parse(value.trim());
-        if parsed.is_none() {
-            self.complain(name, expected);
-        }
-        parsed
+        parse(self.get(name)?.trim()).or_else(|| self.refuse(name, expected))
     }
 
     /// A number of seconds, fractions allowed, at least `least`.
@@ -235,17 +236,16 @@ impl<'a> Reader<'a> {
     /// A JSON object of strings, such as labels.
     pub(super) fn string_map(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
         let value = self.get(name)?;
-        match serde_json::from_str(value) {
-            Ok(map) => Some(map),
-            Err(error) => {
+        serde_json::from_str(value).map_or_else(
+            |error| {
                 let example = r#"{"app":"shop","role":"web"}"#;
-                self.complain(
+                self.refuse(
                     name,
                     format!("not a JSON object of strings ({error}); write for example {example}"),
-                );
-                None
-            }
-        }
+                )
+            },
+            Some,
+        )
     }
 
     /// The value that was read, unless there were complaints: then all of them.
