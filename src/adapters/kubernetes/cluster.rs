@@ -101,7 +101,7 @@ impl Cluster {
             Kind::Autoscalers => watcher::keep::<AutoscalerRecord>(task).boxed(),
             Kind::KubervisorServices => watcher::keep::<ResourceRecord>(task).boxed(),
         };
-        tokio::spawn(until_stopped(alarms.clone(), format!("the watch of {kind:?}"), stop, watching));
+        tokio::spawn(until_stopped(alarms, &format!("the watch of {kind:?}"), &stop, watching));
     }
 
     /// Whether every watch is in sync.
