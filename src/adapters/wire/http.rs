@@ -13,10 +13,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -36,15 +33,12 @@ const MAX_HEAD: usize = 16 << 10;
 const SMALL_BODY: usize = 16 << 10;
 
 /// Serves HTTP on `io` until one end closes, a limit is reached or `stop` fires.
-pub(super) async fn serve<S>(
-    io: S,
+pub(super) async fn serve(
+    io: TcpStream,
     peer: SocketAddr,
     shared: Arc<ServerState>,
     stop: CancellationToken,
-) -> ConnectionEnd
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> ConnectionEnd {
     let progress = RequestProgress::default();
     let watched = progress.clone();
     let io = TimedStream::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);

@@ -15,6 +15,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -47,15 +48,12 @@ enum SessionPhase {
 }
 
 /// Serves ZeroRPC on `io` until one end closes, a limit is reached or `stop` fires.
-pub(super) async fn serve<S>(
-    io: S,
+pub(super) async fn serve(
+    io: TcpStream,
     peer: SocketAddr,
     shared: Arc<ServerState>,
     stop: CancellationToken,
-) -> ConnectionEnd
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) -> ConnectionEnd {
     let mut session = Session::new(io, peer, shared);
     let mut stopped = std::pin::pin!(stop.cancelled_owned());
     let mut registered = false;
