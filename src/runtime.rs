@@ -232,7 +232,7 @@ where
 
 async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<TcpListener>, Exit> {
     let Some(address) = address else { return Ok(None) };
-    let bound = admin::bind(address).await;
+    let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|error| {
         Exit::Usage(format!(
             "cannot listen on {address}: {error}; choose another address with {setting}, or `off`"
