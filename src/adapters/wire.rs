@@ -63,8 +63,8 @@ labelled! {
 
 impl RefusalKind {
     /// A refusal of this kind; `message` is the mistake and its remedy.
-    pub fn because(self, message: impl ToString) -> Refusal {
-        Refusal { kind: self, message: message.to_string() }
+    pub fn because(self, message: impl Into<String>) -> Refusal {
+        Refusal { kind: self, message: message.into() }
     }
 
     /// The kind with that label.

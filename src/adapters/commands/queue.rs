@@ -138,13 +138,13 @@ impl CommandQueue {
             CommandAccess::Signed(_) => {}
         }
         let mut challenge: Challenge = [0; 32];
-        getrandom::fill(&mut challenge).map_err(|error| Unavailable.because(error))?;
+        getrandom::fill(&mut challenge).map_err(|error| Unavailable.because(error.to_string()))?;
         let mut challenges = self.challenges.lock();
         let issued = challenges.issue(challenge, peer.ip(), self.clock.now());
         issued.map_err(|_| {
             TooMuch.because("too many challenges are outstanding; try again in a few seconds")
         })?;
-        serde_json::to_string(&Offer::of(&challenge)).map_err(|error| Unavailable.because(error))
+        serde_json::to_string(&Offer::of(&challenge)).map_err(|error| Unavailable.because(error.to_string()))
     }
 
     /// Runs a command after those that arrived before it; `None` when the request has none.
@@ -179,7 +179,7 @@ impl CommandQueue {
             tracing::info!(%peer, command = short(&job.command), "running a command");
             answer(process::run(job, stop).await, structured)
         });
-        Box::pin(async { run.await.unwrap_or_else(|error| Err(Unavailable.because(error))) })
+        Box::pin(async { run.await.unwrap_or_else(|error| Err(Unavailable.because(error.to_string()))) })
     }
 
     /// Checks a request on arrival.
@@ -280,7 +280,7 @@ impl Drop for CommandQueue {
 }
 
 fn answer(run: Result<Finished, ProcessError>, structured: bool) -> Result<Option<String>, Refusal> {
-    let finished = run.map_err(|error| Unavailable.because(error))?;
+    let finished = run.map_err(|error| Unavailable.because(error.to_string()))?;
     let text = String::from_utf8_lossy(&finished.stdout);
     let stdout = text.strip_suffix('\n').unwrap_or(&text).to_owned();
     if !structured {
@@ -293,7 +293,7 @@ fn answer(run: Result<Finished, ProcessError>, structured: bool) -> Result<Optio
         Ended::Cancelled => return Err(Unavailable.because("the agent stops, and ended the command")),
     };
     let reply = Reply { stdout, exit, truncated: finished.truncated };
-    serde_json::to_string(&reply).map(Some).map_err(|error| Unavailable.because(error))
+    serde_json::to_string(&reply).map(Some).map_err(|error| Unavailable.because(error.to_string()))
 }
 
 /// Reads an allow-list: a YAML map from names to command lines.

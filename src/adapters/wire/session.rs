@@ -15,7 +15,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -48,12 +47,15 @@ enum SessionPhase {
 }
 
 /// Serves ZeroRPC on `io` until one end closes, a limit is reached or `stop` fires.
-pub(super) async fn serve(
-    io: TcpStream,
+pub(super) async fn serve<S>(
+    io: S,
     peer: SocketAddr,
     shared: Arc<ServerState>,
     stop: CancellationToken,
-) -> ConnectionEnd {
+) -> ConnectionEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut session = Session::new(io, peer, shared);
     let mut stopped = std::pin::pin!(stop.cancelled_owned());
     let mut registered = false;

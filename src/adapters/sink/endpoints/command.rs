@@ -34,7 +34,7 @@ pub struct AfterWrite {
 
 impl AfterWrite {
     /// Starts the task; without a command, triggers have no effect.
-    pub fn start(config: &EndpointsConfig, alarms: Alarms) -> Self {
+    pub fn start(config: &EndpointsConfig, alarms: &Alarms) -> Self {
         let trigger = Arc::new(Notify::new());
         let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
         let task = config.command.clone().map(|command| {
@@ -45,7 +45,7 @@ impl AfterWrite {
                 abandon: abandon.clone(),
             };
             let serving = runner.serve(trigger.clone(), last.clone());
-            tokio::spawn(until_stopped(&alarms, "the endpoints command", &last, serving))
+            tokio::spawn(until_stopped(alarms, "the endpoints command", &last, serving))
         });
         Self { trigger, last, abandon, task }
     }
