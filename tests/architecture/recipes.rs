@@ -40,7 +40,7 @@ fn a_detector_takes_five_files() {
 /// `Flag` exists under `cfg(test)` only: `src/decide/detect/flag.rs` tests that it works.
 #[test]
 fn the_detector_that_follows_the_recipe_stands_in_its_five_files_and_nowhere_else() {
-    let found = naming(&["Flag(", "PayloadFlag", "payload_flag", "payloadFlag", "mod flag"]);
+    let found = naming(&["Flag(", "PayloadFlag", "payload_flag", "payloadFlag", "mod flag;"]);
     let mut followed = recipe("a detector");
     assert!(followed.remove("src/decide/detect/") && followed.insert("src/decide/detect/flag.rs".to_owned()));
     assert_eq!(found, followed);

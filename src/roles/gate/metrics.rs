@@ -19,24 +19,24 @@ use crate::{
 };
 
 /// Labels with their values, in the order of the names.
-type Labels<const N: usize> = [(&'static str, String); N];
+type SeriesLabels<const N: usize> = [(&'static str, String); N];
 
 /// The gate's metric families.
 #[derive(Clone, Debug)]
 pub struct GateMetrics {
-    pods: Family<Labels<3>, Gauge>,
-    items: Family<Labels<1>, Gauge>,
-    breaker_count: Family<Labels<3>, Gauge>,
-    actions: Family<Labels<4>, Counter>,
+    pods: Family<SeriesLabels<3>, Gauge>,
+    items: Family<SeriesLabels<1>, Gauge>,
+    breaker_count: Family<SeriesLabels<3>, Gauge>,
+    actions: Family<SeriesLabels<4>, Counter>,
     /// The series of `actions`: a family does not list its own.
-    action_series: Arc<Mutex<BTreeSet<Labels<4>>>>,
-    floor: Family<Labels<2>, Gauge>,
-    serving: Family<Labels<2>, Gauge>,
-    desired: Family<Labels<2>, Gauge>,
-    may_withhold: Family<Labels<2>, Gauge>,
-    panic: Family<Labels<2>, Gauge>,
-    silent_listed: Family<Labels<2>, Gauge>,
-    unknown_verdicts: Family<Labels<2>, Gauge>,
+    action_series: Arc<Mutex<BTreeSet<SeriesLabels<4>>>>,
+    floor: Family<SeriesLabels<2>, Gauge>,
+    serving: Family<SeriesLabels<2>, Gauge>,
+    desired: Family<SeriesLabels<2>, Gauge>,
+    may_withhold: Family<SeriesLabels<2>, Gauge>,
+    panic: Family<SeriesLabels<2>, Gauge>,
+    silent_listed: Family<SeriesLabels<2>, Gauge>,
+    unknown_verdicts: Family<SeriesLabels<2>, Gauge>,
     plans: Counter,
     failures: LabelledCounter,
 }
@@ -94,7 +94,7 @@ impl GateMetrics {
     }
 
     /// The gauges with a series for each fleet.
-    fn fleet_gauges(&self) -> [&Family<Labels<2>, Gauge>; 7] {
+    fn fleet_gauges(&self) -> [&Family<SeriesLabels<2>, Gauge>; 7] {
         [
             &self.floor,
             &self.serving,
@@ -163,11 +163,11 @@ impl GateMetrics {
     }
 }
 
-fn fleet(namespace: &str, name: &str) -> Labels<2> {
+fn fleet(namespace: &str, name: &str) -> SeriesLabels<2> {
     [("name", name.to_owned()), ("namespace", namespace.to_owned())]
 }
 
-fn of_kind([name, namespace]: &Labels<2>, kind: &str) -> Labels<3> {
+fn of_kind([name, namespace]: &SeriesLabels<2>, kind: &str) -> SeriesLabels<3> {
     [name.clone(), namespace.clone(), ("type", kind.to_owned())]
 }
 
