@@ -82,12 +82,6 @@ impl Serialize for AlarmReason {
 }
 
 /// So that a test or a page can compare with the public name.
-impl PartialEq<str> for AlarmReason {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
 impl PartialEq<&str> for AlarmReason {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other

@@ -73,7 +73,7 @@ impl Cluster {
         let cluster = Self::unwatched(client, alarms.clock());
         for kind in Kind::ALL {
             for namespace in &namespaces {
-                cluster.watch(kind, namespace.clone(), alarms, stop.clone());
+                cluster.watch(kind, namespace.clone(), alarms, stop);
             }
         }
         cluster
@@ -84,7 +84,7 @@ impl Cluster {
         Self { shared: Arc::new(ClusterCache::new(client, clock)) }
     }
 
-    fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: CancellationToken) {
+    fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: &CancellationToken) {
         let feed = Feed::new(kind, namespace.clone(), self.shared.clock.now());
         let index = self.shared.write(|state| {
             state.feeds.push(feed);
@@ -101,7 +101,7 @@ impl Cluster {
             Kind::Autoscalers => watcher::keep::<AutoscalerRecord>(task).boxed(),
             Kind::KubervisorServices => watcher::keep::<ResourceRecord>(task).boxed(),
         };
-        tokio::spawn(until_stopped(alarms.clone(), format!("the watch of {kind:?}"), stop, watching));
+        tokio::spawn(until_stopped(alarms, &format!("the watch of {kind:?}"), stop, watching));
     }
 
     /// Whether every watch is in sync.

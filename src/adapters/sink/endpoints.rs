@@ -78,7 +78,7 @@ impl EndpointsFile {
     pub fn start(config: &EndpointsConfig, fleet: &str, alarms: &Alarms) -> Self {
         let (wanted, projections) = watch::channel(None);
         let (report, status) = watch::channel(FileStatus::default());
-        let after = AfterWrite::start(config, alarms.clone());
+        let after = AfterWrite::start(config, alarms);
         let keeper = FileTask {
             path: config.path.clone(),
             format: config.format,

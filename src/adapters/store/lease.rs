@@ -1,4 +1,4 @@
-//! A leader's lease, judged on this process's monotonic clock; free of any backend.
+//! A leader's lease and its timing, judged on this process's monotonic clock; free of any backend.
 //!
 //! A renewal is valid from the moment it was *sent*, for its time to live less a margin, so that it ends here before
 //! it can end on the server. After that moment leadership is [`Leadership::Unknown`].
@@ -13,6 +13,12 @@ use crate::{
     clock::Clock,
     decide::time::Moment,
 };
+
+/// Renewals that fit into a lease, so that two may fail.
+pub(super) const RENEWALS: u32 = 3;
+
+/// How long who has handed over, or cannot read the records, leaves the lead to the others.
+pub(super) const HAND_OVER: Duration = Duration::from_secs(2);
 
 struct LeaseRecord {
     /// End of the last renewal, margin deducted.

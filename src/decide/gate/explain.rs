@@ -1,4 +1,4 @@
-//! Why a pod is or is not withheld.
+//! Why a pod is or is not withheld, as a reason in words; and the fleet's alarms.
 //!
 //! Kept as values; the text is made on request, because a plan may cover ten thousand pods. A pod that
 //! serves and has no objection has no explanation.

@@ -13,21 +13,12 @@ use crate::{
     roles::gate::snapshot::GateMode,
 };
 
-/// A condition's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConditionStatus {
-    True,
-    False,
-    Unknown,
-}
-
-impl ConditionStatus {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
+labelled! {
+    /// A condition's status.
+    pub(super) enum ConditionStatus, as_str {
+        True = "True",
+        False = "False",
+        Unknown = "Unknown",
     }
 }
 

@@ -8,7 +8,9 @@ use super::{
     },
     KubernetesSession, RETRY, Task, delays,
 };
-use crate::adapters::store::{Operation, StoreError, layout::MEMBERS, membership::MemberRecord};
+use crate::adapters::store::{
+    Operation, StoreError, layout::MEMBERS, lease::RENEWALS, membership::MemberRecord,
+};
 
 impl KubernetesSession {
     /// Renews our Leases. The leader's comes first: without it our own does not prolong the leadership.
@@ -19,7 +21,7 @@ impl KubernetesSession {
         self.note(Task::Renew, done.as_ref().copied());
         if done.is_ok() {
             self.shared.lease_state.vouch(sent, lease);
-            (self.renew_at, self.delays) = (sent + lease / 3, delays(lease));
+            (self.renew_at, self.delays) = (sent + lease / RENEWALS, delays(lease));
             self.remove_forgotten().await;
         } else {
             self.renew_at = clock.now() + self.delays.next().unwrap_or(lease / 8);
