@@ -9,6 +9,7 @@ pub mod activator;
 mod assessment;
 mod breaker;
 pub mod budget;
+pub mod conflict;
 mod entry_assessment;
 mod evidence;
 pub mod explain;
@@ -20,6 +21,7 @@ mod place;
 mod planning;
 mod request;
 mod restore;
+mod set_back;
 pub mod verb;
 
 use serde::Serialize;
@@ -32,7 +34,8 @@ use self::{
     planning::Planning,
 };
 pub use self::{
-    assessment::{ADMISSION, PERSON, SILENCE},
+    assessment::ADMISSION,
+    ledger::{PERSON, SILENCE},
     outcome::LIST_AGE,
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};

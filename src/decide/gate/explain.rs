@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{
     action::Verb,
-    assessment::{Candidate, Due, EntryAssessment, EntryDecision, PERSON, ReleaseReason},
-    breaker,
-    ledger::EntryState,
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason},
+    breaker, conflict,
+    ledger::{EntryState, PERSON},
     place::{self, Places},
     planning::Planning,
     request,
@@ -43,6 +43,7 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::OnePerNode,
     AlarmReason::Panic,
     AlarmReason::ReturnRefused,
+    AlarmReason::SetBack,
     AlarmReason::Unclaimed,
     AlarmReason::UnknownListed,
     AlarmReason::WithheldForGood,
@@ -255,7 +256,7 @@ fn without_entry(
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
     }
     if breaker::spared(candidate, planning.now) {
-        return (PodState::Serving, "bad, but a person admitted it: not withheld for one activator period");
+        return (PodState::Serving, "bad, but another client admitted it: not withheld for one activator period");
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
@@ -322,6 +323,8 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     }
     alarms.extend(fleet_alarms(planning));
     alarms.extend(refusal_alarms(planning));
+    let conflict = conflict::told(planning);
+    alarms.extend(conflict.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms
 }

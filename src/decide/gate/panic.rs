@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    assessment::{Assessment, PERSON, SILENCE},
+    assessment::Assessment,
+    ledger::{PERSON, SILENCE},
     evidence::SourceEvidence,
     ledger,
 };
