@@ -7,7 +7,7 @@ SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
 
-.PHONY: help setup demo cluster crd image manifest test test-node check lint deny bench soak doc
+.PHONY: help setup demo cluster node crd image manifest test test-node check lint deny bench soak doc
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3
 	@scripts/need cluster
 	@scripts/cluster >/dev/null
 	@exec target/cluster/cluster --nodes $(NODES)
+
+node: ## a shell beside a control plane and one real node: kubelet, containerd, kube-proxy, pods (as root)
+	@scripts/need cluster node
+	@scripts/node
 
 crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@scripts/need build
@@ -46,7 +50,7 @@ test: ## everything: format, lints, licences, unit, property, wire, store and en
 	@scripts/test
 
 test-node: ## what needs the machine for itself: a real node, the image, a browser
-	@scripts/need build test cluster node image
+	@scripts/need build test cluster node browser image
 	@scripts/cluster >/dev/null
 	@scripts/test-node
 

@@ -19,6 +19,7 @@ pub mod fleet_report;
 pub mod gate;
 pub mod keepalive;
 pub mod key;
+pub mod label;
 pub mod measurements;
 pub mod policy;
 pub mod roster;

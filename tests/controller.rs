@@ -31,6 +31,8 @@ mod rehearsal;
 mod release;
 #[path = "controller/requests.rs"]
 mod requests;
+#[path = "controller/restarts.rs"]
+mod restarts;
 #[path = "controller/scene.rs"]
 mod scene;
 #[path = "controller/selector.rs"]

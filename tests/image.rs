@@ -185,7 +185,8 @@ fn the_bill_of_materials_names_every_crate_with_its_version() {
 
 /// A program of the image, in its file system, as this user.
 fn run(user: u32, program: &str) -> Command {
-    let mut command = Command::new("chroot");
+    // The empty environment has no PATH, by which `chroot` would be found.
+    let mut command = Command::new("/usr/sbin/chroot");
     command
         .arg(format!("--userspec={user}:{user}"))
         .arg(file_system())

@@ -7,15 +7,17 @@
 mod etcd_server;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/yardstick.rs"]
 mod yardstick;
 
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/election.rs"]
+mod election;
 #[path = "store/embedded.rs"]
 mod embedded;
-#[path = "store/etcd.rs"]
-mod etcd;
 #[path = "store/etcd_access.rs"]
 mod etcd_access;
 #[path = "store/etcd_faults.rs"]
@@ -24,3 +26,13 @@ mod etcd_faults;
 mod fixture;
 #[path = "store/kubernetes.rs"]
 mod kubernetes;
+#[path = "store/kubernetes_faults.rs"]
+mod kubernetes_faults;
+#[path = "store/kubernetes_leases.rs"]
+mod kubernetes_leases;
+#[path = "store/kubernetes_records.rs"]
+mod kubernetes_records;
+#[path = "store/kubernetes_rights.rs"]
+mod kubernetes_rights;
+#[path = "store/kubernetes_schema.rs"]
+mod kubernetes_schema;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use crate::decide::keepalive::is_printable;
+use crate::decide::{keepalive::is_printable, label::is_label_value};
 
 use super::{Identity, PodFacts, environment::Reader, mode::Mode};
 
@@ -112,11 +112,4 @@ fn label(reader: &mut Reader<'_>, labels: &BTreeMap<String, String>, name: &str)
         Some(_) => {}
     }
     value.cloned()
-}
-
-/// A non-empty label value as Kubernetes defines it; it becomes part of the store's prefix.
-fn is_label_value(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
 }

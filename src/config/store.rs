@@ -7,7 +7,7 @@ use super::{
     environment::{Environment, Reader},
     mode::Mode,
 };
-use crate::exit::Exit;
+use crate::{decide::label::is_dns_label, exit::Exit};
 
 pub(super) fn read(
     reader: &mut Reader<'_>,
@@ -46,7 +46,7 @@ fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
     match store.split_once(':') {
         Some(("embedded", path)) if !path.is_empty() => Some(StoreConfig::Embedded(PathBuf::from(path))),
         Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
-        Some(("kubernetes", namespace)) if is_namespace(namespace) => Some(kubernetes(namespace)),
+        Some(("kubernetes", namespace)) if is_dns_label(namespace) => Some(kubernetes(namespace)),
         _ => {
             reader.complain(
                 "KUBERVISOR_STORE",
@@ -62,15 +62,6 @@ fn kubernetes(namespace: &str) -> StoreConfig {
         namespace: namespace.to_owned(),
         ..KubernetesConfig::default()
     })
-}
-
-/// Whether Kubernetes permits this name of a namespace.
-fn is_namespace(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(plain)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 fn default_file(reader: &mut Reader<'_>, identity: &Identity) -> Option<StoreConfig> {

@@ -33,7 +33,7 @@ impl Browser {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("chromedriver: `scripts/need node` installs it");
+            .expect("chromedriver: `scripts/need browser` installs it");
         let profile = tempfile::tempdir().unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let at = format!("http://127.0.0.1:{port}");

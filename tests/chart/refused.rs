@@ -58,6 +58,9 @@ fn values_that_make_no_sense_together_are_refused_with_what_to_write() {
         (&["sources.config={\"a\":1}", "sources.existingConfigMap=\"b\""], "only one file of sources"),
         (&["sources.secrets=[\"a\"]"], "Write sources.config"),
         (&["keepalives.enabled=true", "keepalives.port=8086"], "keepalives.port 8086 is the port of addr"),
+        (&["view.enabled=true"], "set view.tlsSecret, or view.behindProxy"),
+        (&["view.enabled=true", "view.tlsSecret=\"a\"", "view.behindProxy=true"], "not both"),
+        (&["view.enabled=true", "view.behindProxy=true", "view.port=8086"], "view.port 8086 is taken"),
         (&["serviceAccount.create=false"], "Set serviceAccount.name"),
         (&["rbac.create=false"], "Set serviceAccount.name to an account with these rights"),
     ] {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The settings of each question; the first one is the default.
-const FACTORS: [&[&[&str]]; 15] = [
+const FACTORS: [&[&[&str]]; 16] = [
     &[&[], &["namespaces=[\"chart-a\"]"], &["namespaces=[\"chart-a\",\"chart-b\"]"]],
     &[&[], &["dryRun=true"]],
     &[
@@ -47,6 +47,11 @@ const FACTORS: [&[&[&str]]; 15] = [
         &["serviceAccount.annotations={\"a\":\"b\"}"],
     ],
     &[&[], &["release.enabled=false"]],
+    &[
+        &[],
+        &["view.enabled=true", "view.tlsSecret=\"view-tls\"", "view.hosts=[\"view.example.org\"]"],
+        &["view.enabled=true", "view.behindProxy=true", "requestsChecked=true"],
+    ],
     &[&[], &["crds.install=false"]],
     &[&[], &["admissionPolicy.enabled=true"]],
     &[

@@ -34,16 +34,13 @@ func (p *plane) arguments(name string) []string {
 			"--initial-cluster=plane=" + p.peerURL(), "--quota-backend-bytes=8589934592",
 		}
 	case apiServer:
-		return []string{
+		return append(p.reachable(), []string{
 			"--etcd-servers=" + p.etcdURL(),
 			// Every revision stays, in a form that a checker without our code can read.
 			"--etcd-compaction-interval=0", "--storage-media-type=application/json",
 			"--bind-address=" + p.address, fmt.Sprintf("--secure-port=%d", p.ports[apiServer]),
-			// A loopback address may not be announced, and nobody asks for the announcement here.
-			"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none",
 			"--tls-cert-file=" + file("server.pem"), "--tls-private-key-file=" + file("server.key"),
 			"--client-ca-file=" + file("ca.pem"), "--token-auth-file=" + file("tokens.csv"),
-			"--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
 			"--service-account-issuer=https://plane.test", "--service-account-key-file=" + file("accounts.key"),
 			"--service-account-signing-key-file=" + file("accounts.key"),
 			"--service-cluster-ip-range=10.96.0.0/12",
@@ -52,11 +49,11 @@ func (p *plane) arguments(name string) []string {
 			// A test's burst is no attack.
 			"--enable-priority-and-fairness=false", "--max-requests-inflight=4000",
 			"--max-mutating-requests-inflight=2000",
-		}
+		}...)
 	case controllerManager:
 		return []string{
 			"--kubeconfig=" + p.kubeconfig(name), "--leader-elect=false", "--secure-port=0",
-			"--controllers=" + loops, "--use-service-account-credentials=true",
+			"--controllers=" + p.loops(), "--use-service-account-credentials=true",
 			"--service-account-private-key-file=" + file("accounts.key"),
 			"--root-ca-file=" + file("ca.pem"),
 			"--kube-api-qps=2000", "--kube-api-burst=4000", "--concurrent-replicaset-syncs=10",
@@ -72,4 +69,28 @@ func (p *plane) arguments(name string) []string {
 		return []string{"--kubeconfig=" + p.kubeconfig(name), fmt.Sprintf("--nodes=%d", p.nodes)}
 	}
 	return nil
+}
+
+// loops that run: pods on real nodes also need the API server's certificate in their namespace, and Helm's hooks are Jobs.
+func (p *plane) loops() string {
+	if p.real {
+		return loops + ",job-controller,root-ca-certificate-publisher-controller"
+	}
+	return loops
+}
+
+// reachable has the API server's arguments that say who reaches it from where.
+func (p *plane) reachable() []string {
+	if p.real {
+		return []string{
+			"--advertise-address=" + p.address, "--kubelet-preferred-address-types=InternalIP",
+			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		}
+	}
+	return []string{
+		// A loopback address may not be announced, and nobody asks for the announcement there.
+		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none",
+		// The stand-in's pods have no files: no tokens for them.
+		"--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
+	}
 }

@@ -23,6 +23,9 @@ import (
 //go:embed audit.yaml
 var auditPolicy []byte
 
+// realNode is the name of the real node.
+const realNode = "node"
+
 // Who may come, by the name of the kubeconfig.
 var users = []struct{ file, name, group string }{
 	{"admin", "admin", "system:masters"},
@@ -32,6 +35,8 @@ var users = []struct{ file, name, group string }{
 	{controllerManager, "system:kube-controller-manager", ""},
 	{kubeScheduler, "system:kube-scheduler", ""},
 	{kubelet, "stand-in", "system:masters"},
+	{realKubelet, "system:node:" + realNode, "system:nodes"},
+	{kubeProxy, "system:kube-proxy", ""},
 }
 
 func (p *plane) kubeconfig(user string) string { return filepath.Join(p.dir, user+".kubeconfig") }
@@ -90,7 +95,9 @@ func certificates(address net.IP, files map[string][]byte) ([]byte, error) {
 	}
 	server := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: apiServer}, NotBefore: from, NotAfter: to,
-		IPAddresses: []net.IP{address}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		// The second one is the Service `kubernetes`: the first address of the Services' range.
+		IPAddresses: []net.IP{address, net.IPv4(10, 96, 0, 1)},
 	}
 	for name, certificate := range map[string]*x509.Certificate{"ca.pem": ca, "server.pem": server} {
 		public := &caKey.PublicKey

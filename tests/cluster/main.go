@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,19 +14,28 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/metrics/prometheus/version"
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	agent "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // The kernel ends our children with the thread that started them: that must be the one that lives
 // as long as the process.
 func init() { runtime.LockOSThread() }
 
+// What a real node runs (scripts/node starts it), beside the plane.
+const (
+	realKubelet = "real-kubelet"
+	kubeProxy   = "kube-proxy"
+)
+
 // Names that are no components.
-var tools = []string{"kubectl", fullCache}
+var tools = []string{"kubectl", fullCache, realKubelet, kubeProxy}
 
 func main() {
 	name := filepath.Base(os.Args[0])
@@ -43,6 +53,10 @@ func main() {
 		os.Exit(run(scheduler.NewSchedulerCommand()))
 	case kubelet:
 		os.Exit(run(kubeletCommand()))
+	case realKubelet:
+		os.Exit(run(agent.NewKubeletCommand(context.Background())))
+	case kubeProxy:
+		os.Exit(run(proxy.NewProxyCommand()))
 	case fullCache:
 		os.Exit(run(fullCacheCommand()))
 	case "kubectl":

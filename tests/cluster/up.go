@@ -20,10 +20,12 @@ import (
 type plane struct {
 	dir, program, address string
 	nodes                 int
-	ports                 map[string]int
-	running               map[string]*process
-	ended                 chan *process
-	stop                  chan os.Signal
+	// real says that real nodes join: no stand-in keeps nodes, and pods have tokens and reach the API server.
+	real    bool
+	ports   map[string]int
+	running map[string]*process
+	ended   chan *process
+	stop    chan os.Signal
 }
 
 // up starts everything, says where it is, and ends everything when it is told to, or when whoever
@@ -34,7 +36,11 @@ func up() error {
 	}
 	control := flag.Bool("control", false, "take commands from standard input (kill, freeze, thaw, start, pid NAME); its end is ours")
 	flag.IntVar(&p.nodes, "nodes", 3, "how many nodes the kubelet stand-in keeps")
+	flag.StringVar(&p.address, "address", "", "serve real nodes, on this address, and keep no nodes of the stand-in")
 	flag.Parse()
+	if p.real = p.address != ""; p.real {
+		p.nodes = 0
+	}
 	signal.Notify(p.stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// Whoever reads our answers may be gone: that must not end us before everything else has ended.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -44,6 +50,9 @@ func up() error {
 		return err
 	}
 	for _, name := range components {
+		if name == kubelet && p.real {
+			continue
+		}
 		if err := p.start(name); err != nil {
 			return err
 		}
@@ -70,7 +79,7 @@ func (p *plane) prepare() (err error) {
 	if p.dir, err = os.MkdirTemp("", "plane-"); err != nil {
 		return err
 	}
-	if p.address, p.ports, err = freePorts(etcd, "etcd-peer", apiServer); err != nil {
+	if p.address, p.ports, err = freePorts(p.address, etcd, "etcd-peer", apiServer); err != nil {
 		return err
 	}
 	bin := filepath.Join(p.dir, "bin")
@@ -85,10 +94,12 @@ func (p *plane) prepare() (err error) {
 	return p.credentials()
 }
 
-// freePorts finds an address of this plane's own and free ports there: nobody's outgoing connection
-// can take such a port while a component is down.
-func freePorts(names ...string) (string, map[string]int, error) {
-	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.N(127), rand.N(256), 1+rand.N(254))
+// freePorts finds an address of this plane's own, unless one is given, and free ports there: nobody's
+// outgoing connection can take such a port while a component is down.
+func freePorts(address string, names ...string) (string, map[string]int, error) {
+	if address == "" {
+		address = fmt.Sprintf("127.%d.%d.%d", 64+rand.N(127), rand.N(256), 1+rand.N(254))
+	}
 	ports := map[string]int{}
 	for _, name := range names {
 		listener, err := net.Listen("tcp", address+":0")

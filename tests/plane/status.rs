@@ -128,6 +128,6 @@ async fn a_status_is_stored_as_it_was_made_and_can_be_waited_for() {
     };
     let ill = status(&ill);
     assert!(changed(&stored, &ill));
-    assert_eq!(ill["conditions"].as_array().unwrap().len(), 19, "every condition");
+    assert_eq!(ill["conditions"].as_array().unwrap().len(), 20, "every condition");
     assert_eq!(replaced(&plane, &client, &namespace, &ill).await, ill);
 }

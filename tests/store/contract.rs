@@ -23,13 +23,25 @@ pub enum Backend {
 }
 
 impl Backend {
-    async fn open(&self, id: &str) -> Arc<dyn Store> {
-        let config = match self {
+    pub fn config(&self) -> StoreConfig {
+        match self {
             Self::Embedded(directory) => StoreConfig::Embedded(directory.path().join("state/deep/test.redb")),
             Self::Etcd(etcd) => etcd.config(),
             Self::Kubernetes(cluster) => cluster.config(),
-        };
-        open(&config, id).await.unwrap()
+        }
+    }
+
+    async fn open(&self, id: &str) -> Arc<dyn Store> {
+        open(&self.config(), id).await.unwrap()
+    }
+
+    /// Forgets earlier revisions, where the backend has any.
+    pub async fn compact(&self) {
+        if let Self::Etcd(etcd) = self {
+            let mut admin = etcd.connect().await.unwrap();
+            let revision = admin.get("x", None).await.unwrap().header().unwrap().revision();
+            admin.compact(revision, None).await.unwrap();
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Etcd away, frozen, restarted, full.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_client::{AlarmAction, AlarmType};
-use kubervisor::adapters::store::{Batch, Leadership, RecordKey, StoreError};
+use kubervisor::{
+    adapters::store::{Batch, Leadership, RecordKey, StoreError},
+    config::StoreConfig,
+};
 
 use crate::{
     etcd_server::{Etcd, Options},
@@ -152,4 +155,23 @@ async fn a_lease_that_was_revoked_by_hand_ends_the_term_and_the_process_rejoins(
     assert_eq!(refused.category(), "deposed");
     store.commit(newer, put(RecordKey::State, "new term")).await.unwrap();
     eventually("a member again", || async { store.membership().borrow().len() == 1 }).await;
+}
+
+/// Endpoints that refuse or do not answer must not keep a store from opening.
+#[tokio::test]
+async fn a_dead_endpoint_among_several_delays_little() {
+    let etcd = Etcd::start().await;
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = format!("http://{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = etcd.etcd_config();
+    config.endpoints.splice(0..0, [gone, format!("http://{}", silent.local_addr().unwrap())]);
+    let began = Instant::now();
+    let store = open(&StoreConfig::Etcd(config), "a").await.unwrap();
+    let term = leading(&*store).await;
+    let took = began.elapsed();
+    println!("to lead with one refusing and one silent endpoint before the good one: {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    store.commit(term, put(RecordKey::State, "x")).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Helpers that open stores and wait for their state.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kubervisor::{
@@ -10,8 +10,9 @@ use kubervisor::{
     alarms::Alarms,
     clock::Clock,
     config::StoreConfig,
-    decide::key::Key,
+    decide::{alarm_reason::AlarmReason, key::Key},
 };
+use parking_lot::Mutex;
 
 /// Limit of every wait.
 pub const CAP: Duration = Duration::from_secs(20);
@@ -27,19 +28,84 @@ pub fn membership(id: &str) -> Membership {
     }
 }
 
-pub async fn open(config: &StoreConfig, id: &str) -> Result<Arc<dyn Store>, StoreError> {
+/// A member of a store, with its counters and alarms.
+pub struct Replica {
+    store: Arc<dyn Store>,
+    pub metrics: StoreMetrics,
+    pub alarms: Alarms,
+}
+
+impl Deref for Replica {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl Replica {
+    /// The text of the alarm about the store's records or rights, if it is up.
+    pub fn complaint(&self) -> Option<String> {
+        let mut up = self.alarms.up().into_iter();
+        up.find(|alarm| alarm.reason == AlarmReason::StoreUnreadable).map(|alarm| alarm.message)
+    }
+
+    /// Waits for that alarm, with this in its text.
+    pub async fn complains(&self, part: &str) -> String {
+        eventually(&format!("an alarm with {part:?}"), || async {
+            self.complaint().is_some_and(|text| text.contains(part))
+        })
+        .await;
+        self.complaint().unwrap_or_default()
+    }
+
+    /// What the leadership is from now on, as it changes.
+    pub fn observe(&self) -> Observed {
+        let (seen, mut leadership) = (Arc::new(Mutex::new(Vec::new())), self.leadership());
+        let kept = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            loop {
+                let now = leadership.borrow_and_update().clone();
+                kept.lock().push(now);
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Observed { seen, _task: tokio_util::task::AbortOnDropHandle::new(task) }
+    }
+}
+
+/// The values that a leadership has had.
+pub struct Observed {
+    seen: Arc<Mutex<Vec<Leadership>>>,
+    _task: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Observed {
+    pub fn all(&self) -> Vec<Leadership> {
+        self.seen.lock().clone()
+    }
+
+    pub fn ever_led(&self) -> bool {
+        self.all().iter().any(|now| matches!(now, Leadership::Leading { .. }))
+    }
+}
+
+pub async fn join(config: &StoreConfig, membership: Membership) -> Result<Replica, StoreError> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    store::open(
-        config,
-        membership(id),
-        &Alarms::new(Clock::start()),
-        StoreMetrics::register(&mut prometheus_client::registry::Registry::default()),
-    )
-    .await
+    let alarms = Alarms::new(Clock::start());
+    let metrics = StoreMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let store = store::open(config, membership, &alarms, metrics.clone()).await?;
+    Ok(Replica { store, metrics, alarms })
+}
+
+pub async fn open(config: &StoreConfig, id: &str) -> Result<Arc<dyn Store>, StoreError> {
+    join(config, membership(id)).await.map(|replica| replica.store)
 }
 
 /// Waits until the store leads.

@@ -38,6 +38,18 @@ impl Prometheus {
         web: Option<&str>,
         further: &[&str],
     ) -> Self {
+        Self::start_scraping(directory, ip, targets, web, further, "500ms").await
+    }
+
+    /// Scraping so often.
+    pub async fn start_scraping(
+        directory: &Path,
+        ip: Ipv4Addr,
+        targets: &[(String, SocketAddrV4)],
+        web: Option<&str>,
+        further: &[&str],
+        interval: &str,
+    ) -> Self {
         let file = |name: &str, content: &str| {
             let path = directory.join(name);
             std::fs::write(&path, content).unwrap();
@@ -48,7 +60,7 @@ impl Prometheus {
             .map(|(pod, address)| json!({"targets": [address.to_string()], "labels": {"pod": pod}}))
             .collect();
         let config = json!({
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "global": {"scrape_interval": interval, "scrape_timeout": interval},
             "scrape_configs": [{"job_name": "fleet", "static_configs": groups}],
         });
         let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();

@@ -23,19 +23,25 @@
 //! |---|---|
 //! | `names` | keys → names, labels, annotations |
 //! | `leases` | a Lease as read and written |
+//! | `lease_table` | the Leases as this process has seen them |
 //! | `session` | the background task: renews, follows, campaigns |
 //! | `feed` | list and watch |
 //! | `records` | records → ConfigMaps, without I/O |
-//! | `writer` | the leader's reads and writes of records |
+//! | `reader` | reads of records |
+//! | `writer` | the leader's writes of records |
+//! | `written` | the objects as the leader has left them |
 //! | `requests` | one request, its deadline and its errors |
 
 mod feed;
+mod lease_table;
 mod leases;
 mod names;
+mod reader;
 mod records;
 mod requests;
 mod session;
 mod writer;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 
@@ -176,7 +182,7 @@ impl Store for KubernetesStore {
     }
 
     async fn load(&self) -> Result<Records, StoreError> {
-        self.shared.metrics.judged(self.shared.writer.load().await)
+        self.shared.metrics.judged(self.shared.writer.reader().load().await)
     }
 
     async fn commit(&self, term: Term, batch: Batch) -> Result<(), StoreError> {

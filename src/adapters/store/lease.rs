@@ -76,6 +76,14 @@ impl LeaseState {
         self.publish(&record, Leadership::Leading { term });
     }
 
+    /// This process leads still, unless a refused write has ended `term` meanwhile.
+    pub(super) fn still_leads(&self, term: Term) {
+        let record = self.record.lock();
+        if record.held == Some(term) {
+            self.publish(&record, Leadership::Leading { term });
+        }
+    }
+
     /// Another process leads, or none.
     pub(super) fn follow(&self, leader: Option<Leader>) {
         let mut record = self.record.lock();

@@ -1,14 +1,5 @@
 //! Syntax of texts: names, addresses, pointers.
 
-/// DNS-1123, as the API server's rule for the names of Services (since Kubernetes 1.34): a-z, 0-9 and -, no - at an end, at
-/// most 63 characters.
-pub(super) fn is_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
 /// A resource's name that also fits into a label: DNS-1123, with dots, at most 63 characters.
 pub(super) fn is_resource_name(text: &str) -> bool {
     let part = |part: &str| {
@@ -94,16 +85,6 @@ mod tests {
         for text in bad {
             assert!(!fits(text), "{text:?} is bad");
         }
-    }
-
-    #[test]
-    fn labels_are_dns_1123_and_may_begin_with_a_digit() {
-        let (longest, longer) = ("a".repeat(63), "a".repeat(64));
-        all(
-            is_label,
-            &["a", "web-1", "1web", "9", &longest],
-            &["", "-a", "a-", "A", "a.b", "a_b", "é", &longer],
-        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     forms,
     take::Take,
 };
-use crate::decide::detect::metric_source::Credential;
+use crate::decide::{detect::metric_source::Credential, label::is_dns_label};
 
 pub(super) fn rules(spec: &RawSpec, report: &mut Report<'_>) -> NotifyRules {
     let default = spec.notify.as_ref().map(|raw| rule("spec.notify", raw, report));
@@ -64,7 +64,7 @@ fn port(value: &Value) -> Option<NotifyPort> {
         }
         Value::String(name) => {
             let fits =
-                forms::is_label(name) && name.len() <= 15 && name.contains(|c: char| c.is_ascii_lowercase());
+                is_dns_label(name) && name.len() <= 15 && name.contains(|c: char| c.is_ascii_lowercase());
             fits.then(|| NotifyPort::Name(name.clone()))
         }
         _ => None,

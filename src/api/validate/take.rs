@@ -2,10 +2,8 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use super::{
-    super::{fields, report::Report},
-    forms,
-};
+use super::super::{fields, report::Report};
+use crate::decide::label::is_dns_label;
 
 /// Takes the fields below one path. A value that does not fit is reported, and the default put in its place.
 pub(super) struct Take<'r, 'd> {
@@ -56,7 +54,7 @@ impl Take<'_, '_> {
     /// A DNS-1123 label; one that is missing is reported.
     pub(super) fn label(&mut self, field: &str, text: Option<&str>) -> String {
         match text {
-            Some(label) if !forms::is_label(label) => {
+            Some(label) if !is_dns_label(label) => {
                 let shown: String = label.chars().take(70).collect();
                 self.misfit(field, format!("is {shown:?}, which is no DNS label"));
                 String::new()

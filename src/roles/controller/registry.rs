@@ -261,7 +261,7 @@ impl Registry {
             if !self.workers.contains_key(key) && self.may_run(key, resource) {
                 let Some(asker) = self.asker(&key.0) else { continue };
                 let superseded = self.superseded_sender.clone();
-                self.workers.insert(key.clone(), Worker::start(&self.deps, resource, asker, superseded));
+                self.workers.insert(key.clone(), Worker::new(&self.deps, resource, asker, superseded));
                 began += 1;
             }
             if let Some(worker) = self.workers.get_mut(key) {
@@ -269,6 +269,7 @@ impl Registry {
             }
         }
         overlap::resolve(&self.deps.cluster, &self.workers, &resources);
+        self.workers.values_mut().for_each(Worker::start);
         self.count();
         let latest = self.workers.values().map(|worker| {
             let state = Arc::clone(&worker.state);

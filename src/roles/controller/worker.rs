@@ -37,15 +37,17 @@ pub(super) struct Worker {
     /// The generation of its policy.
     pub(super) generation: Option<i64>,
     pub(super) state: Arc<WorkerState>,
-    task: JoinHandle<()>,
+    key: ResourceKey,
+    superseded: mpsc::UnboundedSender<ResourceKey>,
+    task: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
 impl Worker {
-    /// Starts the tasks of `resource`; its policy follows.
+    /// A worker of `resource` whose tasks do not run yet: a plan by any policy but the resource's own could return pods.
     ///
     /// `superseded` gets its key if another replica takes the resource over.
-    pub(super) fn start(
+    pub(super) fn new(
         deps: &Arc<Deps>,
         resource: &ResourceRecord,
         asker: Arc<Asker>,
@@ -94,23 +96,32 @@ impl Worker {
             report_history: Mutex::default(),
         });
         let stop = deps.stop.child_token();
-        let key = key::of(resource);
-        let (work, stopped) = (run(Arc::clone(&state), stop.clone()), stop.clone());
+        Self { generation: None, state, key: key::of(resource), superseded, task: None, stop }
+    }
+
+    /// Starts the tasks, if they do not run yet. Policy and overlaps have to be set.
+    pub(super) fn start(&mut self) {
+        if self.task.is_some() {
+            return;
+        }
+        let (work, stopped) = (run(Arc::clone(&self.state), self.stop.clone()), self.stop.clone());
+        let (superseded, key) = (self.superseded.clone(), self.key.clone());
         let running = async move {
             work.await;
             if !stopped.is_cancelled() {
                 let _registry_stops = superseded.send(key);
             }
         };
-        let running = without_panic(state.alarms(), "this service".to_owned(), running);
-        let task = tokio::spawn(running);
-        Self { generation: None, state, task, stop }
+        let running = without_panic(self.state.alarms(), "this service".to_owned(), running);
+        self.task = Some(tokio::spawn(running));
     }
 
     /// Stops the tasks; withheld pods stay withheld.
     pub(super) async fn end(self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        if let Some(task) = self.task
+            && let Err(error) = task.await
+        {
             tracing::error!(%error, service = self.state.settings.name, "a worker ended badly");
         }
         self.state.alarms().clear(AlarmReason::TaskEnded);

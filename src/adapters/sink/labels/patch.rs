@@ -12,6 +12,7 @@ use crate::{
     decide::{
         fleet::Traffic,
         gate::action::{Action, Verb},
+        label::is_label_value,
     },
 };
 
@@ -159,6 +160,7 @@ fn write(action: &Action, target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
     if let Some(traffic) = write.traffic.and_then(label_text) {
         steps.push(add(label(keys::TRAFFIC), json!(traffic)));
     }
+    // A callback chooses its breaker's name freely.
     if let Some(strategy) = write.strategy.as_deref().filter(|strategy| is_label_value(strategy)) {
         steps.push(add(label(keys::STRATEGY), json!(strategy)));
     }
@@ -209,13 +211,6 @@ fn label_text(traffic: Traffic) -> Option<&'static str> {
         Traffic::Pause => Some("pause"),
         Traffic::Unlabelled | Traffic::Other => None,
     }
-}
-
-/// Whether the API server accepts it as a label's value; a callback chooses its breaker's name freely.
-fn is_label_value(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
 }
 
 fn label(key: &str) -> String {

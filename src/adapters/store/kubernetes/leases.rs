@@ -36,18 +36,15 @@ impl SeenLease {
         self.since + seconds.map_or(default, Duration::from_secs)
     }
 
-    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
-        annotation(&self.lease, key)
-    }
-
     /// The leader's term; 0 where a person has removed it.
     pub(super) fn term(&self) -> u64 {
-        self.annotation(TERM).and_then(|term| term.parse().ok()).unwrap_or(0)
+        annotation(&self.lease, TERM).and_then(|term| term.parse().ok()).unwrap_or(0)
     }
 
-    /// The record of the member or leader that holds it.
+    /// The record of the member or leader that holds it; `None` if a person has given it to somebody else.
     pub(super) fn member(&self) -> Option<MemberRecord> {
-        serde_json::from_str(self.annotation(MEMBER)?).ok()
+        let record: MemberRecord = serde_json::from_str(annotation(&self.lease, MEMBER)?).ok()?;
+        (record.member.id == self.holder()).then_some(record)
     }
 
     fn spec(&self) -> Option<&LeaseSpec> {
@@ -74,7 +71,8 @@ impl LeaseWrite<'_> {
     /// The Lease after the write; `before`: as it is stored.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when another key's Lease, or another program's, has this name.
+    /// [`StoreError::Unusable`] when another key's Lease, or another program's, has this name, or a newer version of ours
+    /// has written it.
     pub(super) fn over(&self, before: Option<&Lease>) -> Result<Lease, StoreError> {
         let mut lease = before.cloned().unwrap_or_default();
         if before.is_some() {
@@ -115,29 +113,53 @@ impl LeaseWrite<'_> {
     }
 
     fn check_owner(&self, lease: &Lease) -> Result<(), StoreError> {
-        match annotation(lease, ORIGINAL_KEY) {
-            Some(key) if key == self.key => Ok(()),
-            _ => Err(StoreError::Unusable(format!(
-                "Lease {} is another program's: it lacks the annotation {ORIGINAL_KEY}: {:?}; remove it, or name another \
+        let name = name_of(&lease.metadata);
+        if !is_named_by(lease, self.key, self.prefix, self.role) {
+            return Err(StoreError::Unusable(format!(
+                "Lease {name} is another program's: it lacks the annotation {ORIGINAL_KEY}: {:?}; remove it, or name another \
                  cluster",
-                name_of(&lease.metadata),
                 self.key,
-            ))),
+            )));
         }
+        // A member's Lease is its own process's, whatever a person has made of it.
+        if self.role == ObjectRole::Leader { check_schema("Lease", &lease.metadata) } else { Ok(()) }
     }
+}
+
+/// Whether the Lease is the one with this key: by its annotation, or where a person has removed that, by its labels.
+fn is_named_by(lease: &Lease, key: &str, prefix: &str, role: ObjectRole) -> bool {
+    annotation(lease, ORIGINAL_KEY).map_or_else(
+        || {
+            let labels = lease.metadata.labels.as_ref();
+            let has = |(label, value)| labels.and_then(|labels| labels.get(label)) == Some(value);
+            names::labels(prefix, role).iter().all(has)
+        },
+        |found| found == key,
+    )
 }
 
 pub(super) fn name_of(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
-/// The schema that an object was written in.
-pub(super) fn schema(meta: &ObjectMeta) -> u32 {
+/// An object of a newer schema is not written, and a ConfigMap is not read: what this version does not know would be lost.
+///
+/// # Errors
+/// [`StoreError::Unusable`] with the object's name and both schemas.
+pub(super) fn check_schema(kind: &str, meta: &ObjectMeta) -> Result<(), StoreError> {
     let schema = meta.annotations.as_ref().and_then(|all| all.get(names::SCHEMA));
-    schema.and_then(|schema| schema.parse().ok()).unwrap_or(SCHEMA)
+    match schema {
+        Some(schema) if !schema.parse().is_ok_and(|known: u32| known <= SCHEMA) => {
+            Err(StoreError::Unusable(format!(
+                "{kind} {} has schema {schema}, and this version knows {SCHEMA}: it is left alone; update this replica",
+                name_of(meta)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
+pub(super) fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
     lease.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
@@ -188,8 +210,20 @@ mod tests {
         let record = record("a");
         let mut lease = write("a", &record, 1).over(None).unwrap();
         lease.metadata.annotations = None;
+        assert!(write("a", &record, 2).over(Some(&lease)).is_ok(), "its labels tell that it is ours");
+        lease.metadata.labels = None;
         let error = write("a", &record, 2).over(Some(&lease)).unwrap_err();
         assert!(error.to_string().contains("Lease kubervisor-x-leader-"), "{error}");
+    }
+
+    #[test]
+    fn a_holder_that_is_not_in_the_record_has_none() {
+        let record = record("a");
+        let mut lease = write("a", &record, 1).over(None).unwrap();
+        let seen = |lease: &Lease| SeenLease { lease: lease.clone(), since: Moment::ORIGIN };
+        assert!(seen(&lease).member().is_some());
+        lease.spec.as_mut().unwrap().holder_identity = Some("a person".to_owned());
+        assert_eq!(seen(&lease).member(), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ const INLINE: usize = 96 << 10;
 const PART: usize = 360 << 10;
 /// The member of the head with the list of the other objects.
 const LAYOUT: &str = "layout";
+/// The member of an object with a part of a large record.
+pub(super) const PART_NAME: &str = "part";
 
 /// The objects that a head knows of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,11 @@ impl Placement {
     /// Adds chunk after chunk up to this number.
     pub(super) fn grow(&mut self, chunks: usize) {
         self.fill.resize(self.fill.len().max(chunks), 0);
+    }
+
+    /// The chunk that has this pod.
+    pub(super) fn chunk_of(&self, key: Key) -> Option<usize> {
+        self.by_key.get(&key).map(|(chunk, _)| *chunk)
     }
 
     /// A pod that was read in `chunk`. Returns the chunk of an older copy.
@@ -146,6 +153,14 @@ pub(super) fn chunk_key(prefix: &str, chunk: usize) -> String {
 /// The key of a part of a large record.
 pub(super) fn part_key(prefix: &str, record: &str, version: &str, part: usize) -> String {
     format!("{prefix}records/large/{record}/{version}/{part}")
+}
+
+/// The keys of all parts that a head knows of.
+pub(super) fn part_keys(prefix: &str, layout: &Layout) -> Vec<String> {
+    let parts = layout.large.iter().flat_map(|(name, LargeRecord { version, parts })| {
+        (0..*parts).map(move |part| part_key(prefix, name, version, part))
+    });
+    parts.collect()
 }
 
 /// A new object.

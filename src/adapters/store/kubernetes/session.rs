@@ -1,54 +1,70 @@
 //! The background task: renews our Leases, follows those of the others and the head of the records, campaigns.
 
+mod election;
 mod own;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::election::Candidacy;
 use super::{
     KubernetesShared, SessionRequest,
     feed::{self, FeedEvent},
+    lease_table::LeaseTable,
     leases::{SeenLease, name_of},
     names::{ObjectRole, object_name, selector},
-    requests::RequestFailure,
 };
 use crate::{
     adapters::store::{
-        Leader, MemberState, MemberStatus, Operation, StoreError, Term,
+        Leadership, MemberStatus, Records, StoreError,
         layout::{LEADER, MEMBERS, SINGLES},
-        membership::MemberRecord,
     },
     clock::backoff,
     decide::{alarm_reason::AlarmReason, time::Moment},
 };
 
-/// How long who has handed over, or cannot read the records, leaves the lead to the others.
-const HAND_OVER: Duration = Duration::from_secs(2);
+/// Delay before a campaign that failed is tried again, and before a Lease that a person has edited is put right.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// Delay before a campaign or a take-over that failed is tried again.
-const CAMPAIGN_RETRY: Duration = Duration::from_millis(200);
+/// A watch of the head is dead after this time without an event; the API server sends a bookmark every minute.
+const HEAD_SILENCE: Duration = Duration::from_secs(150);
+
+/// A part of the work that a missing right, another program or a newer schema can keep from being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Renew,
+    FollowLeases,
+    FollowRecords,
+    Lead,
+}
 
 pub(super) struct KubernetesSession {
     shared: Arc<KubernetesShared>,
-    /// By name; ours among them.
-    leases: BTreeMap<String, SeenLease>,
+    leases: LeaseTable,
     leader_key: String,
     member_key: String,
     status: MemberStatus,
     /// The term under which we lead.
     term: Option<u64>,
+    /// We hold the leader's Lease and do not lead yet.
+    candidacy: Option<Candidacy>,
     /// The highest term seen.
     highest: u64,
     renew_at: Moment,
     delays: ExponentialBackoff,
-    /// No campaign and no take-over before.
+    /// No campaign before.
     campaign_at: Moment,
+    /// No campaign before, unless the leader's Lease is there again: its holder may live although a person deleted it.
+    vacant_at: Moment,
     leases_known: bool,
     head_known: bool,
+    /// What cannot be done, and why.
+    hindrances: BTreeMap<Task, String>,
+    leadership: watch::Receiver<Leadership>,
     lease_events: mpsc::UnboundedReceiver<FeedEvent<Lease>>,
     head_events: mpsc::UnboundedReceiver<FeedEvent<ConfigMap>>,
     _feeds: [AbortOnDropHandle<()>; 2],
@@ -64,21 +80,26 @@ impl KubernetesSession {
         let (head_sender, head_events) = mpsc::unbounded_channel();
         let requests = || shared.requests.clone();
         // Our own renewals are seen in the feed of Leases, so that a feed without any is dead.
-        let leases = feed::follow(requests(), selector(prefix, None), Some(membership.lease), lease_sender);
-        let heads = feed::follow(requests(), selector(prefix, Some(ObjectRole::Head)), None, head_sender);
+        let leases = feed::follow(requests(), selector(prefix, None), membership.lease, lease_sender);
+        let heads =
+            feed::follow(requests(), selector(prefix, Some(ObjectRole::Head)), HEAD_SILENCE, head_sender);
         let _feeds = [tokio::spawn(leases), tokio::spawn(heads)].map(AbortOnDropHandle::new);
         Self {
-            leases: BTreeMap::new(),
+            leases: LeaseTable::new(prefix, shared.clock, membership.lease),
             leader_key,
             member_key,
             status: MemberStatus::default(),
             term: None,
+            candidacy: None,
             highest: 0,
             renew_at: now,
             delays: delays(membership.lease),
             campaign_at: now,
+            vacant_at: now,
             leases_known: false,
             head_known: false,
+            hindrances: BTreeMap::new(),
+            leadership: shared.lease_state.subscribe(),
             lease_events,
             head_events,
             _feeds,
@@ -95,6 +116,9 @@ impl KubernetesSession {
                 Some(event) = self.lease_events.recv() => self.see(event),
                 Some(event) = self.head_events.recv() => self.read_head(event).await,
                 Some(request) = asked.recv() => self.answer(request).await,
+                done = election::taken_over(&mut self.candidacy) => self.begin_term(done).await,
+                // A commit may have found that the term is over.
+                Ok(()) = self.leadership.changed() => {}
                 () = clock.sleep_until(Some(due)) => {}
             }
         }
@@ -103,17 +127,17 @@ impl KubernetesSession {
     /// When there is something to do without an event.
     fn due(&self) -> Moment {
         let now = self.shared.clock.now();
-        let lease = self.shared.membership.lease;
-        let ends = self.leases.values().map(|seen| seen.ends(lease)).filter(|end| *end > now);
-        let campaign = (self.campaign_at > now).then_some(self.campaign_at);
-        ends.chain(campaign).fold(self.renew_at, Ord::min)
+        let campaigns = [self.campaign_at, self.vacant_at].into_iter().filter(|at| *at > now);
+        self.leases.ends().chain(campaigns).fold(self.renew_at, Ord::min)
     }
 
     async fn act(&mut self) {
         if self.shared.clock.now() >= self.renew_at {
             self.renew().await;
         }
-        self.publish_members();
+        if self.leases_known {
+            self.shared.members.replace(self.leases.live_members());
+        }
         if self.leases_known && self.head_known {
             self.follow_election().await;
         }
@@ -123,218 +147,116 @@ impl KubernetesSession {
         &self.shared.membership.member.id
     }
 
-    fn leader_lease(&self) -> Option<&SeenLease> {
-        self.leases.get(&object_name(&self.leader_key))
+    fn renew_by(&mut self, at: Moment) {
+        self.renew_at = self.renew_at.min(at);
     }
 
-    /// Our leadership has ended.
-    fn lose(&mut self) {
-        self.term = None;
-        self.shared.lease_state.forfeit();
-    }
-
-    /// Follows who holds the leader's Lease; campaigns when nobody does.
-    async fn follow_election(&mut self) {
-        let now = self.shared.clock.now();
-        self.highest = self.highest.max(self.leader_lease().map_or(0, SeenLease::term));
-        let seen = self.leader_lease().cloned();
-        let live =
-            seen.filter(|seen| !seen.holder().is_empty() && seen.ends(self.shared.membership.lease) > now);
-        match (live, self.term) {
-            (Some(seen), Some(term)) if seen.holder() == self.id() => {
-                self.shared.lease_state.lead(Term(term))
-            }
-            (Some(seen), None) if seen.holder() == self.id() => {
-                if now >= self.campaign_at {
-                    self.take_over(seen.term()).await;
+    /// Notes whether a task could be done. An error that a person must end is an alarm.
+    fn note(&mut self, task: Task, done: Result<(), &StoreError>) {
+        match done {
+            Ok(()) => drop(self.hindrances.remove(&task)),
+            Err(error) => {
+                self.shared.metrics.failed(error);
+                if !matches!(error, StoreError::Unusable(_)) {
+                    return match task {
+                        Task::Renew | Task::Lead => tracing::warn!(%error, ?task, "trying again"),
+                        Task::FollowLeases | Task::FollowRecords => {
+                            tracing::debug!(%error, ?task, "trying again")
+                        }
+                    };
                 }
-            }
-            (Some(seen), term) => {
-                let leader =
-                    seen.member().map(|record| Leader { member: record.member, term: Term(seen.term()) });
-                if term.is_some() {
-                    self.lose();
-                }
-                self.shared.lease_state.follow(leader);
-            }
-            (None, term) => {
-                // Our own Lease may have ended by our clock; a successful renewal proves that nobody was elected.
-                if term.is_none() {
-                    self.shared.lease_state.follow(None);
-                    if now >= self.campaign_at {
-                        self.campaign().await;
-                    }
-                }
+                self.hindrances.insert(task, error.to_string());
             }
         }
-    }
-
-    async fn campaign(&mut self) {
-        let sent = self.shared.clock.now();
-        self.campaign_at = sent + CAMPAIGN_RETRY;
-        let term = self.highest + 1;
-        let name = object_name(&self.leader_key);
-        let before = self.leases.get(&name).map(|seen| seen.lease.clone());
-        let written = match self
-            .lease_write(&self.leader_key, ObjectRole::Leader, Some(term), true)
-            .over(before.as_ref())
-        {
-            Ok(lease) => self.shared.requests.put(Operation::Campaign, &lease).await,
-            Err(error) => Err(RequestFailure::Failed(error)),
-        };
-        match written {
-            Ok(stored) => {
-                self.remember(stored);
-                self.shared.lease_state.vouch(sent, self.shared.membership.lease);
-                self.take_over(term).await;
-            }
-            // Another one was faster; the feed shows who, or this read does.
-            Err(RequestFailure::Conflict) => match self.shared.requests.get::<Lease>(&name).await {
-                Ok(Some(found)) => self.remember(found),
-                Ok(None) => drop(self.leases.remove(&name)),
-                Err(_) => {}
-            },
-            Err(RequestFailure::Failed(error)) => self.complain(&error),
-        }
-    }
-
-    /// Makes the records ours, and leads.
-    async fn take_over(&mut self, term: u64) {
-        let now = self.shared.clock.now();
-        match self.shared.writer.take_over(term).await {
-            Ok((term, records)) => {
-                self.shared.alarms.clear(AlarmReason::StoreUnreadable);
-                for record in SINGLES {
-                    self.shared.mirror.set(record, records.get(&record).cloned());
-                }
-                if self.leader_lease().is_some_and(|seen| seen.term() != term) {
-                    self.renew_at = now;
-                }
-                (self.term, self.highest) = (Some(term), term);
-                self.shared.lease_state.lead(Term(term));
-            }
-            Err(RequestFailure::Conflict) => self.campaign_at = now + CAMPAIGN_RETRY,
-            Err(RequestFailure::Failed(error)) => {
-                self.complain(&error);
-                if matches!(error, StoreError::Unusable(_)) {
-                    // Another member may know more, for instance a newer schema.
-                    let _ = self.write(ObjectRole::Leader, None, false).await;
-                    self.campaign_at = now + HAND_OVER.max(self.shared.membership.lease);
-                }
-            }
-        }
-    }
-
-    fn complain(&mut self, error: &StoreError) {
-        tracing::warn!(%error, "this process cannot lead now");
-        self.shared.metrics.failed(error);
-        if matches!(error, StoreError::Unusable(_)) {
-            self.shared.alarms.raise(AlarmReason::StoreUnreadable, error.to_string());
-        }
+        let why = self.hindrances.values().next();
+        let text = || why.cloned().unwrap_or_default();
+        self.shared.alarms.set(AlarmReason::StoreUnreadable, why.is_some(), text);
     }
 
     /// Takes what the feed of Leases shows.
     fn see(&mut self, event: FeedEvent<Lease>) {
         match event {
             FeedEvent::Listed(listed) => {
-                // The list is the truth, also where its versions are older: after a restore from a backup.
-                let mut before = std::mem::take(&mut self.leases);
-                for lease in listed {
-                    let name = name_of(&lease.metadata).to_owned();
-                    let kept = before.remove(&name).filter(|seen| seen.lease == lease);
-                    let since = kept.map_or_else(|| self.shared.clock.now(), |seen| seen.since);
-                    self.leases.insert(name, SeenLease { lease, since });
+                let before = self.leases.leader().cloned();
+                let holds = before.as_ref().is_some_and(|seen| seen.holder() == self.id());
+                let own = [self.member_key.as_str(), self.leader_key.as_str()];
+                self.leases.list(listed, if holds { &own } else { &own[..1] });
+                if self.leases.leader().is_none() {
+                    self.leader_lease_deleted(before);
                 }
                 self.leases_known = true;
-                self.adopt_own();
             }
-            FeedEvent::Changed(lease) => self.remember(lease),
-            FeedEvent::Deleted(lease) => {
-                let name = name_of(&lease.metadata);
-                let same =
-                    self.leases.get(name).is_some_and(|seen| seen.lease.metadata.uid == lease.metadata.uid);
-                if same {
-                    self.leases.remove(name);
-                    // Ours, or the leader's: written anew.
-                    self.renew_at = self.shared.clock.now();
+            FeedEvent::Watching => self.note(Task::FollowLeases, Ok(())),
+            FeedEvent::Changed(lease) => {
+                let name = name_of(&lease.metadata).to_owned();
+                let ours = name == object_name(&self.member_key)
+                    || (name == object_name(&self.leader_key) && self.held_term().is_some());
+                // Our own writes are known already: a person has edited it, or the answer to a write was lost.
+                if self.leases.see(lease) && ours {
+                    self.renew_by(self.shared.clock.now() + RETRY);
                 }
             }
-            FeedEvent::Failed(error) => {
-                tracing::debug!(%error, "the Leases cannot be seen now");
-                self.shared.metrics.failed(&error);
+            FeedEvent::Deleted(lease) => {
+                let before = self.leases.leader().cloned();
+                if self.leases.delete(&lease) {
+                    let name = name_of(&lease.metadata);
+                    if name == object_name(&self.leader_key) {
+                        self.leader_lease_deleted(before);
+                    } else if name == object_name(&self.member_key) {
+                        self.renew_at = self.shared.clock.now();
+                    }
+                }
             }
-        }
-    }
-
-    /// Keeps the newest version of a Lease, and when it was first seen.
-    fn remember(&mut self, lease: Lease) {
-        let version = |lease: &Lease| lease.metadata.resource_version.as_ref()?.parse::<u64>().ok();
-        let name = name_of(&lease.metadata).to_owned();
-        let older = self.leases.get(&name).is_some_and(|seen| {
-            seen.lease.metadata.uid == lease.metadata.uid && version(&seen.lease) >= version(&lease)
-        });
-        if !older {
-            let since = self.shared.clock.now();
-            self.leases.insert(name, SeenLease { lease, since });
+            FeedEvent::Failed(error) => self.note(Task::FollowLeases, Err(&error)),
         }
         self.adopt_own();
     }
 
     /// Keeps what others have changed in our own record.
     fn adopt_own(&mut self) {
-        let own = self.leases.get(&object_name(&self.member_key));
-        if let Some(record) = own.and_then(SeenLease::member) {
+        if let Some(record) = self.leases.get(&self.member_key).and_then(SeenLease::member) {
             self.status.cordoned = record.status.cordoned;
         }
-    }
-
-    /// Publishes the members whose Leases have not ended.
-    fn publish_members(&self) {
-        let (now, lease) = (self.shared.clock.now(), self.shared.membership.lease);
-        let leader = object_name(&self.leader_key);
-        let live = self
-            .leases
-            .iter()
-            .filter(|(name, seen)| **name != leader && !seen.holder().is_empty() && seen.ends(lease) > now);
-        let states = live.filter_map(|(name, seen)| {
-            let MemberRecord { member, status } = seen.member()?;
-            Some((name.clone(), MemberState { member, status, renewed: seen.since }))
-        });
-        self.shared.members.replace(states.collect());
     }
 
     /// Followers read the small records from the head; a leader knows what it has written.
     async fn read_head(&mut self, event: FeedEvent<ConfigMap>) {
         let head = match event {
-            FeedEvent::Listed(heads) => heads.into_iter().next(),
+            FeedEvent::Listed(heads) => {
+                let name = object_name(&super::records::head_key(&self.shared.membership.prefix));
+                heads.into_iter().find(|head| name_of(&head.metadata) == name)
+            }
             FeedEvent::Changed(head) => Some(head),
             FeedEvent::Deleted(_) => None,
-            FeedEvent::Failed(error) => {
-                tracing::debug!(%error, "the records cannot be seen now");
-                return self.shared.metrics.failed(&error);
-            }
+            FeedEvent::Watching => return,
+            FeedEvent::Failed(error) => return self.note(Task::FollowRecords, Err(&error)),
         };
         if self.term.is_some() {
             self.head_known = true;
             return;
         }
         let records = match &head {
-            Some(head) => self.shared.writer.followed(head).await,
+            Some(head) => self.shared.writer.reader().followed(head).await,
             None => Ok(BTreeMap::new()),
         };
         match records {
             Ok(records) => {
-                for record in SINGLES {
-                    self.shared.mirror.set(record, records.get(&record).cloned());
-                }
+                self.mirror(&records);
                 self.head_known = true;
+                self.note(Task::FollowRecords, Ok(()));
             }
             // A part is missing while the next version is written: its head comes next.
             Err(StoreError::Unavailable(why)) => tracing::debug!(why, "the records are read again"),
             Err(error) => {
-                self.complain(&error);
+                self.note(Task::FollowRecords, Err(&error));
                 self.head_known = true;
             }
+        }
+    }
+
+    fn mirror(&self, records: &Records) {
+        for record in SINGLES {
+            self.shared.mirror.set(record, records.get(&record).cloned());
         }
     }
 
@@ -343,7 +265,7 @@ impl KubernetesSession {
             SessionRequest::Publish(status, reply) => {
                 // Cordoned by whoever asked for it.
                 self.status = MemberStatus { cordoned: self.status.cordoned, ..status };
-                (self.write(ObjectRole::Member, None, true).await.map(drop), reply)
+                (self.publish().await, reply)
             }
             SessionRequest::Cordon(member, cordoned, reply) => {
                 (self.set_cordoned(&member, cordoned).await, reply)

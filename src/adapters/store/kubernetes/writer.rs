@@ -1,23 +1,24 @@
-//! The leader's access to the records: it stamps them at the beginning of its term, and knows the version of each object.
+//! The leader's writes of records: it stamps them at the beginning of its term, and knows the version of each object.
+//!
+//! Whether a write that failed has happened is unknown: what it may have left is remembered and removed with the next
+//! commit, and the head is read again before it is written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::ConfigMap;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use tokio::sync::Mutex;
 
 use super::{
-    leases,
-    names::{ObjectRole, object_name, selector},
-    records::{self, ChunkChanges, LargeRecord, Layout, Placement},
+    names::{self, ObjectRole, object_name},
+    reader::{RecordReader, StoredObjects},
+    records::{self, ChunkChanges, LargeRecord, Placement},
     requests::{RequestFailure, Requests},
+    written::Written,
 };
 use crate::{
-    adapters::store::{
-        Operation, RecordKey, Records, SCHEMA, StoreError, Term,
-        layout::{SINGLES, Writes},
-    },
+    adapters::store::{Operation, RecordKey, Records, StoreError, Term, layout::Writes},
     decide::key::Key,
 };
 
@@ -27,55 +28,65 @@ const AT_A_TIME: usize = 8;
 /// Attempts of a write whose object was changed by somebody who is no leader.
 const ATTEMPTS: usize = 3;
 
-/// Reads and writes the records of one prefix.
+/// Writes the records of one prefix.
 pub(super) struct RecordWriter {
-    requests: Requests,
-    prefix: String,
+    reader: RecordReader,
     /// What this leader has read and written; `None` before its first term.
     written: Mutex<Option<Written>>,
 }
 
-struct Written {
-    term: u64,
-    /// The version of each object by its key; an absent one is read before it is written.
-    versions: BTreeMap<String, String>,
-    layout: Layout,
-    placement: Placement,
-}
-
-/// The values of a record's objects, and the objects themselves.
-struct StoredObjects {
-    head: Option<ConfigMap>,
-    layout: Layout,
-    by_key: BTreeMap<String, ConfigMap>,
+/// A record that exists once, as the head has it.
+enum HeadValue {
+    Inline(Option<Bytes>),
+    Large(LargeRecord),
 }
 
 impl RecordWriter {
     pub(super) fn new(requests: Requests, prefix: String) -> Self {
-        Self { requests, prefix, written: Mutex::new(None) }
+        Self { reader: RecordReader { requests, prefix }, written: Mutex::new(None) }
+    }
+
+    pub(super) fn reader(&self) -> &RecordReader {
+        &self.reader
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.reader.requests
+    }
+
+    fn head_key(&self) -> String {
+        records::head_key(&self.reader.prefix)
+    }
+
+    fn chunk_key(&self, chunk: usize) -> String {
+        records::chunk_key(&self.reader.prefix, chunk)
     }
 
     /// Stamps all objects with `term`, or with a higher one if they have one as high: no older leader writes after this.
     /// Returns the term, and the followed records.
     pub(super) async fn take_over(&self, term: u64) -> Result<(u64, Records), RequestFailure> {
-        let stored = self.read().await?;
-        let newest = stored.by_key.values().map(records::term).max().unwrap_or(0);
-        let term = term.max(newest + 1);
+        let stored = self.reader.read().await?;
+        let term = term.max(stored.iter().map(records::term).max().unwrap_or(0) + 1);
+        let singles = self.reader.singles(&stored)?;
+        // First the head: of two leaders that stamp at a time, one fails here.
+        let head = self.stamp(term, self.head_key(), ObjectRole::Head, &stored).await?;
+        let chunks = (0..stored.layout.chunks)
+            .map(|chunk| self.stamp(term, self.chunk_key(chunk), ObjectRole::Chunk, &stored));
+        let chunks: Vec<(String, String)> =
+            stream::iter(chunks).buffer_unordered(AT_A_TIME).try_collect().await?;
         let mut written = Written {
             term,
-            versions: BTreeMap::new(),
+            versions: chunks.into_iter().chain([head]).collect(),
             layout: stored.layout.clone(),
             placement: Placement::default(),
+            unsure: BTreeMap::new(),
+            unused: Vec::new(),
+            serial: 0,
         };
-        // First the head: of two leaders that stamp at a time, one fails here.
-        self.stamp(&mut written, &records::head_key(&self.prefix), ObjectRole::Head, stored.head.as_ref())
-            .await?;
         let mut strays = ChunkChanges::new();
         for chunk in 0..stored.layout.chunks {
-            let key = records::chunk_key(&self.prefix, chunk);
-            let found = stored.by_key.get(&key);
-            self.stamp(&mut written, &key, ObjectRole::Chunk, found).await?;
             written.placement.grow(chunk + 1);
+            let found = stored.get(&self.chunk_key(chunk));
             for (pod, value) in found.map(records::pods).transpose()?.unwrap_or_default() {
                 if let Some(older) = written.placement.found(pod, chunk, &value) {
                     strays.entry(older).or_default().insert(pod, None);
@@ -83,8 +94,7 @@ impl RecordWriter {
             }
         }
         self.write_chunks(&mut written, strays).await?;
-        self.remove_unknown(&written.layout, stored.by_key.values()).await;
-        let singles = self.singles(stored.head.as_ref(), &stored.by_key)?;
+        self.remove_unknown(&stored).await;
         *self.written.lock().await = Some(written);
         Ok((term, singles))
     }
@@ -94,11 +104,14 @@ impl RecordWriter {
         let mut guard = self.written.lock().await;
         let lost = || StoreError::LeadershipLost(term);
         let written = guard.as_mut().filter(|written| written.term == term.0).ok_or_else(lost)?;
-        let done = self.write(written, writes).await;
-        done.map_err(|refusal| match refusal {
-            RequestFailure::Conflict => lost(),
-            RequestFailure::Failed(error) => error,
-        })
+        match self.write(written, writes).await {
+            Ok(()) => Ok(()),
+            Err(RequestFailure::Failed(error)) => Err(error),
+            Err(RequestFailure::Conflict) => {
+                *guard = None;
+                Err(lost())
+            }
+        }
     }
 
     async fn write(&self, written: &mut Written, writes: Writes) -> Result<(), RequestFailure> {
@@ -109,18 +122,19 @@ impl RecordWriter {
                 single => singles.push((single, value)),
             }
         }
-        let (first, moved) = written.placement.divide(pods);
-        let grows = written.placement.chunks() > written.layout.chunks;
+        let (first, mut moved) = written.placement.divide(pods);
+        let orphans = written.leftovers(&mut moved);
         if !first.is_empty() {
             // A pod is never durable before its sequence number, and no chunk before the head knows of it.
             let at = singles.iter().position(|(record, _)| *record == RecordKey::Sequence);
             let sequence = at.map(|at| singles.remove(at));
-            written.layout.chunks = written.placement.chunks();
-            if grows || sequence.is_some() {
+            if written.placement.chunks() > written.layout.chunks || sequence.is_some() {
+                let sequence = sequence.map(|(record, value)| (record, HeadValue::Inline(value)));
                 self.write_head(written, sequence.into_iter().collect()).await?;
             }
-            self.write_chunks(written, first).await?;
-            self.write_chunks(written, moved).await?;
+        }
+        for changes in [orphans, first, moved] {
+            self.write_chunks(written, changes).await?;
         }
         if !singles.is_empty() {
             self.write_singles(written, singles).await?;
@@ -134,28 +148,27 @@ impl RecordWriter {
         written: &mut Written,
         singles: Vec<(RecordKey, Option<Bytes>)>,
     ) -> Result<(), RequestFailure> {
-        let (mut small, mut old) = (Vec::new(), Vec::new());
+        let mut values = Vec::new();
         for (record, value) in singles {
-            let name = records::name(record);
-            let large = value.as_ref().filter(|value| !records::fits_head(value)).cloned();
-            let new = match &large {
-                Some(value) => Some(self.write_parts(written, &name, value).await?),
-                None => None,
+            let value = match value {
+                Some(value) if !records::fits_head(&value) => {
+                    HeadValue::Large(self.write_parts(written, &records::name(record), &value).await?)
+                }
+                value => HeadValue::Inline(value),
             };
-            let before = match new {
-                Some(new) => written.layout.large.insert(name.clone(), new),
-                None => written.layout.large.remove(&name),
-            };
-            old.extend(before.map(|before| (name, before)));
-            small.push((record, value.filter(|_| large.is_none())));
+            values.push((record, value));
         }
-        self.write_head(written, small).await?;
-        for (name, LargeRecord { version, parts }) in old {
+        self.write_head(written, values).await?;
+        let layout = &written.layout;
+        let unused = std::mem::take(&mut written.unused).into_iter();
+        for (name, LargeRecord { version, parts }) in
+            unused.filter(|(name, large)| layout.large.get(name) != Some(large))
+        {
             for part in 0..parts {
-                let key = records::part_key(&self.prefix, &name, &version, part);
-                if let Ok(Some(object)) = self.requests.get::<ConfigMap>(&object_name(&key)).await {
+                let key = records::part_key(&self.reader.prefix, &name, &version, part);
+                if let Ok(Some(object)) = self.requests().get::<ConfigMap>(&object_name(&key)).await {
                     // What stays is removed at the beginning of the next term.
-                    let _ = self.requests.delete(&object).await;
+                    let _ = self.requests().delete(&object).await;
                 }
             }
         }
@@ -164,234 +177,200 @@ impl RecordWriter {
 
     async fn write_parts(
         &self,
-        written: &Written,
+        written: &mut Written,
         name: &str,
         value: &Bytes,
     ) -> Result<LargeRecord, RequestFailure> {
-        let before = written.layout.large.get(name).and_then(|large| large.version.split_once('-'));
-        let serial = before.and_then(|(_, serial)| serial.parse::<u64>().ok()).map_or(1, |serial| serial + 1);
-        let version = format!("{}-{serial}", written.term);
+        // No two attempts share their parts' names: after a failure some parts may be there.
+        written.serial += 1;
+        let version = format!("{}-{}", written.term, written.serial);
         let parts = records::parts(value);
         let large = LargeRecord { version: version.clone(), parts: parts.len() };
+        written.unused.push((name.to_owned(), large.clone()));
         for (at, part) in parts.enumerate() {
-            let key = records::part_key(&self.prefix, name, &version, at);
-            let mut object = records::object(&self.prefix, &key, ObjectRole::Chunk, written.term);
-            object.binary_data = Some([("part".to_owned(), k8s_openapi::ByteString(part.to_vec()))].into());
-            match self.requests.put(Operation::Commit, &object).await {
-                // An earlier attempt, whose answer was lost.
-                Ok(_) | Err(RequestFailure::Conflict) => {}
-                Err(refusal) => return Err(refusal),
-            }
+            let key = records::part_key(&self.reader.prefix, name, &version, at);
+            let mut object = records::object(&self.reader.prefix, &key, ObjectRole::Chunk, written.term);
+            object.binary_data = Some([(records::PART_NAME.to_owned(), ByteString(part.to_vec()))].into());
+            self.requests().put(Operation::Commit, &object).await?;
         }
         Ok(large)
     }
 
+    /// Writes values of the head, with the layout that they make.
     async fn write_head(
         &self,
         written: &mut Written,
-        singles: Vec<(RecordKey, Option<Bytes>)>,
+        singles: Vec<(RecordKey, HeadValue)>,
     ) -> Result<(), RequestFailure> {
-        let layout = records::layout_value(&written.layout);
-        let values = singles.iter().map(|(record, value)| (records::name(*record), value.as_ref()));
-        let values: Vec<_> = values.chain([(layout.0, Some(&layout.1))]).collect();
-        let key = records::head_key(&self.prefix);
-        let version = written.versions.get(&key).cloned();
-        let version = self.patch(written.term, &key, ObjectRole::Head, version, values).await?;
-        written.versions.insert(key, version);
-        Ok(())
-    }
-
-    async fn write_chunks(&self, written: &mut Written, changes: ChunkChanges) -> Result<(), RequestFailure> {
-        let writes: Vec<_> = changes
-            .into_iter()
-            .map(|(chunk, pods)| {
-                let key = records::chunk_key(&self.prefix, chunk);
-                let version = written.versions.get(&key).cloned();
-                self.write_chunk(written.term, key, version, pods)
-            })
-            .collect();
-        let done: Vec<_> = stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
-        let mut failed = None;
-        for one in done {
-            match one {
-                Ok((key, version)) => drop(written.versions.insert(key, version)),
-                Err(refusal) => failed = Some(refusal),
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Writes the pods of one chunk; returns its key and its new version.
-    async fn write_chunk(
-        &self,
-        term: u64,
-        key: String,
-        version: Option<String>,
-        pods: BTreeMap<Key, Option<Bytes>>,
-    ) -> Result<(String, String), RequestFailure> {
-        let values = pods.iter().map(|(pod, value)| (pod.to_string(), value.as_ref())).collect();
-        let version = self.patch(term, &key, ObjectRole::Chunk, version, values).await?;
-        Ok((key, version))
-    }
-
-    /// Writes values of one object and returns its new version. An object that was changed by nobody of a newer term is
-    /// read and written again: a person has edited it, or the answer to our own write was lost.
-    async fn patch(
-        &self,
-        term: u64,
-        key: &str,
-        role: ObjectRole,
-        mut version: Option<String>,
-        values: Vec<(String, Option<&Bytes>)>,
-    ) -> Result<String, RequestFailure> {
-        let name = object_name(key);
+        let (key, term) = (self.head_key(), written.term);
         for _ in 0..ATTEMPTS {
-            let at = match version.take() {
+            let version = match written.versions.remove(&key) {
                 Some(version) => version,
-                None => self.current(term, key, role).await?,
+                None => {
+                    let head = self.current(term, &key, ObjectRole::Head, true).await?;
+                    written.layout = records::layout(&head)?;
+                    head.metadata.resource_version.unwrap_or_default()
+                }
             };
-            let patch = records::patch(&at, term, values.iter().map(|(name, value)| (name.clone(), *value)));
-            match self.requests.patch::<ConfigMap>(&name, &patch).await {
-                Ok(object) => return Ok(object.metadata.resource_version.unwrap_or_default()),
+            let mut layout = written.layout.clone();
+            layout.chunks = layout.chunks.max(written.placement.chunks());
+            let mut values = Vec::new();
+            for (record, value) in &singles {
+                let name = records::name(*record);
+                let (inline, before) = match value {
+                    HeadValue::Inline(value) => (value.as_ref(), layout.large.remove(&name)),
+                    HeadValue::Large(large) => (None, layout.large.insert(name.clone(), large.clone())),
+                };
+                written.unused.extend(before.map(|before| (name.clone(), before)));
+                values.push((name, inline));
+            }
+            let (name, text) = records::layout_value(&layout);
+            values.push((name, Some(&text)));
+            let patch = records::patch(&version, term, values);
+            match self.requests().patch::<ConfigMap>(&object_name(&key), &patch).await {
+                Ok(head) => {
+                    written.versions.insert(key, head.metadata.resource_version.unwrap_or_default());
+                    written.layout = layout;
+                    return Ok(());
+                }
                 Err(RequestFailure::Conflict) => {}
-                Err(refusal) => return Err(refusal),
+                Err(failure) => return Err(failure),
             }
         }
         Err(RequestFailure::Conflict)
     }
 
-    /// The version of an object that no newer leader has; it is made where it is missing.
-    async fn current(&self, term: u64, key: &str, role: ObjectRole) -> Result<String, RequestFailure> {
-        let found = match self.requests.get::<ConfigMap>(&object_name(key)).await? {
-            Some(found) => found,
-            None => {
-                let made = records::object(&self.prefix, key, role, term);
-                self.requests.put(Operation::Commit, &made).await?
+    async fn write_chunks(&self, written: &mut Written, changes: ChunkChanges) -> Result<(), RequestFailure> {
+        let term = written.term;
+        let writes: Vec<_> = changes
+            .iter()
+            .map(|(chunk, pods)| {
+                let key = self.chunk_key(*chunk);
+                let version = written.versions.get(&key).cloned();
+                async move { (*chunk, self.write_chunk(term, &key, version, pods).await, key) }
+            })
+            .collect();
+        let done: Vec<_> = stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
+        let mut failed = None;
+        for (chunk, one, key) in done {
+            let unsure = written.unsure.entry(chunk).or_default();
+            match one {
+                Ok(version) => {
+                    unsure.retain(|pod| !changes[&chunk].contains_key(pod));
+                    written.versions.insert(key, version);
+                }
+                Err(failure) => {
+                    unsure.extend(changes[&chunk].keys().copied());
+                    failed = Some(failure);
+                }
             }
-        };
-        if records::term(&found) > term {
-            return Err(RequestFailure::Conflict);
         }
-        Ok(found.metadata.resource_version.unwrap_or_default())
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Puts our term on an object exactly as it was read, or makes it.
-    async fn stamp(
+    /// Writes the pods of one chunk; returns its new version. A chunk that was changed by nobody of another term is read
+    /// and written again: a person has edited it, or the answer to our own write was lost.
+    async fn write_chunk(
         &self,
-        written: &mut Written,
+        term: u64,
+        key: &str,
+        mut version: Option<String>,
+        pods: &BTreeMap<Key, Option<Bytes>>,
+    ) -> Result<String, RequestFailure> {
+        let exists = version.is_some();
+        for _ in 0..ATTEMPTS {
+            let at = match version.take() {
+                Some(version) => version,
+                None => {
+                    let chunk = self.current(term, key, ObjectRole::Chunk, exists).await?;
+                    chunk.metadata.resource_version.unwrap_or_default()
+                }
+            };
+            let values = pods.iter().map(|(pod, value)| (pod.to_string(), value.as_ref()));
+            let patch = records::patch(&at, term, values);
+            match self.requests().patch::<ConfigMap>(&object_name(key), &patch).await {
+                Ok(chunk) => return Ok(chunk.metadata.resource_version.unwrap_or_default()),
+                Err(RequestFailure::Conflict) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(RequestFailure::Conflict)
+    }
+
+    /// The object as it is now; it is made where it is missing, unless it `exists`.
+    ///
+    /// # Errors
+    /// [`RequestFailure::Conflict`] if it is not as this term has left it: another leader has written it, a person has
+    /// removed it, or the API server was put back to a backup.
+    async fn current(
+        &self,
+        term: u64,
         key: &str,
         role: ObjectRole,
-        found: Option<&ConfigMap>,
-    ) -> Result<(), RequestFailure> {
-        let stamped = match found {
+        exists: bool,
+    ) -> Result<ConfigMap, RequestFailure> {
+        let found = match self.requests().get::<ConfigMap>(&object_name(key)).await? {
+            Some(found) => found,
+            None if exists => return Err(RequestFailure::Conflict),
             None => {
-                self.requests
-                    .put(Operation::Campaign, &records::object(&self.prefix, key, role, written.term))
-                    .await?
-            }
-            Some(found) => {
-                let version = found.metadata.resource_version.as_deref().unwrap_or_default();
-                let patch = records::patch(version, written.term, []);
-                self.requests.patch::<ConfigMap>(&object_name(key), &patch).await?
+                let made = records::object(&self.reader.prefix, key, role, term);
+                self.requests().put(Operation::Commit, &made).await?
             }
         };
-        written.versions.insert(key.to_owned(), stamped.metadata.resource_version.unwrap_or_default());
-        Ok(())
+        if records::term(&found) == term { Ok(found) } else { Err(RequestFailure::Conflict) }
+    }
+
+    /// Puts the term on an object exactly as it was read, or makes it. Returns its key and its version.
+    async fn stamp(
+        &self,
+        term: u64,
+        key: String,
+        role: ObjectRole,
+        stored: &StoredObjects,
+    ) -> Result<(String, String), RequestFailure> {
+        let (prefix, name) = (&self.reader.prefix, object_name(&key));
+        let stamped = match stored.get(&key) {
+            Some(found) => {
+                let version = found.metadata.resource_version.as_deref().unwrap_or_default();
+                self.requests().patch::<ConfigMap>(&name, &records::patch(version, term, [])).await?
+            }
+            None => {
+                let made = records::object(prefix, &key, role, term);
+                match self.requests().put(Operation::Campaign, &made).await {
+                    Err(RequestFailure::Conflict) => return Err(self.taken(&name, role).await?),
+                    made => made?,
+                }
+            }
+        };
+        Ok((key, stamped.metadata.resource_version.unwrap_or_default()))
+    }
+
+    /// Why an object cannot be made although none with our labels has its name.
+    async fn taken(&self, name: &str, role: ObjectRole) -> Result<RequestFailure, RequestFailure> {
+        let prefix = &self.reader.prefix;
+        let found = self.requests().get::<ConfigMap>(name).await?;
+        let labels = found.and_then(|found| found.metadata.labels).unwrap_or_default();
+        if names::labels(prefix, role).iter().all(|(label, value)| labels.get(label) == Some(value)) {
+            return Ok(RequestFailure::Conflict);
+        }
+        let selector = names::selector(prefix, Some(role));
+        Ok(StoreError::Unusable(format!(
+            "ConfigMap {name} lacks the labels {selector}: put them back, or remove it if it is another program's"
+        ))
+        .into())
     }
 
     /// Removes parts and chunks that no head knows of: what a crash has left.
-    async fn remove_unknown(&self, layout: &Layout, objects: impl Iterator<Item = &ConfigMap>) {
-        let parts = layout.large.iter().flat_map(|(name, LargeRecord { version, parts })| {
-            (0..*parts).map(move |part| records::part_key(&self.prefix, name, version, part))
-        });
-        let chunks = (0..layout.chunks).map(|chunk| records::chunk_key(&self.prefix, chunk));
-        let known: BTreeSet<String> = parts.chain(chunks).chain([records::head_key(&self.prefix)]).collect();
-        for object in objects.filter(|object| records::key(object).is_some_and(|key| !known.contains(key))) {
-            if let Err(error) = self.requests.delete(object).await {
+    async fn remove_unknown(&self, stored: &StoredObjects) {
+        let chunks = (0..stored.layout.chunks).map(|chunk| self.chunk_key(chunk));
+        let parts = records::part_keys(&self.reader.prefix, &stored.layout);
+        let known: BTreeSet<String> = chunks.chain(parts).chain([self.head_key()]).collect();
+        for object in
+            stored.iter().filter(|object| records::key(object).is_some_and(|key| !known.contains(key)))
+        {
+            if let Err(error) = self.requests().delete(object).await {
                 tracing::debug!(?error, "an unused object stays until the next term");
             }
         }
     }
-
-    /// All records, as stored at one moment.
-    pub(super) async fn load(&self) -> Result<Records, StoreError> {
-        let stored = self.read().await?;
-        let mut all = self.singles(stored.head.as_ref(), &stored.by_key)?;
-        for chunk in 0..stored.layout.chunks {
-            let found = stored.by_key.get(&records::chunk_key(&self.prefix, chunk));
-            // Of two copies of a pod the one in the later chunk counts.
-            let pods = found.map(records::pods).transpose()?.unwrap_or_default();
-            all.extend(pods.into_iter().map(|(key, value)| (RecordKey::Pod(key), value)));
-        }
-        Ok(all)
-    }
-
-    /// The records that a head holds, with the parts that it knows of.
-    pub(super) async fn followed(&self, head: &ConfigMap) -> Result<Records, StoreError> {
-        check_schema(head)?;
-        let mut parts = BTreeMap::new();
-        for (name, LargeRecord { version, parts: count }) in records::layout(head)?.large {
-            for part in 0..count {
-                let key = records::part_key(&self.prefix, &name, &version, part);
-                let found = self.requests.get::<ConfigMap>(&object_name(&key)).await?;
-                parts.extend(found.map(|found| (key, found)));
-            }
-        }
-        self.singles(Some(head), &parts)
-    }
-
-    async fn read(&self) -> Result<StoredObjects, StoreError> {
-        let (objects, _) = self.requests.list::<ConfigMap>(&selector(&self.prefix, None)).await?;
-        let by_key: BTreeMap<String, ConfigMap> = objects
-            .into_iter()
-            .filter_map(|object| Some((records::key(&object)?.to_owned(), object)))
-            .collect();
-        let head = by_key.get(&records::head_key(&self.prefix)).cloned();
-        by_key.values().try_for_each(check_schema)?;
-        let layout = head.as_ref().map(records::layout).transpose()?.unwrap_or_default();
-        Ok(StoredObjects { head, layout, by_key })
-    }
-
-    fn singles(
-        &self,
-        head: Option<&ConfigMap>,
-        objects: &BTreeMap<String, ConfigMap>,
-    ) -> Result<Records, StoreError> {
-        let Some(head) = head else { return Ok(Records::new()) };
-        let (layout, values) = (records::layout(head)?, records::values(head));
-        let mut found = Records::new();
-        for record in SINGLES {
-            let name = records::name(record);
-            let Some(LargeRecord { version, parts }) = layout.large.get(&name) else {
-                found.extend(values.get(&name).map(|value| (record, value.clone())));
-                continue;
-            };
-            let mut whole = Vec::new();
-            for part in 0..*parts {
-                let key = records::part_key(&self.prefix, &name, version, part);
-                let value = objects.get(&key).and_then(|object| records::values(object).remove("part"));
-                // A follower may read while the next version is written: the next change of the head brings it.
-                let value = value.ok_or_else(|| {
-                    StoreError::Unavailable(format!(
-                        "Kubernetes: part {part} of the record {name} is missing"
-                    ))
-                })?;
-                whole.extend_from_slice(&value);
-            }
-            found.insert(record, whole.into());
-        }
-        Ok(found)
-    }
-}
-
-/// A record of a newer schema is neither read nor written.
-fn check_schema(object: &ConfigMap) -> Result<(), StoreError> {
-    let schema = leases::schema(&object.metadata);
-    if schema <= SCHEMA {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "ConfigMap {} has schema {schema}, and this version knows {SCHEMA}: it is left alone; update this replica",
-        leases::name_of(&object.metadata)
-    )))
 }

@@ -1,0 +1,140 @@
+//! The Leases of one prefix as this process has seen them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::coordination::v1::Lease;
+
+use super::{
+    leases::{SeenLease, annotation, check_schema, name_of},
+    names::{ORIGINAL_KEY, object_name},
+};
+use crate::{
+    adapters::store::{
+        MemberState,
+        layout::{LEADER, MEMBERS},
+        membership::MemberRecord,
+    },
+    clock::Clock,
+    decide::time::Moment,
+};
+
+/// Durations after which the Lease of a member that has gone is removed.
+const FORGOTTEN: u32 = 20;
+
+/// Leases by name, with the moment at which each was first seen as it is.
+pub(super) struct LeaseTable {
+    prefix: String,
+    clock: Clock,
+    /// Duration of a Lease that has none.
+    default: Duration,
+    by_name: BTreeMap<String, SeenLease>,
+}
+
+impl LeaseTable {
+    pub(super) fn new(prefix: &str, clock: Clock, default: Duration) -> Self {
+        Self { prefix: prefix.to_owned(), clock, default, by_name: BTreeMap::new() }
+    }
+
+    /// The leader's.
+    pub(super) fn leader(&self) -> Option<&SeenLease> {
+        self.get(&format!("{}{LEADER}", self.prefix))
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&SeenLease> {
+        self.by_name.get(&object_name(key))
+    }
+
+    /// When this Lease ends on our clock, unless it changes before.
+    pub(super) fn end(&self, seen: &SeenLease) -> Moment {
+        seen.ends(self.default)
+    }
+
+    /// The ends of all that have not ended.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Moment> {
+        let now = self.clock.now();
+        self.by_name.values().map(|seen| self.end(seen)).filter(move |end| *end > now)
+    }
+
+    /// Takes a Lease as our own request has read or written it, also where its version is older: after a restore from a
+    /// backup.
+    pub(super) fn put(&mut self, lease: Lease) {
+        let name = name_of(&lease.metadata).to_owned();
+        let kept = self.by_name.get(&name).filter(|seen| seen.lease == lease);
+        let since = kept.map_or_else(|| self.clock.now(), |seen| seen.since);
+        self.by_name.insert(name, SeenLease { lease, since });
+    }
+
+    /// Takes a Lease that a watch has shown; `false`: a newer version is known, or it is a copy under another name.
+    pub(super) fn see(&mut self, lease: Lease) -> bool {
+        let newer = has_its_name(&lease) && !self.is_old(&lease);
+        if newer {
+            self.put(lease);
+        }
+        newer
+    }
+
+    /// Whether the same object is known in a version that is as new or newer.
+    pub(super) fn is_old(&self, lease: &Lease) -> bool {
+        let version = |lease: &Lease| lease.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+        self.by_name.get(name_of(&lease.metadata)).is_some_and(|seen| {
+            seen.lease.metadata.uid == lease.metadata.uid && version(&seen.lease) >= version(lease)
+        })
+    }
+
+    /// Takes a list. It is the truth, except for our own Leases, with these keys: we may have written them since.
+    pub(super) fn list(&mut self, listed: Vec<Lease>, own: &[&str]) {
+        let own: Vec<String> = own.iter().map(|key| object_name(key)).collect();
+        let listed: Vec<Lease> = listed.into_iter().filter(has_its_name).collect();
+        let is_listed = |name: &String| listed.iter().any(|lease| name_of(&lease.metadata) == name);
+        self.by_name.retain(|name, _| own.contains(name) || is_listed(name));
+        for lease in listed {
+            if !(own.iter().any(|name| name == name_of(&lease.metadata)) && self.is_old(&lease)) {
+                self.put(lease);
+            }
+        }
+    }
+
+    /// Takes the deletion of exactly this object; `false`: it is another one's, or known already.
+    pub(super) fn delete(&mut self, lease: &Lease) -> bool {
+        let name = name_of(&lease.metadata);
+        let same = self.by_name.get(name).is_some_and(|seen| seen.lease.metadata.uid == lease.metadata.uid);
+        same && self.by_name.remove(name).is_some()
+    }
+
+    pub(super) fn remove(&mut self, key: &str) {
+        self.by_name.remove(&object_name(key));
+    }
+
+    /// The members whose Leases have not ended.
+    pub(super) fn live_members(&self) -> BTreeMap<String, MemberState> {
+        let now = self.clock.now();
+        let live = self.members().filter(|(_, seen)| !seen.holder().is_empty() && self.end(seen) > now);
+        let states = live.filter_map(|(name, seen)| {
+            let MemberRecord { member, status } = seen.member()?;
+            Some((name.clone(), MemberState { member, status, renewed: seen.since }))
+        });
+        states.collect()
+    }
+
+    /// The Lease of a member that has been gone for long.
+    pub(super) fn forgotten(&self) -> Option<Lease> {
+        let now = self.clock.now();
+        let mut gone = self.members().filter(|(_, seen)| {
+            let duration = self.end(seen).since(seen.since);
+            now > seen.since + duration * FORGOTTEN && check_schema("Lease", &seen.lease.metadata).is_ok()
+        });
+        gone.next().map(|(_, seen)| seen.lease.clone())
+    }
+
+    fn members(&self) -> impl Iterator<Item = (&String, &SeenLease)> {
+        let start = format!("{}{MEMBERS}", self.prefix);
+        self.by_name.iter().filter(move |(_, seen)| {
+            annotation(&seen.lease, ORIGINAL_KEY).is_some_and(|key| key.starts_with(&start))
+        })
+    }
+}
+
+/// Whether its name is made from its key; a copy under another name, such as a person's, is none of ours.
+fn has_its_name(lease: &Lease) -> bool {
+    annotation(lease, ORIGINAL_KEY).is_none_or(|key| object_name(key) == name_of(&lease.metadata))
+}
