@@ -9,7 +9,6 @@ pub mod activator;
 mod assessment;
 mod breaker;
 pub mod budget;
-pub mod conflict;
 mod entry_assessment;
 mod evidence;
 pub mod explain;
@@ -21,7 +20,7 @@ mod place;
 mod planning;
 mod request;
 mod restore;
-mod set_back;
+pub mod set_back;
 pub mod verb;
 
 use serde::Serialize;

@@ -13,6 +13,7 @@
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | a kill, through the eviction API |
 //! | `request` | sending: one attempt with a timeout |
+//! | `managers` | who else sets the label of pods in a fight |
 //! | `limiter` | how many requests run at a time |
 //! | `refused` | what follows from failures, missing rights and conflicts |
 //! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
@@ -25,6 +26,7 @@ pub mod finalizer;
 mod fleet;
 mod limiter;
 mod listing;
+mod managers;
 mod owner;
 mod patch;
 mod refused;
@@ -52,6 +54,7 @@ use tokio::sync::watch;
 use self::{
     errors::WriteRefusal,
     listing::ListingTracker,
+    managers::SwitchManagers,
     patch::PatchTarget,
     refused::{ForbiddenRight, PodRefusals, RetryBackoff},
     request::{in_time, send_patch},
@@ -118,6 +121,7 @@ pub struct LabelSink {
     /// Of evictions: nothing else waits for it.
     forbidden_kill: ForbiddenRight,
     refusals: PodRefusals,
+    managers: SwitchManagers,
     listing: ListingTracker,
     /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
     landed: BTreeMap<Uid, Fence>,
@@ -153,6 +157,7 @@ impl LabelSink {
             forbidden_right: ForbiddenRight::default(),
             forbidden_kill: ForbiddenRight::default(),
             refusals: PodRefusals::default(),
+            managers: SwitchManagers::default(),
             listing: ListingTracker::default(),
             landed: BTreeMap::new(),
         }
@@ -285,6 +290,7 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
         }
+        self.managers.learn(&self.client, &self.cluster, &ledger).await;
         Ok(self.read_fleet(now, policy, ledger, None))
     }
 

@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::{
     action::Verb,
     assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason},
-    breaker, conflict,
+    breaker,
     ledger::{EntryState, PERSON},
     place::{self, Places},
     planning::Planning,
-    request,
+    request, set_back,
 };
 use crate::decide::{
     alarm_reason::AlarmReason,
@@ -155,7 +155,8 @@ fn explain(
     let why = asked.or_else(|| objection.map(|it| breaker::describe(it.opinion)));
     let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
     let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {refusal}"));
-    let why = why.into_iter().chain(refused).reduce(|why, refused| format!("{why}; {refused}"));
+    let fight = set_back::fight(planning, candidate).map(|fight| format!("set back {fight}"));
+    let why = why.into_iter().chain(refused).chain(fight).reduce(|why, more| format!("{why}; {more}"));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
         uid: candidate.pod.uid.clone(),
@@ -256,7 +257,12 @@ fn without_entry(
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
     }
     if breaker::spared(candidate, planning.now) {
-        return (PodState::Serving, "bad, but another client admitted it: not withheld for one activator period");
+        let fight = set_back::fight(planning, candidate).is_some();
+        let why = match fight {
+            true => "bad, but in a fight with another manager: left alone for longer each time",
+            false => "bad, but another client admitted it: not withheld for one activator period",
+        };
+        return (PodState::Serving, why);
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
@@ -323,8 +329,8 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     }
     alarms.extend(fleet_alarms(planning));
     alarms.extend(refusal_alarms(planning));
-    let conflict = conflict::told(planning);
-    alarms.extend(conflict.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
+    let fights = set_back::told(planning);
+    alarms.extend(fights.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms
 }

@@ -99,10 +99,10 @@ pub struct Returned {
     pub retry_count: u32,
     /// When it was admitted.
     pub admitted_at: Timestamp,
-    /// It is not withheld before that time, because a person admitted it.
+    /// It is not withheld before that time, because another client admitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_until: Option<Timestamp>,
-    /// Withdrawals in succession after which another client set it back to `yes`, each within one activator period.
+    /// Withdrawals in succession after which another manager set it back to `yes`, each within one activator period.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub set_backs: u8,
 }

@@ -98,7 +98,8 @@ fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action>
     let fence = Some(entry.next);
     // Only a return by the activator counts its withdrawal.
     let marked = planning.assessment.candidate_of(slot).and_then(|candidate| candidate.pod.retry_count);
-    let uncounted = Some(entry.earlier_retries()).filter(|earlier| marked.is_some_and(|count| count > *earlier));
+    let uncounted =
+        Some(entry.earlier_retries()).filter(|earlier| marked.is_some_and(|count| count > *earlier));
     let (verb, guard, write) = match slot.decision {
         EntryDecision::Keep | EntryDecision::Wait => return None,
         EntryDecision::Withhold => {
@@ -187,7 +188,8 @@ pub(super) fn committed(
             Verb::Pause => landed.paused(&action.uid),
             Verb::Cancel => landed.release(&action.uid, None),
             Verb::Admit => {
-                if let (Some(count), Some(entry)) = (action.write.retry_count, landed.entries.get_mut(&action.uid))
+                if let (Some(count), Some(entry)) =
+                    (action.write.retry_count, landed.entries.get_mut(&action.uid))
                 {
                     entry.retry_count = count;
                 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::{
     assessment::Assessment,
-    ledger::{PERSON, SILENCE},
     evidence::SourceEvidence,
     ledger,
+    ledger::{PERSON, SILENCE},
 };
 use crate::decide::{policy::Policy, time::Timestamp, verdict::Verdicts};
 

@@ -1,33 +1,89 @@
-//! Withheld pods that another client sets back to `yes`: how long they are spared, and which of their withdrawals count.
+//! Withheld pods that another manager sets back to `yes`: how long they are left alone, and which withdrawals count.
 //!
-//! Only a return by its activator counts a withdrawal as a retry; whatever else brings a pod back says nothing about it.
+//! Without a back-off two managers of one label write against each other for ever, such as the gate and a client that applies
+//! bare pods with `kubervisor/traffic: "yes"`. Only a return by its activator counts a withdrawal as a retry; any other return
+//! says nothing about the pod.
 
-use super::entry_assessment::EntryAssessment;
+use std::time::Duration;
+
+use super::{assessment::Candidate, entry_assessment::EntryAssessment, planning::Planning};
 use crate::decide::{fleet::PodView, policy::Policy, time::Timestamp};
 
-/// Another client set the entry's pod back: it is spared for one period.
+/// Set back that often in succession, each time within one activator period of the withdrawal, it is a fight.
+pub const FIGHT: u8 = 3;
+/// Doublings of the time for which a pod is left alone, at most.
+const MAX_DOUBLINGS: u32 = 5;
+
+/// Another manager set the entry's pod back: it is left alone for one period, in a fight for longer each time.
 pub(super) fn note(slot: &mut EntryAssessment<'_>, now: Timestamp, policy: &Policy) {
     let period = policy.activator(&slot.entry.breaker).period;
     let entry = slot.entry.to_mut();
     let soon = now.since(entry.break_at) <= period;
     entry.set_backs = if soon { entry.set_backs.saturating_add(1) } else { 0 };
-    entry.spare = Some(u64::try_from(period.as_millis()).unwrap_or(u64::MAX));
+    let alone = left_alone(entry.set_backs, period);
+    entry.spare = Some(u64::try_from(alone.as_millis()).unwrap_or(u64::MAX));
 }
 
-/// Before an entry is released because its pod serves under a newer fence: how many of its withdrawals still count. Only a
-/// return by its activator counts its withdrawal as a retry; our write of any other return has lowered the count on the pod.
+fn left_alone(set_backs: u8, period: Duration) -> Duration {
+    let doublings = u32::from(set_backs.saturating_sub(FIGHT - 1)).min(MAX_DOUBLINGS);
+    period.saturating_mul(1 << doublings)
+}
+
+/// Before an entry is released because its pod serves under a newer fence: how many of its withdrawals still count. Our
+/// write of a return that is not the activator's has lowered the count on the pod.
 pub(super) fn on_return(slot: &mut EntryAssessment<'_>, pod: &PodView, now: Timestamp, policy: &Policy) {
     let admitted = pod.admitted_at.is_some_and(|at| at >= slot.entry.break_at);
     if admitted {
-        let retry_count = pod.retry_count.map_or(slot.entry.retry_count, |kept| kept.min(slot.entry.retry_count));
+        let retry_count =
+            pod.retry_count.map_or(slot.entry.retry_count, |kept| kept.min(slot.entry.retry_count));
         let entry = slot.entry.to_mut();
         (entry.retry_count, entry.set_backs) = (retry_count, 0);
         return;
     }
-    // Replaced as a whole, it was claimed again: then it had no time to be cancelled.
+    // A pod that was replaced as a whole is claimed anew, and its withdrawal is never cancelled.
     if slot.entry.state.landed() {
         note(slot, now, policy);
     }
     let entry = slot.entry.to_mut();
     entry.retry_count = entry.earlier_retries();
+}
+
+/// The pods of fights, with the managers that set them back.
+pub(super) fn told(planning: &Planning<'_>) -> Option<String> {
+    let pods = planning.indices(|candidate| fight(planning, candidate).is_some());
+    let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
+    let each = first
+        .filter_map(|candidate| Some(format!("{}: {}", candidate.pod.name, fight(planning, candidate)?)));
+    let each = each.collect::<Vec<_>>().join("; ");
+    let message =
+        format!("{} set back to yes again and again, left alone for longer each time: {each}", pods.len());
+    (!pods.is_empty()).then_some(message)
+}
+
+/// How often the pod was set back, and by whom; `None`: it is no fight, or it was long ago.
+pub(super) fn fight(planning: &Planning<'_>, candidate: &Candidate<'_>) -> Option<String> {
+    let count = match planning.assessment.slot_of(candidate) {
+        Some(slot) => slot.entry.set_backs,
+        None => {
+            let returned = candidate.returned?;
+            let period = planning.policy.activator(&returned.breaker).period;
+            let recent = returned.spare_until.is_some_and(|until| until + period > planning.now);
+            returned.set_backs * u8::from(recent || candidate.objection.is_some())
+        }
+    };
+    let by = candidate.pod.set_by.as_deref().unwrap_or("another manager, not known yet");
+    (count >= FIGHT).then(|| format!("{count} times in succession by {by}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_left_alone_for_one_period_and_in_a_fight_for_twice_as_long_each_time() {
+        let minutes = |set_backs| left_alone(set_backs, Duration::from_secs(60)).as_secs() / 60;
+        let all: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 8, 200].into_iter().map(minutes).collect();
+        assert_eq!(all, [1, 1, 1, 2, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(minutes(u8::MAX), 32, "no overflow");
+    }
 }

@@ -127,7 +127,7 @@ impl LabelSink {
             let claimed = view.claimed && view.fence.is_some_and(|fence| fence.epoch == ledger.epoch);
             let refusal = self.refusals.of(&pod.uid);
             let refusal = refusal.filter(|refusal| refusal.verb != Verb::Claim || !claimed);
-            PodView { place: place(pod, keeps), refusal, ..view }
+            PodView { place: place(pod, keeps), refusal, set_by: self.managers.of(&pod.uid), ..view }
         };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
@@ -197,6 +197,7 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
         retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
         admitted_at: pod.admitted_at.as_deref().and_then(time),
         place: None,
+        set_by: None,
         unlisted_since: None,
         refusal: None,
     }

@@ -69,6 +69,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("NotListed", not_listed(facts)),
         ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
+        ("SetBack", set_back(facts)),
         ("WritesRefused", writes_refused(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
@@ -353,6 +354,13 @@ fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let message =
         format!("{}; label them {TRAFFIC}=yes to give them their traffic back", messages.join("; "));
     (!messages.is_empty()).then_some((reason, message))
+}
+
+/// Another manager undoes the withdrawals.
+fn set_back(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let fights = alarm(facts, AlarmReason::SetBack)?;
+    let message = format!("{}; take {TRAFFIC} out of what that manager applies", fights.message);
+    Some(("AnotherManager", message))
 }
 
 fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {

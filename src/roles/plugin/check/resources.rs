@@ -27,6 +27,7 @@ const PROBLEMS: &[&str] = &[
     "Overlapping",
     "Panic",
     "RequestsRefused",
+    "SetBack",
     "WritesRefused",
 ];
 /// The most objects that a message names.
