@@ -20,6 +20,9 @@ fn withheld() -> World {
     world
 }
 
+/// Something that gives a withheld pod its traffic back.
+type Way<'a> = &'a dyn Fn(&mut World);
+
 /// The retries that its next withdrawal starts from: by its mark, and by the ledger.
 fn counted(world: &mut World, way: &str) -> (Option<u32>, u32) {
     assert_eq!(world.withheld(), Vec::<String>::new(), "{way}: it is back");
@@ -57,7 +60,7 @@ fn a_return_by_floor_panic_person_request_or_the_end_of_gating_counts_as_none() 
         world.verdicts.sources.push(Source::new("person", SourceKind::Person, world.now, asked));
     };
     let ungated = |world: &mut World| world.gated = false;
-    let ways: [(&str, &dyn Fn(&mut World)); 5] = [
+    let ways: [(&str, Way<'_>); 5] = [
         ("floor", &floor),
         ("panic", &panic),
         ("person", &person),

@@ -63,7 +63,7 @@ use self::{
 use super::{Hindrance, ListingFindings, Observed, Reservation, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
-        cluster::Cluster,
+        cluster::{Cluster, OwnerKey},
         objects::{Kind, PodRecord, Selector},
     },
     api::requests::PersonRequests,
@@ -123,6 +123,10 @@ pub struct LabelSink {
     refusals: PodRefusals,
     managers: SwitchManagers,
     listing: ListingTracker,
+    /// What the Service selects, if it is there.
+    fleet_selector: Option<Selector>,
+    /// The owners of the pods, as last seen.
+    owners: Vec<OwnerKey>,
     /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
     landed: BTreeMap<Uid, Fence>,
 }
@@ -159,6 +163,8 @@ impl LabelSink {
             refusals: PodRefusals::default(),
             managers: SwitchManagers::default(),
             listing: ListingTracker::default(),
+            fleet_selector: None,
+            owners: Vec::new(),
             landed: BTreeMap::new(),
         }
     }
@@ -291,7 +297,15 @@ impl TrafficSink for LabelSink {
             return Ok(self.postpone(now, left));
         }
         self.managers.learn(&self.client, &self.cluster, &ledger).await;
-        Ok(self.read_fleet(now, policy, ledger, None))
+        let observed = self.read_fleet(now, policy, ledger, None);
+        match self.cluster.read_old_wishes(&self.owners).await {
+            Ok(false) => Ok(observed),
+            Ok(true) => Ok(self.read_fleet(now, policy, observed.ledger, None)),
+            Err(error) => {
+                tracing::warn!("what the pods' owners want is not known: {error}; tried again");
+                Ok(observed)
+            }
+        }
     }
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
@@ -307,7 +321,7 @@ impl TrafficSink for LabelSink {
         let endpoints = self.cluster.list_endpoints(&namespace, &policy.service);
         let (listed, endpoints) = try_join(pods, in_time("list the endpoint slices", endpoints)).await?;
         // After the LIST, so that the desired number is no older than the pods.
-        let owners = self.cluster.desired(&namespace, &listed.pods).owners;
+        let owners = self.cluster.desired(&namespace, &listed.pods, Some(&selector)).owners;
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
         let observed = self.read_fleet(now, policy, ledger, Some(endpoints));
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();

@@ -71,7 +71,7 @@ pub(super) fn fight(planning: &Planning<'_>, candidate: &Candidate<'_>) -> Optio
             returned.set_backs * u8::from(recent || candidate.objection.is_some())
         }
     };
-    let by = candidate.pod.set_by.as_deref().unwrap_or("another manager, not known yet");
+    let by = candidate.pod.set_by.as_deref().unwrap_or("another client, or an admission policy");
     (count >= FIGHT).then(|| format!("{count} times in succession by {by}"))
 }
 

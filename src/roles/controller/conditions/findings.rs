@@ -5,7 +5,7 @@
 
 use super::{
     facts::{Facts, ResourceProblem, ServiceState, alarm, plan},
-    hindrances::{forbidden, ledger_not_stored, switch_in_selector, writes_refused},
+    hindrances::{desired_unknown, forbidden, ledger_not_stored, switch_in_selector, writes_refused},
 };
 use crate::{
     api::keys::{REQUESTS, TRAFFIC},
@@ -63,6 +63,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("DryRunWhileGated", dry_run_while_gated(facts)),
         ("Overlapping", overlapping(facts)),
         ("SwitchInWorkloadSelector", switch_in_selector(facts)),
+        ("DesiredUnknown", desired_unknown(facts)),
         ("LedgerNotStored", ledger_not_stored(facts)),
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
@@ -144,6 +145,7 @@ fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     service_obstacle(facts)
         .or_else(|| overlapping(facts))
         .or_else(|| switch_in_selector(facts))
+        .or_else(|| desired_unknown(facts))
         .or_else(|| forbidden(facts))
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())))
