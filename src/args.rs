@@ -42,6 +42,8 @@ pub enum Command {
     Breaker(roles::breaker::Args),
     /// Validates KubervisorService manifests and policies, offline.
     Check(roles::check::Args),
+    /// Replays manifests over the history in Prometheus: what they would have withheld, and when.
+    Report(roles::report::Args),
     /// Shows the replicas that share the work, and moves work off one.
     Cluster(roles::cluster::command::Args),
     /// Works on the KubervisorServices of a cluster.
@@ -90,6 +92,7 @@ impl Command {
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,
+            Self::Report(args) => roles::report::run(args).await,
             Self::Cluster(args) => roles::cluster::command::run(args).await,
             Self::Controller(args) => roles::controller::run(args).await,
             Self::Crd(args) => roles::crd::run(args).await,
