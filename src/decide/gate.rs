@@ -13,6 +13,7 @@ mod entry_assessment;
 mod evidence;
 pub mod explain;
 pub mod fence;
+mod fight;
 pub mod ledger;
 mod outcome;
 mod panic;
