@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod watcher;
+mod wishes;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -236,9 +237,9 @@ impl Cluster {
         self.shared.read().resources.get(namespace, name).cloned()
     }
 
-    /// How many pods the owners of `pods` want, and which owners these are.
-    pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        self.shared.read().desired(namespace, pods)
+    /// How many pods the owners of `pods` want, and which owners these are. `selector`: of the Service whose pods these are.
+    pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>], selector: Option<&Selector>) -> Desired {
+        self.shared.read().desired(namespace, pods, selector)
     }
 
     /// Caches the response to a write, unless a newer version is cached or the pod was deleted.

@@ -173,6 +173,10 @@ impl FileTask {
                 Ok(())
             }
             Ok(Err(error)) => {
+                if error.landed() {
+                    self.settled = true;
+                    self.written.notify_one();
+                }
                 self.alarms.raise(AlarmReason::EndpointsWrite, format!("{error}; trying again"));
                 self.report.send_modify(|status| status.failures += 1);
                 Err(())

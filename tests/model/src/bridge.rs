@@ -195,6 +195,7 @@ pub fn unpack(packed: &PackedLedger, desired: u32) -> Ledger {
                 human: entry.breaker & HUMAN != 0,
                 spare: None,
                 bad_before: None,
+                set_backs: 0,
             });
         }
     }
