@@ -35,6 +35,7 @@ mod status_ledger;
 pub use self::{
     fleet::{fleet_of, fleet_selector},
     limiter::WriteLimiter,
+    owner::OwnerClaim,
 };
 
 use std::{

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The replicas of one cluster name.
-pub(crate) struct Replicas {
+pub struct Replicas {
     name: String,
     store: Arc<dyn Store>,
     member: Member,
@@ -42,13 +42,14 @@ struct ReplicaState {
 }
 
 /// Wakes when members or leadership change.
-pub(crate) struct ReplicaChanges {
+pub struct ReplicaChanges {
     membership: watch::Receiver<Arc<Vec<MemberState>>>,
     leadership: watch::Receiver<Leadership>,
 }
 
 impl ReplicaChanges {
-    pub(crate) async fn changed(&mut self) {
+    /// Returns at the next change; never once the store has ended.
+    pub async fn changed(&mut self) {
         let ended = tokio::select! {
             changed = self.membership.changed() => changed.is_err(),
             changed = self.leadership.changed() => changed.is_err(),
@@ -61,7 +62,7 @@ impl ReplicaChanges {
 
 impl Replicas {
     /// `store` is open and has registered `member`; `weight` is its share of the work.
-    pub(crate) fn new(
+    pub fn new(
         name: String,
         store: Arc<dyn Store>,
         member: Member,
@@ -77,22 +78,23 @@ impl Replicas {
         Self { name, store, member, clock, metrics, state: Mutex::new(state) }
     }
 
-    pub(crate) fn changes(&self) -> ReplicaChanges {
+    /// The changes from now on.
+    pub fn changes(&self) -> ReplicaChanges {
         ReplicaChanges { membership: self.store.membership(), leadership: self.store.leadership() }
     }
 
     /// The id of this process.
-    pub(crate) fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.member.id
     }
 
     /// Whether this process leads the cluster: what is to be done once is the leader's.
-    pub(crate) fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         matches!(*self.store.leadership().borrow(), Leadership::Leading { .. })
     }
 
     /// Takes the members as they are known now.
-    pub(crate) fn refresh(&self) {
+    pub fn refresh(&self) {
         // While our lease is not known to hold, others may count us as gone.
         let known = *self.store.leadership().borrow() != Leadership::Unknown;
         let members = Arc::clone(&self.store.membership().borrow());
@@ -112,12 +114,12 @@ impl Replicas {
     }
 
     /// Whether this process may work on this service now.
-    pub(crate) fn may_run(&self, service: &str) -> bool {
+    pub fn may_run(&self, service: &str) -> bool {
         self.state.lock().ownership.may_run(service)
     }
 
     /// The owner of each of these services by the present members; without one where nobody may have any.
-    pub(crate) fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
+    pub fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
         let members = Arc::clone(&self.store.membership().borrow());
         let view = MembershipView::of(members.iter().map(replica).collect());
         let by_id: BTreeMap<&str, &Member> =
@@ -131,7 +133,7 @@ impl Replicas {
     ///
     /// # Errors
     /// The store does not answer; to be called again.
-    pub(crate) async fn publish(&self, running: BTreeSet<String>) -> Result<(), StoreError> {
+    pub async fn publish(&self, running: BTreeSet<String>) -> Result<(), StoreError> {
         let load = u32::try_from(running.len()).unwrap_or(u32::MAX);
         let due = {
             let mut state = self.state.lock();
@@ -154,13 +156,13 @@ impl Replicas {
     }
 
     /// Counts services that this process has begun or ended to work on.
-    pub(crate) fn count_moves(&self, began: usize, ended: usize) {
+    pub fn count_moves(&self, began: usize, ended: usize) {
         self.metrics.moved("gained", began);
         self.metrics.moved("lost", ended);
     }
 
     /// `/cluster`; `services`: all that are shared.
-    pub(crate) fn page(&self, services: impl Iterator<Item = String>) -> Value {
+    pub fn page(&self, services: impl Iterator<Item = String>) -> Value {
         let mut by_owner: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (service, owner) in self.owners(services) {
             by_owner.entry(owner.id).or_default().push(service);
@@ -171,7 +173,7 @@ impl Replicas {
     }
 
     /// Leaves the cluster: the others take over at once.
-    pub(crate) async fn leave(&self) {
+    pub async fn leave(&self) {
         self.store.resign().await;
     }
 }
