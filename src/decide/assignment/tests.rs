@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn replica(name: &str, weight: u32) -> Replica {
-    Replica { id: format!("{name}-1"), pod: name.to_owned(), weight, acknowledged: None }
+    Replica { id: format!("{name}-1"), pod: name.to_owned(), weight, acknowledged: None, lapses: 0 }
 }
 
 fn pods(run: u32, count: u32) -> Vec<Replica> {

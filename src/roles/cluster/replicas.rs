@@ -98,6 +98,8 @@ impl Replicas {
         // While our lease is not known to hold, others may count us as gone.
         let known = *self.store.leadership().borrow() != Leadership::Unknown;
         let members = Arc::clone(&self.store.membership().borrow());
+        // What was acknowledged before it ended says nothing: the others must see first that we are back.
+        let known = known && self.published_lapses(&members) == Some(self.store.lapses());
         let mut state = self.state.lock();
         let before = state.ownership.view().map(|view| view.id);
         if known {
@@ -111,6 +113,12 @@ impl Replicas {
             state.handing_over = after.map(|_| self.clock.now());
         }
         self.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
+    }
+
+    /// The lapses that the others know of; `None`: this process is no member for the moment.
+    fn published_lapses(&self, members: &[MemberState]) -> Option<u64> {
+        let own = members.iter().find(|state| state.member.id == self.member.id)?;
+        Some(own.status.lapses)
     }
 
     /// Whether this process may work on this service now.
@@ -144,8 +152,11 @@ impl Replicas {
             {
                 self.metrics.hand_over.observe(self.clock.now().since(since).as_secs_f64());
             }
-            state.ownership.acknowledgement().map(|view| {
-                state.status = MemberStatus { view: Some(view), load, ..state.status.clone() };
+            let lapses = self.store.lapses();
+            let lapsed = self.published_lapses(&self.store.membership().borrow()) != Some(lapses);
+            let view = state.ownership.acknowledgement();
+            (view.is_some() || lapsed).then(|| {
+                state.status = MemberStatus { view, load, lapses, ..state.status.clone() };
                 state.status.clone()
             })
         };
@@ -197,5 +208,11 @@ fn replica(state: &MemberState) -> Replica {
     let MemberState { member, status, .. } = state;
     let pod = if member.pod.is_empty() { &member.id } else { &member.pod };
     let weight = if status.cordoned { 0 } else { status.weight };
-    Replica { id: member.id.clone(), pod: pod.clone(), weight, acknowledged: status.view }
+    Replica {
+        id: member.id.clone(),
+        pod: pod.clone(),
+        weight,
+        acknowledged: status.view,
+        lapses: status.lapses,
+    }
 }

@@ -27,12 +27,20 @@ pub(super) struct LeaseTable {
     clock: Clock,
     /// Duration of a Lease that has none.
     default: Duration,
+    /// When the last list was begun that has shown everything.
+    listed_at: Moment,
     by_name: BTreeMap<String, SeenLease>,
 }
 
 impl LeaseTable {
     pub(super) fn new(prefix: &str, clock: Clock, default: Duration) -> Self {
-        Self { prefix: prefix.to_owned(), clock, default, by_name: BTreeMap::new() }
+        Self {
+            prefix: prefix.to_owned(),
+            clock,
+            default,
+            listed_at: Moment::ORIGIN,
+            by_name: BTreeMap::new(),
+        }
     }
 
     /// The leader's.
@@ -47,6 +55,32 @@ impl LeaseTable {
     /// When this Lease ends on our clock, unless it changes before.
     pub(super) fn end(&self, seen: &SeenLease) -> Moment {
         seen.ends(self.default)
+    }
+
+    /// Whether it has not ended: our clock alone does not tell, because a watch may be behind. A list that was begun after
+    /// its end has shown it as it is.
+    pub(super) fn is_live(&self, seen: &SeenLease) -> bool {
+        !seen.holder().is_empty() && self.end(seen) > self.listed_at
+    }
+
+    /// Whether a Lease has ended on our clock, and a list has to show that it is still the same.
+    pub(super) fn awaits_list(&self) -> bool {
+        let now = self.clock.now();
+        self.by_name.values().any(|seen| self.is_live(seen) && self.end(seen) <= now)
+    }
+
+    /// A list that was begun then has shown everything.
+    pub(super) fn listed(&mut self, begun: Moment) {
+        self.listed_at = self.listed_at.max(begun);
+    }
+
+    /// We may have seen nothing for a while: each Lease has its full time from now on.
+    pub(super) fn observe_anew(&mut self) {
+        let now = self.clock.now();
+        self.by_name
+            .values_mut()
+            .filter(|seen| self.listed_at < seen.ends(self.default))
+            .for_each(|seen| seen.since = now);
     }
 
     /// The ends of all that have not ended.
@@ -107,8 +141,7 @@ impl LeaseTable {
 
     /// The members whose Leases have not ended.
     pub(super) fn live_members(&self) -> BTreeMap<String, MemberState> {
-        let now = self.clock.now();
-        let live = self.members().filter(|(_, seen)| !seen.holder().is_empty() && self.end(seen) > now);
+        let live = self.members().filter(|(_, seen)| self.is_live(seen));
         let states = live.filter_map(|(name, seen)| {
             let MemberRecord { member, status } = seen.member()?;
             Some((name.clone(), MemberState { member, status, renewed: seen.since }))
