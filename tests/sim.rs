@@ -13,8 +13,12 @@ mod api_server;
 mod client;
 #[path = "sim/coordination.rs"]
 mod coordination;
+#[path = "sim/gated.rs"]
+mod gated;
 #[path = "sim/mutant.rs"]
 mod mutant;
+#[path = "sim/mutants.rs"]
+mod mutants;
 #[path = "sim/objects.rs"]
 mod objects;
 #[path = "sim/plan.rs"]

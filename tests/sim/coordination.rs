@@ -24,12 +24,9 @@ use crate::{
     api_server::ApiServer,
     mutant::Mutant,
     plan::{Fault, Machine, Plan},
-    recorder::{Recorder, digest},
+    recorder::{self, Recorder, digest},
     replica::{LEASE, Process, Work},
 };
-
-/// Longest time without an owner while a majority of replicas live.
-const UNOWNED: Duration = LEASE.saturating_add(Duration::from_secs(2));
 
 /// 2026-01-01, when each run begins.
 const BEGIN: i64 = 1_767_225_600_000;
@@ -55,6 +52,8 @@ pub struct Scenario {
 pub struct Outcome {
     pub violation: Option<String>,
     pub trace: Vec<String>,
+    /// Each stored change, in order.
+    pub stored: Vec<String>,
     pub digest: u64,
     pub longest_unowned: Duration,
 }
@@ -120,6 +119,7 @@ pub fn run(seed: u64, scenario: &Scenario, mutant: Option<Mutant>) -> Outcome {
         violation: run.recorder.violation(),
         digest: digest(&trace, &run.server.history()),
         trace,
+        stored: recorder::lines(&run.server.history()).collect(),
         longest_unowned: run.recorder.longest_unowned(),
     }
 }
@@ -162,6 +162,9 @@ impl Run<'_> {
         }
         steps.sort_by_key(|(at, ..)| *at);
         let mut steps = steps.into_iter().peekable();
+        // A slow clock sees the end of another's lease later.
+        let slowest = self.plan.machines.iter().map(|machine| machine.percent).min().unwrap_or(100).min(100);
+        let limit = LEASE * 100 / slowest + Duration::from_secs(2);
         while self.sim.elapsed() < scenario.duration && self.recorder.violation().is_none() {
             self.recorder.set_now(self.sim.elapsed());
             while let Some((_, begins, fault, host)) = steps.next_if(|(at, ..)| *at <= self.sim.elapsed()) {
@@ -174,7 +177,7 @@ impl Run<'_> {
             }
             let live = self.plan.machines.len() - self.away.len();
             if live * 2 > self.plan.machines.len() && !self.away.contains("api") {
-                self.recorder.check_owned(UNOWNED);
+                self.recorder.check_owned(limit);
             } else {
                 self.recorder.disturbed();
             }
@@ -212,9 +215,11 @@ impl Run<'_> {
 
 /// Prints what the run of a seed has shown; panics if a promise was broken.
 pub fn report(seed: u64, outcome: &Outcome) {
-    let Outcome { violation, trace, digest, longest_unowned } = outcome;
+    let Outcome { violation, trace, stored, digest, longest_unowned } = outcome;
     if std::env::var_os("SIM_TRACE").is_some() || violation.is_some() {
-        trace.iter().for_each(|line| println!("{line}"));
+        let mut lines: Vec<&String> = trace.iter().chain(stored).collect();
+        lines.sort_by_key(|line| line.get(..6));
+        lines.iter().for_each(|line| println!("{line}"));
     }
     println!("seed {seed}: digest {digest:016x}, longest without an owner {longest_unowned:?}");
     if let Some(violation) = violation {

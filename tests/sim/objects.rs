@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,8 @@ pub struct Change {
     pub kind: &'static str,
     pub path: String,
     pub object: Value,
+    /// As an event of a watch.
+    line: Arc<str>,
 }
 
 /// All objects, and the faults of the server that holds them.
@@ -84,7 +87,8 @@ impl Objects {
 
     fn note(&mut self, kind: &'static str, path: &str, object: &Value) {
         let (at, revision) = (turmoil::sim_elapsed().unwrap_or_default(), self.revision);
-        self.changes.push(Change { at, revision, kind, path: path.to_owned(), object: object.clone() });
+        let line = format!("{}\n", json!({"type": kind, "object": object})).into();
+        self.changes.push(Change { at, revision, kind, path: path.to_owned(), object: object.clone(), line });
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Refused> {
@@ -181,7 +185,7 @@ impl Objects {
         let seen = self.changes[from..]
             .iter()
             .filter(|change| change.path.starts_with(collection) && selects(selector, field, &change.object));
-        seen.map(|change| format!("{}\n", json!({"type": change.kind, "object": change.object}))).collect()
+        seen.map(|change| &*change.line).collect()
     }
 }
 

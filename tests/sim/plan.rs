@@ -8,7 +8,7 @@ use crate::api_server::Faults;
 pub const HOSTS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Before this no fault begins: the replicas find each other.
-const QUIET: u64 = 4_000;
+const QUIET: u64 = 2_500;
 
 /// One replica's machine.
 #[derive(Clone, Copy, Debug)]

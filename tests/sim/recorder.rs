@@ -171,12 +171,33 @@ impl Recorder {
     }
 }
 
+/// The stored changes, as lines like those of a trace.
+pub fn lines(history: &[Change]) -> impl Iterator<Item = String> {
+    history.iter().map(|Change { at, kind, path, object, .. }| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let (metadata, spec) = (&object["metadata"], &object["spec"]);
+        let record = &metadata["annotations"]["kubervisor.k8s.io/member"];
+        let record: Value =
+            record.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let status = &record["status"];
+        format!(
+            "{:>6} ms     {kind} {name} version {} holder {} view {} lapses {} owner {}",
+            at.as_millis(),
+            metadata["resourceVersion"],
+            spec["holderIdentity"],
+            status["view"],
+            status["lapses"],
+            object["status"]["owner"]
+        )
+    })
+}
+
 /// The same for two runs only if all went the same way: what the replicas did, and each stored change.
 pub fn digest(trace: &[String], history: &[Change]) -> u64 {
     let mut hasher = DefaultHasher::new();
     trace.hash(&mut hasher);
     for change in history {
-        let Change { at, revision, kind, path, object } = change;
+        let Change { at, revision, kind, path, object, .. } = change;
         let parts: [&Value; 3] =
             [&object["spec"], &object["metadata"]["annotations"], &object["status"]["owner"]];
         (at, revision, kind, path, parts.map(Value::to_string)).hash(&mut hasher);

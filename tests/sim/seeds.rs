@@ -32,6 +32,12 @@ pub fn count(usual: u64) -> u64 {
     std::env::var("SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
 }
 
+/// The command that repeats a run.
+pub fn replay(test: &str, seed: u64, mutant: Option<&str>) -> String {
+    let mutant = mutant.map(|mutant| format!("SIM_MUTANT={mutant} ")).unwrap_or_default();
+    format!("to replay: SIM_SEED={seed} {mutant}cargo test --test sim {test} -- --nocapture")
+}
+
 /// Runs `test` in a process of its own with this seed.
 pub fn run(test: &str, seed: u64, mutant: Option<&str>) -> Said {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -71,7 +77,7 @@ pub fn sweep(test: &str, count: u64) {
         workers.into_iter().filter_map(|worker| worker.join().unwrap()).collect()
     });
     if let Some(said) = failed.first() {
-        panic!("{}\nto replay: SIM_SEED={} cargo test --test sim {test}", said.text, said.seed);
+        panic!("{}\n{}", said.text, replay(test, said.seed, None));
     }
     let seeds = next.into_inner() - first - u64::try_from(threads).unwrap_or(0);
     println!("{seeds} seeds from {first} in {:?}", begun.elapsed());

@@ -113,7 +113,7 @@ async fn replicate(server: ApiServer) {
         let name = world::service(number);
         let resource = server.object(&world::path("kubervisorservices", &name)).unwrap();
         let uid = resource["metadata"]["uid"].as_str().unwrap().to_owned();
-        worker::work(Arc::clone(&replica), name, uid, stop.clone())
+        worker::work(Arc::clone(&replica), name, uid, None, stop.clone())
     });
     futures::future::join_all(work).await;
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{replica::Work, world};
 
 /// Between two writes.
-const PERIOD: Duration = Duration::from_millis(700);
+const PERIOD: Duration = Duration::from_millis(1_200);
 /// Deadline of a request.
 const DEADLINE: Duration = Duration::from_secs(2);
 

@@ -60,6 +60,8 @@ pub(super) struct KubernetesSession {
     campaign_at: Moment,
     /// No campaign before, unless the leader's Lease is there again: its holder may live although a person deleted it.
     vacant_at: Moment,
+    /// A write of ours was not answered.
+    unanswered: bool,
     /// No list to confirm the end of a Lease before.
     list_at: Moment,
     leases_known: bool,
@@ -98,6 +100,7 @@ impl KubernetesSession {
             delays: delays(membership.lease),
             campaign_at: now,
             vacant_at: now,
+            unanswered: false,
             list_at: now,
             leases_known: false,
             head_known: false,
