@@ -159,8 +159,19 @@ pub fn load_sources(path: &Path) -> Result<Vec<(String, Arc<MetricSource>)>, Pro
     Ok(found.into_iter().collect())
 }
 
+/// The `KubervisorService` documents of a text that [`parse`] accepts, as they are written.
+///
+/// # Errors
+/// When the text is not YAML.
+pub fn resources(file: &str, text: &str) -> Result<Vec<Value>, Problems> {
+    read::resources(text).map_err(|list| Problems { file: file.to_owned(), list })
+}
+
 /// The file's text, if it is short enough.
-fn text_of(path: &Path) -> Result<String, Problems> {
+///
+/// # Errors
+/// When it cannot be read, is too large, or is no text.
+pub fn text_of(path: &Path) -> Result<String, Problems> {
     let refuse = |what: String, write: &str| Problems {
         file: path.display().to_string(),
         list: vec![Problem { line: 1, field: String::new(), what, write: write.to_owned() }],

@@ -34,7 +34,7 @@ pub enum Command {
     Keygen(roles::keygen::Args),
     /// Shows the fleet: ensemble, services, alarms.
     Status(roles::status::StatusArgs),
-    /// Runs the main job on this machine, with figures: 12 apps, one master, six acts.
+    /// Runs the main job on this machine, with figures: 12 apps, one master, and nine masters on one etcd.
     Demo(roles::demo::Args),
     /// Says why a pod is or is not withheld.
     Explain(roles::status::ExplainArgs),
@@ -42,6 +42,8 @@ pub enum Command {
     Breaker(roles::breaker::Args),
     /// Validates KubervisorService manifests and policies, offline.
     Check(roles::check::Args),
+    /// Replays manifests over the history in Prometheus: what they would have withheld, and when.
+    Report(roles::report::Args),
     /// Shows the replicas that share the work, and moves work off one.
     Cluster(roles::cluster::command::Args),
     /// Works on the KubervisorServices of a cluster.
@@ -90,6 +92,7 @@ impl Command {
             Self::Explain(args) => roles::status::explain(args).await,
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,
+            Self::Report(args) => roles::report::run(args).await,
             Self::Cluster(args) => roles::cluster::command::run(args).await,
             Self::Controller(args) => roles::controller::run(args).await,
             Self::Crd(args) => roles::crd::run(args).await,

@@ -22,6 +22,7 @@ pub mod key;
 pub mod label;
 pub mod measurements;
 pub mod policy;
+pub mod replay;
 pub mod roster;
 pub mod sequence;
 pub mod time;

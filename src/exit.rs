@@ -11,6 +11,9 @@ pub enum Exit {
     /// Wrong usage or configuration: 2. The text names the setting and what to write.
     #[error("{0}")]
     Usage(String),
+    /// The work was done, and found what it was told to fail on: 3.
+    #[error("{0}")]
+    Found(String),
     /// A `--timeout` ran out: 124.
     #[error("{0}")]
     TimedOut(String),
@@ -22,6 +25,7 @@ impl Exit {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
+            Self::Found(_) => 3,
             Self::TimedOut(_) => 124,
         })
     }

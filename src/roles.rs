@@ -13,6 +13,7 @@ pub mod keygen;
 pub mod master;
 pub mod output;
 pub mod plugin;
+pub mod report;
 pub mod run;
 pub mod status;
 pub mod view;

@@ -7,6 +7,7 @@ mod resolver;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{
     Client, ClientBuilder, Request, Response, StatusCode,
     header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
@@ -36,6 +37,16 @@ pub struct HttpAnswer {
     pub body: Vec<u8>,
     /// The field `Retry-After`.
     pub retry_after: Option<String>,
+}
+
+/// An answer whose body is still to be read.
+#[derive(Debug)]
+pub(super) struct OpenAnswer {
+    /// Any status except a redirect.
+    pub(super) status: StatusCode,
+    /// The field `Retry-After`.
+    pub(super) retry_after: Option<String>,
+    response: Response,
 }
 
 /// No complete answer.
@@ -105,13 +116,14 @@ impl HttpClient {
 /// Sends a request and reads the whole answer.
 pub(super) async fn send(client: &Client, request: Request) -> Result<HttpAnswer, HttpClientError> {
     let exchange = TurningResolver::shared().exchange(request.url().host_str().unwrap_or_default());
-    let answer = read(client.execute(request).await).await?;
+    let answer = open(client, request).await?.whole().await?;
     exchange.answered();
     Ok(answer)
 }
 
-async fn read(response: reqwest::Result<Response>) -> Result<HttpAnswer, HttpClientError> {
-    let mut response = response.map_err(|error| {
+/// Sends a request and reads the head of the answer.
+pub(super) async fn open(client: &Client, request: Request) -> Result<OpenAnswer, HttpClientError> {
+    let response = client.execute(request).await.map_err(|error| {
         if error.is_connect() { HttpClientError::Connect(error) } else { HttpClientError::Exchange(error) }
     })?;
     let status = response.status();
@@ -126,17 +138,29 @@ async fn read(response: reqwest::Result<Response>) -> Result<HttpAnswer, HttpCli
         return Err(HttpClientError::Encoded(encoding));
     }
     let retry_after = field(RETRY_AFTER);
-    if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
-        return Err(HttpClientError::TooLarge);
+    Ok(OpenAnswer { status, retry_after, response })
+}
+
+impl OpenAnswer {
+    /// The next part of the body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpClientError> {
+        self.response.chunk().await.map_err(HttpClientError::Exchange)
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(HttpClientError::Exchange)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
+
+    /// Reads the body.
+    pub(super) async fn whole(mut self) -> Result<HttpAnswer, HttpClientError> {
+        if self.response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
             return Err(HttpClientError::TooLarge);
         }
-        body.extend_from_slice(&chunk);
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(HttpClientError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(HttpAnswer { status: self.status, body, retry_after: self.retry_after })
     }
-    Ok(HttpAnswer { status, body, retry_after })
 }
 
 /// Untrusted text for a message: at most 200 characters, on one line.

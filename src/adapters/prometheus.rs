@@ -1,9 +1,12 @@
 //! Queries Prometheus; only a complete instant vector is accepted.
 //!
 //! An answer with warnings may be partial (a store behind Thanos that did not answer), and a missing pod would
-//! look idle: it is refused as a whole.
+//! look idle: it is refused as a whole. [`range`] asks for the history of the same queries.
 
-use std::collections::HashMap;
+mod matrix;
+pub mod range;
+
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -46,6 +49,12 @@ pub enum PrometheusError {
     /// An answer with warnings, of which this is the first, or with a flag that says so.
     #[error("answered with the warning {0:?}: it may be incomplete")]
     Partial(String),
+    /// A part of a history with more values, or bytes, than are read at once.
+    #[error("answered with more than {0}: ask for fewer series, or for less at once")]
+    TooLarge(&'static str),
+    /// No complete answer within this time.
+    #[error("gave no complete answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
 }
 
 impl PrometheusError {
@@ -57,6 +66,8 @@ impl PrometheusError {
             Self::Read { .. } => "format",
             Self::NotAVector { .. } => "not_a_vector",
             Self::Partial { .. } => "partial",
+            Self::TooLarge(_) => "too_large",
+            Self::TimedOut(_) => "timeout",
         }
     }
 }
@@ -72,14 +83,18 @@ pub async fn ask(
     key: Option<&str>,
     now: Timestamp,
 ) -> Result<Vector, PrometheusError> {
-    // Recent versions leave out samples older than lookback_delta; the answer shows the query's time, not the sample's.
-    let lookback = query.max_sample_age.as_secs_f64().min(LOOKBACK).to_string();
+    let lookback = lookback(query);
     let parameters = [("query", promql), ("lookback_delta", &lookback)];
     let HttpAnswer { status, body, .. } = client.ask(&query.source, "api/v1/query", &parameters).await?;
     match status.as_u16() {
         200 => read(&body, query, key, now),
         status => Err(PrometheusError::Refused(status, error_message(&body))),
     }
+}
+
+/// Recent versions leave out samples older than `lookback_delta`; the answer shows the query's time, not the sample's.
+fn lookback(query: &Query) -> String {
+    query.max_sample_age.as_secs_f64().min(LOOKBACK).to_string()
 }
 
 /// The envelope. Servers with the same API say in their own ways that a part of the data is missing.
@@ -153,7 +168,7 @@ fn read(body: &[u8], query: &Query, key: Option<&str>, asked: Timestamp) -> Resu
 }
 
 impl Element {
-    fn into_element(mut self, query: &Query, key: Option<&str>, asked: Timestamp) -> VectorElement {
+    fn into_element(self, query: &Query, key: Option<&str>, asked: Timestamp) -> VectorElement {
         let (at, value) = match &self.value {
             #[allow(
                 clippy::cast_possible_truncation,
@@ -165,10 +180,15 @@ impl Element {
             ),
             None => (asked, None),
         };
-        // Two of these may name the same label.
-        let of = |label: &str| self.metric.get(label).cloned();
-        let (pod, namespace, key) = (of(&query.pod_name_key), of(&query.namespace_key), key.and_then(of));
-        self.metric.remove(&query.pod_name_key);
-        VectorElement { pod, namespace, key, labels: self.metric, value, at }
+        VectorElement { value, at, ..labelled(self.metric, query, key) }
     }
+}
+
+/// An element with these labels, without a sample.
+fn labelled(mut labels: HashMap<String, String>, query: &Query, key: Option<&str>) -> VectorElement {
+    // Two of these may name the same label.
+    let of = |label: &str| labels.get(label).cloned();
+    let (pod, namespace, key) = (of(&query.pod_name_key), of(&query.namespace_key), key.and_then(of));
+    labels.remove(&query.pod_name_key);
+    VectorElement { pod, namespace, key, labels, value: None, at: Timestamp::default() }
 }

@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use reqwest::{
-    Client, Method, Request,
+    Client, Method, Request, StatusCode,
     header::{HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 pub use self::login::LoginError;
 use self::{login::Token, tls::KeptClient};
 use super::{
-    http_client::{self, HttpAnswer, HttpClient, HttpClientError},
+    http_client::{self, HttpAnswer, HttpClient, HttpClientError, OpenAnswer},
     secrets::{SecretError, Secrets},
 };
 use crate::{
@@ -127,6 +127,31 @@ impl SourceClient {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<HttpAnswer, SourceError> {
+        let (client, request) = self.request(source, path, parameters).await?;
+        let answer = http_client::send(&client, request).await?;
+        self.note(source, answer.status, answer.retry_after.as_deref())?;
+        Ok(answer)
+    }
+
+    /// As [`ask`](Self::ask), for an answer that is read in parts.
+    pub(super) async fn open(
+        &self,
+        source: &MetricSource,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<OpenAnswer, SourceError> {
+        let (client, request) = self.request(source, path, parameters).await?;
+        let answer = http_client::open(&client, request).await?;
+        self.note(source, answer.status, answer.retry_after.as_deref())?;
+        Ok(answer)
+    }
+
+    async fn request(
+        &self,
+        source: &MetricSource,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<(Client, Request), SourceError> {
         if let Some(until) = self.resting.lock().get(&source.url).copied()
             && let Some(left) = until.checked_duration_since(Instant::now())
         {
@@ -146,17 +171,26 @@ impl SourceClient {
         }
         self.add_headers(source, &mut request).await?;
         self.log_in(source, &client, &mut request).await?;
-        let answer = http_client::send(&client, request).await?;
-        match answer.status.as_u16() {
+        Ok((client, request))
+    }
+
+    /// What a status means for the next request.
+    fn note(
+        &self,
+        source: &MetricSource,
+        status: StatusCode,
+        retry_after: Option<&str>,
+    ) -> Result<(), SourceError> {
+        match status.as_u16() {
             status @ (401 | 403) => {
                 self.forget_token(source);
                 Err(SourceError::Denied(status))
             }
             429 | 503 => {
-                self.rest(source, answer.retry_after.as_deref());
-                Ok(answer)
+                self.rest(source, retry_after);
+                Ok(())
             }
-            _ => Ok(answer),
+            _ => Ok(()),
         }
     }
 

@@ -48,6 +48,13 @@ pub(super) fn sources(text: &str) -> Result<validate::SourcesByName, Vec<Problem
     if problems.is_empty() { Ok(found.unwrap_or_default()) } else { Err(problems) }
 }
 
+/// Every `KubervisorService` of the text, unchecked.
+pub(super) fn resources(text: &str) -> Result<Vec<Value>, Vec<Problem>> {
+    let all = parsed(text)?;
+    let ours = all.iter().flat_map(items).map(|document| document.value).filter(is_ours);
+    Ok(ours.collect())
+}
+
 fn parsed(text: &str) -> Result<Vec<Document>, Vec<Problem>> {
     located::read(text).map_err(|error| {
         whole(error.line, format!("is not valid YAML: {}", error.message), "write YAML or JSON")

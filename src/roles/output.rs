@@ -6,7 +6,7 @@ use anyhow::Context;
 use comfy_table::{Table, TableStyle};
 use serde_json::Value;
 
-use crate::exit::Exit;
+use crate::{decide::keepalive::is_printable, exit::Exit};
 
 /// Indented JSON with a newline at its end.
 pub(super) fn json(value: &Value) -> Result<String, Exit> {
@@ -46,4 +46,31 @@ pub(super) fn print_while_read(text: &str) -> Result<bool, Exit> {
 /// Writes `text` to stderr, best effort: nobody may read it.
 pub fn notice(text: &str) {
     let _best_effort = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The first characters, with those that are invisible or turn the direction of text as `\u{...}`.
+pub(super) fn visible(text: &str, limit: usize) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(limit) {
+        match character {
+            '\n' => shown.push(character),
+            _ if is_printable(character.encode_utf8(&mut [0; 4])) => shown.push(character),
+            _ => shown.extend(character.escape_unicode()),
+        }
+    }
+    if text.chars().nth(limit).is_some() {
+        shown.push('\u{2026}');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_that_turn_text_and_control_characters_are_written_out_and_long_text_is_cut() {
+        assert_eq!(visible("web\u{202e}1\u{7}", 100), "web\\u{202e}1\\u{7}");
+        assert_eq!(visible(&"x".repeat(10_000), 600).chars().count(), 601);
+    }
 }

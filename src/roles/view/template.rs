@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter, syntax::SyntaxConfig};
 
-use crate::decide::keepalive::is_printable;
+use crate::{decide::keepalive::is_printable, roles::output::visible};
 
 /// Characters of a value that are shown: names in Kubernetes have at most 253, a name in a keepalive can be longer.
 const SHOWN: usize = 600;
@@ -43,36 +43,14 @@ pub(super) fn render(name: &str, values: Value) -> Result<String, String> {
 
 fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
     match value.as_str().filter(|text| text.len() > SHOWN || !is_printable(text)) {
-        Some(text) => escape_formatter(out, state, &Value::from(visible(text))),
+        Some(text) => escape_formatter(out, state, &Value::from(visible(text, SHOWN))),
         None => escape_formatter(out, state, value),
     }
-}
-
-/// The first characters, with those that are invisible or turn the direction of text as `\u{...}`.
-fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    for character in text.chars().take(SHOWN) {
-        match character {
-            '\n' => shown.push(character),
-            _ if is_printable(character.encode_utf8(&mut [0; 4])) => shown.push(character),
-            _ => shown.extend(character.escape_unicode()),
-        }
-    }
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('\u{2026}');
-    }
-    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn marks_that_turn_text_and_control_characters_are_written_out_and_long_text_is_cut() {
-        assert_eq!(visible("web\u{202e}1\u{7}"), "web\\u{202e}1\\u{7}");
-        assert_eq!(visible(&"x".repeat(10_000)).chars().count(), SHOWN + 1);
-    }
 
     #[test]
     fn every_template_is_well_formed() {

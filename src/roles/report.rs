@@ -1,0 +1,172 @@
+//! `kubervisor report`: what policies would have done, replayed over the history in Prometheus. Reads only; needs a
+//! manifest and a Prometheus, no cluster and no controller.
+//!
+//! The decisions are those of [`crate::decide::replay`], which is the production's core; here is what it is fed with and
+//! what is said about it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `time_range` | `--from` and `--to` |
+//! | `variants` | `-f` and `--set` → policies |
+//! | `request` | what a report is about |
+//! | `queries` | the queries of all policies, each once |
+//! | `history_query`, `history_part` | their answers, part by part |
+//! | `fleet_source`, `state_fleet`, `series_fleet` | which pods there were: kube-state-metrics, or the series themselves |
+//! | `replaying` | parts of the history → every policy |
+//! | `recorder`, `picture` | listens to a replay |
+//! | `labels` | known incidents |
+//! | `summary`, `model` | what the report says |
+//! | `text`, `junit` | its outputs |
+//! | `fail_on` | `--fail-on` and the exit code |
+//! | `progress` | the line while it works |
+
+mod fail_on;
+mod fleet_source;
+mod history_part;
+mod history_query;
+mod junit;
+pub mod labels;
+pub mod model;
+pub mod picture;
+pub mod progress;
+mod queries;
+mod recorder;
+pub mod replaying;
+pub mod request;
+mod series_fleet;
+mod state_fleet;
+mod summary;
+mod text;
+pub mod time_range;
+pub mod variants;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest,
+    time_range::TimeRange, variants::Setting,
+};
+use super::output;
+use crate::{
+    api::{Context, Detectors},
+    clock::Clock,
+    decide::time::Timestamp,
+    exit::Exit,
+    runtime,
+};
+
+/// Arguments of `report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A file with KubervisorServices, YAML or JSON; `-` is stdin. May be repeated, to compare policies of one Service.
+    #[arg(
+        short = 'f',
+        long = "file",
+        env = "KUBERVISOR_REPORT_FILE",
+        value_name = "FILE",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub files: Vec<PathBuf>,
+    /// The Prometheus to ask, instead of those in the manifests.
+    #[arg(long, env = "KUBERVISOR_REPORT_PROMETHEUS", value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// The beginning: a span before the end (7d, 12h, 90m), or a time (2026-07-01T12:00:00Z).
+    #[arg(long, env = "KUBERVISOR_REPORT_FROM", value_name = "TIME", default_value = "1d")]
+    pub from: String,
+    /// The end: now, a span before now, or a time.
+    #[arg(long, env = "KUBERVISOR_REPORT_TO", value_name = "TIME", default_value = "now")]
+    pub to: String,
+    /// The namespace of the pods; that of the manifests, or default, when not given.
+    #[arg(short, long, env = "KUBERVISOR_REPORT_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The labels of the Service's pods, such as app=web,tier=front; for kube-state-metrics with pod labels.
+    #[arg(long, env = "KUBERVISOR_REPORT_SELECTOR", value_name = "LABELS", conflicts_with_all = ["service_file", "fleet_query"])]
+    pub selector: Option<String>,
+    /// The Service's manifest, whose selector is used in the same way.
+    #[arg(long, env = "KUBERVISOR_REPORT_SERVICE_FILE", value_name = "FILE", conflicts_with = "fleet_query")]
+    pub service_file: Option<PathBuf>,
+    /// A query that gives the fleet: a series with the label pod for each pod, 1 when it is Ready.
+    #[arg(long, env = "KUBERVISOR_REPORT_FLEET_QUERY", value_name = "PROMQL")]
+    pub fleet_query: Option<String>,
+    /// Values to try for a field of the spec: breakers[errors].outlier.threshold=3,3.5,5. May be repeated.
+    #[arg(long = "set", env = "KUBERVISOR_REPORT_SET", value_name = "PATH=VALUES", value_parser = Setting::read, value_delimiter = ';')]
+    pub settings: Vec<Setting>,
+    /// The format on stdout.
+    #[arg(short, long, env = "KUBERVISOR_REPORT_OUTPUT", value_enum, default_value_t)]
+    pub output: ReportFormat,
+    /// Known incidents (pod,from,to): adds precision, recall and F1.
+    #[arg(long, env = "KUBERVISOR_REPORT_LABELS", value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Exit with 3 if one of these occurred.
+    #[arg(long, env = "KUBERVISOR_REPORT_FAIL_ON", value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub fail_on: Vec<FailOn>,
+    /// The sources of metrics that the controller is started with.
+    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
+    pub sources: Option<PathBuf>,
+}
+
+/// The format of a report on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// All of it, as JSON.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// What `--fail-on` names, as test results.
+    Junit,
+}
+
+/// Replays, and prints the report.
+///
+/// # Errors
+/// 2 for wrong arguments and mistakes in manifests; 1 when nothing could be replayed or printed; 3 for what `--fail-on`
+/// names.
+pub async fn run(args: Args) -> Result<(), Exit> {
+    let now = Clock::start().wall();
+    let request = read(&args, now)?;
+    let stop = CancellationToken::new();
+    runtime::stop_on_signals(&stop)?;
+    let progress = ReportProgress::new(request.range);
+    let model = replaying::replay(request, &progress, &stop).await;
+    progress.done();
+    let model = model?;
+    let printed = match args.output {
+        ReportFormat::Text => text::render(&model),
+        ReportFormat::Json => {
+            output::json(&serde_json::to_value(&model).context("cannot write the report as JSON")?)?
+        }
+        ReportFormat::Yaml => serde_saphyr::to_string(&model).context("cannot write the report as YAML")?,
+        ReportFormat::Junit => junit::render(&model, &args.fail_on),
+    };
+    output::print(&printed)?;
+    fail_on::conclude(&model, &args.fail_on)
+}
+
+fn read(args: &Args, now: Timestamp) -> Result<ReportRequest, Exit> {
+    let range = TimeRange::read(&args.from, &args.to, now)?;
+    let sources = runtime::sources(args.sources.as_deref())?;
+    let context = Context { detectors: Detectors::All, timing: None, sources };
+    let selector = match (&args.selector, &args.service_file) {
+        (Some(labels), _) => Some(request::selector(labels)?),
+        (None, Some(file)) => Some(request::service_selector(file)?),
+        (None, None) => None,
+    };
+    Ok(ReportRequest {
+        variants: variants::load(&args.files, &args.settings, context)?,
+        range,
+        namespace: args.namespace.clone(),
+        prometheus: args.prometheus.clone(),
+        sources,
+        selector,
+        fleet_query: args.fleet_query.clone(),
+        labels: args.labels.as_deref().map(|file| IncidentLabels::load(file, now)).transpose()?,
+    })
+}

@@ -1,0 +1,194 @@
+//! The report for people, on a terminal.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+
+use super::model::{EpisodeEvidence, FleetSpan, PolicyReport, ReportModel};
+use crate::roles::output::{table, visible};
+
+/// Characters of a name or a reason that are shown.
+const SHOWN: usize = 160;
+/// Spans of each kind that are listed.
+const SPANS: usize = 5;
+
+/// The whole report.
+pub(super) fn render(model: &ReportModel) -> String {
+    let mut text = String::new();
+    let _infallible =
+        writeln!(text, "Replayed from {} to {} ({})", model.from, model.replayed_to, length(model));
+    if let Some(partial) = &model.partial {
+        let _infallible = writeln!(text, "PARTIAL: {}", visible(partial, 600));
+    }
+    let _infallible =
+        writeln!(text, "Fleet: {} pods, from {}", model.fleet.pods, visible(&model.fleet.text, 600));
+    if model.policies.len() > 1 {
+        text.push('\n');
+        text.push_str(&comparison(&model.policies));
+    }
+    for policy in &model.policies {
+        text.push('\n');
+        text.push_str(&policy_text(policy));
+    }
+    for note in &model.notes {
+        let _infallible = writeln!(text, "\nNote: {}", visible(note, 600));
+    }
+    text
+}
+
+fn length(model: &ReportModel) -> String {
+    let hours = model.replayed_to.since(model.from).as_secs_f64() / 3600.0;
+    if hours >= 48.0 { format!("{:.1} days", hours / 24.0) } else { format!("{hours:.1} hours") }
+}
+
+/// A row for each policy.
+fn comparison(policies: &[PolicyReport]) -> String {
+    let scored = policies.iter().any(|policy| policy.score.is_some());
+    let mut header = vec!["POLICY", "EPISODES", "POD-MINUTES", "HIGHEST SHARE", "NEAR-FLOOR MIN", "FLAPS"];
+    if scored {
+        header.extend(["PRECISION", "RECALL", "F1"]);
+    }
+    let row = |policy: &PolicyReport| {
+        let summary = &policy.summary;
+        let mut row = vec![
+            visible(&policy.title(), SHOWN),
+            summary.episodes.to_string(),
+            format!("{:.1}", summary.pod_minutes_withheld),
+            format!("{:.1} %", summary.highest_share_percent),
+            format!("{:.1}", summary.near_floor_minutes),
+            summary.flaps.to_string(),
+        ];
+        if let Some(score) = policy.score {
+            row.extend([score.precision, score.recall, score.f1].map(percent));
+        }
+        row
+    };
+    format!("{}\n", table(NOTHING, &header, policies.iter().map(row)).trim_fmt())
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{share:.2} %"))
+}
+
+fn policy_text(policy: &PolicyReport) -> String {
+    let summary = &policy.summary;
+    let mut text = format!("{}\n", visible(&policy.title(), SHOWN));
+    let mut line = |what: &str, value: String| {
+        let _infallible = writeln!(text, "  {what:<22}{value}");
+    };
+    line(
+        "Would have withheld",
+        match summary.episodes {
+            0 => "no pod".to_owned(),
+            episodes => format!(
+                "{} pods, {episodes} times, {:.1} pod-minutes in all, {:.1} minutes at the longest",
+                summary.pods_withheld, summary.pod_minutes_withheld, summary.longest_minutes
+            ),
+        },
+    );
+    line(
+        "At most at once",
+        format!(
+            "{} ({:.1} % of the wanted pods)",
+            summary.most_withheld_at_once, summary.highest_share_percent
+        ),
+    );
+    line(
+        "Nearest to the floor",
+        match summary.least_above_floor {
+            None => "there was no fleet".to_owned(),
+            Some(above) if above < 0 => format!(
+                "{} pods below it; at most one above for {:.1} minutes",
+                -above, summary.near_floor_minutes
+            ),
+            Some(above) => format!(
+                "{above} pods above it; at most one above for {:.1} minutes",
+                summary.near_floor_minutes
+            ),
+        },
+    );
+    line("Floor reached", spans(&policy.floor_reached, "never"));
+    line("Panics", spans(&policy.panics, "none"));
+    line("No data", spans(&policy.no_data, "none"));
+    line("Kills, pauses, flaps", format!("{}, {}, {}", summary.kills, summary.pauses, summary.flaps));
+    if let Some(score) = policy.score {
+        let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(percent);
+        line("Against the labels", format!("precision {precision}, recall {recall}, F1 {f1}"));
+    }
+    for breaker in &policy.breakers {
+        let mut value =
+            format!("{} evaluations, {} bad judgements of pods", breaker.evaluations, breaker.bad);
+        if breaker.unanswered > 0 {
+            let _infallible = write!(value, ", {} without an answer", breaker.unanswered);
+        }
+        if breaker.strange > 0 {
+            let _infallible = write!(
+                value,
+                "; {} answers named no pod of the fleet: check podNamekey and namespaceKey",
+                breaker.strange
+            );
+        }
+        line(&format!("Breaker {}", visible(&breaker.name, 40)), value);
+    }
+    for left in &policy.left_out {
+        line(&format!("Breaker {}", visible(&left.breaker, 40)), format!("left out: {}", left.why));
+    }
+    if !policy.worst.is_empty() {
+        text.push_str(&worst(policy));
+    }
+    text
+}
+
+/// How often and how long, and the first ones.
+fn spans(spans: &[FleetSpan], none: &str) -> String {
+    if spans.is_empty() {
+        return none.to_owned();
+    }
+    let minutes: f64 = spans.iter().map(|span| super::model::minutes(span.from, span.to)).sum();
+    let times = if spans.len() == 1 { "once".to_owned() } else { format!("{} times", spans.len()) };
+    let listed: Vec<String> =
+        spans.iter().take(SPANS).map(|span| format!("{} to {}", span.from, span.to)).collect();
+    let more = if spans.len() > SPANS { ", ..." } else { "" };
+    format!("{times}, {minutes:.1} minutes in all: {}{more}", listed.join(", "))
+}
+
+fn worst(policy: &PolicyReport) -> String {
+    let header = ["  POD", "TIMES", "MINUTES", "VALUE", "THRESHOLD", "MEDIAN", "WHY"];
+    let rows = policy.worst.iter().map(|pod| {
+        let EpisodeEvidence { value, threshold, median } = pod.evidence;
+        vec![
+            format!("  {}", visible(&pod.pod, 64)),
+            pod.episodes.to_string(),
+            format!("{:.1}", pod.minutes),
+            number(value),
+            number(threshold),
+            number(median),
+            visible(pod.reason.split(", value").next().unwrap_or_default(), 60),
+        ]
+    });
+    format!("{}\n", table(NOTHING, &header, rows).trim_fmt())
+}
+
+/// With four digits that count.
+pub(super) fn number(value: Option<f64>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(value) if value == 0.0 || (1e-3..1e6).contains(&value.abs()) => {
+            let rounded = format!("{value:.4}");
+            rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        Some(value) => format!("{value:.3e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_as_many_digits_as_a_reader_needs() {
+        let shown = [Some(0.0), Some(3.5), Some(0.123_456), Some(-12_345.678), Some(1e-9), Some(7e12), None]
+            .map(number);
+        assert_eq!(shown, ["0", "3.5", "0.1235", "-12345.678", "1.000e-9", "7.000e12", "-"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! `kubervisor report`: a replay decides as production does, and reads a real Prometheus whatever state it is in.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+#[path = "support/backfill.rs"]
+mod backfill;
+#[path = "report/command.rs"]
+mod command;
+#[path = "report/detection.rs"]
+mod detection;
+#[path = "report/faults.rs"]
+mod faults;
+#[path = "report/fleet.rs"]
+mod fleet;
+#[path = "report/front.rs"]
+mod front;
+#[path = "report/live.rs"]
+mod live;
+#[path = "support/scraper.rs"]
+mod scraper;
+#[path = "report/shop.rs"]
+mod shop;
+#[path = "support/stage.rs"]
+mod stage;
+#[path = "support/traces.rs"]
+mod traces;
+#[path = "support/trial.rs"]
+mod trial;
+#[path = "support/world.rs"]
+mod world;
