@@ -153,7 +153,8 @@ impl Replicas {
                 self.metrics.hand_over.observe(self.clock.now().since(since).as_secs_f64());
             }
             let lapses = self.store.lapses();
-            let lapsed = self.published_lapses(&self.store.membership().borrow()) != Some(lapses);
+            let published = self.published_lapses(&self.store.membership().borrow());
+            let lapsed = published.is_some_and(|published| published != lapses);
             let view = state.ownership.acknowledgement();
             (view.is_some() || lapsed).then(|| {
                 state.status = MemberStatus { view, load, lapses, ..state.status.clone() };

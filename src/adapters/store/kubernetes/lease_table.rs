@@ -171,3 +171,55 @@ impl LeaseTable {
 fn has_its_name(lease: &Lease) -> bool {
     annotation(lease, ORIGINAL_KEY).is_none_or(|key| object_name(key) == name_of(&lease.metadata))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LEASE: Duration = Duration::from_secs(3);
+
+    /// A table that has seen the Lease of the member `a`, and that Lease.
+    fn table() -> (LeaseTable, Lease) {
+        let key = format!("/x/{MEMBERS}a");
+        let record = json!({"id": "a", "address": "10.0.0.1:1"}).to_string();
+        let lease = json!({
+            "metadata": {"name": object_name(&key), "uid": "1", "resourceVersion": "7",
+                "annotations": {ORIGINAL_KEY: key, "kubervisor.k8s.io/member": record}},
+            "spec": {"holderIdentity": "a", "leaseDurationSeconds": LEASE.as_secs()},
+        });
+        let lease: Lease = serde_json::from_value(lease).unwrap();
+        let mut table = LeaseTable::new("/x/", Clock::start(), LEASE);
+        table.put(lease.clone());
+        (table, lease)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_only_when_a_list_that_was_begun_after_its_time_shows_it_unchanged() {
+        let (mut table, mut lease) = table();
+        table.listed(table.clock.now());
+        tokio::time::advance(LEASE).await;
+        assert!(table.awaits_list());
+        assert_eq!(table.live_members().len(), 1, "the watch may be behind");
+        lease.metadata.resource_version = Some("8".to_owned());
+        table.list(vec![lease.clone()], &[]);
+        table.listed(table.clock.now());
+        assert!(!table.awaits_list() && table.live_members().len() == 1, "it was renewed");
+        tokio::time::advance(LEASE).await;
+        table.list(vec![lease], &[]);
+        table.listed(table.clock.now());
+        assert!(!table.awaits_list() && table.live_members().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_time_in_which_nothing_could_be_seen_each_lease_has_its_full_time_again() {
+        let (mut table, _) = table();
+        tokio::time::advance(LEASE * 1200).await;
+        table.observe_anew();
+        table.listed(table.clock.now());
+        assert_eq!((table.awaits_list(), table.live_members().len()), (false, 1));
+        tokio::time::advance(LEASE).await;
+        table.listed(table.clock.now());
+        assert!(table.live_members().is_empty());
+    }
+}
