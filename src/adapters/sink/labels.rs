@@ -37,6 +37,7 @@ mod status_ledger;
 pub use self::{
     fleet::{fleet_of, fleet_selector},
     limiter::WriteLimiter,
+    owner::OwnerClaim,
 };
 
 use std::{

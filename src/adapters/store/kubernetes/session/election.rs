@@ -77,7 +77,7 @@ impl KubernetesSession {
             }
             return self.campaign_if_due(true).await;
         };
-        let live = self.leases.end(&seen) > now;
+        let live = self.leases.is_live(&seen);
         if seen.holder() == self.id() {
             match self.term {
                 // It may have ended by our clock; a successful renewal proves that nobody was elected.
