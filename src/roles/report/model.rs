@@ -45,7 +45,7 @@ pub struct ReportModel {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetOrigin {
-    /// `kube-state-metrics`, `fleet-query` or `series`.
+    /// `kube-state-metrics`, `fleet-query`, `series` or `status`.
     pub source: &'static str,
     /// The same in a sentence, with what is not known that way.
     pub text: String,
