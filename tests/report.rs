@@ -16,6 +16,8 @@ mod fleet;
 mod front;
 #[path = "report/live.rs"]
 mod live;
+#[path = "report/scan.rs"]
+mod scan;
 #[path = "support/scraper.rs"]
 mod scraper;
 #[path = "report/shop.rs"]

@@ -97,6 +97,10 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_EXPLAIN_NAMESPACE", "default", "namespace of the pod to explain"),
     row("KUBERVISOR_DEMO_KEEP", "false", "leave the demo running after its last act"),
     row("KUBERVISOR_DEMO_REPORT", "none", "file for the demo's timeline, one HTML page"),
+    row("KUBERVISOR_SCAN_PROMETHEUS", "required", "Prometheus that is asked"),
+    row("KUBERVISOR_SCAN_NAMESPACE", "default", "namespace whose Services get proposals"),
+    row("KUBERVISOR_SCAN_FROM", "1d", "beginning of the replayed time"),
+    row("KUBERVISOR_SCAN_TO", "now", "end of the replayed time"),
     row("KUBERVISOR_DEMO_WITHOUT_POLICY", "false", "run the demo so that its promises are broken"),
     row("KUBERVISOR_DEMO_CAP", "20", "seconds that a promise of the demo is waited for"),
 ];

@@ -36,7 +36,7 @@ pub mod request;
 mod series_fleet;
 mod state_fleet;
 mod summary;
-mod text;
+pub(in crate::roles) mod text;
 pub mod time_range;
 pub mod variants;
 
@@ -160,6 +160,8 @@ fn read(args: &Args, now: Timestamp) -> Result<ReportRequest, Exit> {
         (None, None) => None,
     };
     Ok(ReportRequest {
+        pods: None,
+        show_queries: false,
         variants: variants::load(&args.files, &args.settings, context)?,
         range,
         namespace: args.namespace.clone(),

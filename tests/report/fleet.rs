@@ -35,7 +35,8 @@ async fn kube_state_metrics_tells_pods_that_no_query_names_and_how_many_are_want
     assert_eq!(episodes(&model)[0], first, "back when another pod is lost, because the floor goes first");
     assert_eq!(report["floorReached"][0]["from"], shop.time(7800));
     // 20 are wanted from then on, and 14 serve.
-    let below: Vec<&Value> = report["belowFloor"].as_array().unwrap().iter().map(|span| &span["from"]).collect();
+    let below: Vec<&Value> =
+        report["belowFloor"].as_array().unwrap().iter().map(|span| &span["from"]).collect();
     assert_eq!(below, [&Value::from(shop.time(28_800))]);
 
     let labelled = shop.model(&stage, &server, &tight, &["--selector", "app=web"]);

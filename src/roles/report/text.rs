@@ -170,7 +170,7 @@ fn worst(policy: &PolicyReport) -> String {
 }
 
 /// With four digits that count.
-pub(super) fn number(value: Option<f64>) -> String {
+pub(in crate::roles) fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value == 0.0 || (1e-3..1e6).contains(&value.abs()) => {
