@@ -16,7 +16,7 @@
 //! | `recorder`, `picture` | listens to a replay |
 //! | `labels` | known incidents |
 //! | `summary`, `model` | what the report says |
-//! | `text`, `junit` | its outputs |
+//! | `text`, `junit`, `page` | its outputs |
 //! | `fail_on` | `--fail-on` and the exit code |
 //! | `progress` | the line while it works |
 
@@ -27,6 +27,7 @@ mod history_query;
 mod junit;
 pub mod labels;
 pub mod model;
+mod page;
 pub mod picture;
 pub mod progress;
 mod queries;
@@ -47,8 +48,8 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest,
-    time_range::TimeRange, variants::Setting,
+    fail_on::FailOn, labels::IncidentLabels, page::PageFile, progress::ReportProgress,
+    request::ReportRequest, time_range::TimeRange, variants::Setting,
 };
 use super::output;
 use crate::{
@@ -99,6 +100,9 @@ pub struct Args {
     /// The format on stdout.
     #[arg(short, long, env = "KUBERVISOR_REPORT_OUTPUT", value_enum, default_value_t)]
     pub output: ReportFormat,
+    /// Also write the report as one HTML page, with pictures, to this file.
+    #[arg(long, env = "KUBERVISOR_REPORT_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Known incidents (pod,from,to): adds precision, recall and F1.
     #[arg(long, env = "KUBERVISOR_REPORT_LABELS", value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -132,12 +136,16 @@ pub enum ReportFormat {
 pub async fn run(args: Args) -> Result<(), Exit> {
     let now = Clock::start().wall();
     let request = read(&args, now)?;
+    let page = args.html.as_deref().map(PageFile::create).transpose()?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
     let progress = ReportProgress::new(request.range);
     let model = replaying::replay(request, &progress, &stop).await;
     progress.done();
     let model = model?;
+    if let Some(page) = page {
+        page.write(&model)?;
+    }
     let printed = match args.output {
         ReportFormat::Text => text::render(&model),
         ReportFormat::Json => {
