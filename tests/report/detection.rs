@@ -1,27 +1,19 @@
 //! The labelled traces through a real Prometheus and the command line: the same F1 as the direct call of the detectors,
 //! to the digit.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use crate::{
     backfill::Backfill,
+    shop::ago,
     stage::{Stage, kubervisor, said},
     traces::{Delivery, Kind, Trace},
     trial::{Candidate, Score},
 };
 
 const EVERY: u64 = 5;
-
-/// Unix seconds, a day ago, at a whole minute.
-fn yesterday() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    (now - Duration::from_secs(86_400)).as_secs() / 60 * 60
-}
 
 fn write(history: &mut Backfill, number: u64, trace: &Trace, start: u64) {
     for pod in 0..trace.pods() {
@@ -70,7 +62,7 @@ fn policy(candidate: Candidate, server: &str, number: u64) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn labelled_traces_from_a_real_prometheus_have_the_f1_of_the_direct_call() {
-    let (stage, start) = (Stage::new(), yesterday());
+    let (stage, start) = (Stage::new(), ago(86_400));
     // A ramp is unclear before it is bad, which labels cannot say.
     let numbers: Vec<u64> = (0..14).filter(|number| Trace::new(*number).kind != Kind::Ramp).collect();
     let mut history = Backfill::default();

@@ -56,7 +56,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How many milliseconds after the start what was done to which pod.
 type Done = (i64, Verb, String);
 
-fn manifest(spec: Value) -> Manifest {
+fn manifest(spec: &Value) -> Manifest {
     let mut resource = json!({
         "apiVersion": api::API_VERSION, "kind": api::KIND, "metadata": {"name": "web"},
         "spec": {"service": "web", "breakers": [{
@@ -240,7 +240,7 @@ fn replayed(trace: &Trace, manifest: &Manifest) -> Vec<Done> {
     log.done
 }
 
-async fn assert_equal(numbers: std::ops::Range<u64>, spec: Value) {
+async fn assert_equal(numbers: std::ops::Range<u64>, spec: &Value) {
     let manifest = manifest(spec);
     let mut all = 0;
     for number in numbers {
@@ -270,7 +270,7 @@ async fn a_replay_takes_the_actions_of_the_production_s_loop_one_by_one() {
     let activator = json!({"mode": "periodic", "period": 20});
     assert_equal(
         0..14,
-        json!({"spec": {}, "breaker": {"minPodsAvailableRatio": 60, "activator": activator}}),
+        &json!({"spec": {}, "breaker": {"minPodsAvailableRatio": 60, "activator": activator}}),
     )
     .await;
 }
@@ -282,7 +282,7 @@ async fn so_it_does_with_jitter_batches_panic_pauses_and_a_reverted_withdrawal()
     let spec = json!({"panicThreshold": 20, "revertIfNoBetter": 30});
     assert_equal(
         0..14,
-        json!({"spec": spec, "breaker": {"minPodsAvailableRatio": 80, "activator": activator}}),
+        &json!({"spec": spec, "breaker": {"minPodsAvailableRatio": 80, "activator": activator}}),
     )
     .await;
 }

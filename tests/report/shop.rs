@@ -1,10 +1,8 @@
 //! A fleet's day in Prometheus: twelve pods, of which two are slow for a while.
 
-use std::{
-    process::Output,
-    time::{Duration, SystemTime},
-};
+use std::process::Output;
 
+use kubervisor::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,6 +19,12 @@ pub(crate) const SCRAPED: u64 = 60;
 /// Pod, and from when to when it is slow, in seconds after the start.
 pub(crate) const SLOW: [(u64, u64, u64); 2] = [(3, 7200, 9000), (5, 18_000, 19_200)];
 
+/// Unix seconds of the whole minute that many seconds ago.
+pub(crate) fn ago(seconds: u64) -> u64 {
+    let now = u64::try_from(Clock::start().wall().unix_millis() / 1000).unwrap();
+    (now - seconds) / 60 * 60
+}
+
 /// The history of one shop.
 pub(crate) struct Shop {
     /// Unix seconds of the first sample.
@@ -31,9 +35,7 @@ pub(crate) struct Shop {
 impl Shop {
     /// The day that ended an hour ago, without a sample yet.
     pub(crate) fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let start = (now - Duration::from_secs(LENGTH + 3600)).as_secs() / 60 * 60;
-        Self { start, history: Backfill::default() }
+        Self { start: ago(LENGTH + 3600), history: Backfill::default() }
     }
 
     /// With the latencies of every pod.

@@ -44,12 +44,13 @@ impl TimeRange {
                 "the range begins in the future, at {from} (it is {now} now); write an earlier --from"
             ));
         }
+        let to = to.min(now);
         if to.since(from) > LONGEST {
             return usage("the range is longer than 366 days; write a later --from".to_owned());
         }
         // Whole seconds, so that every step has a time that a person can read.
         let floor = |at: Timestamp| Timestamp::from_unix_millis(at.unix_millis().div_euclid(1000) * 1000);
-        let range = Self { from: floor(from), to: floor(to.min(now)) };
+        let range = Self { from: floor(from), to: floor(to) };
         if range.from >= range.to {
             return usage("the range is shorter than a second; write an earlier --from".to_owned());
         }
