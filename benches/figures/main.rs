@@ -26,11 +26,14 @@ mod plane_many;
 mod plane_memory;
 mod plane_stage;
 mod plane_withdraw;
+mod replay;
 mod report;
 mod soak;
 mod view;
 mod yardsticks;
 
+#[path = "../../tests/support/backfill.rs"]
+mod backfill;
 #[path = "../../tests/support/etcd.rs"]
 mod etcd;
 #[path = "../../tests/support/fleet.rs"]
@@ -39,6 +42,8 @@ mod fleet;
 mod plane;
 #[path = "../../tests/support/running.rs"]
 mod running;
+#[path = "../../tests/support/scraper.rs"]
+mod scraper;
 #[path = "../../tests/support/traces.rs"]
 mod traces;
 #[path = "../../tests/support/trial.rs"]
@@ -64,7 +69,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 14] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -78,6 +83,7 @@ const SECTIONS: [Section; 13] = [
     section("many", plane_many::measure, false),
     section("cache", plane_memory::measure, false),
     section("view", view::measure, true),
+    section("report", replay::measure, true),
 ];
 
 fn main() -> anyhow::Result<()> {
