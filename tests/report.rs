@@ -16,6 +16,8 @@ mod fleet;
 mod front;
 #[path = "report/live.rs"]
 mod live;
+#[path = "report/page.rs"]
+mod page;
 #[path = "report/scan.rs"]
 mod scan;
 #[path = "support/scraper.rs"]

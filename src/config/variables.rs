@@ -105,6 +105,7 @@ pub const VARIABLES: &[Variable] = &[
     row("KUBERVISOR_REPORT_FLEET_QUERY", "none", "PromQL that gives the fleet: a series for each pod, 1 when it is Ready"),
     row("KUBERVISOR_REPORT_SET", "none", "values to try, `PATH=VALUE,VALUE`, separated by `;`"),
     row("KUBERVISOR_REPORT_OUTPUT", "text", "`text`, `json`, `yaml` or `junit`"),
+    row("KUBERVISOR_REPORT_HTML", "none", "file for the report as one HTML page"),
     row("KUBERVISOR_REPORT_LABELS", "none", "file with known incidents: pod,from,to"),
     row("KUBERVISOR_REPORT_FAIL_ON", "none", "exit with 3 if it occurred: `withheld`, `panic`, `floor`, `no-data`"),
     row("KUBERVISOR_DEMO_KEEP", "false", "leave the demo running after its last act"),

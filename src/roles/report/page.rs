@@ -24,6 +24,7 @@ use super::{
     text,
 };
 use crate::{
+    decide::time::Timestamp,
     exit::Exit,
     roles::view::{
         chart::{FleetChart, TimeAxis},
@@ -135,7 +136,7 @@ pub(super) fn render(model: &ReportModel) -> Result<String, String> {
         "report.html",
         context! {
             style => STYLE, style_hash => style_hash,
-            from => model.from.to_string(), to => model.replayed_to.to_string(), length => text::length(model),
+            from => moment(model.from), to => moment(model.replayed_to), length => text::length(model),
             partial => model.partial.clone(), fleet => model.fleet.text.clone(), pods => model.fleet.pods, notes => model.notes.clone(),
             columns => text::comparison_columns(&model.policies), policies => Serde(&sections),
             version => model.kubervisor,
@@ -192,8 +193,8 @@ impl EpisodeLine {
         Self {
             pod: episode.pod.clone(),
             row: chart.row(&episode.pod),
-            from: episode.from.to_string(),
-            to: episode.to.to_string(),
+            from: moment(episode.from),
+            to: moment(episode.to),
             minutes: format!("{:.1}", episode.minutes()),
             breaker: episode.breaker.clone(),
             chart: policy.breakers.iter().position(|breaker| breaker.name == episode.breaker),
@@ -208,9 +209,19 @@ impl EpisodeLine {
                 (_, _, EpisodeEnd::Deleted) => "deleted",
                 (_, _, EpisodeEnd::Lasting) => "lasting",
             },
-            reason: episode.reason.clone(),
+            // The numbers have columns of their own.
+            reason: match episode.reason.split_once(", value ") {
+                Some((what, _)) => what.to_owned(),
+                None => episode.reason.clone(),
+            },
         }
     }
+}
+
+/// To the second, for a column.
+fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split('.').next().unwrap_or_default().replace('T', " ")
 }
 
 #[cfg(test)]
@@ -222,7 +233,6 @@ pub(super) mod tests {
         decide::{
             fleet::Uid,
             measurements::{Measurement, Measurements},
-            time::Timestamp,
         },
         roles::report::{
             model::{BreakerReport, EpisodeEvidence, FleetOrigin, PolicyPicture, ReplaySummary, VERSION},

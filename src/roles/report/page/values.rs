@@ -20,7 +20,7 @@ use crate::{
 const HEIGHT: f64 = 120.0;
 const TOP: f64 = 10.0;
 /// A value beyond so many times the range of thresholds and medians is drawn at the edge.
-const BEYOND: f64 = 3.0;
+const BEYOND: f64 = 8.0;
 
 /// The picture of one breaker.
 #[derive(Clone, Debug, Serialize)]
@@ -186,7 +186,7 @@ mod tests {
         let (scale, cut) = Scale::of(&usual).unwrap();
         assert_eq!((scale.least, scale.most, cut), (1.0, 5.0, false));
         let (scale, cut) = Scale::of(&[usual[0], spread(1.0, 1e9, 5.0)]).unwrap();
-        assert_eq!((scale.most, cut), (17.0, true));
+        assert_eq!((scale.most, cut), (37.0, true));
         assert_eq!(scale.y(1e9), TOP);
         assert!(Scale::of(&[spread(f64::NAN, f64::NAN, f64::NAN)]).is_none());
         let (flat, _) = Scale::of(&[spread(2.0, 2.0, f64::NAN)]).unwrap();
