@@ -96,7 +96,7 @@ fn lanes(
 }
 
 /// The phases with their ends.
-fn spans<'p>(past: &'p PodPast, end: Timestamp, mut each: impl FnMut(Timestamp, Timestamp, LanePhase)) {
+fn spans(past: &PodPast, end: Timestamp, mut each: impl FnMut(Timestamp, Timestamp, LanePhase)) {
     let ends = past.phases.iter().skip(1).map(|(at, _)| *at).chain([end]);
     for ((from, phase), to) in past.phases.iter().zip(ends) {
         let phase = match phase {
