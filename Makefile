@@ -7,10 +7,10 @@ SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
 
-.PHONY: help setup demo cluster node crd image manifest test test-node check lint deny bench soak doc
+.PHONY: help setup demo report-demo cluster node crd image manifest test test-node check lint deny bench soak doc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need
 	@scripts/need build test
@@ -19,6 +19,11 @@ demo: ## the demo on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--
 	@scripts/need build
 	@cargo build --quiet --workspace
 	@target/debug/kubervisor demo $(DEMO_FLAGS)
+
+report-demo: ## a report about a made-up day in a real Prometheus: prints the page's path (REPORT_DEMO=DIRECTORY)
+	@scripts/need build report
+	@cargo build --quiet --bin kubervisor
+	@scripts/report-demo $(REPORT_DEMO)
 
 cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3)
 	@scripts/need cluster

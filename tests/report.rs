@@ -18,8 +18,12 @@ mod fleet;
 mod front;
 #[path = "report/live.rs"]
 mod live;
+#[path = "report/page.rs"]
+mod page;
 #[path = "report/samples.rs"]
 mod samples;
+#[path = "report/scan.rs"]
+mod scan;
 #[path = "support/scraper.rs"]
 mod scraper;
 #[path = "report/shop.rs"]

@@ -18,7 +18,7 @@
 //! | `resource_record` | in place of a replay: the episodes in a resource's status |
 //! | `labels` | known incidents |
 //! | `summary`, `model` | what the report says |
-//! | `text`, `junit` | its outputs |
+//! | `text`, `junit`, `page` | its outputs |
 //! | `fail_on` | `--fail-on` and the exit code |
 //! | `progress` | the line while it works |
 
@@ -29,6 +29,7 @@ mod history_query;
 mod junit;
 pub mod labels;
 pub mod model;
+mod page;
 pub mod picture;
 pub mod progress;
 mod queries;
@@ -39,7 +40,7 @@ mod resource_record;
 mod series_fleet;
 mod state_fleet;
 mod summary;
-mod text;
+pub(in crate::roles) mod text;
 pub mod time_range;
 pub mod variants;
 
@@ -50,7 +51,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fail_on::FailOn, labels::IncidentLabels, model::ReportModel, progress::ReportProgress,
+    fail_on::FailOn, labels::IncidentLabels, model::ReportModel, page::PageFile, progress::ReportProgress,
     request::ReportRequest, time_range::TimeRange, variants::Setting,
 };
 use super::{output, plugin::names};
@@ -115,6 +116,9 @@ pub struct ReplayArgs {
     /// Values to try for a field of the spec: breakers[errors].outlier.threshold=3,3.5,5. May be repeated.
     #[arg(long = "set", env = "KUBERVISOR_REPORT_SET", value_name = "PATH=VALUES", value_parser = Setting::read, value_delimiter = ';')]
     pub settings: Vec<Setting>,
+    /// Also write the report as one HTML page, with pictures, to this file.
+    #[arg(long, env = "KUBERVISOR_REPORT_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Known incidents (pod,from,to): adds precision, recall and F1.
     #[arg(long, env = "KUBERVISOR_REPORT_LABELS", value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -124,6 +128,13 @@ pub struct ReplayArgs {
     /// The sources of metrics that the controller is started with.
     #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
     pub sources: Option<PathBuf>,
+}
+
+impl ReplayArgs {
+    /// The page's file, made before the work.
+    fn page(&self) -> Result<Option<PageFile>, Exit> {
+        self.html.as_deref().map(PageFile::create).transpose()
+    }
 }
 
 /// Which pods a report is about.
@@ -174,12 +185,13 @@ pub(super) async fn replayed(
     output: ReportFormat,
 ) -> Result<(), Exit> {
     let request = read(args, scope, Clock::start().wall())?;
+    let page = args.page()?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
     let progress = ReportProgress::new(request.range);
     let model = replaying::replay(request, &progress, &stop).await;
     progress.done();
-    deliver(&model?, args, output)
+    deliver(&model?, page, args, output)
 }
 
 /// A report of the episodes that a resource keeps.
@@ -197,11 +209,20 @@ pub(super) async fn recorded(
         let what = "of a resource only --fail-on withheld is known; the others need a replay, with -f";
         return Err(Exit::Usage(what.to_owned()));
     }
+    let page = args.page()?;
     let resource = cluster.service(namespace, name).await?;
-    deliver(&resource_record::read(&resource, Clock::start().wall()), args, output)
+    deliver(&resource_record::read(&resource, Clock::start().wall()), page, args, output)
 }
 
-fn deliver(model: &ReportModel, args: &ReplayArgs, output: ReportFormat) -> Result<(), Exit> {
+fn deliver(
+    model: &ReportModel,
+    page: Option<PageFile>,
+    args: &ReplayArgs,
+    output: ReportFormat,
+) -> Result<(), Exit> {
+    if let Some(page) = page {
+        page.write(model)?;
+    }
     let printed = match output {
         ReportFormat::Text => text::render(model),
         ReportFormat::Json => {
@@ -233,6 +254,8 @@ fn read(args: &ReplayArgs, scope: ReportScope, now: Timestamp) -> Result<ReportR
         (None, None) => None,
     };
     Ok(ReportRequest {
+        pods: None,
+        show_queries: false,
         variants: variants::load(&args.files, &args.settings, context)?,
         range,
         namespace: scope.namespace,

@@ -17,16 +17,14 @@ const SPANS: usize = 5;
 /// The whole report.
 pub(super) fn render(model: &ReportModel) -> String {
     let mut text = String::new();
-    let replayed = model.policies.iter().all(|policy| policy.kind == DecisionKind::Replay);
-    let what = if replayed { "Replayed" } else { "Recorded" };
     let _infallible =
-        writeln!(text, "{what} from {} to {} ({})", model.from, model.replayed_to, length(model));
+        writeln!(text, "{} from {} to {} ({})", verb(model), model.from, model.replayed_to, length(model));
     if let Some(partial) = &model.partial {
         let _infallible = writeln!(text, "PARTIAL: {}", visible(partial, 600));
     }
     let _infallible =
         writeln!(text, "Fleet: {} pods, from {}", model.fleet.pods, visible(&model.fleet.text, 600));
-    if replayed && model.policies.len() > 1 {
+    if is_replay(model) && model.policies.len() > 1 {
         text.push('\n');
         text.push_str(&comparison(&model.policies));
     }
@@ -38,6 +36,15 @@ pub(super) fn render(model: &ReportModel) -> String {
         let _infallible = writeln!(text, "\nNote: {}", visible(note, 600));
     }
     text
+}
+
+/// What was done from its beginning to its end.
+pub(super) fn verb(model: &ReportModel) -> &'static str {
+    if is_replay(model) { "Replayed" } else { "Recorded" }
+}
+
+fn is_replay(model: &ReportModel) -> bool {
+    model.policies.iter().all(|policy| policy.kind == DecisionKind::Replay)
 }
 
 pub(super) fn length(model: &ReportModel) -> String {
