@@ -9,10 +9,12 @@ NODES ?= 3
 PREFIX ?= $(HOME)/.local
 REPLICAS ?= 0
 
-.PHONY: help setup demo cluster node node-demo crd image manifest plugin-archive install-plugin test test-node check lint deny bench soak doc
+.PHONY: help setup demo report-demo cluster node node-demo crd image manifest plugin-archive install-plugin test test-node check lint deny \
+	bench soak doc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need
 	@scripts/need build test
@@ -22,6 +24,11 @@ demo: ## the demo on this machine: 12 apps, one master; nine masters on etcd (DE
 	@scripts/need demo || echo "the demo's last act, which needs it, is left out" >&2
 	@cargo build --quiet --workspace
 	@target/debug/kubervisor demo $(DEMO_FLAGS)
+
+report-demo: ## a report about a made-up day in a real Prometheus: prints the page's path (REPORT_DEMO=DIRECTORY)
+	@scripts/need build report
+	@cargo build --quiet --bin kubervisor
+	@scripts/report-demo $(REPORT_DEMO)
 
 cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3 REPLICAS=0: that many controllers on it)
 	@scripts/need cluster

@@ -44,6 +44,8 @@ pub enum Command {
     Check(roles::check::Args),
     /// Replays manifests over the history in Prometheus: what they would have withheld, and when.
     Report(roles::report::Args),
+    /// Proposes manifests for the Services of a namespace, from the metrics in Prometheus, and replays them.
+    Scan(roles::scan::Args),
     /// Shows the replicas that share the work, and moves work off one.
     Cluster(roles::cluster::command::Args),
     /// Works on the KubervisorServices of a cluster.
@@ -93,6 +95,7 @@ impl Command {
             Self::Breaker(args) => roles::breaker::run(args).await,
             Self::Check(args) => roles::check::run(args).await,
             Self::Report(args) => roles::report::run(args).await,
+            Self::Scan(args) => roles::scan::run(args).await,
             Self::Cluster(args) => roles::cluster::command::run(args).await,
             Self::Controller(args) => roles::controller::run(args).await,
             Self::Crd(args) => roles::crd::run(args).await,

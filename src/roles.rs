@@ -15,5 +15,6 @@ pub mod output;
 pub mod plugin;
 pub mod report;
 pub mod run;
+pub mod scan;
 pub mod status;
 pub mod view;

@@ -4,9 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "support/backfill.rs"]
+mod backfill;
 #[path = "browser/chromium.rs"]
 mod chromium;
 #[path = "browser/live.rs"]
 mod live;
+#[path = "browser/report.rs"]
+mod report;
+#[path = "support/scraper.rs"]
+mod scraper;
 #[path = "support/stage.rs"]
 mod stage;

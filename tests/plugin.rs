@@ -18,6 +18,8 @@ mod formats;
 mod list;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "plugin/report.rs"]
+mod report;
 #[path = "plugin/switch.rs"]
 mod switch;
 #[path = "plugin/tree.rs"]

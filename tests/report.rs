@@ -6,6 +6,8 @@
 mod backfill;
 #[path = "report/command.rs"]
 mod command;
+#[path = "report/compare.rs"]
+mod compare;
 #[path = "report/detection.rs"]
 mod detection;
 #[path = "report/faults.rs"]
@@ -16,6 +18,12 @@ mod fleet;
 mod front;
 #[path = "report/live.rs"]
 mod live;
+#[path = "report/page.rs"]
+mod page;
+#[path = "report/samples.rs"]
+mod samples;
+#[path = "report/scan.rs"]
+mod scan;
 #[path = "support/scraper.rs"]
 mod scraper;
 #[path = "report/shop.rs"]

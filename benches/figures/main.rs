@@ -27,11 +27,14 @@ mod plane_memory;
 mod plane_replicas;
 mod plane_stage;
 mod plane_withdraw;
+mod replay;
 mod report;
 mod soak;
 mod view;
 mod yardsticks;
 
+#[path = "../../tests/support/backfill.rs"]
+mod backfill;
 #[path = "../../tests/support/etcd.rs"]
 mod etcd;
 #[path = "../../tests/support/fleet.rs"]
@@ -40,6 +43,8 @@ mod fleet;
 mod plane;
 #[path = "../../tests/support/running.rs"]
 mod running;
+#[path = "../../tests/support/scraper.rs"]
+mod scraper;
 #[path = "../../tests/support/traces.rs"]
 mod traces;
 #[path = "../../tests/support/trial.rs"]
@@ -65,7 +70,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 15] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -80,6 +85,7 @@ const SECTIONS: [Section; 14] = [
     section("cache", plane_memory::measure, false),
     section("replicas", plane_replicas::measure, false),
     section("view", view::measure, true),
+    section("report", replay::measure, true),
 ];
 
 fn main() -> anyhow::Result<()> {

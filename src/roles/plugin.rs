@@ -11,6 +11,7 @@
 //! | `explanation` | `explain` |
 //! | `watch` | `-w` and `--until` of these |
 //! | `check` | `check` |
+//! | | `report`, of `roles::report` |
 //! | `switch` | `enable`, `disable` |
 //! | `person` | `withhold`, `admit`, `pause`, `resume` |
 //! | `completion` | `completion`, and what kubectl asks for |
@@ -23,7 +24,7 @@ mod explanation;
 mod fields;
 mod format;
 mod jsonpath;
-mod names;
+pub(super) mod names;
 mod person;
 mod style;
 mod switch;
@@ -37,12 +38,13 @@ use self::{
     args::{GlobalArgs, PluginSession},
     check::CheckArgs,
     completion::{CompleteArgs, CompletionArgs},
-    format::CommandOutput,
+    format::{CommandOutput, OutputFormat},
     names::RequestTarget,
     person::RequestArgs,
     table::ResourceTable,
     watch::WatchArgs,
 };
+use super::report::{self, ReplayArgs, ReportFormat};
 use crate::{api::requests::RequestVerb, exit::Exit};
 
 /// The command line of the plugin.
@@ -54,7 +56,7 @@ use crate::{api::requests::RequestVerb, exit::Exit};
     max_term_width = 110,
     about = "Lists the KubervisorServices of a namespace, shows why a pod is or is not withheld",
     after_help = "A KubervisorService is `kvs` or `rdc` for short: `kubectl get kvs` shows them too.\n\
-                  Exit codes: 0 success, 1 failure, 2 wrong usage, 3 findings of check, 124 time-out."
+                  Exit codes: 0 success, 1 failure, 2 wrong usage, 3 findings of check or report, 124 time-out."
 )]
 pub struct PluginCli {
     /// Only this KubervisorService: web, kvs/web or rdc/web.
@@ -97,6 +99,14 @@ enum PluginCommand {
     Check {
         #[command(flatten)]
         check: CheckArgs,
+    },
+    /// Reports what was withheld, and what a dry run would have withheld; with -f replays manifests over Prometheus.
+    Report {
+        /// The KubervisorService: web, kvs/web or rdc/web.
+        #[arg(value_name = "NAME", value_parser = names::service, conflicts_with = "files")]
+        name: Option<String>,
+        #[command(flatten)]
+        replay: ReplayArgs,
     },
     /// Lets labels decide about traffic: puts the switch into the Service's selector.
     Enable {
@@ -193,6 +203,7 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
             watch.show(&session, read).await
         }
         Some(PluginCommand::Check { check }) => check::check(&global.open().await?, &check).await,
+        Some(PluginCommand::Report { name, replay }) => report(global, name, &replay).await,
         Some(PluginCommand::Enable { name, dry_run }) => {
             switch::enable(&global.open().await?, &name, dry_run).await
         }
@@ -216,6 +227,27 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
     }
 }
 
+/// Prints the report itself, because it may be printed and fail nevertheless.
+async fn report(global: GlobalArgs, name: Option<String>, replay: &ReplayArgs) -> Result<PluginOutput, Exit> {
+    let format = match &global.output {
+        OutputFormat::Table | OutputFormat::Wide => ReportFormat::Text,
+        OutputFormat::Json => ReportFormat::Json,
+        OutputFormat::Yaml => ReportFormat::Yaml,
+        OutputFormat::Junit => ReportFormat::Junit,
+        OutputFormat::Name | OutputFormat::JsonPath(_) => {
+            return Err(Exit::Usage("of a report, -o is table, json, yaml or junit".to_owned()));
+        }
+    };
+    match name {
+        Some(name) => {
+            let session = global.open().await?;
+            report::recorded(&session.cluster, &session.namespace, &name, replay, format).await?;
+        }
+        None => report::replayed(replay, global.report_scope(), format).await?,
+    }
+    Ok(PluginOutput::default())
+}
+
 async fn ask(
     global: GlobalArgs,
     verb: RequestVerb,
@@ -232,7 +264,7 @@ fn check_combinations(
     global: &GlobalArgs,
     command: Option<&PluginCommand>,
 ) -> Result<(), Exit> {
-    if !matches!(command, Some(PluginCommand::Check { .. })) {
+    if !matches!(command, Some(PluginCommand::Check { .. } | PluginCommand::Report { .. })) {
         check::junit_is_of_check(&global.output)?;
     }
     let named = match command {
@@ -246,6 +278,7 @@ fn check_combinations(
         Some(
             PluginCommand::Check { .. } | PluginCommand::Completion { .. } | PluginCommand::Complete { .. },
         ) => false,
+        Some(PluginCommand::Report { name, .. }) => name.is_some(),
         Some(_) => true,
     };
     if named { global.one_of_a_namespace("a name") } else { Ok(()) }
@@ -261,8 +294,8 @@ async fn list(global: GlobalArgs, name: Option<String>, watch: &WatchArgs) -> Re
         Ok(ResourceTable { resources, single: name.is_some() })
     };
     let mut output = watch.show(&session, read).await?;
-    let empty = output.data.is_empty() && !watch.watch;
-    if empty && (session.format.is_text() || session.format == format::OutputFormat::Name) {
+    let empty = output.data.is_empty() && !watch.is_on();
+    if empty && (session.format.is_text() || session.format == OutputFormat::Name) {
         output.notice = format!("No KubervisorServices in {}\n", session.scope());
     }
     Ok(output)
@@ -294,7 +327,7 @@ mod tests {
     fn flags_stand_before_and_after_explain() {
         for line in ["-n shop explain web-1 -o json", "explain pod/web-1 --namespace shop --output json"] {
             let cli = read(line).unwrap();
-            assert_eq!(cli.global.output, format::OutputFormat::Json, "{line}");
+            assert_eq!(cli.global.output, OutputFormat::Json, "{line}");
             assert!(
                 matches!(cli.command, Some(PluginCommand::Explain { pod, .. }) if pod == "web-1"),
                 "{line}"

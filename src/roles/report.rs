@@ -1,5 +1,6 @@
 //! `kubervisor report`: what policies would have done, replayed over the history in Prometheus. Reads only; needs a
-//! manifest and a Prometheus, no cluster and no controller.
+//! manifest and a Prometheus, no cluster and no controller. With a resource's name instead: what the controller did with
+//! its pods, and what its dry run would have done.
 //!
 //! The decisions are those of [`crate::decide::replay`], which is the production's core; here is what it is fed with and
 //! what is said about it.
@@ -14,9 +15,10 @@
 //! | `fleet_source`, `state_fleet`, `series_fleet` | which pods there were: kube-state-metrics, or the series themselves |
 //! | `replaying` | parts of the history → every policy |
 //! | `recorder`, `picture` | listens to a replay |
+//! | `resource_record` | in place of a replay: the episodes in a resource's status |
 //! | `labels` | known incidents |
 //! | `summary`, `model` | what the report says |
-//! | `text`, `junit` | its outputs |
+//! | `text`, `junit`, `page` | its outputs |
 //! | `fail_on` | `--fail-on` and the exit code |
 //! | `progress` | the line while it works |
 
@@ -27,16 +29,18 @@ mod history_query;
 mod junit;
 pub mod labels;
 pub mod model;
+mod page;
 pub mod picture;
 pub mod progress;
 mod queries;
 mod recorder;
 pub mod replaying;
 pub mod request;
+mod resource_record;
 mod series_fleet;
 mod state_fleet;
 mod summary;
-mod text;
+pub(in crate::roles) mod text;
 pub mod time_range;
 pub mod variants;
 
@@ -47,11 +51,12 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    fail_on::FailOn, labels::IncidentLabels, progress::ReportProgress, request::ReportRequest,
-    time_range::TimeRange, variants::Setting,
+    fail_on::FailOn, labels::IncidentLabels, model::ReportModel, page::PageFile, progress::ReportProgress,
+    request::ReportRequest, time_range::TimeRange, variants::Setting,
 };
-use super::output;
+use super::{output, plugin::names};
 use crate::{
+    adapters::kubernetes::{connect::ConnectOptions, untyped::ClusterClient},
     api::{Context, Detectors},
     clock::Clock,
     decide::time::Timestamp,
@@ -62,13 +67,34 @@ use crate::{
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A KubervisorService of the cluster, in place of a replay: reports what its status says was withheld, or would have
+    /// been in a dry run.
+    #[arg(value_name = "NAME", value_parser = names::service, conflicts_with = "files")]
+    pub name: Option<String>,
+    /// The namespace; when not given, that of the manifests or default, and for NAME that of the kubeconfig's context.
+    #[arg(short, long, env = "KUBERVISOR_REPORT_NAMESPACE", value_name = "NAMESPACE", value_parser = names::object)]
+    pub namespace: Option<String>,
+    /// The labels of the Service's pods, such as app=web,tier=front; for kube-state-metrics with pod labels.
+    #[arg(long, env = "KUBERVISOR_REPORT_SELECTOR", value_name = "LABELS")]
+    pub selector: Option<String>,
+    /// The format on stdout.
+    #[arg(short, long, env = "KUBERVISOR_REPORT_OUTPUT", value_enum, default_value_t)]
+    pub output: ReportFormat,
+    /// What else there is.
+    #[command(flatten)]
+    pub replay: ReplayArgs,
+}
+
+/// Arguments that `kubervisor report` and `kubectl kubervisor report` share.
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
     /// A file with KubervisorServices, YAML or JSON; `-` is stdin. May be repeated, to compare policies of one Service.
     #[arg(
         short = 'f',
         long = "file",
         env = "KUBERVISOR_REPORT_FILE",
         value_name = "FILE",
-        required = true,
+        required_unless_present = "name",
         value_delimiter = ','
     )]
     pub files: Vec<PathBuf>,
@@ -81,13 +107,7 @@ pub struct Args {
     /// The end: now, a span before now, or a time.
     #[arg(long, env = "KUBERVISOR_REPORT_TO", value_name = "TIME", default_value = "now")]
     pub to: String,
-    /// The namespace of the pods; that of the manifests, or default, when not given.
-    #[arg(short, long, env = "KUBERVISOR_REPORT_NAMESPACE", value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
-    /// The labels of the Service's pods, such as app=web,tier=front; for kube-state-metrics with pod labels.
-    #[arg(long, env = "KUBERVISOR_REPORT_SELECTOR", value_name = "LABELS", conflicts_with_all = ["service_file", "fleet_query"])]
-    pub selector: Option<String>,
-    /// The Service's manifest, whose selector is used in the same way.
+    /// The Service's manifest: the pods with the labels of its selector are the fleet.
     #[arg(long, env = "KUBERVISOR_REPORT_SERVICE_FILE", value_name = "FILE", conflicts_with = "fleet_query")]
     pub service_file: Option<PathBuf>,
     /// A query that gives the fleet: a series with the label pod for each pod, 1 when it is Ready.
@@ -96,9 +116,9 @@ pub struct Args {
     /// Values to try for a field of the spec: breakers[errors].outlier.threshold=3,3.5,5. May be repeated.
     #[arg(long = "set", env = "KUBERVISOR_REPORT_SET", value_name = "PATH=VALUES", value_parser = Setting::read, value_delimiter = ';')]
     pub settings: Vec<Setting>,
-    /// The format on stdout.
-    #[arg(short, long, env = "KUBERVISOR_REPORT_OUTPUT", value_enum, default_value_t)]
-    pub output: ReportFormat,
+    /// Also write the report as one HTML page, with pictures, to this file.
+    #[arg(long, env = "KUBERVISOR_REPORT_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Known incidents (pod,from,to): adds precision, recall and F1.
     #[arg(long, env = "KUBERVISOR_REPORT_LABELS", value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -108,6 +128,22 @@ pub struct Args {
     /// The sources of metrics that the controller is started with.
     #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
     pub sources: Option<PathBuf>,
+}
+
+impl ReplayArgs {
+    /// The page's file, made before the work.
+    fn page(&self) -> Result<Option<PageFile>, Exit> {
+        self.html.as_deref().map(PageFile::create).transpose()
+    }
+}
+
+/// Which pods a report is about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReportScope {
+    /// Instead of the manifests'.
+    pub(super) namespace: Option<String>,
+    /// Labels of the pods.
+    pub(super) selector: Option<String>,
 }
 
 /// The format of a report on stdout.
@@ -124,45 +160,105 @@ pub enum ReportFormat {
     Junit,
 }
 
-/// Replays, and prints the report.
+/// Replays, or reads the status of a resource, and prints the report.
 ///
 /// # Errors
-/// 2 for wrong arguments and mistakes in manifests; 1 when nothing could be replayed or printed; 3 for what `--fail-on`
-/// names.
+/// 2 for wrong arguments and mistakes in manifests; 1 when nothing could be replayed, read or printed; 3 for what
+/// `--fail-on` names.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let now = Clock::start().wall();
-    let request = read(&args, now)?;
+    let Args { name, namespace, selector, output, replay } = args;
+    let Some(name) = name else {
+        return replayed(&replay, ReportScope { namespace, selector }, output).await;
+    };
+    let cluster = ClusterClient::connect(&ConnectOptions::default(), None).await?;
+    let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+    recorded(&cluster, &namespace, &name, &replay, output).await
+}
+
+/// A report of a replay.
+///
+/// # Errors
+/// As of [`run`].
+pub(super) async fn replayed(
+    args: &ReplayArgs,
+    scope: ReportScope,
+    output: ReportFormat,
+) -> Result<(), Exit> {
+    let request = read(args, scope, Clock::start().wall())?;
+    let page = args.page()?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
     let progress = ReportProgress::new(request.range);
     let model = replaying::replay(request, &progress, &stop).await;
     progress.done();
-    let model = model?;
-    let printed = match args.output {
-        ReportFormat::Text => text::render(&model),
-        ReportFormat::Json => {
-            output::json(&serde_json::to_value(&model).context("cannot write the report as JSON")?)?
-        }
-        ReportFormat::Yaml => serde_saphyr::to_string(&model).context("cannot write the report as YAML")?,
-        ReportFormat::Junit => junit::render(&model, &args.fail_on),
-    };
-    output::print(&printed)?;
-    fail_on::conclude(&model, &args.fail_on)
+    deliver(&model?, page, args, output)
 }
 
-fn read(args: &Args, now: Timestamp) -> Result<ReportRequest, Exit> {
+/// A report of the episodes that a resource keeps.
+///
+/// # Errors
+/// As of [`run`].
+pub(super) async fn recorded(
+    cluster: &ClusterClient,
+    namespace: &str,
+    name: &str,
+    args: &ReplayArgs,
+    output: ReportFormat,
+) -> Result<(), Exit> {
+    if args.fail_on.iter().any(|what| *what != FailOn::Withheld) {
+        let what = "of a resource only --fail-on withheld is known; the others need a replay, with -f";
+        return Err(Exit::Usage(what.to_owned()));
+    }
+    let page = args.page()?;
+    let resource = cluster.service(namespace, name).await?;
+    deliver(&resource_record::read(&resource, Clock::start().wall()), page, args, output)
+}
+
+fn deliver(
+    model: &ReportModel,
+    page: Option<PageFile>,
+    args: &ReplayArgs,
+    output: ReportFormat,
+) -> Result<(), Exit> {
+    if let Some(page) = page {
+        page.write(model)?;
+    }
+    let printed = match output {
+        ReportFormat::Text => text::render(model),
+        ReportFormat::Json => {
+            output::json(&serde_json::to_value(model).context("cannot write the report as JSON")?)?
+        }
+        ReportFormat::Yaml => serde_saphyr::to_string(model).context("cannot write the report as YAML")?,
+        ReportFormat::Junit => junit::render(model, &args.fail_on),
+    };
+    output::print(&printed)?;
+    fail_on::conclude(model, &args.fail_on)
+}
+
+fn read(args: &ReplayArgs, scope: ReportScope, now: Timestamp) -> Result<ReportRequest, Exit> {
     let range = TimeRange::read(&args.from, &args.to, now)?;
     let sources = runtime::sources(args.sources.as_deref())?;
     let context = Context { detectors: Detectors::All, timing: None, sources };
-    let selector = match (&args.selector, &args.service_file) {
-        (Some(labels), _) => Some(request::selector(labels)?),
+    let selector = match (&scope.selector, &args.service_file) {
+        (Some(_), Some(_)) => {
+            let what = "--selector and --service-file are two ways to say the same; write one of them";
+            return Err(Exit::Usage(what.to_owned()));
+        }
+        (Some(_), None) if args.fleet_query.is_some() => {
+            return Err(Exit::Usage(
+                "--selector and --fleet-query both name the fleet; write one of them".to_owned(),
+            ));
+        }
+        (Some(labels), None) => Some(request::selector(labels)?),
         (None, Some(file)) => Some(request::service_selector(file)?),
         (None, None) => None,
     };
     Ok(ReportRequest {
+        pods: None,
+        show_queries: false,
         variants: variants::load(&args.files, &args.settings, context)?,
         range,
-        namespace: args.namespace.clone(),
+        namespace: scope.namespace,
         prometheus: args.prometheus.clone(),
         sources,
         selector,

@@ -19,9 +19,9 @@
 //! | `audience` | which namespaces a reader sees |
 
 mod audience;
-mod chart;
+pub(in crate::roles) mod chart;
 pub mod exposed;
-mod fleet_page;
+pub(in crate::roles) mod fleet_page;
 pub mod guard;
 mod handlers;
 pub mod listener;
@@ -29,8 +29,8 @@ mod live;
 mod login;
 mod overview;
 mod pod_page;
-mod template;
-mod timeline;
+pub(in crate::roles) mod template;
+pub(in crate::roles) mod timeline;
 mod watcher;
 
 use std::sync::Arc;

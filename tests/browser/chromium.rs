@@ -87,6 +87,14 @@ impl Browser {
         STANDARD.decode(answer["value"].as_str().unwrap()).unwrap()
     }
 
+    /// Shows pages as a device with this feature would, such as `prefers-color-scheme`, or as paper.
+    pub(super) async fn emulate(&self, media: &str, feature: &str, value: &str) {
+        let features = json!([{"name": feature, "value": value}]);
+        let command =
+            json!({"cmd": "Emulation.setEmulatedMedia", "params": {"media": media, "features": features}});
+        self.command("goog/cdp/execute", &command).await;
+    }
+
     /// Ends the browser; the driver ends with this value.
     pub(super) async fn quit(self) {
         self.client.delete(&self.session).send().await.unwrap();

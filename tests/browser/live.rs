@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// The number of elements that stick out of the window.
-const CUT_OFF: &str = "return document.documentElement.scrollWidth > innerWidth ? 1 : 0";
+pub(super) const CUT_OFF: &str = "return document.documentElement.scrollWidth > innerWidth ? 1 : 0";
 
 /// The number of pictures, tables and fields without a name.
-const UNNAMED: &str = "
+pub(super) const UNNAMED: &str = "
     const nameless = (element) => !element.getAttribute('aria-label') && !element.querySelector('caption')
         && !(element.labels && element.labels.length);
     return [...document.querySelectorAll('svg, table, input:not([type=hidden])')].filter(nameless).length";

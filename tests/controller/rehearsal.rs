@@ -76,6 +76,30 @@ async fn a_dry_run_gives_back_and_then_writes_no_pod_but_says_what_it_would_do()
 }
 
 #[tokio::test]
+async fn the_status_keeps_real_and_would_be_episodes_apart_and_over_a_restart() {
+    let (scene, all) = with_one_withheld("episodes").await;
+    let told = async |kind: &str, over: bool| -> Vec<String> {
+        let status = scene.shop.resource().await.unwrap()["status"].clone();
+        let episodes = status["episodes"].as_array().cloned().unwrap_or_default();
+        let ours = |one: &&Value| one["kind"] == kind && one["to"].is_string() == over;
+        episodes.iter().filter(ours).map(|one| one["pod"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((told("real", false).await, told("dryRun", false).await), (all[..1].to_vec(), vec![]));
+    scene.set("dryRun", json!(true)).await;
+    scene.until_withheld(&[]).await;
+    scene.bad(&all[..2]);
+    scene.until("both would be withheld", async || told("dryRun", false).await.len() == 2).await;
+    assert_eq!((told("real", true).await, told("real", false).await), (all[..1].to_vec(), vec![]));
+    scene.bad(&[]);
+    scene.controller.kill();
+    scene.controller.launch();
+    scene.controller.ready().await;
+    scene.until("the dry run begins anew", async || told("dryRun", true).await.len() >= 2).await;
+    assert_eq!(told("real", true).await, all[..1]);
+    scene.until("nobody would be withheld", async || told("dryRun", false).await.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_breaker_that_rehearses_cuts_nobody_beside_one_that_does() {
     let stage = Stage::set("dryone").await;
     let second = stage.signals.service("second");

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Seconds from one RFC 3339 time to another.
-fn seconds(from: &str, to: &str) -> i64 {
+pub(crate) fn seconds(from: &str, to: &str) -> i64 {
     let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_second();
     at(to) - at(from)
 }

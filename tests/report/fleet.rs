@@ -16,7 +16,11 @@ fn shop() -> Shop {
         shop.state(pod, 0..end, |at| pod != 7 || !(7800..8400).contains(&at));
     }
     shop.state(14, 25_200..LENGTH, |_| true);
-    shop.deployment(|at| if at < 28_800 { 14.0 } else { 20.0 });
+    let replicas = |at| if at < 28_800 { 14.0 } else { 20.0 };
+    shop.deployment(replicas);
+    // Of a second kube-state-metrics.
+    let twin = "namespace=\"shop\",deployment=\"web\",instance=\"second\"";
+    shop.gauge("kube_deployment_spec_replicas", twin, 0..LENGTH, replicas);
     shop
 }
 

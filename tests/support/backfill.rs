@@ -39,7 +39,8 @@ impl Backfill {
         let input = directory.join("history.om");
         std::fs::write(&input, self.text()).unwrap();
         let made = Command::new("promtool")
-            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            // One block: the text is read once for each.
+            .args(["tsdb", "create-blocks-from", "--max-block-duration=400h", "openmetrics"])
             .arg(&input)
             .arg(directory.join("tsdb"))
             .stdin(Stdio::null())

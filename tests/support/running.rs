@@ -183,8 +183,17 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
 
 /// Memory of any process that is in RAM, in bytes.
 pub fn resident(pid: u32) -> io::Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that it had in RAM so far, in bytes; 0 after its end.
+pub fn peak(pid: u32) -> io::Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kib.unwrap_or(0) * 1024)
 }

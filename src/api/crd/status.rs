@@ -42,6 +42,7 @@ pub(super) fn schema() -> Value {
             },
             "ledger": ledger(),
             "explanations": explanations(),
+            "episodes": episodes(),
         },
     })
 }
@@ -101,6 +102,29 @@ fn explanations() -> Value {
                 "breaker": text("Breaker that finds the pod bad.", 63),
                 "why": text("Rule, value and threshold of that breaker.", 4096),
                 "decision": text("Decision of the gate, and its reason.", 4096),
+            },
+        },
+    })
+}
+
+fn episodes() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 50,
+        "x-kubernetes-list-type": "atomic",
+        "description": "When pods were withheld, and when a dry run would have withheld them: the newest first.",
+        "items": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {
+                "kind": text("real, or dryRun for what was not done.", 63),
+                "pod": text("Name of the pod.", 253),
+                "uid": text("UID of the pod.", 63),
+                "breaker": text("Breaker that found the pod bad.", 63),
+                "reason": text("Rule, value and threshold of that breaker.", 4096),
+                "retryCount": count("Withdrawals of the pod, this one included."),
+                "from": time("When the pod was withheld."),
+                "to": time("When it was withheld no more; missing while it is."),
             },
         },
     })

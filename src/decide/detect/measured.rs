@@ -3,12 +3,12 @@
 use super::{
     Detector, Observation, Outlier, OutlierSource, deviation, discrete,
     listed::FleetScope,
-    outlier::{self, PeerComparison},
+    outlier,
     payload::{self, Good, Sample},
     queried::QueryAnswer,
     series::ByPod,
 };
-use crate::decide::{measurements::Measurements, verdict::Evidence};
+use crate::decide::measurements::Measurements;
 
 impl Detector {
     /// The values of keepalives; empty for other detectors.
@@ -76,19 +76,11 @@ fn number(sample: &Sample) -> Option<f64> {
 
 /// The thresholds of the comparisons on either side of the median.
 fn compared(outlier: &Outlier, pods: &[&Observation], samples: &[Sample]) -> Measurements {
-    let mut measured = values(pods, samples.iter().map(number));
-    for comparison in outlier::judge(outlier, samples) {
-        let PeerComparison::Measured { evidence: Evidence { threshold, median, .. }, .. } = comparison else {
-            continue;
-        };
-        measured.median = median;
-        let side = threshold.partial_cmp(&median);
-        match side {
-            Some(std::cmp::Ordering::Less) => measured.low = threshold,
-            _ => measured.high = threshold,
-        }
+    let measured = values(pods, samples.iter().map(number));
+    match outlier::bounds(outlier, samples) {
+        Some((median, low, high)) => Measurements { median: Some(median), low, high, ..measured },
+        None => measured,
     }
-    measured
 }
 
 #[cfg(test)]

@@ -51,6 +51,17 @@ pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
     samples.iter().map(compare).collect()
 }
 
+/// The median, and the values below and above which a sample is beyond; `None` where nothing is compared.
+pub(super) fn bounds(rule: &Outlier, samples: &[Sample]) -> Option<(f64, Option<f64>, Option<f64>)> {
+    let PeerBaseline { median, limit } = baseline(rule, samples)?;
+    let (below, above) = (Some(median - limit), Some(median + limit));
+    Some(match rule.direction {
+        Direction::High => (median, None, above),
+        Direction::Low => (median, below, None),
+        Direction::Both => (median, below, above),
+    })
+}
+
 /// `None` without enough values, or without a spread or `minDeviation` to measure by.
 fn baseline(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
     let numbers = |with_withheld: bool| -> Vec<f64> {

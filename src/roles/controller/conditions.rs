@@ -3,6 +3,7 @@
 //! Pure and stable: equal facts give the same status, byte for byte, because a changed status is written, and each write
 //! goes to all watchers. A time is therefore taken from the old status unless what it dates has changed.
 
+mod episodes;
 mod facts;
 mod findings;
 mod hindrances;
@@ -43,13 +44,17 @@ pub fn status(facts: &Facts<'_>) -> Value {
     status.insert("selector".to_owned(), json!(facts.selector));
     let fleet = facts.snapshot.filter(|snapshot| snapshot.plan.is_some()).map_or_else(
         // Before the first plan the old values stay.
-        || ["podCount", "serving", "floor", "explanations"].map(|member| (member, old(member).cloned())),
+        || {
+            ["podCount", "serving", "floor", "explanations", "episodes"]
+                .map(|member| (member, old(member).cloned()))
+        },
         |snapshot| {
             [
                 ("podCount", Some(pod_count(facts, snapshot))),
                 ("serving", Some(json!(snapshot.serving()))),
                 ("floor", Some(json!(snapshot.floor.budget.floor))),
                 ("explanations", Some(explanations(facts, snapshot))),
+                ("episodes", episodes::episodes(old("episodes"), snapshot)),
             ]
         },
     );

@@ -13,6 +13,9 @@ use crate::decide::{
 /// Ended episodes that are kept of one fleet.
 pub const ENDED: usize = 200;
 
+/// Episodes that the status of a resource keeps: as many as its schema allows.
+pub const STORED: usize = 50;
+
 /// Whether pods were changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,10 +34,14 @@ pub struct Episode {
     pub kind: EpisodeKind,
     /// The pod's name.
     pub pod: String,
+    /// Its identity.
+    pub uid: Uid,
     /// The breaker or callback.
     pub breaker: String,
     /// Why, in one line of text.
     pub reason: String,
+    /// The number of this withdrawal of the pod, as the activator counts.
+    pub retry: u32,
     /// When the ledger took it in; known after a restart, too.
     pub from: Timestamp,
     /// When it was out of the ledger; `None` while it is in it.
@@ -74,8 +81,10 @@ impl Episodes {
             self.open.entry((kind, entry.uid.clone())).or_insert_with(|| Episode {
                 kind,
                 pod: entry.name.clone(),
+                uid: entry.uid.clone(),
                 breaker: entry.breaker.clone(),
                 reason: entry.reason.clone(),
+                retry: entry.retry_count,
                 from: entry.break_at,
                 to: None,
             });

@@ -16,6 +16,7 @@ use crate::{
         untyped::{ClusterClient, ClusterError, ListScope},
     },
     exit::Exit,
+    roles::report::ReportScope,
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub(super) struct GlobalArgs {
     /// Those of every namespace.
     #[arg(short = 'A', long, global = true)]
     all_namespaces: bool,
-    /// Only KubervisorServices with these labels: app=web,tier!=test.
+    /// Only KubervisorServices with these labels: app=web,tier!=test. Of report -f, the labels of the Service's pods.
     #[arg(short = 'l', long, global = true, value_name = "LABELS")]
     selector: Option<String>,
     /// The format: table, wide, json, yaml, name or jsonpath=TEMPLATE.
@@ -96,6 +97,11 @@ impl GlobalArgs {
             (false, Some(_)) => refuse("--selector"),
             (false, None) => Ok(()),
         }
+    }
+
+    /// Which pods a replay is about: `-l` has their labels.
+    pub(super) fn report_scope(self) -> ReportScope {
+        ReportScope { namespace: self.namespace, selector: self.selector }
     }
 
     /// Connects, without a request to the API server.

@@ -254,7 +254,9 @@ fn mark(outcome: CheckOutcome) -> (&'static str, Tone) {
 /// Formats that only some commands have.
 pub(super) fn junit_is_of_check(format: &OutputFormat) -> Result<(), Exit> {
     if *format == OutputFormat::Junit {
-        return Err(Exit::Usage("-o junit is of check only; see kubectl kubervisor --help".to_owned()));
+        return Err(Exit::Usage(
+            "-o junit is of check and report only; see kubectl kubervisor --help".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ pub(super) fn pod(text: &str) -> Result<String, String> {
 }
 
 /// `web`, or with any name of the resource before it.
-pub(super) fn service(text: &str) -> Result<String, String> {
+pub(in crate::roles) fn service(text: &str) -> Result<String, String> {
     let kinds = ["kvs", "rdc", "kubervisorservice", "kubervisorservices"];
     let text = match text.split_once('/') {
         // `kubectl -o name` writes the group, too.
@@ -36,7 +36,7 @@ pub(super) fn request_target(text: &str) -> Result<RequestTarget, String> {
 }
 
 /// A name as Kubernetes lets an object have one.
-pub(super) fn object(text: &str) -> Result<String, String> {
+pub(in crate::roles) fn object(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let whole = text.chars().all(fits) && text.starts_with(edge) && text.ends_with(edge);

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::model::{PolicyReport, ReportModel};
+use super::model::{DecisionKind, PolicyReport, ReportModel};
 use crate::exit::Exit;
 
 /// What a run of CI may fail on.
@@ -36,7 +36,11 @@ impl FailOn {
             Self::Panic => !policy.panics.is_empty(),
             Self::Floor => !policy.floor_reached.is_empty() || !policy.below_floor.is_empty(),
             // Without a fleet there is no alarm about it.
-            Self::NoData => !policy.no_data.is_empty() || policy.summary.least_above_floor.is_none(),
+            Self::NoData => {
+                let no_fleet =
+                    policy.kind == DecisionKind::Replay && policy.summary.least_above_floor.is_none();
+                no_fleet || !policy.no_data.is_empty()
+            }
         }
     }
 }

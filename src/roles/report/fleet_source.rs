@@ -45,13 +45,13 @@ pub(super) async fn find(
     namespace: &str,
     servers: Servers<'_>,
 ) -> Result<FoundFleet, HistoryError> {
-    let early = QueryPlan::new(&request.variants, namespace, servers, None);
+    let early = QueryPlan::new(&request.variants, namespace, servers, request.pods.as_ref());
     let mut notes = vec![
         "A replay cannot know what withholding would have changed: withheld pods go on being measured as they were, and \
          the load of the others stays what it was."
             .to_owned(),
     ];
-    let Some(first) = early.queries.first() else { return Ok(from_series(namespace, notes)) };
+    let Some(first) = early.queries.first() else { return Ok(from_series(namespace, None, notes)) };
     let by_node =
         request.variants.iter().any(|variant| variant.manifest.policy.keep_one_per_node == Some(true));
     let source = &first.query.source;
@@ -74,13 +74,16 @@ pub(super) async fn find(
             ),
         }
     }
-    let names = names(fetcher, &early.queries, request.range, namespace).await?;
+    let names = match &request.pods {
+        Some(pods) => pods.clone(),
+        None => names(fetcher, &early.queries, request.range, namespace).await?,
+    };
     match reader.read(&FleetSelection::Kin(names)).await? {
         Some(fleet) if !fleet.names.is_empty() => {
             let text = "kube-state-metrics: the pods that the queries name, and all others of their owners";
             Ok(known(fleet, "kube-state-metrics", text.to_owned(), notes))
         }
-        _ => Ok(from_series(namespace, notes)),
+        _ => Ok(from_series(namespace, request.pods.clone(), notes)),
     }
 }
 
@@ -91,12 +94,12 @@ fn known(fleet: StateFleet, source: &'static str, text: String, mut notes: Vec<S
     FoundFleet { history: FleetHistory::Known(events.into()), origin, notes, names: Some(names) }
 }
 
-fn from_series(namespace: &str, notes: Vec<String>) -> FoundFleet {
+fn from_series(namespace: &str, names: Option<BTreeSet<String>>, notes: Vec<String>) -> FoundFleet {
     let text = "the queries' own series: a pod is there from its first to its last sample and counts as Ready, and as \
                 many are wanted as there are (kube-state-metrics, which tells more, was not found)";
     let origin = FleetOrigin { source: "series", text: text.to_owned(), pods: 0 };
     let history = FleetHistory::Series(SeriesFleet::new(namespace));
-    FoundFleet { history, origin, notes, names: None }
+    FoundFleet { history, origin, notes, names }
 }
 
 /// The pods that the queries name, looked up at a few points.

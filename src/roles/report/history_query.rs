@@ -1,6 +1,6 @@
 //! Which queries a report sends, each once for all policies, and their answers part by part.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -16,6 +16,7 @@ use crate::{
     },
     decide::{detect::Query, replay::answers::RangeAnswer, time::Timestamp},
     exit,
+    roles::output,
 };
 
 /// Requests at the same time.
@@ -66,6 +67,8 @@ pub(super) struct HistoryFetcher {
     client: SourceClient,
     slots: Semaphore,
     limit: Mutex<StepLimit>,
+    /// The queries that were written to stderr; `None`: none is.
+    shown: Option<Mutex<HashSet<String>>>,
 }
 
 /// How many steps the server answers at once.
@@ -76,9 +79,15 @@ struct StepLimit {
 }
 
 impl HistoryFetcher {
-    pub(super) fn new(client: SourceClient) -> Arc<Self> {
+    /// With `show`, each query is written to stderr before it is first sent.
+    pub(super) fn new(client: SourceClient, show: bool) -> Arc<Self> {
         let limit = StepLimit { steps: MAX_STEPS, reached: None };
-        Arc::new(Self { client, slots: Semaphore::new(AT_ONCE), limit: Mutex::new(limit) })
+        Arc::new(Self {
+            client,
+            slots: Semaphore::new(AT_ONCE),
+            limit: Mutex::new(limit),
+            shown: show.then(Mutex::default),
+        })
     }
 
     /// The steps of the query within `part`; its steps begin at `origin`.
@@ -91,6 +100,9 @@ impl HistoryFetcher {
         origin: Timestamp,
         part: TimeRange,
     ) -> Result<RangeAnswer, HistoryError> {
+        if self.shown.as_ref().is_some_and(|shown| shown.lock().insert(query.promql.clone())) {
+            output::notice(&format!("query: {}\n", query.promql));
+        }
         let step = query.step_millis();
         let index =
             |at: Timestamp| (at.unix_millis() - origin.unix_millis() + step - 1).div_euclid(step).max(0);

@@ -21,14 +21,20 @@ pub(super) fn render(model: &ReportModel, fail_on: &[FailOn]) -> String {
 fn suite(model: &ReportModel, policy: &PolicyReport, fail_on: &[FailOn]) -> String {
     let summary = &policy.summary;
     let cases = [
-        (
+        Some((
             FailOn::Withheld,
             format!("{} episodes, {:.1} pod-minutes", summary.episodes, summary.pod_minutes_withheld),
-        ),
-        (FailOn::Panic, format!("{} times, {:.1} minutes", summary.panics, summary.panic_minutes)),
-        (FailOn::Floor, format!("reached for {:.1} minutes", summary.floor_reached_minutes)),
-        (FailOn::NoData, format!("{:.1} minutes", summary.no_data_minutes)),
+        )),
+        summary
+            .panics
+            .zip(summary.panic_minutes)
+            .map(|(panics, minutes)| (FailOn::Panic, format!("{panics} times, {minutes:.1} minutes"))),
+        summary
+            .floor_reached_minutes
+            .map(|minutes| (FailOn::Floor, format!("reached for {minutes:.1} minutes"))),
+        summary.no_data_minutes.map(|minutes| (FailOn::NoData, format!("{minutes:.1} minutes"))),
     ];
+    let cases: Vec<(FailOn, String)> = cases.into_iter().flatten().collect();
     let fails = |what: &FailOn| what.occurred(policy) && fail_on.contains(what);
     let failures = cases.iter().filter(|(what, _)| fails(what)).count();
     let partial = usize::from(model.partial.is_some());

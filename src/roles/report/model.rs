@@ -45,7 +45,7 @@ pub struct ReportModel {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetOrigin {
-    /// `kube-state-metrics`, `fleet-query` or `series`.
+    /// `kube-state-metrics`, `fleet-query`, `series` or `status`.
     pub source: &'static str,
     /// The same in a sentence, with what is not known that way.
     pub text: String,
@@ -53,10 +53,25 @@ pub struct FleetOrigin {
     pub pods: usize,
 }
 
-/// What one policy would have done.
+/// Where a policy's decisions come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DecisionKind {
+    /// They were replayed.
+    #[default]
+    Replay,
+    /// A controller made them and carried them out.
+    Real,
+    /// A controller made them in a dry run.
+    DryRun,
+}
+
+/// What one policy did or would have done.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
+    /// Where its decisions come from.
+    pub kind: DecisionKind,
     /// The resource's name, with its namespace.
     pub name: String,
     /// Its file.
@@ -100,12 +115,12 @@ pub struct PolicyPicture {
     pub breakers: Vec<BreakerPicture>,
 }
 
-/// The numbers of one policy. A share is in percent of the wanted pods.
+/// The numbers of one policy. A share is in percent of the wanted pods. `null` is what only a replay knows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplaySummary {
     /// Evaluations of all breakers.
-    pub evaluations: u64,
+    pub evaluations: Option<u64>,
     /// Would-be withdrawals.
     pub episodes: usize,
     /// Pods with at least one.
@@ -117,23 +132,23 @@ pub struct ReplaySummary {
     /// The most at the same time.
     pub most_withheld_at_once: u32,
     /// The same as a share.
-    pub highest_share_percent: f64,
+    pub highest_share_percent: Option<f64>,
     /// The least number of serving pods above the floor; negative below it. `null`: there was no fleet.
     pub least_above_floor: Option<i64>,
     /// Minutes with at most one pod above the floor.
-    pub near_floor_minutes: f64,
+    pub near_floor_minutes: Option<f64>,
     /// Minutes in which bad pods went on serving because of the floor.
-    pub floor_reached_minutes: f64,
+    pub floor_reached_minutes: Option<f64>,
     /// Times of panic.
-    pub panics: usize,
+    pub panics: Option<usize>,
     /// Their length in all.
-    pub panic_minutes: f64,
+    pub panic_minutes: Option<f64>,
     /// Minutes in which a breaker had too few verdicts.
-    pub no_data_minutes: f64,
+    pub no_data_minutes: Option<f64>,
     /// Pods that would have been killed.
-    pub kills: usize,
+    pub kills: Option<usize>,
     /// Pods that would have been paused until a person admits them.
-    pub pauses: usize,
+    pub pauses: Option<usize>,
     /// Withdrawals within an hour after the same pod's return.
     pub flaps: usize,
 }
@@ -210,8 +225,10 @@ pub enum EpisodeEnd {
     Admitted,
     /// The pod was deleted in the history.
     Deleted,
-    /// The replay ended first.
+    /// It lasts at the end of the report.
     Lasting,
+    /// It ended, and the record does not say how.
+    Over,
 }
 
 /// The numbers behind a withdrawal.
@@ -306,10 +323,12 @@ impl ReplayEpisode {
 impl PolicyReport {
     /// Name and changes, as a heading.
     pub fn title(&self) -> String {
-        if self.changes.is_empty() {
-            return self.name.clone();
+        match self.kind {
+            DecisionKind::Real => format!("{}, as it was", self.name),
+            DecisionKind::DryRun => format!("{}, as it would have been (dry run)", self.name),
+            DecisionKind::Replay if self.changes.is_empty() => self.name.clone(),
+            DecisionKind::Replay => format!("{} with {}", self.name, self.changes.join(", ")),
         }
-        format!("{} with {}", self.name, self.changes.join(", "))
     }
 }
 

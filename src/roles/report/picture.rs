@@ -142,8 +142,15 @@ impl BreakerPicture {
         }
     }
 
+    /// When a bucket begins.
+    pub(super) fn time(&self, bucket: usize) -> Timestamp {
+        let (bucket, all) =
+            (u32::try_from(bucket).unwrap_or(u32::MAX), u32::try_from(BUCKETS).unwrap_or(u32::MAX));
+        self.range.from + self.range.length() / all * bucket
+    }
+
     /// The bucket of a moment.
-    fn bucket(&self, at: Timestamp) -> usize {
+    pub(super) fn bucket(&self, at: Timestamp) -> usize {
         let share = at.since(self.range.from).as_secs_f64() / self.range.length().as_secs_f64();
         #[allow(
             clippy::cast_possible_truncation,

@@ -28,6 +28,11 @@ impl ReportProgress {
         Self { bar, range }
     }
 
+    /// One that is never drawn.
+    pub fn hidden(range: TimeRange) -> Self {
+        Self { bar: ProgressBar::hidden(), range }
+    }
+
     /// What is being done.
     pub(super) fn says(&self, what: &'static str) {
         self.bar.set_message(what);

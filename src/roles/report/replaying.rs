@@ -58,7 +58,10 @@ pub async fn replay(
 ) -> Result<ReportModel, Exit> {
     let (namespace, _) = common_service(&request.variants, request.namespace.as_deref())?;
     let client = SourceClient::new(Arc::new(Files), Clock::start());
-    let fetcher = HistoryFetcher::new(client.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?);
+    let fetcher = HistoryFetcher::new(
+        client.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?,
+        request.show_queries,
+    );
     let only = request.prometheus.as_deref().map(|url| Arc::new(MetricSource::at(url)));
     let servers = Servers { only: only.as_ref(), operator: request.sources };
     progress.says("looking for the fleet");

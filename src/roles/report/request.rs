@@ -1,6 +1,9 @@
 //! What a report is about: policies, range, server, and the labels of the fleet's pods.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -15,6 +18,10 @@ use crate::{
 pub struct ReportRequest {
     /// The policies.
     pub variants: Vec<PolicyVariant>,
+    /// The names of the fleet's pods, where they are known beforehand.
+    pub pods: Option<BTreeSet<String>>,
+    /// Writes each query to stderr before it is first sent.
+    pub show_queries: bool,
     /// The range of time.
     pub range: TimeRange,
     /// The namespace, instead of the manifests'.

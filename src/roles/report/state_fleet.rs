@@ -146,7 +146,7 @@ impl StateReader<'_> {
 
     /// The wanted pods: the replicas of all owners.
     async fn desired(&self, owners: &BTreeSet<Owner>, fleet: &mut StateFleet) -> Result<(), HistoryError> {
-        let mut steps: BTreeMap<Timestamp, u32> = BTreeMap::new();
+        let mut by_owner: BTreeMap<(Timestamp, Owner), u32> = BTreeMap::new();
         for (kind, metric, label_name) in [
             ("Deployment", "kube_deployment_spec_replicas", "deployment"),
             ("StatefulSet", "kube_statefulset_replicas", "statefulset"),
@@ -157,11 +157,11 @@ impl StateReader<'_> {
                 continue;
             }
             let answer = self.fetch(format!("{metric}{{namespace={:?}}}", self.namespace), STEP).await?;
-            let ours = |series: &&RangeSeries| {
-                label(series, label_name)
-                    .is_some_and(|name| owners.contains(&(kind.to_owned(), name.to_owned())))
+            let ours = |series: &RangeSeries| {
+                let owner = (kind.to_owned(), label(series, label_name)?.to_owned());
+                owners.contains(&owner).then_some(owner)
             };
-            for series in answer.series.iter().filter(ours) {
+            for (series, owner) in answer.series.iter().filter_map(|series| Some((series, ours(series)?))) {
                 for index in 0..answer.steps {
                     let Some(replicas) = series.at(index).filter(|value| (0.0..1e6).contains(value)) else {
                         continue;
@@ -172,9 +172,15 @@ impl StateReader<'_> {
                         reason = "checked above"
                     )]
                     let replicas = replicas as u32;
-                    *steps.entry(answer.time(index)).or_default() += replicas;
+                    // Two kube-state-metrics tell the same owner's twice.
+                    let known = by_owner.entry((answer.time(index), owner.clone())).or_default();
+                    *known = replicas.max(*known);
                 }
             }
+        }
+        let mut steps: BTreeMap<Timestamp, u32> = BTreeMap::new();
+        for ((at, _), replicas) in by_owner {
+            *steps.entry(at).or_default() += replicas;
         }
         if steps.is_empty() {
             fleet

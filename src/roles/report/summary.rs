@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    model::{PolicyReport, ReplayEpisode, ReplaySummary, WorstPod, minutes},
+    model::{DecisionKind, FleetSpan, PolicyReport, ReplayEpisode, ReplaySummary, WorstPod, minutes},
     recorder::ReplayRecorder,
     variants::PolicyVariant,
 };
@@ -25,37 +25,34 @@ impl PolicyReport {
         let spans = recorder.finish(end);
         let score = recorder.score();
         let ReplayRecorder { ended: episodes, dropped, breakers, picture, floor, .. } = recorder;
-        let by_pod = by_pod(&episodes);
-        let length = |spans: &[super::model::FleetSpan]| {
-            spans.iter().map(|span| minutes(span.from, span.to)).fold(0.0, |all, one| all + one)
+        let length = |spans: &[FleetSpan]| {
+            Some(spans.iter().map(|span| minutes(span.from, span.to)).fold(0.0, |all, one| all + one))
         };
         let summary = ReplaySummary {
-            evaluations: breakers.iter().map(|breaker| breaker.evaluations).sum(),
+            evaluations: Some(breakers.iter().map(|breaker| breaker.evaluations).sum()),
             episodes: episodes.len() + dropped,
-            pods_withheld: by_pod.len(),
-            pod_minutes_withheld: episodes.iter().map(ReplayEpisode::minutes).fold(0.0, |all, one| all + one),
-            longest_minutes: episodes.iter().map(ReplayEpisode::minutes).fold(0.0, f64::max),
             most_withheld_at_once: floor.most_withheld,
-            highest_share_percent: floor.highest_share,
+            highest_share_percent: Some(floor.highest_share),
             least_above_floor: floor.least_above,
-            near_floor_minutes: floor.near_seconds / 60.0,
+            near_floor_minutes: Some(floor.near_seconds / 60.0),
             floor_reached_minutes: length(&spans.floor_reached),
-            panics: spans.panics.len(),
+            panics: Some(spans.panics.len()),
             panic_minutes: length(&spans.panics),
             no_data_minutes: length(&spans.no_data),
-            kills: episodes.iter().filter(|episode| episode.killed_at.is_some()).count(),
-            pauses: episodes.iter().filter(|episode| episode.paused_at.is_some()).count(),
-            flaps: by_pod.values().map(|episodes| flaps(episodes)).sum(),
+            kills: Some(episodes.iter().filter(|episode| episode.killed_at.is_some()).count()),
+            pauses: Some(episodes.iter().filter(|episode| episode.paused_at.is_some()).count()),
+            ..of_episodes(&episodes)
         };
         let PolicyVariant { file, changes, manifest, text } = variant;
         Self {
+            kind: DecisionKind::Replay,
             name: format!("{namespace}/{}", manifest.policy.name),
             file,
             changes,
             summary,
             score,
             left_out: super::queries::left_out(&manifest),
-            worst: worst(by_pod),
+            worst: worst(&episodes),
             breakers,
             panics: spans.panics,
             no_data: spans.no_data,
@@ -66,6 +63,32 @@ impl PolicyReport {
             episodes,
         }
     }
+}
+
+/// The numbers that episodes tell by themselves.
+pub(super) fn of_episodes(episodes: &[ReplayEpisode]) -> ReplaySummary {
+    let by_pod = by_pod(episodes);
+    ReplaySummary {
+        episodes: episodes.len(),
+        pods_withheld: by_pod.len(),
+        pod_minutes_withheld: episodes.iter().map(ReplayEpisode::minutes).fold(0.0, |all, one| all + one),
+        longest_minutes: episodes.iter().map(ReplayEpisode::minutes).fold(0.0, f64::max),
+        most_withheld_at_once: at_once(episodes),
+        flaps: by_pod.values().map(|episodes| flaps(episodes)).sum(),
+        ..ReplaySummary::default()
+    }
+}
+
+/// The most episodes at the same time; one that ends when another begins is not at the same time.
+fn at_once(episodes: &[ReplayEpisode]) -> u32 {
+    let edges = episodes.iter().flat_map(|episode| [(episode.from, 1), (episode.to, -1)]);
+    let mut edges: Vec<(Timestamp, i64)> = edges.collect();
+    edges.sort_unstable();
+    let counts = edges.iter().scan(0, |now, (_, change)| {
+        *now += change;
+        Some(*now)
+    });
+    u32::try_from(counts.max().unwrap_or(0)).unwrap_or(0)
 }
 
 fn by_pod(episodes: &[ReplayEpisode]) -> BTreeMap<&str, Vec<&ReplayEpisode>> {
@@ -82,8 +105,9 @@ fn flaps(episodes: &[&ReplayEpisode]) -> usize {
     pairs.filter(|(before, after)| after.from.since(before.to).as_secs() < FLAP_SECONDS).count()
 }
 
-fn worst(by_pod: BTreeMap<&str, Vec<&ReplayEpisode>>) -> Vec<WorstPod> {
-    let mut all: Vec<WorstPod> = by_pod
+/// The pods that were withheld longest.
+pub(super) fn worst(episodes: &[ReplayEpisode]) -> Vec<WorstPod> {
+    let mut all: Vec<WorstPod> = by_pod(episodes)
         .into_values()
         .filter_map(|episodes| {
             let longest = episodes.iter().max_by(|a, b| a.minutes().total_cmp(&b.minutes()))?;
@@ -99,4 +123,39 @@ fn worst(by_pod: BTreeMap<&str, Vec<&ReplayEpisode>>) -> Vec<WorstPod> {
     all.sort_by(|a, b| b.minutes.total_cmp(&a.minutes).then_with(|| a.pod.cmp(&b.pod)));
     all.truncate(WORST);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roles::report::model::{EpisodeEnd, EpisodeEvidence};
+
+    #[test]
+    fn episodes_tell_how_many_pods_were_withheld_at_once_and_which_came_back_too_soon() {
+        let at = |second: i64| Timestamp::from_unix_millis(second * 1000);
+        let episode = |pod: &str, from: i64, to: i64| ReplayEpisode {
+            pod: pod.to_owned(),
+            uid: pod.to_owned(),
+            breaker: "errors".to_owned(),
+            from: at(from),
+            to: at(to),
+            ended: EpisodeEnd::Over,
+            reason: String::new(),
+            evidence: EpisodeEvidence::default(),
+            retry: 1,
+            paused_at: None,
+            killed_at: None,
+        };
+        let episodes = [
+            episode("a", 0, 600),
+            episode("b", 300, 660),
+            episode("c", 600, 900),
+            episode("a", 1200, 1260),
+            episode("b", 9000, 9060),
+        ];
+        let summary = of_episodes(&episodes);
+        assert_eq!((summary.episodes, summary.pods_withheld, summary.most_withheld_at_once), (5, 3, 2));
+        assert_eq!((summary.flaps, summary.longest_minutes, summary.pod_minutes_withheld), (1, 10.0, 23.0));
+        assert_eq!(worst(&episodes)[0].pod, "a");
+    }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use comfy_table::presets::NOTHING;
 
-use super::model::{EpisodeEvidence, FleetSpan, PolicyReport, ReportModel};
+use super::model::{
+    BreakerReport, DecisionKind, EpisodeEvidence, FleetSpan, PolicyReport, ReportModel, WorstPod,
+};
 use crate::roles::output::{table, visible};
 
 /// Characters of a name or a reason that are shown.
@@ -16,13 +18,13 @@ const SPANS: usize = 5;
 pub(super) fn render(model: &ReportModel) -> String {
     let mut text = String::new();
     let _infallible =
-        writeln!(text, "Replayed from {} to {} ({})", model.from, model.replayed_to, length(model));
+        writeln!(text, "{} from {} to {} ({})", verb(model), model.from, model.replayed_to, length(model));
     if let Some(partial) = &model.partial {
         let _infallible = writeln!(text, "PARTIAL: {}", visible(partial, 600));
     }
     let _infallible =
         writeln!(text, "Fleet: {} pods, from {}", model.fleet.pods, visible(&model.fleet.text, 600));
-    if model.policies.len() > 1 {
+    if is_replay(model) && model.policies.len() > 1 {
         text.push('\n');
         text.push_str(&comparison(&model.policies));
     }
@@ -36,107 +38,138 @@ pub(super) fn render(model: &ReportModel) -> String {
     text
 }
 
-fn length(model: &ReportModel) -> String {
+/// What was done from its beginning to its end.
+pub(super) fn verb(model: &ReportModel) -> &'static str {
+    if is_replay(model) { "Replayed" } else { "Recorded" }
+}
+
+fn is_replay(model: &ReportModel) -> bool {
+    model.policies.iter().all(|policy| policy.kind == DecisionKind::Replay)
+}
+
+pub(super) fn length(model: &ReportModel) -> String {
     let hours = model.replayed_to.since(model.from).as_secs_f64() / 3600.0;
     if hours >= 48.0 { format!("{:.1} days", hours / 24.0) } else { format!("{hours:.1} hours") }
 }
 
 /// A row for each policy.
 fn comparison(policies: &[PolicyReport]) -> String {
-    let scored = policies.iter().any(|policy| policy.score.is_some());
-    let mut header = vec!["POLICY", "EPISODES", "POD-MINUTES", "HIGHEST SHARE", "NEAR-FLOOR MIN", "FLAPS"];
-    if scored {
-        header.extend(["PRECISION", "RECALL", "F1"]);
-    }
-    let row = |policy: &PolicyReport| {
-        let summary = &policy.summary;
-        let mut row = vec![
-            visible(&policy.title(), SHOWN),
-            summary.episodes.to_string(),
-            format!("{:.1}", summary.pod_minutes_withheld),
-            format!("{:.1} %", summary.highest_share_percent),
-            format!("{:.1}", summary.near_floor_minutes),
-            summary.flaps.to_string(),
-        ];
-        if let Some(score) = policy.score {
-            row.extend([score.precision, score.recall, score.f1].map(percent));
-        }
-        row
-    };
-    format!("{}\n", table(NOTHING, &header, policies.iter().map(row)).trim_fmt())
+    let rows = policies.iter().map(|policy| comparison_row(policy, policies));
+    format!("{}\n", table(NOTHING, &comparison_columns(policies), rows).trim_fmt())
 }
 
-fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{share:.2} %"))
+/// The headings of [`comparison_row`].
+pub(super) fn comparison_columns(policies: &[PolicyReport]) -> Vec<&'static str> {
+    let mut header = vec!["POLICY", "EPISODES", "POD-MINUTES", "HIGHEST SHARE", "NEAR-FLOOR MIN", "FLAPS"];
+    if is_scored(policies) {
+        header.extend(["PRECISION", "RECALL", "F1"]);
+    }
+    header
+}
+
+/// One of several policies in a line.
+pub(super) fn comparison_row(policy: &PolicyReport, policies: &[PolicyReport]) -> Vec<String> {
+    let summary = &policy.summary;
+    let mut row = vec![
+        visible(&policy.title(), SHOWN),
+        summary.episodes.to_string(),
+        format!("{:.1}", summary.pod_minutes_withheld),
+        summary.highest_share_percent.map_or_else(unknown, |share| format!("{share:.1} %")),
+        summary.near_floor_minutes.map_or_else(unknown, |minutes| format!("{minutes:.1}")),
+        summary.flaps.to_string(),
+    ];
+    if is_scored(policies) {
+        let score = policy.score.unwrap_or_default();
+        row.extend([score.precision, score.recall, score.f1].map(percent));
+    }
+    row
+}
+
+fn is_scored(policies: &[PolicyReport]) -> bool {
+    policies.iter().any(|policy| policy.score.is_some())
+}
+
+/// In the place of a number that is not known.
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+pub(super) fn percent(share: Option<f64>) -> String {
+    share.map_or_else(unknown, |share| format!("{share:.2} %"))
 }
 
 fn policy_text(policy: &PolicyReport) -> String {
-    let summary = &policy.summary;
     let mut text = format!("{}\n", visible(&policy.title(), SHOWN));
-    let mut line = |what: &str, value: String| {
+    for (what, value) in facts(policy) {
         let _infallible = writeln!(text, "  {what:<22}{value}");
-    };
-    line(
-        "Would have withheld",
-        match summary.episodes {
-            0 => "no pod".to_owned(),
-            episodes => format!(
-                "{} pods, {episodes} times, {:.1} pod-minutes in all, {:.1} minutes at the longest",
-                summary.pods_withheld, summary.pod_minutes_withheld, summary.longest_minutes
-            ),
-        },
-    );
-    line(
-        "At most at once",
-        format!(
-            "{} ({:.1} % of the wanted pods)",
-            summary.most_withheld_at_once, summary.highest_share_percent
-        ),
-    );
-    line(
-        "Nearest to the floor",
-        match summary.least_above_floor {
-            None => "there was no fleet".to_owned(),
-            Some(above) if above < 0 => format!(
-                "{} pods below it; at most one above for {:.1} minutes",
-                -above, summary.near_floor_minutes
-            ),
-            Some(above) => format!(
-                "{above} pods above it; at most one above for {:.1} minutes",
-                summary.near_floor_minutes
-            ),
-        },
-    );
-    line("Floor reached", spans(&policy.floor_reached, "never"));
-    line("Panics", spans(&policy.panics, "none"));
-    line("No data", spans(&policy.no_data, "none"));
-    line("Kills, pauses, flaps", format!("{}, {}, {}", summary.kills, summary.pauses, summary.flaps));
-    if let Some(score) = policy.score {
-        let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(percent);
-        line("Against the labels", format!("precision {precision}, recall {recall}, F1 {f1}"));
-    }
-    for breaker in &policy.breakers {
-        let mut value =
-            format!("{} evaluations, {} bad judgements of pods", breaker.evaluations, breaker.bad);
-        if breaker.unanswered > 0 {
-            let _infallible = write!(value, ", {} without an answer", breaker.unanswered);
-        }
-        if breaker.strange > 0 {
-            let _infallible = write!(
-                value,
-                "; {} answers named no pod of the fleet: check podNamekey and namespaceKey",
-                breaker.strange
-            );
-        }
-        line(&format!("Breaker {}", visible(&breaker.name, 40)), value);
-    }
-    for left in &policy.left_out {
-        line(&format!("Breaker {}", visible(&left.breaker, 40)), format!("left out: {}", left.why));
     }
     if !policy.worst.is_empty() {
         text.push_str(&worst(policy));
     }
     text
+}
+
+/// The summary in sentences, each under its heading.
+pub(super) fn facts(policy: &PolicyReport) -> Vec<(String, String)> {
+    let summary = &policy.summary;
+    let withheld = match summary.episodes {
+        0 => "no pod".to_owned(),
+        episodes => format!(
+            "{} pods, {episodes} times, {:.1} pod-minutes in all, {:.1} minutes at the longest",
+            summary.pods_withheld, summary.pod_minutes_withheld, summary.longest_minutes
+        ),
+    };
+    let share = summary.highest_share_percent;
+    let share = share.map_or_else(String::new, |share| format!(" ({share:.1} % of the wanted pods)"));
+    let at_once = ("At most at once".to_owned(), format!("{}{share}", summary.most_withheld_at_once));
+    if policy.kind != DecisionKind::Replay {
+        let heading = if policy.kind == DecisionKind::Real { "Withheld" } else { "Would have withheld" };
+        let flaps = ("Flaps".to_owned(), summary.flaps.to_string());
+        return vec![(heading.to_owned(), withheld), at_once, flaps];
+    }
+    let near = summary.near_floor_minutes.unwrap_or_default();
+    let floor = match summary.least_above_floor {
+        None => "there was no fleet".to_owned(),
+        Some(above) if above < 0 => {
+            format!("{} pods below it; at most one above for {near:.1} minutes", -above)
+        }
+        Some(above) => format!("{above} pods above it; at most one above for {near:.1} minutes"),
+    };
+    let [kills, pauses] = [summary.kills, summary.pauses].map(Option::unwrap_or_default);
+    let mut all = vec![
+        ("Would have withheld".to_owned(), withheld),
+        at_once,
+        ("Nearest to the floor".to_owned(), floor),
+        ("Floor reached".to_owned(), spans(&policy.floor_reached, "never")),
+        ("Panics".to_owned(), spans(&policy.panics, "none")),
+        ("No data".to_owned(), spans(&policy.no_data, "none")),
+        ("Kills, pauses, flaps".to_owned(), format!("{kills}, {pauses}, {}", summary.flaps)),
+    ];
+    if let Some(score) = policy.score {
+        let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(percent);
+        let value = format!("precision {precision}, recall {recall}, F1 {f1}");
+        all.push(("Against the labels".to_owned(), value));
+    }
+    all.extend(policy.breakers.iter().map(breaker_fact));
+    for left in &policy.left_out {
+        all.push((format!("Breaker {}", visible(&left.breaker, 40)), format!("left out: {}", left.why)));
+    }
+    all
+}
+
+fn breaker_fact(breaker: &BreakerReport) -> (String, String) {
+    let mut value = format!("{} evaluations, {} bad judgements of pods", breaker.evaluations, breaker.bad);
+    if breaker.unanswered > 0 {
+        let _infallible = write!(value, ", {} without an answer", breaker.unanswered);
+    }
+    if breaker.strange > 0 {
+        let _infallible = write!(
+            value,
+            "; {} answers named no pod of the fleet: check podNamekey and namespaceKey",
+            breaker.strange
+        );
+    }
+    (format!("Breaker {}", visible(&breaker.name, 40)), value)
 }
 
 /// How often and how long, and the first ones.
@@ -163,14 +196,22 @@ fn worst(policy: &PolicyReport) -> String {
             number(value),
             number(threshold),
             number(median),
-            visible(pod.reason.split(", value").next().unwrap_or_default(), 60),
+            why(pod),
         ]
     });
     format!("{}\n", table(NOTHING, &header, rows).trim_fmt())
 }
 
+/// The reason, without the numbers that have columns of their own.
+fn why(pod: &WorstPod) -> String {
+    if pod.evidence == EpisodeEvidence::default() {
+        return visible(&pod.reason, SHOWN);
+    }
+    visible(pod.reason.split(", value").next().unwrap_or_default(), 60)
+}
+
 /// With four digits that count.
-pub(super) fn number(value: Option<f64>) -> String {
+pub(in crate::roles) fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value == 0.0 || (1e-3..1e6).contains(&value.abs()) => {

@@ -9,8 +9,8 @@ use super::timeline::{FleetTimeline, LanePhase, Level, REACH};
 use crate::decide::measurements::Measurements;
 
 /// Size of the drawing area in units of the SVG; names stand left of it.
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 190.0;
+pub(in crate::roles) const WIDTH: f64 = 760.0;
+pub(in crate::roles) const LEFT: f64 = 190.0;
 const LANE: f64 = 13.0;
 const FLEET_HEIGHT: f64 = 110.0;
 /// Lanes that are drawn: beyond, only pods with a change are.
@@ -18,7 +18,7 @@ const LANES: usize = 150;
 
 /// The time line of a fleet.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct FleetChart {
+pub(in crate::roles) struct FleetChart {
     width: f64,
     height: f64,
     left: f64,
@@ -37,7 +37,7 @@ pub(super) struct FleetChart {
 
 /// A mark on the time axis.
 #[derive(Clone, Debug, Serialize)]
-struct Tick {
+pub(in crate::roles) struct Tick {
     x: f64,
     label: String,
 }
@@ -45,7 +45,9 @@ struct Tick {
 /// One pod.
 #[derive(Clone, Debug, Serialize)]
 struct Lane {
-    /// The pod's name, cut to what fits.
+    /// The pod.
+    name: String,
+    /// Its name, cut to what fits.
     label: String,
     y: f64,
     bars: Vec<Bar>,
@@ -78,33 +80,49 @@ struct Dot {
     bad: bool,
 }
 
-/// The drawn time: it begins with what is known, and at most [`REACH`] ago.
-struct Axis {
+/// The drawn time, in Unix seconds.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::roles) struct TimeAxis {
     from: u32,
     to: u32,
 }
 
-impl Axis {
-    fn new(timeline: &FleetTimeline, now: u32) -> Self {
+impl TimeAxis {
+    /// At least a second.
+    pub(in crate::roles) fn new(from: u32, to: u32) -> Self {
+        Self { from, to: to.max(from.saturating_add(1)) }
+    }
+
+    /// It begins with what is known, and at most [`REACH`] ago.
+    fn of(timeline: &FleetTimeline, now: u32) -> Self {
         let lanes = timeline.lanes.values().filter_map(|lane| lane.front()).map(|change| change.at);
         let first = lanes.chain(timeline.levels.front().map(|level| level.at)).min().unwrap_or(now);
         let reach = u32::try_from(REACH.as_secs()).unwrap_or(u32::MAX);
-        let from = first.max(now.saturating_sub(reach)).min(now.saturating_sub(60));
-        Self { from, to: now }
+        Self::new(first.max(now.saturating_sub(reach)).min(now.saturating_sub(60)), now)
     }
 
-    fn x(&self, at: u32) -> f64 {
+    /// A moment as its labels write it: hours and minutes, with the day where there are several.
+    pub(in crate::roles) fn label(&self, at: u32) -> String {
+        const DAY: u32 = 86_400;
+        if self.to - self.from <= DAY {
+            return clock(at);
+        }
+        let day = jiff::Timestamp::from_second(i64::from(at)).map(|at| at.strftime("%b %d").to_string());
+        format!("{} {}", day.unwrap_or_default(), clock(at))
+    }
+
+    pub(in crate::roles) fn x(&self, at: u32) -> f64 {
         let (at, span) = (at.clamp(self.from, self.to) - self.from, (self.to - self.from).max(1));
         rounded(LEFT + f64::from(at) / f64::from(span) * WIDTH)
     }
 
-    fn ticks(&self) -> Vec<Tick> {
+    pub(in crate::roles) fn ticks(&self) -> Vec<Tick> {
         let span = self.to - self.from;
-        let steps = [60, 300, 900, 1800, 3600];
-        let step = steps.into_iter().find(|step| span / step <= 8).unwrap_or(7200);
+        let steps = [60, 300, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400, 2 * 86_400, 7 * 86_400];
+        let step = steps.into_iter().find(|step| span / step <= 8).unwrap_or(60 * 86_400);
         let first = self.from.div_ceil(step) * step;
         let all = (first..=self.to).step_by(usize::try_from(step).unwrap_or(1));
-        all.map(|at| Tick { x: self.x(at), label: clock(at) }).collect()
+        all.map(|at| Tick { x: self.x(at), label: self.label(at) }).collect()
     }
 
     fn bar(&self, from: u32, to: u32, phase: LanePhase) -> Bar {
@@ -114,14 +132,24 @@ impl Axis {
             width: rounded((end - x).max(1.0)),
             style: phase.word(),
             sign: if end - x >= 12.0 && phase != LanePhase::Serving { phase.sign() } else { "" },
-            title: format!("{} {} to {}", phase.word(), clock(from), clock(to)),
+            title: format!("{} {} to {}", phase.word(), self.label(from), self.label(to)),
         }
     }
 }
 
 impl FleetChart {
+    /// The last hours.
     pub(super) fn of(timeline: &FleetTimeline, now: u32) -> Self {
-        let axis = Axis::new(timeline, now);
+        Self::over(timeline, TimeAxis::of(timeline, now))
+    }
+
+    /// The row of a pod, if it is drawn.
+    pub(in crate::roles) fn row(&self, pod: &str) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.name == pod)
+    }
+
+    /// What is known of the time of an axis.
+    pub(in crate::roles) fn over(timeline: &FleetTimeline, axis: TimeAxis) -> Self {
         let many = timeline.lanes.len() > LANES;
         let drawn = timeline.lanes.iter().filter(|(_, lane)| {
             !many || lane.len() > 1 || lane.back().is_some_and(|last| last.phase != LanePhase::Serving)
@@ -134,7 +162,12 @@ impl FleetChart {
                 let ends = changes.iter().skip(1).map(|next| next.at).chain([axis.to]);
                 let spans = changes.iter().zip(ends).filter(|(_, end)| *end >= axis.from);
                 let bars = spans.map(|(change, end)| axis.bar(change.at, end, change.phase)).collect();
-                Lane { label: label(name), y: lanes_top + f64::from(row) * LANE, bars }
+                Lane {
+                    name: name.to_string(),
+                    label: label(name),
+                    y: lanes_top + f64::from(row) * LANE,
+                    bars,
+                }
             })
             .collect();
         let levels: Vec<Level> = timeline.levels.iter().copied().collect();
@@ -183,7 +216,7 @@ impl Strip {
 }
 
 /// A step line of one of the numbers.
-fn path(axis: &Axis, levels: &[Level], top: u32, number: fn(&Level) -> u32) -> String {
+fn path(axis: &TimeAxis, levels: &[Level], top: u32, number: fn(&Level) -> u32) -> String {
     let y = |level: &Level| {
         let share = f64::from(number(level)) / f64::from(top);
         rounded(FLEET_HEIGHT - share * (FLEET_HEIGHT - 14.0))
@@ -199,12 +232,12 @@ fn path(axis: &Axis, levels: &[Level], top: u32, number: fn(&Level) -> u32) -> S
     path
 }
 
-fn panics(axis: &Axis, levels: &[Level]) -> Vec<Bar> {
+fn panics(axis: &TimeAxis, levels: &[Level]) -> Vec<Bar> {
     let ends = levels.iter().skip(1).map(|next| next.at).chain([axis.to]);
     let spans = levels.iter().zip(ends).filter(|(level, _)| level.panic);
     let bar = |(level, end): (&Level, u32)| Bar {
         style: "panic",
-        title: format!("panic {} to {}", clock(level.at), clock(end)),
+        title: format!("panic {} to {}", axis.label(level.at), axis.label(end)),
         ..axis.bar(level.at, end, LanePhase::Serving)
     };
     spans.map(bar).collect()
@@ -228,6 +261,6 @@ fn label(name: &str) -> String {
 }
 
 /// A tenth of a unit is finer than a screen.
-fn rounded(value: f64) -> f64 {
+pub(in crate::roles) fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

@@ -282,7 +282,7 @@ fn word(verb: Verb) -> &'static str {
 }
 
 /// Up to four significant digits; large and small numbers with an exponent.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::roles) fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e7).contains(&size) {
         return format!("{value:.3e}");

@@ -36,7 +36,7 @@ const DEPARTED: usize = 64;
 
 /// What a lane of the time line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LanePhase {
+pub(in crate::roles) enum LanePhase {
     /// It serves, and nothing objects.
     Serving,
     /// It serves although a breaker objects: the floor, a hold, or a dry run.
@@ -57,30 +57,30 @@ pub(super) enum LanePhase {
 
 /// The phase from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(in crate::roles) struct Change {
     /// Unix seconds.
-    pub(super) at: u32,
-    pub(super) phase: LanePhase,
+    pub(in crate::roles) at: u32,
+    pub(in crate::roles) phase: LanePhase,
 }
 
 /// The numbers from then on, in pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level {
+pub(in crate::roles) struct Level {
     /// Unix seconds.
-    pub(super) at: u32,
-    pub(super) serving: u32,
-    pub(super) floor: u32,
-    pub(super) desired: u32,
-    pub(super) withheld: u32,
-    pub(super) panic: bool,
+    pub(in crate::roles) at: u32,
+    pub(in crate::roles) serving: u32,
+    pub(in crate::roles) floor: u32,
+    pub(in crate::roles) desired: u32,
+    pub(in crate::roles) withheld: u32,
+    pub(in crate::roles) panic: bool,
 }
 
 /// The last hours of one fleet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FleetTimeline {
+pub(in crate::roles) struct FleetTimeline {
     /// By the pod's name: a restarted pod of the same name continues its lane.
-    pub(super) lanes: BTreeMap<Box<str>, VecDeque<Change>>,
-    pub(super) levels: VecDeque<Level>,
+    pub(in crate::roles) lanes: BTreeMap<Box<str>, VecDeque<Change>>,
+    pub(in crate::roles) levels: VecDeque<Level>,
 }
 
 impl LanePhase {
@@ -99,7 +99,7 @@ impl LanePhase {
     }
 
     /// The word beside the colour, which is also the name of its style.
-    pub(super) const fn word(self) -> &'static str {
+    pub(in crate::roles) const fn word(self) -> &'static str {
         match self {
             Self::Serving => "serving",
             Self::Objected => "objected",
@@ -200,7 +200,7 @@ pub(super) fn is_withheld(pod: &PodSnapshot) -> bool {
 }
 
 /// Unix seconds; those before 1970 and after 2106 are the nearest that there are.
-pub(super) fn seconds(at: Timestamp) -> u32 {
+pub(in crate::roles) fn seconds(at: Timestamp) -> u32 {
     let seconds = at.unix_millis().div_euclid(1000).max(0);
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }

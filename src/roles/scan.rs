@@ -1,0 +1,158 @@
+//! `kubervisor scan`: proposes a manifest for each Service whose pods have usual metrics, and replays each over the history.
+//!
+//! Reads only. Every query is shown on stderr before it is sent; stdout has the manifests, the most useful first, as YAML
+//! that `kubectl apply` takes: each is a dry run.
+//!
+//! | file | content |
+//! |---|---|
+//! | `conventions` | the usual names of metrics |
+//! | `inventory` | which pods have which of them |
+//! | `survey` | the queries that find out |
+//! | `grouping` | pods → Services or workloads |
+//! | `proposal` | a group → a manifest with reasons |
+//! | `ranking` | how useful a proposal is, by its replay |
+//! | `printed` | proposals → YAML with comments |
+
+mod conventions;
+mod grouping;
+mod inventory;
+mod printed;
+mod proposal;
+mod ranking;
+mod survey;
+
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    grouping::{GroupedBy, groups},
+    printed::ReplayedProposal,
+    proposal::{Proposal, propose},
+    survey::{Survey, Surveyor},
+};
+use super::{
+    output,
+    report::{
+        progress::ReportProgress, replaying, request::ReportRequest, time_range::TimeRange,
+        variants::PolicyVariant,
+    },
+};
+use crate::{
+    api::{self, Context, Detectors},
+    clock::Clock,
+    exit::Exit,
+    runtime,
+};
+
+/// Arguments of `scan`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The Prometheus to ask; the manifests name it, too.
+    #[arg(long, env = "KUBERVISOR_SCAN_PROMETHEUS", value_name = "URL")]
+    pub prometheus: String,
+    /// The namespace whose Services are looked at.
+    #[arg(
+        short,
+        long,
+        env = "KUBERVISOR_SCAN_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
+    /// The beginning of the replayed time: a span before the end (1d, 12h), or a time (2026-07-01T12:00:00Z).
+    #[arg(long, env = "KUBERVISOR_SCAN_FROM", value_name = "TIME", default_value = "1d")]
+    pub from: String,
+    /// Its end: now, a span before now, or a time.
+    #[arg(long, env = "KUBERVISOR_SCAN_TO", value_name = "TIME", default_value = "now")]
+    pub to: String,
+}
+
+/// For any process.
+const CONTEXT: Context = Context { detectors: Detectors::All, timing: None, sources: &[] };
+
+/// Looks, proposes, replays, prints.
+///
+/// # Errors
+/// 2 for wrong arguments; 1 when the server does not answer, or nothing can be proposed.
+pub async fn run(args: Args) -> Result<(), Exit> {
+    let range = TimeRange::read(&args.from, &args.to, Clock::start().wall())?;
+    let surveyor = Surveyor::new(&args.prometheus, &args.namespace, range)?;
+    let stop = CancellationToken::new();
+    runtime::stop_on_signals(&stop)?;
+    let survey = tokio::select! {
+        () = stop.cancelled() => return Err(Exit::Failed(anyhow::anyhow!("interrupted before anything was found"))),
+        survey = surveyor.survey() => survey?,
+    };
+    let (grouped_by, proposals, left_out) = proposals(&survey);
+    if proposals.is_empty() {
+        return Err(nothing(&args, &left_out));
+    }
+    let mut replayed = Vec::new();
+    for proposal in proposals {
+        if stop.is_cancelled() {
+            output::notice("interrupted: the other proposals are not replayed\n");
+            break;
+        }
+        replayed.push(replay(&args, range, proposal, &stop).await?);
+    }
+    replayed.sort_by(ReplayedProposal::order);
+    output::print(&printed::render(&replayed, range, grouped_by, &left_out))
+}
+
+/// The proposals, and what is said about the other groups.
+fn proposals(survey: &Survey) -> (GroupedBy, Vec<Proposal>, Vec<String>) {
+    let (by, groups) = groups(&survey.facts, &survey.sightings);
+    let (mut proposals, mut left_out) = (Vec::new(), Vec::new());
+    for group in groups {
+        match propose(&group, &survey.sightings) {
+            Ok(proposal) => proposals.push(proposal),
+            Err(why) => left_out.push(format!("{}: {why}", output::visible(&group.name, 80))),
+        }
+    }
+    (by, proposals, left_out)
+}
+
+fn nothing(args: &Args, left_out: &[String]) -> Exit {
+    let why = match left_out {
+        [] => format!(
+            "no series of the namespace {:?} has one of the usual names; write a manifest with the names of your metrics, \
+             as in docs/policy.md, and replay it with `kubervisor report`",
+            args.namespace
+        ),
+        some => format!("nothing can be proposed for any group of pods: {}", some.join("; ")),
+    };
+    Exit::Failed(anyhow::anyhow!("{why}"))
+}
+
+/// Replays a proposal; one that cannot be replayed says why.
+async fn replay(
+    args: &Args,
+    range: TimeRange,
+    proposal: Proposal,
+    stop: &CancellationToken,
+) -> Result<ReplayedProposal, Exit> {
+    let manifest = proposal.manifest(&args.namespace, &args.prometheus);
+    // A mistake here is one of a name in the series, such as a Service's that is none.
+    let parsed = api::parse(&proposal.group.name, &manifest, CONTEXT);
+    let mut found = parsed.map_err(|problems| Exit::Usage(problems.to_string()))?;
+    let text = manifest.clone();
+    let variants = found.drain(..).map(|manifest| PolicyVariant {
+        file: "scan".to_owned(),
+        changes: Vec::new(),
+        manifest,
+        text: text.clone(),
+    });
+    let request = ReportRequest {
+        variants: variants.collect(),
+        pods: Some(proposal.group.pods.clone()),
+        show_queries: true,
+        range,
+        namespace: Some(args.namespace.clone()),
+        prometheus: None,
+        sources: &[],
+        selector: None,
+        fleet_query: None,
+        labels: None,
+    };
+    let outcome = replaying::replay(request, &ReportProgress::hidden(range), stop).await;
+    Ok(ReplayedProposal::new(proposal, manifest, outcome))
+}
