@@ -144,7 +144,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     progress.done();
     let model = model?;
     if let Some(page) = page {
-        page.write(&model)?;
+        page.write(&page::render(&model).map_err(anyhow::Error::msg)?)?;
     }
     let printed = match args.output {
         ReportFormat::Text => text::render(&model),
