@@ -24,6 +24,7 @@ mod load;
 mod memory;
 mod plane_many;
 mod plane_memory;
+mod plane_replicas;
 mod plane_stage;
 mod plane_withdraw;
 mod replay;
@@ -82,6 +83,7 @@ const SECTIONS: [Section; 14] = [
     section("withdraw", plane_withdraw::measure, false),
     section("many", plane_many::measure, false),
     section("cache", plane_memory::measure, false),
+    section("replicas", plane_replicas::measure, false),
     section("view", view::measure, true),
     section("report", replay::measure, true),
 ];
