@@ -70,7 +70,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 15] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
