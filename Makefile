@@ -6,6 +6,7 @@ SHELL := /bin/bash
 SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
+REPLICAS ?= 0
 
 .PHONY: help setup demo cluster node crd image manifest test test-node check lint deny bench soak doc
 
@@ -15,15 +16,22 @@ help: ## list the targets
 setup: ## install what building and testing need
 	@scripts/need build test
 
-demo: ## the demo on this machine: 12 apps, one master, six acts (DEMO_FLAGS="--keep --report FILE")
+demo: ## the demo on this machine: 12 apps, one master; nine masters on etcd (DEMO_FLAGS="--keep --report FILE")
 	@scripts/need build
+	@scripts/need demo || echo "the demo's last act, which needs it, is left out" >&2
 	@cargo build --quiet --workspace
 	@target/debug/kubervisor demo $(DEMO_FLAGS)
 
-cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3)
+cluster: ## a real Kubernetes control plane on free ports, until Ctrl-C (NODES=3 REPLICAS=0: that many controllers on it)
 	@scripts/need cluster
 	@scripts/cluster >/dev/null
+ifeq ($(REPLICAS),0)
 	@exec target/cluster/cluster --nodes $(NODES)
+else
+	@scripts/need build
+	@cargo build --quiet
+	@exec scripts/replicas $(NODES) $(REPLICAS)
+endif
 
 node: ## a shell beside a control plane and one real node: kubelet, containerd, kube-proxy, pods (as root)
 	@scripts/need cluster node

@@ -34,7 +34,7 @@ pub enum Command {
     Keygen(roles::keygen::Args),
     /// Shows the fleet: ensemble, services, alarms.
     Status(roles::status::StatusArgs),
-    /// Runs the main job on this machine, with figures: 12 apps, one master, six acts.
+    /// Runs the main job on this machine, with figures: 12 apps, one master, and nine masters on one etcd.
     Demo(roles::demo::Args),
     /// Says why a pod is or is not withheld.
     Explain(roles::status::ExplainArgs),

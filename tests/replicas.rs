@@ -11,6 +11,11 @@ mod shop;
 #[path = "support/signals.rs"]
 mod signals;
 
+#[path = "support/fleet.rs"]
+mod fleet;
+
+#[path = "replicas/balanced.rs"]
+mod balanced;
 #[path = "replicas/cluster.rs"]
 mod cluster;
 #[path = "replicas/command.rs"]

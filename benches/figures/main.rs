@@ -24,6 +24,7 @@ mod load;
 mod memory;
 mod plane_many;
 mod plane_memory;
+mod plane_replicas;
 mod plane_stage;
 mod plane_withdraw;
 mod report;
@@ -64,7 +65,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 14] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -77,6 +78,7 @@ const SECTIONS: [Section; 13] = [
     section("withdraw", plane_withdraw::measure, false),
     section("many", plane_many::measure, false),
     section("cache", plane_memory::measure, false),
+    section("replicas", plane_replicas::measure, false),
     section("view", view::measure, true),
 ];
 

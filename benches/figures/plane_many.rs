@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     callback::millis,
-    plane_stage::{Controller, Fleets, Signal, Stage, Witness, counted, on_a_plane, wait},
+    plane_stage::{Controller, Detector, Fleets, Stage, Witness, counted, on_a_plane, wait},
     report::{Figure, Goal, Report, median},
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 
 async fn many(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
     let fleets = Fleets::make(stage, "many", SERVICES, PODS_EACH).await?;
-    let signal = Signal::start().await?;
+    let signal = Detector::start().await?;
     fleets.gate(&signal, 5.0)?;
     let mut controller = Controller::start(&fleets)?;
     fleets.adopted().await?;
@@ -49,7 +49,7 @@ async fn quiet(report: &mut Report, stage: &Stage, controller: &mut Controller) 
     Ok(())
 }
 
-async fn restart(report: &mut Report, fleets: &Fleets<'_>, signal: &Signal) -> anyhow::Result<()> {
+async fn restart(report: &mut Report, fleets: &Fleets<'_>, signal: &Detector) -> anyhow::Result<()> {
     let mut bad = Vec::new();
     for service in &fleets.services {
         let mut pods = fleets.ready(Some(service)).await?;

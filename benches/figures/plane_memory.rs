@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     plane::User,
-    plane_stage::{Controller, Fleets, Signal, Stage, on_a_plane},
+    plane_stage::{Controller, Detector, Fleets, Stage, on_a_plane},
     report::{Figure, Goal, Report},
     running::resident,
 };
@@ -28,7 +28,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 
 async fn memory(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
     let fleets = Fleets::make(stage, "memory", SERVICES, PODS_EACH).await?;
-    let signal = Signal::start().await?;
+    let signal = Detector::start().await?;
     fleets.gate(&signal, 5.0)?;
     let mut controller = Controller::start(&fleets)?;
     fleets.adopted().await?;

@@ -15,7 +15,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Path as AxumPath, State},
+    routing::get,
+};
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::{
     core::v1::Pod,
@@ -25,13 +29,17 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, WatchEvent, WatchParams},
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     cores,
     plane::{self, Plane, Shared, User},
-    running::resident,
+    running::{processor_time, resident},
 };
 
 /// Pods of one Deployment: more in one take its controller longer than several side by side.
@@ -112,10 +120,19 @@ impl<'a> Fleets<'a> {
     }
 
     /// A resource for every service, which asks that signal; `every` in seconds.
-    pub(crate) fn gate(&self, signal: &Signal, every: f64) -> anyhow::Result<()> {
+    pub(crate) fn gate(&self, signal: &Detector, every: f64) -> anyhow::Result<()> {
+        self.gate_by(every, |_| signal.address.to_string())
+    }
+
+    /// The same, and the signal knows which service is asked about.
+    pub(crate) fn gate_each(&self, signal: &Detector, every: f64) -> anyhow::Result<()> {
+        self.gate_by(every, |service| format!("{}/{service}", signal.address))
+    }
+
+    fn gate_by(&self, every: f64, detector: impl Fn(&str) -> String) -> anyhow::Result<()> {
         let resource = |name: &String| {
             let breaker = json!({
-                "name": "named", "customService": signal.address.to_string(), "evaluationPeriod": every,
+                "name": "named", "customService": detector(name), "evaluationPeriod": every,
                 "minPodsAvailableRatio": 50,
             });
             // A shorter one gives pods back while others are still being withheld.
@@ -248,7 +265,7 @@ pub(crate) async fn wait<T>(
 }
 
 /// A custom service that names bad pods.
-pub(crate) struct Signal {
+pub(crate) struct Detector {
     pub(crate) address: SocketAddr,
     says: Arc<Mutex<Says>>,
 }
@@ -258,28 +275,48 @@ struct Says {
     pods: Vec<(String, String)>,
     /// When these pods were first named to somebody.
     told: Option<Instant>,
+    /// When each service's detector was asked, by the path.
+    asked: BTreeMap<String, Vec<Instant>>,
 }
 
-impl Signal {
+impl Detector {
     /// Nobody is bad.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let says = Arc::<Mutex<Says>>::default();
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let router = Router::new().route("/", get(list)).with_state(Arc::clone(&says));
+        let router = Router::new()
+            .route("/", get(list))
+            .route("/{service}", get(listed_for))
+            .with_state(Arc::clone(&says));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, says })
     }
 
     /// From now on these are bad, by namespace and name.
     pub(crate) fn name(&self, pods: Vec<(String, String)>) {
-        *lock(&self.says) = Says { pods, told: None };
+        let mut says = lock(&self.says);
+        (says.pods, says.told) = (pods, None);
+    }
+
+    /// When each service's detector was asked since then, of the resources that [`Fleets::gate_each`] made.
+    pub(crate) fn asked_since(&self, from: Instant) -> BTreeMap<String, Vec<Instant>> {
+        let since = |times: &Vec<Instant>| times.iter().copied().filter(|at| *at > from).collect();
+        lock(&self.says).asked.iter().map(|(service, times)| (service.clone(), since(times))).collect()
     }
 
     /// When somebody was first told of them.
     pub(crate) fn told(&self) -> Option<Instant> {
         lock(&self.says).told
     }
+}
+
+async fn listed_for(
+    AxumPath(service): AxumPath<String>,
+    State(says): State<Arc<Mutex<Says>>>,
+) -> Json<Value> {
+    lock(&says).asked.entry(service).or_default().push(Instant::now());
+    list(State(says)).await
 }
 
 async fn list(State(says): State<Arc<Mutex<Says>>>) -> Json<Value> {
@@ -302,10 +339,27 @@ pub(crate) struct Controller {
     child: Child,
     pub(crate) began: Instant,
     directory: TempDir,
+    probes: SocketAddr,
 }
 
 impl Controller {
     pub(crate) fn start(fleets: &Fleets<'_>) -> anyhow::Result<Self> {
+        Self::start_with(fleets, &[], &[])
+    }
+
+    /// The replica of that pod, with this lease in seconds.
+    pub(crate) fn replica(fleets: &Fleets<'_>, pod: &str, lease: u64) -> anyhow::Result<Self> {
+        let store = format!("--store=kubernetes:{}", fleets.namespace);
+        let uid = format!("uid-of-{pod}");
+        let variables = [("HOSTNAME", pod), ("KUBERVISOR_POD_UID", &uid)];
+        Self::start_with(fleets, &[store, format!("--lease={lease}")], &variables)
+    }
+
+    fn start_with(
+        fleets: &Fleets<'_>,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let log = File::create(directory.path().join("log"))?;
         let probes = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -315,13 +369,15 @@ impl Controller {
             .args(["controller", "--admin-addr", "off", "--namespace", &fleets.namespace])
             .args(["--addr", &probes.to_string(), "--kubeconfig"])
             .arg(kubeconfig)
+            .args(arguments)
+            .envs(variables.iter().copied())
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .context("cannot start the controller")?;
-        Ok(Self { child, began, directory })
+        Ok(Self { child, began, directory, probes })
     }
 
     /// Fails with its log when it has ended.
@@ -331,6 +387,30 @@ impl Controller {
             bail!("the controller ended: {status}\n{log}");
         }
         Ok(())
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&self) -> anyhow::Result<bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Not waited for, so that it is a zombie.
+        Ok(stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
+    /// Processor time since its start.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
+        Ok(processor_time(self.child.id())?)
+    }
+
+    /// One metric without labels; `None` while the page does not answer.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let page = reqwest::get(format!("http://{}/metrics", self.probes)).await.ok()?;
+        let text = page.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Memory in RAM, in MiB.

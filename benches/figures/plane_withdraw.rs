@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     callback::millis,
-    plane_stage::{Asked, Controller, Fleets, Signal, Stage, Witness, counted, on_a_plane, wait},
+    plane_stage::{Asked, Controller, Detector, Fleets, Stage, Witness, counted, on_a_plane, wait},
     report::{Figure, Goal, Report, median},
 };
 
@@ -47,7 +47,7 @@ async fn withdraw(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
         shown.until(fleets.size()).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    let signal = Signal::start().await?;
+    let signal = Detector::start().await?;
     fleets.gate(&signal, 0.2)?;
     let mut controller = Controller::start(&fleets)?;
     fleets.adopted().await?;

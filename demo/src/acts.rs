@@ -1,4 +1,4 @@
-//! The six acts: what is done to the fleet, the promise about it, and the measured figures.
+//! The acts: what is done to the fleet, the promise about it, and the measured figures.
 //!
 //! Each promise waits for its condition, with a cap; a broken promise is reported with the last observation.
 
@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Time between two checks of a condition.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Time without failures after which the client counts as recovered.
 const QUIET: Duration = Duration::from_secs(2);
 /// Added to every bound: delay of an idle machine.
@@ -57,7 +57,7 @@ struct Act {
     play: for<'a> fn(&'a mut Play) -> Playing<'a>,
 }
 
-const ACTS: [Act; 6] = [
+const ACTS: [Act; 7] = [
     Act {
         title: "healthy",
         promise: "all 12 apps serve, and nothing fails",
@@ -88,15 +88,22 @@ const ACTS: [Act; 6] = [
         promise: "it cannot be the apps: nobody is withheld, and an alarm says why",
         play: |play| Box::pin(play.all_go_bad()),
     },
+    Act {
+        title: "three hosts share three ensembles, and one is killed",
+        promise: "another one leads its ensemble after the lease, and no pod is forgotten",
+        play: |play| Box::pin(play.leader_is_killed()),
+    },
 ];
 
-/// How many acts there are.
-pub(super) const COUNT: usize = ACTS.len();
-
 impl Play {
+    /// How many acts there are: the last one needs etcd.
+    pub(super) fn acts(&self) -> usize {
+        ACTS.len() - usize::from(self.stage.masters.is_none())
+    }
+
     /// All acts in order, also after a broken promise.
     pub(super) async fn run(&mut self) {
-        for act in &ACTS {
+        for act in ACTS.iter().take(self.acts()) {
             self.story.begin_act(act.title, act.promise);
             self.watch.observed().timer_delay = Duration::ZERO;
             let played = (act.play)(self).await;
@@ -352,7 +359,7 @@ impl Play {
     }
 
     /// Four times the worst delay of a timer on this machine, for which no promise is broken.
-    fn timer_allowance(&self) -> Duration {
+    pub(super) fn timer_allowance(&self) -> Duration {
         self.watch.observed().timer_delay * 4
     }
 
@@ -436,6 +443,7 @@ fn batches(seen: &Observed, from: Instant) -> Vec<(Instant, usize)> {
     batches
 }
 
-fn seconds(span: Duration) -> String {
+/// A span, in seconds with one decimal place.
+pub(super) fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }

@@ -79,14 +79,11 @@ impl ChildSpec {
 }
 
 impl Child {
-    /// How to start it again.
-    pub(super) fn spec(&self) -> &ChildSpec {
-        &self.spec
-    }
-
-    /// Whether it still runs.
-    pub(super) fn runs(&self) -> bool {
-        !self.running.is_finished()
+    /// That it has ended by itself, with the end of its log; `None` while it runs.
+    pub(super) fn unexpected_exit(&self) -> Option<String> {
+        let Self { spec, running, .. } = self;
+        let ended = || format!("{} has ended by itself; the end of its log:\n{}", spec.name, spec.log_tail());
+        running.is_finished().then(ended)
     }
 
     /// Sends SIGKILL and waits for its end; returns its pid.

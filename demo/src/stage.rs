@@ -17,6 +17,7 @@ use super::{
     child::{Child, ChildSpec},
     client,
     janitor::Janitor,
+    masters::{ENSEMBLES, HOSTS, Masters, PODS, etcd_is_installed},
 };
 
 /// How many apps there are.
@@ -76,11 +77,13 @@ struct Ports {
     app: u16,
     probes: u16,
     admin: u16,
+    etcd: u16,
+    etcd_peer: u16,
 }
 
 /// A free network.
 #[derive(Clone, Copy, Debug)]
-struct Network {
+pub(super) struct Network {
     prefix: [u8; 3],
     ports: Ports,
 }
@@ -99,6 +102,8 @@ pub(super) struct Stage {
     apps: Vec<AppUnit>,
     master: ChildSpec,
     running_master: Option<Child>,
+    /// The masters of the last act; `None` where etcd is not installed.
+    pub(super) masters: Option<Masters>,
     client: reqwest::Client,
     janitor: Option<Janitor>,
 }
@@ -141,8 +146,11 @@ impl Stage {
         std::fs::write(directory.join("policy.yaml"), POLICY).context("cannot write the policy")?;
         let apps = (0..APPS).map(|app| network.app_unit(app, [&demo, &kubervisor], &directory)).collect();
         let master = network.master(with_policy, &kubervisor, &directory);
+        let masters =
+            etcd_is_installed().then(|| Masters::new(network, &kubervisor, &directory)).transpose()?;
         let client = client(Duration::from_secs(2))?;
-        Ok(Self { directory, network, apps, master, running_master: None, client, janitor: Some(janitor) })
+        let (running_master, janitor) = (None, Some(janitor));
+        Ok(Self { directory, network, apps, master, running_master, masters, client, janitor })
     }
 
     pub(super) fn places(&self) -> Places {
@@ -186,11 +194,8 @@ impl Stage {
     /// A process that has ended by itself, with the end of its log.
     pub(super) fn unexpected_exit(&self) -> Option<String> {
         let all = self.apps.iter().flat_map(|app_unit| &app_unit.running).chain(&self.running_master);
-        let dead = all.filter(|child| !child.runs()).map(|child| {
-            let spec = child.spec();
-            format!("{} has ended by itself; the end of its log:\n{}", spec.name, spec.log_tail())
-        });
-        dead.into_iter().next()
+        let mut dead = all.filter_map(Child::unexpected_exit);
+        dead.next().or_else(|| self.masters.as_ref()?.unexpected_exit())
     }
 
     /// The end of the master's log, for the report of a broken promise.
@@ -230,6 +235,9 @@ impl Stage {
             .chain(self.running_master.take());
         let all: Vec<Child> = all.collect();
         future::join_all(all.into_iter().map(Child::stop)).await;
+        if let Some(masters) = &mut self.masters {
+            masters.stop().await;
+        }
         if let Some(janitor) = self.janitor.take() {
             let _done = tokio::task::spawn_blocking(|| janitor.finish()).await;
         }
@@ -243,15 +251,45 @@ impl Network {
     }
 
     fn app(&self, app: usize) -> Ipv4Addr {
-        self.host(u8::try_from(11 + app).unwrap_or(u8::MAX))
+        self.numbered(11 + app)
+    }
+
+    fn numbered(&self, host: usize) -> Ipv4Addr {
+        self.host(u8::try_from(host).unwrap_or(u8::MAX))
     }
 
     /// Every address that will be listened on.
     fn listeners(&self) -> Vec<SocketAddrV4> {
-        let Ports { kontrol, app, probes, admin } = self.ports;
+        let Ports { kontrol, app, probes, admin, .. } = self.ports;
         let apps =
             (0..APPS).flat_map(|one| [kontrol, app].map(|port| SocketAddrV4::new(self.app(one), port)));
-        apps.chain([kontrol, probes, admin].map(|port| SocketAddrV4::new(self.host(1), port))).collect()
+        let master = [kontrol, probes, admin].map(|port| SocketAddrV4::new(self.host(1), port));
+        let each = (0..HOSTS).flat_map(|host| (0..ENSEMBLES.len()).map(move |ensemble| (host, ensemble)));
+        let masters = each
+            .flat_map(|(host, ensemble)| [self.master_address(host, ensemble), self.admin(host, ensemble)]);
+        let pods = (0..ENSEMBLES.len()).flat_map(|ensemble| (0..PODS).map(move |pod| (ensemble, pod)));
+        let agents = pods.map(|(ensemble, pod)| self.agent_address(ensemble, pod));
+        apps.chain(master).chain(masters).chain(agents).chain(self.etcd()).collect()
+    }
+
+    /// Where etcd listens for clients, and for peers.
+    pub(super) fn etcd(&self) -> [SocketAddrV4; 2] {
+        [self.ports.etcd, self.ports.etcd_peer].map(|port| SocketAddrV4::new(self.host(100), port))
+    }
+
+    /// The keepalive port of an ensemble's master on a host.
+    pub(super) fn master_address(&self, host: usize, ensemble: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(self.numbered(101 + 10 * host + ensemble), self.ports.kontrol)
+    }
+
+    /// The admin port of an ensemble's master on a host.
+    pub(super) fn admin(&self, host: usize, ensemble: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.master_address(host, ensemble).ip(), self.ports.admin)
+    }
+
+    /// The keepalive port of an ensemble's pod.
+    pub(super) fn agent_address(&self, ensemble: usize, pod: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(self.numbered(151 + 10 * ensemble + pod), self.ports.kontrol)
     }
 
     fn is_free(&self) -> bool {
@@ -260,12 +298,19 @@ impl Network {
         bound.iter().all(Result::is_ok)
     }
 
-    fn identity(&self, name: &str, ip: Ipv4Addr, role: &str) -> Vec<(&'static str, OsString)> {
+    /// What an agent or a master of this ensemble is called.
+    pub(super) fn identity(
+        &self,
+        name: &str,
+        ip: Ipv4Addr,
+        app: &str,
+        role: &str,
+    ) -> Vec<(&'static str, OsString)> {
         vec![
             ("KONTROL_ID", name.into()),
             ("KONTROL_IP", ip.to_string().into()),
             ("KONTROL_PORT", self.ports.kontrol.to_string().into()),
-            ("KONTROL_LABELS", format!(r#"{{"app":"{SERVICE}","role":"{role}"}}"#).into()),
+            ("KONTROL_LABELS", format!(r#"{{"app":"{app}","role":"{role}"}}"#).into()),
             ("KONTROL_TTL", TTL.as_secs_f64().to_string().into()),
             ("KONTROL_USER", "".into()),
             ("NAMESPACE", NAMESPACE.into()),
@@ -283,7 +328,7 @@ impl Network {
             environment,
             directory: directory.to_owned(),
         };
-        let mut agent = self.identity(&name, ip, "web");
+        let mut agent = self.identity(&name, ip, SERVICE, "web");
         let master = format!(r#"{{"kontrol.unity3d.com/master":"{}:{}"}}"#, self.host(1), self.ports.kontrol);
         agent.push(("KONTROL_MODE", "slave".into()));
         agent.push(("KONTROL_ANNOTATIONS", master.into()));
@@ -302,7 +347,7 @@ impl Network {
     fn master(&self, with_policy: bool, program: &Path, directory: &Path) -> ChildSpec {
         let Ports { probes, admin, .. } = self.ports;
         let ip = self.host(1);
-        let mut environment = self.identity("master", ip, "master");
+        let mut environment = self.identity("master", ip, SERVICE, "master");
         environment.extend([
             ("KONTROL_MODE", "master".into()),
             ("KONTROL_DAMPER", DAMPER.as_secs_f64().to_string().into()),
@@ -330,9 +375,16 @@ fn free_network() -> anyhow::Result<Network> {
         let [x, y, low, high, ..] = drawn;
         let base = 20_000 + u16::from_le_bytes([low, high]) % 12_000;
         let ports = if attempt < ATTEMPTS / 2 {
-            Ports { kontrol: 8000, app: 8080, probes: 8086, admin: 8087 }
+            Ports { kontrol: 8000, app: 8080, probes: 8086, admin: 8087, etcd: 2379, etcd_peer: 2380 }
         } else {
-            Ports { kontrol: base, app: base + 1, probes: base + 2, admin: base + 3 }
+            Ports {
+                kontrol: base,
+                app: base + 1,
+                probes: base + 2,
+                admin: base + 3,
+                etcd: base + 4,
+                etcd_peer: base + 5,
+            }
         };
         let network = Network { prefix: [127, x.clamp(1, 254), y], ports };
         if network.is_free() {
@@ -352,7 +404,7 @@ mod tests {
     #[test]
     fn a_network_is_free_until_somebody_listens_on_one_of_its_addresses() {
         let network = free_network().unwrap();
-        assert_eq!(network.listeners().len(), 2 * APPS + 3);
+        assert_eq!(network.listeners().len(), 2 * APPS + 3 + 2 * 9 + 6 + 2);
         let taken = TcpListener::bind(network.listeners()[5]).unwrap();
         assert!(!network.is_free());
         drop(taken);

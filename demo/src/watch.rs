@@ -113,18 +113,19 @@ struct HistoryEntry {
 
 /// `/ensemble`.
 #[derive(Clone, Debug, Deserialize)]
-struct Ensemble {
-    pods: Option<Vec<Member>>,
+pub(super) struct Ensemble {
+    /// `None` from a master that does not lead.
+    pub(super) pods: Option<Vec<Member>>,
 }
 
 /// One pod of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Member {
-    id: String,
+    pub(super) id: String,
     pub(super) seq: u64,
     pub(super) status: String,
-    age_seconds: f64,
+    pub(super) age_seconds: f64,
 }
 
 /// The watcher; clones share its observations.
@@ -354,7 +355,8 @@ fn read_payload(places: &Places, app: usize) -> Option<Payload> {
     serde_json::from_slice(&bytes).ok()
 }
 
-async fn page<T: serde::de::DeserializeOwned>(
+/// An admin page; `None` when it does not answer.
+pub(super) async fn page<T: serde::de::DeserializeOwned>(
     client: &reqwest::Client,
     admin: &str,
     page: &str,

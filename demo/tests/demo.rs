@@ -100,7 +100,7 @@ fn the_demo_keeps_all_its_promises_and_leaves_nothing_behind() {
     assert!(began.elapsed() < Duration::from_secs(150), "{:?}", began.elapsed());
 
     let lines = verdicts(&output);
-    assert_eq!(lines.len(), 6, "{said}");
+    assert_eq!(lines.len(), 7, "{said}");
     assert!(lines.iter().all(|line| line.starts_with("PASS  ")), "{said}");
     assert!(lines[0].contains("0 failures; floor 6"), "{}", lines[0]);
     assert!(lines[1].contains("floor 6, serving 9"), "{}", lines[1]);
@@ -110,6 +110,8 @@ fn the_demo_keeps_all_its_promises_and_leaves_nothing_behind() {
     assert!(figure(&lines[3], "client failures") > 0.0, "{}", lines[3]);
     assert!(lines[4].contains("0 failures; seq of 12 pods, 1 withheld and STATE"), "{}", lines[4]);
     assert!(lines[5].contains("nobody withheld") && lines[5].contains("of 12 pods look bad"), "{}", lines[5]);
+
+    assert!(lines[6].contains("seq of all 6 pods kept; the other 2 keep their leaders"), "{}", lines[6]);
 
     let page = fs::read_to_string(&report).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
@@ -135,7 +137,7 @@ fn a_demo_whose_promises_do_not_hold_says_so_and_ends_with_1() {
     let output = demo(temporary.path()).args(["--without-policy", "--cap", "10"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let lines = verdicts(&output);
-    assert_eq!(lines.len(), 6, "{}", text(&output.stdout));
+    assert_eq!(lines.len(), 7, "{}", text(&output.stdout));
     assert!(lines[0].starts_with("PASS"), "{}", lines[0]);
     for broken in [1, 4, 5] {
         assert!(lines[broken].starts_with("FAIL"), "{}", lines[broken]);

@@ -56,6 +56,13 @@ impl Environment {
         self.values.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Sets `name` where nobody has: a default.
+    pub fn set_if_unset(&mut self, name: &str, value: &str) {
+        if self.get(name).is_none() {
+            self.set(name, value);
+        }
+    }
+
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)

@@ -3,7 +3,10 @@
 //! All settings that a separate master requires have a default here, so that the flag is enough. Policy and endpoints
 //! are ignored, because the controller gates.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+};
 
 use super::{Config, PodFacts, address::serving, environment::Environment, reading};
 use crate::exit::Exit;
@@ -25,17 +28,18 @@ pub fn address(text: &str) -> Result<SocketAddrV4, String> {
     }
 }
 
-/// The process's own variables, with `--store` and in a pod its namespace; the ignored ones are logged.
+/// The process's own variables, with those that flags set and in a pod its namespace; the ignored ones are logged.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a variable of ours that is not UTF-8.
-pub fn environment(store: Option<&str>) -> Result<Environment, Exit> {
+/// [`Exit::Usage`] for a variable of ours that is not UTF-8, and for a path in `flags` that is not.
+pub fn environment(flags: &[(&str, Option<&OsStr>)]) -> Result<Environment, Exit> {
     let mut env = Environment::of_process()?;
-    if let Some(store) = store {
-        env.set("KUBERVISOR_STORE", store);
+    for (name, value) in flags.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+        let value = value.to_str().ok_or_else(|| Exit::Usage(format!("{name} is not UTF-8: {value:?}")))?;
+        env.set(name, value);
     }
     if let Some(namespace) = super::pod_namespace() {
-        set_if_unset(&mut env, "NAMESPACE", &namespace);
+        env.set_if_unset("NAMESPACE", &namespace);
     }
     for name in LEFT_OUT.into_iter().filter(|name| env.get(name).is_some()) {
         tracing::warn!("{name} is set, but the controller follows KubervisorServices only");
@@ -70,23 +74,17 @@ pub fn with_defaults(env: &Environment, address: SocketAddrV4, in_pod: bool) -> 
     env.set("KONTROL_BIND", &address.ip().to_string());
     env.set("KONTROL_PORT", &address.port().to_string());
     let id = env.get("HOSTNAME").unwrap_or("kubervisor").to_owned();
-    set_if_unset(&mut env, "KONTROL_ID", &id);
-    set_if_unset(&mut env, "KONTROL_LABELS", LABELS);
+    env.set_if_unset("KONTROL_ID", &id);
+    env.set_if_unset("KONTROL_LABELS", LABELS);
     let shared = |store: &str| store.starts_with("etcd:") || store.starts_with("kubernetes:");
     let is_shared = env.get("KUBERVISOR_STORE").map_or(in_pod || env.get("KONTROL_ETCD").is_some(), shared);
     if !address.ip().is_unspecified() {
-        set_if_unset(&mut env, "KONTROL_IP", &address.ip().to_string());
+        env.set_if_unset("KONTROL_IP", &address.ip().to_string());
     } else if !is_shared {
         // Only other masters connect to this address, and a file store has none.
-        set_if_unset(&mut env, "KONTROL_IP", &Ipv4Addr::LOCALHOST.to_string());
+        env.set_if_unset("KONTROL_IP", &Ipv4Addr::LOCALHOST.to_string());
     }
     env
-}
-
-fn set_if_unset(env: &mut Environment, name: &str, value: &str) {
-    if env.get(name).is_none() {
-        env.set(name, value);
-    }
 }
 
 #[cfg(test)]

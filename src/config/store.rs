@@ -22,7 +22,7 @@ pub(super) fn read(
         return etcd(reader, "KONTROL_ETCD", reader.get("KONTROL_ETCD")?);
     }
     if in_pod && !mode.debug {
-        return Some(kubernetes(&identity?.namespace));
+        return Some(kubernetes(reader, &identity?.namespace));
     }
     default_file(reader, identity?)
 }
@@ -36,7 +36,7 @@ pub fn of_replicas(env: &Environment, in_pod: bool, namespace: &str) -> Result<O
     let found = match (reader.get("KUBERVISOR_STORE"), reader.get("KONTROL_ETCD")) {
         (Some(store), _) => named(&mut reader, store.trim()),
         (None, Some(endpoints)) => etcd(&mut reader, "KONTROL_ETCD", endpoints),
-        (None, None) => in_pod.then(|| kubernetes(namespace)),
+        (None, None) => in_pod.then(|| kubernetes(&reader, namespace)),
     };
     // A file is one process's: its keepalives' store.
     reader.finish(Some(found.filter(|store| !matches!(store, StoreConfig::Embedded(_)))))
@@ -46,7 +46,7 @@ fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
     match store.split_once(':') {
         Some(("embedded", path)) if !path.is_empty() => Some(StoreConfig::Embedded(PathBuf::from(path))),
         Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
-        Some(("kubernetes", namespace)) if is_dns_label(namespace) => Some(kubernetes(namespace)),
+        Some(("kubernetes", namespace)) if is_dns_label(namespace) => Some(kubernetes(reader, namespace)),
         _ => {
             reader.complain(
                 "KUBERVISOR_STORE",
@@ -57,10 +57,11 @@ fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
     }
 }
 
-fn kubernetes(namespace: &str) -> StoreConfig {
+fn kubernetes(reader: &Reader<'_>, namespace: &str) -> StoreConfig {
     StoreConfig::Kubernetes(KubernetesConfig {
         namespace: namespace.to_owned(),
-        ..KubernetesConfig::default()
+        kubeconfig: reader.get("KUBERVISOR_KUBECONFIG").map(PathBuf::from),
+        server: reader.get("KUBERVISOR_MASTER").map(str::to_owned),
     })
 }
 

@@ -253,6 +253,10 @@ fn in_a_pod_kubernetes_is_the_store_unless_another_is_named() {
         panic!("another store")
     };
     assert_eq!(named.namespace, "kube-x");
+    let reached = [("KUBERVISOR_KUBECONFIG", "/etc/kube"), ("KUBERVISOR_MASTER", "https://api")];
+    let StoreConfig::Kubernetes(reached) = store(&reached) else { panic!("another store") };
+    assert_eq!(reached.kubeconfig, Some("/etc/kube".into()));
+    assert_eq!(reached.server.as_deref(), Some("https://api"));
     assert!(matches!(store(&[("KONTROL_ETCD", "e")]), StoreConfig::Etcd(_)));
 }
 

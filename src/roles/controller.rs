@@ -44,8 +44,9 @@ mod worker;
 mod worker_state;
 
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -165,7 +166,12 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         _ => None,
     };
     let process = Runtime::start();
-    let env = hosted::environment(args.store.as_deref())?;
+    let mut env = hosted::environment(&[
+        ("KUBERVISOR_STORE", args.store.as_deref().map(OsStr::new)),
+        ("KUBERVISOR_KUBECONFIG", args.kubeconfig.as_deref().map(Path::as_os_str)),
+        ("KUBERVISOR_MASTER", args.master.as_deref().map(OsStr::new)),
+    ])?;
+    env.set_if_unset("KONTROL_FOVER", &args.lease.to_string());
     let hosted = start_master(&args, &env, &process, &stop).await?;
     let sharing = Sharing::read(
         &SharingOptions {
@@ -173,8 +179,6 @@ pub async fn run(args: Args) -> Result<(), Exit> {
             lease: Duration::from_secs(args.lease),
             weight: args.weight,
             port: addr.map_or(0, |addr| addr.port()),
-            kubeconfig: args.kubeconfig.clone(),
-            server: args.master.clone(),
         },
         &env,
     )?;

@@ -1,6 +1,13 @@
 //! `kubervisor cluster` and the leader's hand-over.
 
-use std::process::{Command, Output};
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
 
 use crate::{cluster::Cluster, controller::Controller, plane::until};
 
@@ -52,4 +59,37 @@ async fn a_leader_hands_over_at_once_and_stays_a_member() {
     assert!(run(&replicas[leader], &["hand-over"]).status.success());
     until("the other one leads", || async { leads(&replicas[other]).await.then_some(()) }).await;
     assert_eq!(cluster.members(&replicas[other]).await.len(), 2);
+}
+
+/// `make cluster REPLICAS=3`, with a command instead of a person.
+#[test]
+fn three_controllers_on_a_control_plane_of_their_own_share_it() {
+    // Two ports for each, which nobody has.
+    let ports: Vec<String> = {
+        let free: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        free.iter().map(|port| port.local_addr().unwrap().port().to_string()).collect()
+    };
+    let asked = format!("kubervisor cluster --admin-addr 127.0.0.1:{} -o json", ports[1]);
+    let ran = Command::new("scripts/replicas")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "1",
+            "3",
+            "sh",
+            "-c",
+            &format!("{asked} && kubectl get leases -n kubervisor -o name && exit 7"),
+        ])
+        .env("PROGRAMS", Path::new(env!("CARGO_BIN_EXE_kubervisor")).parent().unwrap())
+        .env("REPLICAS_PORTS", ports.join(" "))
+        .output()
+        .unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(7), "{text}{errors}");
+    let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    let page = values.next().unwrap().unwrap();
+    let pods: BTreeSet<&str> =
+        page["members"].as_array().unwrap().iter().filter_map(|row| row["id"].as_str()).collect();
+    assert_eq!(pods.len(), 3, "{page}");
+    assert!(pods.iter().all(|pod| pod.starts_with("replica-")), "{page}");
+    assert_eq!(text.matches("lease.coordination.k8s.io/").count(), 4, "three members and the leader: {text}");
 }

@@ -1,6 +1,6 @@
 //! How a process joins the replicas of its cluster name.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{metrics::ClusterMetrics, replicas::Replicas};
 use crate::{
@@ -20,9 +20,6 @@ pub(crate) struct SharingOptions {
     pub(crate) weight: u32,
     /// The port that its member record names.
     pub(crate) port: u16,
-    /// How the API server is reached, with the store in Kubernetes.
-    pub(crate) kubeconfig: Option<PathBuf>,
-    pub(crate) server: Option<String>,
 }
 
 /// A configured store, not yet opened.
@@ -46,11 +43,7 @@ impl Sharing {
         }
         let namespace = env.get("NAMESPACE").unwrap_or("default");
         let store = config::store::of_replicas(env, config::in_pod(env), namespace)?;
-        let Some(mut store) = store else { return Ok(None) };
-        if let StoreConfig::Kubernetes(kubernetes) = &mut store {
-            kubernetes.kubeconfig.clone_from(&options.kubeconfig);
-            kubernetes.server.clone_from(&options.server);
-        }
+        let Some(store) = store else { return Ok(None) };
         let host = env.get("HOSTNAME").unwrap_or("kubervisor");
         let address = format!("{}:{}", env.get("KONTROL_IP").unwrap_or(host), options.port);
         let membership = Membership {
