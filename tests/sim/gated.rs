@@ -75,6 +75,6 @@ impl Work for Gates {
 
 #[test]
 fn whatever_fails_replicas_that_share_services_keep_each_above_its_floor() {
-    let Some(seed) = seeds::given() else { return seeds::sweep(TEST, seeds::count(16)) };
+    let Some(seed) = seeds::given() else { return seeds::sweep(TEST, seeds::count(8)) };
     coordination::report(seed, &coordination::run(seed, &SCENARIO, None));
 }

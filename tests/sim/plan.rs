@@ -8,7 +8,7 @@ use crate::api_server::Faults;
 pub const HOSTS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Before this no fault begins: the replicas find each other.
-const QUIET: u64 = 2_500;
+const QUIET: u64 = 2_000;
 
 /// One replica's machine.
 #[derive(Clone, Copy, Debug)]

@@ -13,10 +13,10 @@ use crate::{
 pub const TEST: &str = "sharing::whatever_fails_each_service_has_one_owner_and_soon_one_again";
 
 const SCENARIO: Scenario = Scenario {
-    services: 4,
+    services: 3,
     tick: Duration::from_millis(20),
-    duration: Duration::from_secs(26),
-    calm_from: Duration::from_secs(18),
+    duration: Duration::from_secs(20),
+    calm_from: Duration::from_secs(13),
     prepare: |server, services| {
         for service in (0..services).map(world::service) {
             server.put(&world::path("kubervisorservices", &service), world::resource(&service));
