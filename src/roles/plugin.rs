@@ -294,7 +294,7 @@ async fn list(global: GlobalArgs, name: Option<String>, watch: &WatchArgs) -> Re
         Ok(ResourceTable { resources, single: name.is_some() })
     };
     let mut output = watch.show(&session, read).await?;
-    let empty = output.data.is_empty() && !watch.is_on();
+    let empty = output.data.is_empty() && !watch.watch;
     if empty && (session.format.is_text() || session.format == OutputFormat::Name) {
         output.notice = format!("No KubervisorServices in {}\n", session.scope());
     }

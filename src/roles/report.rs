@@ -171,7 +171,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         return replayed(&replay, ReportScope { namespace, selector }, output).await;
     };
     let cluster = ClusterClient::connect(&ConnectOptions::default(), None).await?;
-    let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+    let namespace = namespace.unwrap_or_else(|| cluster.namespace.clone());
     recorded(&cluster, &namespace, &name, &replay, output).await
 }
 
