@@ -6,12 +6,15 @@ SHELL := /bin/bash
 SOAK_MINUTES ?= 10
 DEMO_FLAGS ?=
 NODES ?= 3
+PREFIX ?= $(HOME)/.local
 REPLICAS ?= 0
 
-.PHONY: help setup demo report-demo cluster node crd image manifest test test-node check lint deny bench soak doc
+.PHONY: help setup demo report-demo cluster node node-demo crd image manifest plugin-archive install-plugin test test-node check lint deny \
+	bench soak doc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need
 	@scripts/need build test
@@ -42,6 +45,11 @@ node: ## a shell beside a control plane and one real node: kubelet, containerd, 
 	@scripts/need cluster node
 	@scripts/node
 
+node-demo: ## an installation from install to uninstall on a real node, under load, with a table of its figures (as root)
+	@scripts/need build test cluster node image
+	@scripts/cluster >/dev/null
+	@KUBERVISOR_NODE=demo cargo test --quiet --test node
+
 crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@scripts/need build
 	@UPDATE=1 cargo test --quiet --test crd definition
@@ -55,6 +63,16 @@ manifest: ## one plain manifest, rendered from the chart: target/kubervisor.yaml
 	@scripts/need build test
 	@scripts/manifest >target/kubervisor.yaml
 	@echo target/kubervisor.yaml
+
+plugin-archive: ## the kubectl plugin as target/plugin/*.tar.gz, with its checksum and krew's manifest
+	@scripts/need build
+	@scripts/plugin-archive
+
+install-plugin: ## the kubectl plugin and its completion in PREFIX/bin (PREFIX=~/.local)
+	@scripts/need build
+	@cargo build --quiet --release --bin kubectl-kubervisor
+	@install -D -m 755 -t $(PREFIX)/bin target/release/kubectl-kubervisor plugins/kubectl-kubervisor/kubectl_complete-kubervisor
+	@echo "installed in $(PREFIX)/bin, which has to be in the PATH"
 
 test: ## everything: format, lints, licences, unit, property, wire, store and end-to-end tests
 	@scripts/need build test cluster

@@ -3,7 +3,7 @@
 //! `--addr` serves `/metrics /live /ready` to the cluster; `--admin-addr` serves the rest to the local machine.
 //! Both depend on [`Views`] only, not on a role.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
@@ -158,14 +158,6 @@ pub fn pages(views: Shown) -> Router {
         .route("/explain/{namespace}/{pod}", get(explain))
         .fallback(unknown)
         .with_state(views)
-}
-
-/// Binds `address`; the caller turns a failure into a configuration error.
-///
-/// # Errors
-/// The address is taken, not ours, or not allowed.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 /// Serves until `stop`.

@@ -174,7 +174,7 @@ pub fn resources(file: &str, text: &str) -> Result<Vec<Value>, Problems> {
 pub fn text_of(path: &Path) -> Result<String, Problems> {
     let refuse = |what: String, write: &str| Problems {
         file: path.display().to_string(),
-        list: vec![Problem { line: 1, field: String::new(), what, write: write.to_owned() }],
+        list: read::whole(1, what, write),
     };
     let bytes = read::bytes(path)
         .map_err(|error| refuse(format!("cannot be read: {error}"), "name a file that this user can read"))?;
@@ -198,12 +198,11 @@ pub fn load(path: &Path, context: Context) -> Result<Manifest, Problems> {
         (Some(manifest), None) => Ok(manifest),
         (last, _) => Err(Problems {
             file: path.display().to_string(),
-            list: vec![Problem {
-                line: last.map_or(1, |manifest| manifest.line),
-                field: String::new(),
-                what: "a second KubervisorService".to_owned(),
-                write: "write one in each policy file, and name the one that holds here".to_owned(),
-            }],
+            list: read::whole(
+                last.map_or(1, |manifest| manifest.line),
+                "a second KubervisorService".to_owned(),
+                "write one in each policy file, and name the one that holds here",
+            ),
         }),
     }
 }

@@ -24,6 +24,16 @@ pub struct Clock {
     origin: Instant,
     wall_at_origin: Timestamp,
     suspended_at_origin: Duration,
+    simulated: Option<&'static SimulatedClock>,
+}
+
+/// How the clock of a simulated machine differs from the timers' clock: several machines share one process.
+#[derive(Debug)]
+pub struct SimulatedClock {
+    /// Its speed, in percent of the timers'.
+    pub percent: u32,
+    /// How long the machine was suspended so far, in ms: a jump of the clock.
+    pub suspended: AtomicU64,
 }
 
 impl Clock {
@@ -35,6 +45,17 @@ impl Clock {
             origin: Instant::now(),
             suspended_at_origin: suspended(),
             wall_at_origin: Timestamp::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(0)),
+            simulated: None,
+        }
+    }
+
+    /// The clock of a simulated machine, which shows `wall` now.
+    pub fn simulated(wall: Timestamp, machine: &'static SimulatedClock) -> Self {
+        Self {
+            origin: Instant::now(),
+            suspended_at_origin: Duration::ZERO,
+            wall_at_origin: wall,
+            simulated: Some(machine),
         }
     }
 
@@ -50,15 +71,21 @@ impl Clock {
 
     /// The instant to hand to `tokio::time::sleep_until` for `moment`.
     pub fn instant(&self, moment: Moment) -> Instant {
-        self.origin + moment.since_origin().saturating_sub(self.suspended())
+        let awake = moment.since_origin().saturating_sub(self.suspended());
+        self.origin + self.simulated.map_or(awake, |machine| awake * 100 / machine.percent)
     }
 
     fn elapsed(&self) -> Duration {
-        self.origin.elapsed() + self.suspended()
+        let awake = self.origin.elapsed();
+        self.simulated.map_or(awake, |machine| awake * machine.percent / 100) + self.suspended()
     }
 
     fn suspended(&self) -> Duration {
-        suspended().saturating_sub(self.suspended_at_origin)
+        let known = match self.simulated {
+            Some(machine) => Duration::from_millis(machine.suspended.load(Ordering::Relaxed)),
+            None => suspended(),
+        };
+        known.saturating_sub(self.suspended_at_origin)
     }
 
     /// Sleeps until `moment`, for ever without one. Returns at once when it is due, because the timer's

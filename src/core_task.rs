@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{alarms::Alarms, decide::alarm_reason::AlarmReason};
 
 /// A task that runs until `stop`: neither a panic nor a return before that is expected.
-pub async fn until_stopped(
-    alarms: Alarms,
-    name: String,
-    stop: CancellationToken,
-    task: impl Future<Output = ()>,
-) {
-    if returned(&alarms, &name, task).await && !stop.is_cancelled() {
-        alarms.raise(AlarmReason::TaskEnded, ended(&name, "returned although nothing stopped it"));
+pub fn until_stopped<T: Future<Output = ()>>(
+    alarms: &Alarms,
+    name: &str,
+    stop: &CancellationToken,
+    task: T,
+) -> impl Future<Output = ()> + use<T> {
+    let (alarms, name, stop) = (alarms.clone(), name.to_owned(), stop.clone());
+    async move {
+        if returned(&alarms, &name, task).await && !stop.is_cancelled() {
+            alarms.raise(AlarmReason::TaskEnded, ended(&name, "returned although nothing stopped it"));
+        }
     }
 }
 
@@ -82,9 +85,9 @@ mod tests {
     #[tokio::test]
     async fn a_core_task_that_panics_is_an_alarm_that_ends_the_process() {
         let alarms = Alarms::new(Clock::start());
-        let (name, stop) = ("the election".to_owned(), CancellationToken::new());
+        let stop = CancellationToken::new();
         assert_eq!(fatal(&alarms).await, None);
-        until_stopped(alarms.clone(), name, stop, async { panic!("number {}", 7) }).await;
+        until_stopped(&alarms, "the election", &stop, async { panic!("number {}", 7) }).await;
         let why = fatal(&alarms).await.unwrap();
         assert!(why.contains("the election panicked: number 7"), "{why}");
         assert_eq!(alarms.up()[0].reason, AlarmReason::TaskEnded);
@@ -94,9 +97,9 @@ mod tests {
     async fn a_core_task_that_returns_early_is_one_too_and_after_a_stop_it_is_not() {
         let (alarms, stop) = (Alarms::new(Clock::start()), CancellationToken::new());
         stop.cancel();
-        until_stopped(alarms.clone(), "the port".to_owned(), stop, async {}).await;
+        until_stopped(&alarms, "the port", &stop, async {}).await;
         assert_eq!(fatal(&alarms).await, None);
-        until_stopped(alarms.clone(), "the port".to_owned(), CancellationToken::new(), async {}).await;
+        until_stopped(&alarms, "the port", &CancellationToken::new(), async {}).await;
         assert!(fatal(&alarms).await.unwrap().contains("the port returned"));
     }
 

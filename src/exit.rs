@@ -33,8 +33,11 @@ impl Exit {
 
 /// An error with its causes on one line, without repetitions.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+    with_causes(error.to_string(), error.source())
+}
+
+/// `text` with the causes that it does not have yet.
+pub fn with_causes(mut text: String, mut next: Option<&dyn std::error::Error>) -> String {
     while let Some(cause) = next {
         let message = cause.to_string();
         if !text.contains(&message) {

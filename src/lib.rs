@@ -30,6 +30,9 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+#[macro_use]
+mod labelled;
+
 pub mod adapters;
 pub mod admin;
 pub mod alarms;

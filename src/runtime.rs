@@ -172,8 +172,10 @@ pub fn prepare_children<'a>(users: impl IntoIterator<Item = &'a RunAs>) -> Resul
 pub struct AdminPorts {
     probes: Option<TcpListener>,
     pages: Option<TcpListener>,
-    names: HostNames,
-    exposed: Option<ExposedView>,
+    /// By which browsers may call the pages, beside addresses and localhost.
+    pub names: HostNames,
+    /// The view on a port of its own.
+    pub exposed: Option<ExposedView>,
 }
 
 impl AdminPorts {
@@ -185,16 +187,6 @@ impl AdminPorts {
         let probes = bind(addr, "--addr (KUBERVISOR_ADDR)").await?;
         let pages = bind(admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)").await?;
         Ok(Self { probes, pages, names: HostNames::default(), exposed: None })
-    }
-
-    /// Answers on `--admin-addr` to these names, too.
-    pub fn allowing(self, names: HostNames) -> Self {
-        Self { names, ..self }
-    }
-
-    /// Serves the view to others, too.
-    pub fn exposing(self, exposed: Option<ExposedView>) -> Self {
-        Self { exposed, ..self }
     }
 
     /// Serves `views` on them until `stop`.
@@ -215,8 +207,7 @@ impl AdminPorts {
         }
         let view = View::new(views.clone(), process.clock, stop.clone());
         let record = view.clone().record(stop.clone());
-        let name = "the record behind the view".to_owned();
-        serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), record));
+        serving.spawn(until_stopped(alarms, "the record behind the view", stop, record));
         if let Some(listener) = self.pages {
             let pages = admin::pages(views.clone()).merge(view.local_routes());
             let pages = pages.layer(middleware::from_fn_with_state(self.names, guard));
@@ -236,12 +227,12 @@ where
 {
     let name = format!("the pages on {}", listener.local_addr().map_or("?".into(), |at| at.to_string()));
     let served = admin::serve(listener, router, stop.clone());
-    serving.spawn(until_stopped(alarms.clone(), name, stop.clone(), served));
+    serving.spawn(until_stopped(alarms, &name, stop, served));
 }
 
 async fn bind(address: Option<SocketAddr>, setting: &str) -> Result<Option<TcpListener>, Exit> {
     let Some(address) = address else { return Ok(None) };
-    let bound = admin::bind(address).await;
+    let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|error| {
         Exit::Usage(format!(
             "cannot listen on {address}: {error}; choose another address with {setting}, or `off`"

@@ -21,6 +21,8 @@ mod labels;
 mod notified;
 #[path = "controller/overlap.rs"]
 mod overlap;
+#[path = "controller/owners.rs"]
+mod owners;
 #[path = "controller/people.rs"]
 mod people;
 #[path = "support/plane.rs"]

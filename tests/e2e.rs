@@ -30,6 +30,8 @@
 
 #[path = "e2e/details.rs"]
 mod details;
+#[path = "e2e/disks.rs"]
+mod disks;
 #[path = "support/etcd.rs"]
 mod etcd;
 #[path = "e2e/gate.rs"]

@@ -6,6 +6,8 @@
 mod mistakes;
 #[path = "gate/refused.rs"]
 mod refused;
+#[path = "gate/returns.rs"]
+mod returns;
 #[path = "gate/scenario.rs"]
 mod scenario;
 #[path = "support/world.rs"]

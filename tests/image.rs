@@ -84,22 +84,47 @@ fn file_system() -> &'static Path {
     })
 }
 
+/// What the build of our crates reads and writes, apart from the compiled dependencies, is copied; those are linked. The
+/// copy is mounted where the original is, so that the flags, which have its path, are the same ones.
+const REBUILD: &str = r#"
+set -euo pipefail
+checkout=$1 target=$2 copy=$3
+mkdir "$copy"
+cp -al "$target"/{dist,*-linux-gnu} "$copy"
+for folder in "$copy"/dist "$copy"/*/dist; do
+    rm -rf "$folder"/{.fingerprint,deps}/{lib,}{kubervisor,kubectl}[-_]* "$folder"/{kubervisor,kubectl-kubervisor}*
+    cp -a "$folder/.fingerprint" "$folder/copied"
+    rm -rf "$folder/.fingerprint"
+    mv "$folder/copied" "$folder/.fingerprint"
+done
+mount --bind "$copy" "$target"
+CARGO_TARGET_DIR=$target "$checkout/scripts/image"
+"#;
+
+/// The compiled dependencies are those of the first build: `make soak` compiles them twice as well.
 #[test]
 fn two_builds_in_different_folders_give_one_digest() {
     let first = &image().1;
-    let copy = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let checkout = elsewhere.path().join("checkout");
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
     let mut copied = 0;
     for name in String::from_utf8(listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty()) {
-        let (from, to) = (root().join(name), copy.path().join(name));
+        let (from, to) = (root().join(name), checkout.join(name));
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         copied += usize::from(fs::copy(from, to).is_ok());
     }
     assert!(copied > 100, "{copied} files");
-    let bill = || fs::read_to_string(root().join("target/image/kubervisor.cdx.json")).unwrap();
-    let first_bill = bill();
-    assert_eq!(*first, build(copy.path()));
-    assert_eq!(first_bill, bill(), "and one bill of materials");
+    // Links need one file system.
+    let beside = tempfile::tempdir_in(root().join("target")).unwrap();
+    let target = beside.path().join("target");
+    let mut rebuild = Command::new("unshare");
+    rebuild.args(["--mount", "bash", "-c", REBUILD, "rebuild"]);
+    let built = rebuild.arg(&checkout).arg(root().join("target")).arg(&target).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert_eq!(String::from_utf8(built.stdout).unwrap().trim(), first);
+    let bill = |folder: &Path| fs::read_to_string(folder.join("image/kubervisor.cdx.json")).unwrap();
+    assert_eq!(bill(&target), bill(&root().join("target")), "and one bill of materials");
 }
 
 #[test]
@@ -207,6 +232,38 @@ fn both_programs_run_without_any_library_as_any_user() {
             done.status.success() && said.contains(env!("CARGO_PKG_VERSION")),
             "{user} {program}: {said}"
         );
+    }
+}
+
+#[test]
+fn the_plugins_archive_has_program_completion_and_licence_and_krews_manifest_its_checksum() {
+    image();
+    let packed = Command::new(root().join("scripts/plugin-archive")).output().unwrap();
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    let archive = PathBuf::from(String::from_utf8(packed.stdout).unwrap().trim());
+    let folder = tempfile::tempdir().unwrap();
+    tar(&["-xzf", archive.to_str().unwrap(), "-C", folder.path().to_str().unwrap()]);
+    let mut files: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort_unstable();
+    assert_eq!(files, ["LICENSE", "kubectl-kubervisor", "kubectl_complete-kubervisor"]);
+    let version = Command::new(folder.path().join("kubectl-kubervisor")).arg("--version").output().unwrap();
+    assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
+
+    let summed = Command::new("sha256sum").arg(&archive).output().unwrap();
+    let sum = String::from_utf8(summed.stdout).unwrap().split(' ').next().unwrap().to_owned();
+    let read = |name: &str| fs::read_to_string(archive.with_file_name(name)).unwrap();
+    let name = archive.file_name().unwrap().to_str().unwrap();
+    assert_eq!(read(&format!("{name}.sha256")), format!("{sum}  {name}\n"));
+    let manifest: Value = serde_saphyr::from_str(&read("kubervisor.yaml")).unwrap();
+    assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+    let platforms = manifest["spec"]["platforms"].as_array().unwrap();
+    let ours = platforms.iter().find(|platform| text(platform, "/uri").ends_with(name)).unwrap();
+    assert_eq!(text(ours, "/sha256"), sum);
+    for file in ours["files"].as_array().unwrap() {
+        assert!(files.contains(&text(file, "/from").to_owned()), "{file}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is promised about traffic, on a real node: kubelet, containerd, kube-proxy, pods and connections. Run by
 //! `make test-node`. `scripts/node` starts the node and runs this binary again beside it, so that everything here is in
 //! the cluster's network; all tests share the node, one after the other.
-//! On a machine that cannot run a node they are skipped, with what it lacks; `KUBERVISOR_NODE=required` makes that a failure.
+//! On a machine that cannot run a node they are skipped, with what it lacks; `KUBERVISOR_NODE=required` makes that a failure,
+//! and `KUBERVISOR_NODE=demo` plays only the last one (`make node-demo`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
@@ -29,6 +30,8 @@ mod release;
 mod scraper;
 #[path = "node/services.rs"]
 mod services;
+#[path = "node/story.rs"]
+mod story;
 
 use std::{
     env,
@@ -51,11 +54,15 @@ fn main() -> ExitCode {
     // They measure times, and the node is one.
     arguments.test_threads = Some(1);
     let inside = env::var_os("NODE").is_some();
+    let wanted = env::var("KUBERVISOR_NODE").unwrap_or_default();
+    if inside && wanted == "demo" {
+        block_on(story::an_installation_from_install_to_uninstall_under_load_fails_no_request());
+        return ExitCode::SUCCESS;
+    }
     if arguments.list || inside {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
-    let required = env::var("KUBERVISOR_NODE").is_ok_and(|value| value == "required");
-    if !required && !can_run() {
+    if wanted.is_empty() && !can_run() {
         eprintln!("the tests on the real node are skipped; KUBERVISOR_NODE=required makes this a failure");
         arguments.ignored = false;
         let skipped = trials().into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
@@ -65,7 +72,7 @@ fn main() -> ExitCode {
     helm::program();
     let images = env::var_os("IMAGES").unwrap_or_else(image);
     let mut node = Command::new(Path::new(ROOT).join("scripts/node"));
-    node.env("IMAGES", images).env("LOGS", Path::new(ROOT).join("target/node/log"));
+    node.env("NODES", "2").env("IMAGES", images).env("LOGS", Path::new(ROOT).join("target/node/log"));
     match node.arg(env::current_exe().unwrap()).args(env::args_os().skip(1)).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
@@ -106,7 +113,10 @@ fn trials() -> Vec<Trial> {
         proof::errors::a_notified_pod_ends_its_open_connections,
         probes::a_controller_is_alive_and_not_ready_while_the_api_server_is_away,
         probes::a_controller_that_is_stuck_is_restarted,
-        proof::upkeep::restart_eviction_upgrade_rollback_and_uninstall_fail_no_request,
+        proof::places::a_controller_works_as_root_as_any_user_and_with_a_root_that_can_be_written,
+        proof::places::a_deleted_namespace_of_the_release_moves_no_traffic_and_a_new_install_goes_on,
+        proof::lost::a_node_that_is_lost_with_the_leader_is_replaced_by_the_other_controller,
+        story::an_installation_from_install_to_uninstall_under_load_fails_no_request,
     ]
 }
 

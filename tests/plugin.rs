@@ -4,6 +4,8 @@
 
 #[path = "plugin/access.rs"]
 mod access;
+#[path = "plugin/completion.rs"]
+mod completion;
 #[path = "plugin/errors.rs"]
 mod errors;
 #[path = "plugin/explain.rs"]

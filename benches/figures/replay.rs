@@ -157,7 +157,11 @@ fn of_a_server(report: &mut Report) -> anyhow::Result<()> {
         let arguments = ["report", "-f", file, "--from", &from, "--to", &to, "-o", "json"];
         report_run(&[&arguments, further].concat())
     };
-    let (one, eight) = (run(&[])?, run(&["--set", "breakers[slow].outlier.threshold=3,3.5,4,4.5,5,6,7,8"])?);
+    let page = directory.path().join("report.html");
+    let (one, eight) = (
+        run(&["--html", page.to_str().context("a path of UTF-8")?])?,
+        run(&["--set", "breakers[slow].outlier.threshold=3,3.5,4,4.5,5,6,7,8"])?,
+    );
     let episodes = &one.model["policies"][0]["episodes"];
     let evaluations = one.model["policies"][0]["summary"]["evaluations"].as_u64();
     ensure!(
@@ -170,6 +174,12 @@ fn of_a_server(report: &mut Report) -> anyhow::Result<()> {
         Figure::new("report over 7 days of 100 pods, every 15 s", one.took.as_secs_f64(), "s")
             .goal(Goal::AtMost(15.0))
             .note(format!("{STEPS} evaluations, {} samples, real Prometheus", STEPS * PODS)),
+    );
+    let size = std::fs::metadata(&page)?.len() as f64 / f64::from(1 << 10);
+    report.add(
+        Figure::new("page of that report", size, "KiB")
+            .goal(Goal::AtMost(2048.0))
+            .note("drawn within 1 s: `cargo test --test browser drawn_within`"),
     );
     let (report_s, alone_s) = (one.took.as_secs_f64(), alone.as_secs_f64());
     report.add(

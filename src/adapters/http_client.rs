@@ -22,12 +22,6 @@ pub const MAX_ANSWER: usize = 16 << 20;
 /// For a connection; each address of the host gets its share.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The client; clones share its connections.
-#[derive(Clone, Debug)]
-pub struct HttpClient {
-    client: Client,
-}
-
 /// A complete answer.
 #[derive(Debug)]
 pub struct HttpAnswer {
@@ -86,31 +80,22 @@ impl HttpClientError {
     }
 }
 
-impl HttpClient {
-    /// Trusts the system's certificate authorities (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
-    ///
-    /// # Errors
-    /// [`HttpClientError::SetUp`].
-    pub fn new() -> Result<Self, HttpClientError> {
-        // Without certificate authorities plain HTTP still works.
-        let client = Self::builder().build().or_else(|error| {
-            tracing::warn!(%error, "no certificate authorities found: https services will not be trusted");
-            Self::builder().tls_certs_only([]).build()
-        });
-        Ok(Self { client: client.map_err(HttpClientError::SetUp)? })
-    }
+/// A client that trusts the system's certificate authorities (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+pub(super) fn client() -> Result<Client, HttpClientError> {
+    // Without certificate authorities plain HTTP still works.
+    let client = builder().build().or_else(|error| {
+        tracing::warn!(%error, "no certificate authorities found: https services will not be trusted");
+        builder().tls_certs_only([]).build()
+    });
+    client.map_err(HttpClientError::SetUp)
+}
 
-    /// What all clients have in common.
-    pub(super) fn builder() -> ClientBuilder {
-        // An error means that a provider is installed already.
-        let _already = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder().no_proxy().redirect(Policy::none());
-        builder.connect_timeout(CONNECT_TIMEOUT).dns_resolver(TurningResolver::shared().clone())
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
+/// What all clients have in common.
+pub(super) fn builder() -> ClientBuilder {
+    // An error means that a provider is installed already.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder().no_proxy().redirect(Policy::none());
+    builder.connect_timeout(CONNECT_TIMEOUT).dns_resolver(TurningResolver::shared().clone())
 }
 
 /// Sends a request and reads the whole answer.

@@ -22,12 +22,7 @@ use tokio::{sync::Semaphore, task::AbortHandle, time::timeout};
 
 pub use self::target::TargetRefusal;
 use super::{kubernetes::secrets::KubernetesSecrets, secrets::Secrets as _};
-use crate::{
-    api::notify::NotifyRule,
-    decide::{fleet::Uid, time::Timestamp},
-    exit::chain,
-    metrics::LabelledCounter,
-};
+use crate::{api::notify::NotifyRule, decide::fleet::Uid, exit::chain, metrics::LabelledCounter};
 
 /// Pods that are notified at a time, those that wait included.
 const PENDING: usize = 4096;
@@ -249,11 +244,6 @@ fn signature(key: &[u8], body: &[u8]) -> Result<String, NotifyError> {
     mac.update(body);
     let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("sha256={digits}"))
-}
-
-/// The earliest return, for [`Notification::until`].
-pub fn until(at: Option<Timestamp>) -> Option<String> {
-    at.map(|at| at.to_string())
 }
 
 #[cfg(test)]

@@ -56,18 +56,13 @@ pub struct Files;
 #[async_trait]
 impl Secrets for Files {
     async fn read(&self, credential: &Credential) -> Result<SecretString, SecretError> {
-        match credential {
-            Credential::File(path) => match tokio::fs::read_to_string(path).await {
-                Ok(text) => Ok(text.into()),
-                Err(error) => Err(SecretError::Read(credential.to_string(), error.into())),
-            },
-            Credential::Variable(name) => match std::env::var(name) {
-                Ok(text) => Ok(text.into()),
-                Err(error) => Err(SecretError::Read(credential.to_string(), error.into())),
-            },
+        let read = match credential {
+            Credential::File(path) => tokio::fs::read_to_string(path).await.map_err(Into::into),
+            Credential::Variable(name) => std::env::var(name).map_err(Into::into),
             Credential::Secret { key, .. } | Credential::ConfigMap { key, .. } => {
-                Err(SecretError::Missing { what: credential.to_string(), key: key.clone() })
+                return Err(SecretError::Missing { what: credential.to_string(), key: key.clone() });
             }
-        }
+        };
+        read.map(Into::into).map_err(|error| SecretError::Read(credential.to_string(), error))
     }
 }

@@ -106,6 +106,8 @@ pub enum Hindrance {
     LedgerUnreadable(String),
     /// The selectors of these workloads ask for the traffic label.
     SwitchInSelector(String),
+    /// What these owners want cannot be read, and why.
+    DesiredUnknown(String),
 }
 
 impl std::fmt::Display for Hindrance {
@@ -116,6 +118,9 @@ impl std::fmt::Display for Hindrance {
                 "the API server does not store the ledger: apply the current CustomResourceDefinition",
             ),
             Self::LedgerUnreadable(why) => f.write_str(why),
+            Self::DesiredUnknown(why) => {
+                write!(f, "it is not known how many pods there should be: {why}")
+            }
             Self::SwitchInSelector(owners) => write!(
                 f,
                 "the selector of {owners} has the key kubervisor/traffic: with each withdrawal it would let the pod go and create another"

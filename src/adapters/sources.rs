@@ -15,13 +15,13 @@ use reqwest::{
     Client, Method, Request, StatusCode,
     header::{HeaderName, HeaderValue},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 pub use self::login::LoginError;
 use self::{login::Token, tls::KeptClient};
 use super::{
-    http_client::{self, HttpAnswer, HttpClient, HttpClientError, OpenAnswer},
+    http_client::{self, HttpAnswer, HttpClientError, OpenAnswer},
     secrets::{SecretError, Secrets},
 };
 use crate::{
@@ -88,7 +88,7 @@ impl SourceError {
 
 /// Sends requests with the credentials of one namespace.
 pub struct SourceClient {
-    http: HttpClient,
+    http: Client,
     clock: Clock,
     secrets: Arc<dyn Secrets>,
     /// Clients with TLS material of their own, by source.
@@ -104,7 +104,7 @@ impl SourceClient {
     /// # Errors
     /// [`HttpClientError::SetUp`].
     pub fn new(secrets: Arc<dyn Secrets>, clock: Clock) -> Result<Self, HttpClientError> {
-        Ok(Self::over(HttpClient::new()?, secrets, clock))
+        Ok(Self::over(http_client::client()?, secrets, clock))
     }
 
     /// With other credentials, such as another namespace's, and the same connections.
@@ -112,7 +112,7 @@ impl SourceClient {
         Self::over(self.http.clone(), secrets, self.clock)
     }
 
-    fn over(http: HttpClient, secrets: Arc<dyn Secrets>, clock: Clock) -> Self {
+    fn over(http: Client, secrets: Arc<dyn Secrets>, clock: Clock) -> Self {
         let (clients, tokens, resting) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self { http, clock, secrets, clients, tokens, resting }
     }
@@ -206,9 +206,13 @@ impl SourceClient {
         for one in &source.headers {
             let value = match &one.value {
                 SourceText::Plain(text) => text.clone(),
-                SourceText::From(credential) => {
-                    self.read(credential).await?.expose_secret().trim_end_matches(['\r', '\n']).to_owned()
-                }
+                SourceText::From(credential) => self
+                    .secrets
+                    .read(credential)
+                    .await?
+                    .expose_secret()
+                    .trim_end_matches(['\r', '\n'])
+                    .to_owned(),
             };
             let name = HeaderName::try_from(&one.name).map_err(|_| SourceError::Header(one.name.clone()))?;
             request.headers_mut().insert(name, header(&one.name, &value)?);
@@ -216,19 +220,15 @@ impl SourceClient {
         Ok(())
     }
 
-    async fn read(&self, credential: &Credential) -> Result<SecretString, SecretError> {
-        self.secrets.read(credential).await
-    }
-
     async fn read_bytes(&self, credential: Option<&Credential>) -> Result<Option<String>, SecretError> {
         let Some(credential) = credential else { return Ok(None) };
-        Ok(Some(self.read(credential).await?.expose_secret().to_owned()))
+        Ok(Some(self.secrets.read(credential).await?.expose_secret().to_owned()))
     }
 
     async fn client(&self, source: &MetricSource) -> Result<Client, SourceError> {
         let tls = &source.tls;
         if *tls == SourceTls::default() {
-            return Ok(self.http.client().clone());
+            return Ok(self.http.clone());
         }
         let identity = tls.identity.as_ref();
         let material = tls::Material {
@@ -237,7 +237,7 @@ impl SourceClient {
             key: self.read_bytes(identity.map(|(_, key)| key)).await?,
         };
         let place = (tls.clone(), source.url.clone());
-        if let Some(kept) = self.clients.lock().get(&place).filter(|kept| kept.is_of(&material)) {
+        if let Some(kept) = self.clients.lock().get(&place).filter(|kept| kept.material == material) {
             return Ok(kept.client.clone());
         }
         let kept = KeptClient::new(material, tls.server_name.as_deref(), &source.url)?;

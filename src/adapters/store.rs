@@ -138,6 +138,12 @@ pub trait Store: Send + Sync + 'static {
     /// The live members, this one included, as they come, go and publish; empty before the first read of the store.
     fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>>;
 
+    /// How often this process's lease has ended on its own clock and was renewed after that. The others may have counted it
+    /// as gone each time.
+    fn lapses(&self) -> u64 {
+        0
+    }
+
     /// Publishes what the others read about this process; returns when it is stored.
     ///
     /// # Errors

@@ -43,38 +43,28 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// The kinds of refusal, also a metric's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalKind {
-    /// Malformed input: 400.
-    Malformed,
-    /// Well-formed and not allowed (forged address, bad signature, commands off): 403.
-    Forbidden,
-    /// In conflict with the state (a live key held by another pod): 409.
-    Conflict,
-    /// Over a size or rate limit: 413 or 429.
-    TooMuch,
-    /// Not served by this role (a pure master has no `invoke`): 404.
-    NotServed,
-    /// Cannot be served now: 503.
-    Unavailable,
+labelled! {
+    /// The kinds of refusal, also a metric's label.
+    pub enum RefusalKind, label {
+        /// Malformed input: 400.
+        Malformed = "malformed",
+        /// Well-formed and not allowed (forged address, bad signature, commands off): 403.
+        Forbidden = "forbidden",
+        /// In conflict with the state (a live key held by another pod): 409.
+        Conflict = "conflict",
+        /// Over a size or rate limit: 413 or 429.
+        TooMuch = "too_much",
+        /// Not served by this role (a pure master has no `invoke`): 404.
+        NotServed = "not_served",
+        /// Cannot be served now: 503.
+        Unavailable = "unavailable",
+    }
 }
 
 impl RefusalKind {
-    /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Malformed, Self::Forbidden, Self::Conflict, Self::TooMuch, Self::NotServed, Self::Unavailable];
-
-    /// The metric's label, and the error's name in ZeroRPC.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Forbidden => "forbidden",
-            Self::Conflict => "conflict",
-            Self::TooMuch => "too_much",
-            Self::NotServed => "not_served",
-            Self::Unavailable => "unavailable",
-        }
+    /// A refusal of this kind; `message` is the mistake and its remedy.
+    pub fn because(self, message: impl Into<String>) -> Refusal {
+        Refusal { kind: self, message: message.into() }
     }
 
     /// The kind with that label.

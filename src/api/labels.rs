@@ -15,7 +15,7 @@ const TEXT_MAPS: [&str; 4] = ["labels", "annotations", "matchLabels", "selector"
 
 /// Reports every label, annotation and selector that is no text.
 pub(super) fn check(document: &Document, report: &mut Report<'_>) {
-    walk(&document.value, "", &mut |path, value, in_text_map| {
+    walk(&document.value, "", false, &mut |path, value, in_text_map| {
         if !in_text_map {
             return;
         }
@@ -63,7 +63,7 @@ pub fn traffic_key_in(selector: &Value) -> Option<&'static str> {
 
 /// Reports every unquoted `yes`, `no`, `on` and `off` in a document of ours: a boolean in YAML 1.1, a text in 1.2.
 pub(super) fn check_words(document: &Document, report: &mut Report<'_>) {
-    walk(&document.value, "", &mut |path, _, _| {
+    walk(&document.value, "", false, &mut |path, _, _| {
         let Some(word) = document.boolean_word(path) else { return };
         if super::fields::find(path).is_some_and(|field| field.write == "true or false") {
             report.misfit(path, format!("is the unquoted word {word}"));
@@ -82,22 +82,18 @@ fn report_word(path: &str, word: &str, report: &mut Report<'_>) {
 }
 
 /// Calls `visit` with each leaf, its path, and whether its map is one of texts.
-fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value, bool)) {
-    step(value, path, false, visit);
-}
-
-fn step(value: &Value, path: &str, in_text_map: bool, visit: &mut impl FnMut(&str, &Value, bool)) {
+fn walk(value: &Value, path: &str, in_text_map: bool, visit: &mut impl FnMut(&str, &Value, bool)) {
     match value {
         Value::Object(map) => {
             for (key, member) in map {
                 let is_text_map = member.is_object() && TEXT_MAPS.contains(&key.as_str());
                 let leaf_of_text_map = in_text_map && !member.is_object() && !member.is_array();
-                step(member, &join(path, key), is_text_map || leaf_of_text_map, visit);
+                walk(member, &join(path, key), is_text_map || leaf_of_text_map, visit);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                step(item, &format!("{path}[{index}]"), false, visit);
+                walk(item, &format!("{path}[{index}]"), false, visit);
             }
         }
         leaf => visit(path, leaf, in_text_map),

@@ -71,6 +71,9 @@ pub struct RawBreaker {
     pub keepalive: Option<RawKeepalive>,
     /// A number far from that of the peers.
     pub outlier: Option<RawOutlier>,
+    /// JSON pointer of the detector that only tests have.
+    #[cfg(test)]
+    pub payload_flag: Option<String>,
     /// How its pods come back.
     pub activator: Option<RawActivator>,
     /// `hold` or `restore`.

@@ -90,7 +90,7 @@ fn items(document: &Document) -> Vec<Document> {
     items.iter().enumerate().map(item).collect()
 }
 
-fn whole(line: u64, what: String, write: &str) -> Vec<Problem> {
+pub(super) fn whole(line: u64, what: String, write: &str) -> Vec<Problem> {
     vec![Problem { line, field: String::new(), what, write: write.to_owned() }]
 }
 

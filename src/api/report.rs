@@ -24,6 +24,12 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Adds a mistake, so that there is no value.
+    pub(super) fn refuse<T>(&mut self, path: &str, what: &str, write: &str) -> Option<T> {
+        self.add(path, what, write);
+        None
+    }
+
     /// Adds that the value does not fit; what to write is the field's own text.
     pub(super) fn misfit(&mut self, path: &str, what: impl Into<String>) {
         self.add(path, what, fields::instead(path));

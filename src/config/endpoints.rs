@@ -39,23 +39,14 @@ fn port(reader: &mut Reader<'_>) -> Option<TargetPort> {
         (Some(_), None) => reader.port("KUBERVISOR_TARGET_PORT").map(TargetPort::Fixed),
         (None, Some(pointer)) if pointer.starts_with('/') => Some(TargetPort::Pointer(pointer.to_owned())),
         (None, Some(_)) => {
-            reader.complain("KUBERVISOR_TARGET_PORT_POINTER", "no JSON pointer; write for example /port");
-            None
+            reader.refuse("KUBERVISOR_TARGET_PORT_POINTER", "no JSON pointer; write for example /port")
         }
-        (Some(_), Some(_)) => {
-            reader.complain(
-                "KUBERVISOR_TARGET_PORT",
-                "KUBERVISOR_TARGET_PORT_POINTER is set too; keep one of them",
-            );
-            None
-        }
-        (None, None) => {
-            reader.complain(
-                "KUBERVISOR_TARGET_PORT",
-                "not set, but KUBERVISOR_ENDPOINTS is: which port gets traffic? Write a port, or set \
-                 KUBERVISOR_TARGET_PORT_POINTER to where it is in the payload, for example /port",
-            );
-            None
-        }
+        (Some(_), Some(_)) => reader
+            .refuse("KUBERVISOR_TARGET_PORT", "KUBERVISOR_TARGET_PORT_POINTER is set too; keep one of them"),
+        (None, None) => reader.refuse(
+            "KUBERVISOR_TARGET_PORT",
+            "not set, but KUBERVISOR_ENDPOINTS is: which port gets traffic? Write a port, or set \
+             KUBERVISOR_TARGET_PORT_POINTER to where it is in the payload, for example /port",
+        ),
     }
 }

@@ -140,6 +140,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// No value, with a complaint.
+    pub(super) fn refuse<T>(&mut self, name: &str, what: impl Display) -> Option<T> {
+        self.complain(name, what);
+        None
+    }
+
     /// The value parsed by `parse`, or `None` with a complaint that ends in `expected`.
     pub(super) fn parse<T>(
         &mut self,
@@ -147,12 +153,7 @@ impl<'a> Reader<'a> {
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = self.get(name)?;
-        let parsed = parse(value.trim());
-        if parsed.is_none() {
-            self.complain(name, expected);
-        }
-        parsed
+        parse(self.get(name)?.trim()).or_else(|| self.refuse(name, expected))
     }
 
     /// A number of seconds, fractions allowed, at least `least`.
@@ -175,30 +176,23 @@ impl<'a> Reader<'a> {
     pub(super) fn port(&mut self, name: &str) -> Option<u16> {
         let value = self.get(name)?;
         let port = value.trim().parse().ok().filter(|&port| port > 0);
-        if port.is_none() && value.starts_with("tcp://") {
-            self.complain(
-                name,
-                "this is what Kubernetes sets for a Service of that name, not a port; \
-                 set the port in the manifest, or enableServiceLinks: false",
-            );
-        } else if port.is_none() {
-            self.complain(name, format!("not a TCP port from 1 to 65535; write for example {name}=8000"));
-        }
-        port
+        let what = if value.starts_with("tcp://") {
+            "this is what Kubernetes sets for a Service of that name, not a port; \
+             set the port in the manifest, or enableServiceLinks: false"
+        } else {
+            &format!("not a TCP port from 1 to 65535; write for example {name}=8000")
+        };
+        port.or_else(|| self.refuse(name, what))
     }
 
     pub(super) fn ipv4(&mut self, name: &str) -> Option<Ipv4Addr> {
         let value = self.get(name)?.trim();
-        let address = value.parse().ok();
-        if address.is_none() && value.parse::<std::net::Ipv6Addr>().is_ok() {
-            self.complain(
-                name,
-                "IPv6 is not supported: keys are made from IPv4 addresses; write an IPv4 address",
-            );
-        } else if address.is_none() {
-            self.complain(name, format!("not an IPv4 address; write for example {name}=172.16.123.1"));
-        }
-        address
+        let what = if value.parse::<std::net::Ipv6Addr>().is_ok() {
+            "IPv6 is not supported: keys are made from IPv4 addresses; write an IPv4 address"
+        } else {
+            &format!("not an IPv4 address; write for example {name}=172.16.123.1")
+        };
+        value.parse().ok().or_else(|| self.refuse(name, what))
     }
 
     /// `true` or `false`, and the usual other ways to write them.
@@ -225,34 +219,28 @@ impl<'a> Reader<'a> {
 
     /// CIDRs, or single addresses.
     pub(super) fn networks(&mut self, name: &str) -> Vec<IpNet> {
-        let mut networks = Vec::new();
-        for entry in self.list(name) {
+        let entries = self.list(name).into_iter();
+        let network = |entry: &str| {
             let single = || entry.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-            match entry.parse().ok().or_else(single) {
-                Some(network) => networks.push(network),
-                None => self.complain(
-                    name,
-                    format!("{entry:?} is no CIDR; write a list such as 10.0.0.0/8,192.168.1.7"),
-                ),
-            }
-        }
-        networks
+            let wrong = || format!("{entry:?} is no CIDR; write a list such as 10.0.0.0/8,192.168.1.7");
+            entry.parse().ok().or_else(single).or_else(|| self.refuse(name, wrong()))
+        };
+        entries.filter_map(network).collect()
     }
 
     /// A JSON object of strings, such as labels.
     pub(super) fn string_map(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
         let value = self.get(name)?;
-        match serde_json::from_str(value) {
-            Ok(map) => Some(map),
-            Err(error) => {
+        serde_json::from_str(value).map_or_else(
+            |error| {
                 let example = r#"{"app":"shop","role":"web"}"#;
-                self.complain(
+                self.refuse(
                     name,
                     format!("not a JSON object of strings ({error}); write for example {example}"),
-                );
-                None
-            }
-        }
+                )
+            },
+            Some,
+        )
     }
 
     /// The value that was read, unless there were complaints: then all of them.

@@ -62,25 +62,15 @@ fn ip(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option<Ipv
     match pod {
         _ if mode.debug => Some(debug_host(reader)),
         Some(pod) => {
-            let address = pod.addresses.iter().find_map(|address| address.parse().ok());
-            if address.is_none() {
-                let has = pod.addresses.join(", ");
-                reader.complain(
-                    "KONTROL_IP",
-                    format!(
-                        "this pod has no IPv4 address (it has {has:?}); IPv6-only pods are not supported"
-                    ),
-                );
-            }
-            address
+            let has = pod.addresses.join(", ");
+            let none = format!("this pod has no IPv4 address (it has {has:?}); IPv6-only pods are not supported");
+            let mut addresses = pod.addresses.iter();
+            addresses.find_map(|one| one.parse().ok()).or_else(|| reader.refuse("KONTROL_IP", none))
         }
-        None => {
-            reader.complain(
-                "KONTROL_IP",
-                "not set, and this is no pod; write this machine's IPv4 address, for example KONTROL_IP=172.16.123.1",
-            );
-            None
-        }
+        None => reader.refuse(
+            "KONTROL_IP",
+            "not set, and this is no pod; write this machine's IPv4 address, for example KONTROL_IP=172.16.123.1",
+        ),
     }
 }
 
@@ -91,13 +81,9 @@ fn labels(reader: &mut Reader<'_>, mode: Mode, pod: Option<&PodFacts>) -> Option
     if mode.debug {
         return Some(["app", "role"].map(|label| (label.to_owned(), "test".to_owned())).into());
     }
-    if pod.is_none() {
-        reader.complain(
-            "KONTROL_LABELS",
-            r#"not set, and this is no pod; write a JSON object, for example {"app":"shop","role":"web"}"#,
-        );
-    }
-    pod.map(|pod| pod.labels.clone())
+    let unset =
+        r#"not set, and this is no pod; write a JSON object, for example {"app":"shop","role":"web"}"#;
+    pod.map(|pod| pod.labels.clone()).or_else(|| reader.refuse("KONTROL_LABELS", unset))
 }
 
 fn label(reader: &mut Reader<'_>, labels: &BTreeMap<String, String>, name: &str) -> Option<String> {

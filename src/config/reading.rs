@@ -42,19 +42,9 @@ pub fn read(env: &Environment, in_pod: bool, pod: Option<&PodFacts>) -> Result<C
     let listen = listen(&mut reader, identity.as_ref(), port, &times);
     let agent = mode.slave.then(|| agent(&mut reader, mode, identity.as_ref(), port, &times, &user));
     let master = mode.master.then(|| master(&mut reader, mode, in_pod, identity.as_ref(), &times, &user));
-    let whole = || {
-        Some(Config {
-            identity: identity?,
-            listen,
-            agent,
-            master: match master {
-                Some(master) => Some(master?),
-                None => None,
-            },
-        })
-    };
-    let config = whole();
-    reader.finish(config)
+    let is_whole = master.as_ref().is_none_or(Option::is_some);
+    let identity = identity.filter(|_| is_whole);
+    reader.finish(identity.map(|identity| Config { identity, listen, agent, master: master.flatten() }))
 }
 
 /// TTL and ping interval, from which other times are derived.
@@ -127,17 +117,13 @@ fn agent(
     times: &Times,
     user: &RunAs,
 ) -> AgentConfig {
+    let max_age = reader.seconds("KONTROL_PAYLOAD_MAX_AGE", times.ping.as_secs_f64() * 10.0, 0.0);
     AgentConfig {
         masters: masters(reader, mode, identity, port),
         ping_every: times.ping,
         ping_deadline: times.ping_deadline(),
         payload: reader.get("KONTROL_PAYLOAD").map(PathBuf::from),
-        payload_max_age: Some(reader.seconds(
-            "KONTROL_PAYLOAD_MAX_AGE",
-            times.ping.as_secs_f64() * 10.0,
-            0.0,
-        ))
-        .filter(|age| !age.is_zero()),
+        payload_max_age: Some(max_age).filter(|age| !age.is_zero()),
         invoke: invoke(reader),
         user: user.clone(),
     }

@@ -47,13 +47,10 @@ fn named(reader: &mut Reader<'_>, store: &str) -> Option<StoreConfig> {
         Some(("embedded", path)) if !path.is_empty() => Some(StoreConfig::Embedded(PathBuf::from(path))),
         Some(("etcd", endpoints)) => etcd(reader, "KUBERVISOR_STORE", endpoints),
         Some(("kubernetes", namespace)) if is_dns_label(namespace) => Some(kubernetes(reader, namespace)),
-        _ => {
-            reader.complain(
-                "KUBERVISOR_STORE",
-                "no store; write embedded:PATH, etcd:HOST[:PORT][,...] or kubernetes:NAMESPACE",
-            );
-            None
-        }
+        _ => reader.refuse(
+            "KUBERVISOR_STORE",
+            "no store; write embedded:PATH, etcd:HOST[:PORT][,...] or kubernetes:NAMESPACE",
+        ),
     }
 }
 
@@ -69,11 +66,10 @@ fn default_file(reader: &mut Reader<'_>, identity: &Identity) -> Option<StoreCon
     let absolute = |name| reader.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local/state"));
     let Some(state) = absolute("XDG_STATE_HOME").or_else(home) else {
-        reader.complain(
+        return reader.refuse(
             "KUBERVISOR_STORE",
             "not set, and neither XDG_STATE_HOME nor HOME says where a file could be; write embedded:PATH",
         );
-        return None;
     };
     let folder = state.join("kubervisor").join(&identity.namespace);
     Some(StoreConfig::Embedded(folder.join(format!("{}.redb", identity.app))))
@@ -105,16 +101,14 @@ fn etcd(reader: &mut Reader<'_>, name: &str, endpoints: &str) -> Option<StoreCon
         }
     }
     if urls.is_empty() {
-        reader.complain(name, "names no endpoint; write HOST[:PORT][,...]");
-        return None;
+        return reader.refuse(name, "names no endpoint; write HOST[:PORT][,...]");
     }
     let login = login(reader);
     Some(StoreConfig::Etcd(EtcdConfig { endpoints: urls, login, ca, client }))
 }
 
 fn missing_half<T>(reader: &mut Reader<'_>, given: &str, missing: &str) -> Option<T> {
-    reader.complain(missing, format!("not set, but {given} is; both belong together"));
-    None
+    reader.refuse(missing, format!("not set, but {given} is; both belong together"))
 }
 
 fn login(reader: &mut Reader<'_>) -> Option<(String, PathBuf)> {

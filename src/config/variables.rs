@@ -127,11 +127,8 @@ const SET_FOR_COMMANDS: &str = "KUBERVISOR_JOB";
 /// callbacks may use.
 pub fn unknown<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let foreign = |name: &str| is_service_link(name) || name == SET_FOR_COMMANDS;
-    names.filter(move |name| name.starts_with("KUBERVISOR_") && !foreign(name)).filter(is_unlisted)
-}
-
-fn is_unlisted(name: &&str) -> bool {
-    !VARIABLES.iter().any(|variable| variable.name == *name)
+    let is_listed = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+    names.filter(move |name| name.starts_with("KUBERVISOR_") && !foreign(name) && !is_listed(name))
 }
 
 fn is_service_link(name: &str) -> bool {

@@ -55,6 +55,7 @@ reasons! {
     PolicyRefused, "policy_refused", "The changed policy file is invalid; the previous policy stays in force.";
     ReturnRefused, "return_refused", "Pods get no traffic, because the API server refuses the write that gives it to them; it is tried again every few seconds.";
     RosterUnusable, "roster_unusable", "The stored roster cannot be read; the endpoints file stays as it is.";
+    SetBack, "set_back", "Another manager sets pods back to `yes` soon after each withdrawal; they are left alone for two activator periods, then four, at most 32.";
     SilentListed, "silent_listed", "Silent pods stay in the endpoints file: the floor, the panic threshold or missing keepalives of most pods keep them.";
     SlowKeepalives, "slow_keepalives", "Pods keep expiring and coming back, because they ping less often than the TTL of this master allows.";
     StatusForbidden, "status_forbidden", "The API server forbids reading or writing the ledger; nothing is withheld until the role allows it.";
@@ -82,12 +83,6 @@ impl Serialize for AlarmReason {
 }
 
 /// So that a test or a page can compare with the public name.
-impl PartialEq<str> for AlarmReason {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
 impl PartialEq<&str> for AlarmReason {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other

@@ -7,7 +7,7 @@
 //! its own, then publishes the view as its acknowledgement. It begins what is newly its own when every replica of the
 //! view has acknowledged the same view: from then on nobody works under an older one. What stays with its owner goes on
 //! without a break. A replica that the others no longer see has ended its work before, because its lease ends on its
-//! own clock first; and the generation in the resource's status refuses the writes of an owner that does not know.
+//! own clock first; when it comes back, it makes another view, which nobody has acknowledged before. And the generation in the resource's status refuses the writes of an owner that does not know.
 
 use std::collections::BTreeSet;
 
@@ -24,12 +24,14 @@ pub struct Replica {
     pub weight: u32,
     /// The view that it has acknowledged.
     pub acknowledged: Option<u64>,
+    /// How often it may have been counted as gone, and came back.
+    pub lapses: u64,
 }
 
 /// The replicas that the work is divided over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipView {
-    /// The same for the same replicas and weights.
+    /// The same for the same replicas, weights and lapses.
     pub id: u64,
     replicas: Vec<Replica>,
 }
@@ -46,6 +48,7 @@ impl MembershipView {
                 hash.update(text.as_bytes());
             }
             hash.update(replica.weight.to_be_bytes());
+            hash.update(replica.lapses.to_be_bytes());
         }
         Self { id: first_eight(&hash.finalize()), replicas }
     }

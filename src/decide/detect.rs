@@ -16,6 +16,8 @@ use super::{
 
 pub mod deviation;
 pub mod discrete;
+#[cfg(test)]
+mod flag;
 pub mod listed;
 mod measured;
 pub mod members;
@@ -28,6 +30,8 @@ pub mod settings;
 pub mod windows;
 
 use self::{listed::FleetScope, queried::QueryAnswer, series::ByPod, windows::BreakerWindows};
+#[cfg(test)]
+pub(crate) use flag::PayloadFlag;
 pub use metric_source::MetricSource;
 use payload::Sample;
 pub use payload::{Good, PayloadRule, SilenceRule};
@@ -64,6 +68,9 @@ pub enum Detector {
     Deviation(Deviation),
     /// An HTTP service that lists the bad pods.
     Custom(Custom),
+    /// The recipe of CONTRIBUTING.md, followed.
+    #[cfg(test)]
+    Flag(PayloadFlag),
 }
 
 impl Detector {
@@ -75,6 +82,8 @@ impl Detector {
             Self::Discrete(_) => "discreteValueOutOfList",
             Self::Deviation(_) => "continuousValueDeviation",
             Self::Custom(_) => "customService",
+            #[cfg(test)]
+            Self::Flag(_) => "payloadFlag",
         }
     }
 
@@ -84,6 +93,8 @@ impl Detector {
             Self::Silence(_) | Self::Payload(_) => true,
             Self::Outlier(outlier) => matches!(outlier.source, OutlierSource::Pointer(_)),
             Self::Discrete(_) | Self::Deviation(_) | Self::Custom(_) => false,
+            #[cfg(test)]
+            Self::Flag(_) => true,
         }
     }
 
@@ -93,7 +104,7 @@ impl Detector {
             Self::Discrete(discrete) => Some((&discrete.query, Some(&discrete.key))),
             Self::Deviation(deviation) => Some((&deviation.query, None)),
             Self::Outlier(Outlier { source: OutlierSource::Query(query), .. }) => Some((query, None)),
-            Self::Outlier(_) | Self::Silence(_) | Self::Payload(_) | Self::Custom(_) => None,
+            _ => None,
         }
     }
 
@@ -251,6 +262,8 @@ fn judge(
             let compared = outlier::judge(outlier, &payload::samples(pointer, &pods));
             windows.judge(outlier.consecutive, &pods, compared, due)
         }
+        #[cfg(test)]
+        Detector::Flag(flag) => pods.iter().map(|pod| flag::judge(flag, pod)).collect(),
         // Judged in `queried`, with their answers.
         Detector::Outlier(_) | Detector::Discrete(_) | Detector::Deviation(_) | Detector::Custom(_) => {
             Vec::new()

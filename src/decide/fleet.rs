@@ -132,6 +132,8 @@ pub struct PodView {
     pub place: Option<Arc<str>>,
     /// When it was last admitted.
     pub admitted_at: Option<Timestamp>,
+    /// Who else set its switch last, where it is set back again and again and that is known.
+    pub set_by: Option<String>,
     /// `None`: a ready endpoint of the load balancer names it. Otherwise since when it could serve with traffic=yes and
     /// none names it.
     pub unlisted_since: Option<Timestamp>,
@@ -158,6 +160,7 @@ impl PodView {
             retry_count: None,
             place: None,
             admitted_at: None,
+            set_by: None,
             unlisted_since: None,
             refusal: None,
         }

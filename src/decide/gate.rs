@@ -13,6 +13,7 @@ mod entry_assessment;
 mod evidence;
 pub mod explain;
 pub mod fence;
+mod fight;
 pub mod ledger;
 mod outcome;
 mod panic;
@@ -20,6 +21,7 @@ mod place;
 mod planning;
 mod request;
 mod restore;
+pub mod set_back;
 pub mod verb;
 
 use serde::Serialize;
@@ -32,7 +34,8 @@ use self::{
     planning::Planning,
 };
 pub use self::{
-    assessment::{ADMISSION, PERSON, SILENCE},
+    assessment::ADMISSION,
+    ledger::{PERSON, SILENCE},
     outcome::LIST_AGE,
 };
 use super::{fleet::Fleet, policy::Policy, time::Timestamp, verdict::Verdicts};

@@ -44,18 +44,13 @@ impl Agent {
         if let Some(path) = &config.payload {
             let file = PayloadFile::open(path.clone(), composer, config.payload_max_age).await;
             let following = file.follow(stop.clone());
-            tasks.spawn(until_stopped(
-                alarms.clone(),
-                "the payload file".to_owned(),
-                stop.clone(),
-                following,
-            ));
+            tasks.spawn(until_stopped(alarms, "the payload file", &stop, following));
         }
         for target in &config.masters {
             let times = (config.ping_every, config.ping_deadline);
             let sender = KeepaliveSender::new(target.clone(), identity.ip, times, texts.clone());
             let (name, sending) = (format!("keepalives to {target}"), sender.run(stop.clone()));
-            tasks.spawn(until_stopped(alarms.clone(), name, stop.clone(), sending));
+            tasks.spawn(until_stopped(alarms, &name, &stop, sending));
         }
         // One ping under way, then two attempts to send `down`.
         let stop_timeout = config.ping_deadline * 3 + Duration::from_millis(100);

@@ -14,8 +14,11 @@ mod page;
 mod replicas;
 mod sharing;
 
+pub use self::{
+    metrics::ClusterMetrics,
+    replicas::{ReplicaChanges, Replicas},
+};
 pub(crate) use self::{
     page::{cluster_page, leadership},
-    replicas::{ReplicaChanges, Replicas},
     sharing::{Sharing, SharingOptions},
 };

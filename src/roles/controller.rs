@@ -151,7 +151,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
     let sources = runtime::sources(args.sources.as_deref())?;
-    let ports = AdminPorts::bind(addr, admin_addr).await?.allowing(args.view.names());
+    let mut ports = AdminPorts::bind(addr, admin_addr).await?;
+    ports.names = args.view.names();
     let view = args.view.bind().await?;
     let options = ConnectOptions {
         kubeconfig: args.kubeconfig.clone(),
@@ -212,8 +213,8 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         client,
         stop,
     });
-    let view = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
-    let serving = serve(Arc::clone(&deps), ports.exposing(view), hosted, sharing);
+    ports.exposed = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
+    let serving = serve(Arc::clone(&deps), ports, hosted, sharing);
     match limit {
         Some(limit) => release_all::run(&deps, serving, limit, controllers).await,
         None => serving.await,
@@ -240,15 +241,12 @@ async fn serve(
     let views: Arc<dyn admin::Views> = pages_of;
     ports.serve(&views, &deps.process, &mut serving, &deps.stop);
     let events = deps.events.clone();
-    let name = "the writer of Events".to_owned();
-    serving.spawn(until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), async move {
-        events.ended().await;
-    }));
+    let events = async move { events.ended().await };
+    serving.spawn(until_stopped(&deps.process.alarms, "the writer of Events", &deps.stop, events));
     let mut joined = Ok(());
     let work = async {
-        tokio::select! {
-            () = deps.stop.cancelled() => return,
-            () = deps.cluster.until_resources_known() => {}
+        if deps.stop.run_until_cancelled(deps.cluster.until_resources_known()).await.is_none() {
+            return;
         }
         // Only now: the others hand work over to a member that can begin at once.
         joined = join(&deps, sharing).await;
@@ -260,8 +258,7 @@ async fn serve(
             replicas.leave().await;
         }
     };
-    let name = "the registry of services".to_owned();
-    let work = until_stopped(deps.process.alarms.clone(), name, deps.stop.clone(), work);
+    let work = until_stopped(&deps.process.alarms, "the registry of services", &deps.stop, work);
     let ((), ended) = tokio::join!(work, deps.process.ended(&deps.stop));
     tracing::info!("stopping");
     if let Some(hosted) = hosted {

@@ -14,10 +14,12 @@
 //! | | `report`, of `roles::report` |
 //! | `switch` | `enable`, `disable` |
 //! | `person` | `withhold`, `admit`, `pause`, `resume` |
+//! | `completion` | `completion`, and what kubectl asks for |
 //! | `fields`, `names` | members of a resource as text; names from the command line |
 
 mod args;
 mod check;
+mod completion;
 mod explanation;
 mod fields;
 mod format;
@@ -35,6 +37,7 @@ use clap::{Parser, Subcommand};
 use self::{
     args::{GlobalArgs, PluginSession},
     check::CheckArgs,
+    completion::{CompleteArgs, CompletionArgs},
     format::{CommandOutput, OutputFormat},
     names::RequestTarget,
     person::RequestArgs,
@@ -155,6 +158,17 @@ enum PluginCommand {
         #[command(flatten)]
         request: RequestArgs,
     },
+    /// Prints a script that completes commands and flags of kubectl-kubervisor in a shell.
+    Completion {
+        #[command(flatten)]
+        completion: CompletionArgs,
+    },
+    /// What kubectl asks for completion.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[command(flatten)]
+        complete: CompleteArgs,
+    },
 }
 
 /// What the plugin prints.
@@ -208,6 +222,8 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
         Some(PluginCommand::Resume { target, request }) => {
             ask(global, RequestVerb::Resume, target, request).await
         }
+        Some(PluginCommand::Completion { completion }) => Ok(completion::script(&completion)),
+        Some(PluginCommand::Complete { complete }) => completion::candidates(complete),
     }
 }
 
@@ -259,7 +275,9 @@ fn check_combinations(
             return Err(Exit::Usage(what.to_owned()));
         }
         Some(PluginCommand::Explain { .. }) => return global.one_of_a_namespace("a pod"),
-        Some(PluginCommand::Check { .. }) => false,
+        Some(
+            PluginCommand::Check { .. } | PluginCommand::Completion { .. } | PluginCommand::Complete { .. },
+        ) => false,
         Some(PluginCommand::Report { name, .. }) => name.is_some(),
         Some(_) => true,
     };

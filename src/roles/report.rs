@@ -221,7 +221,7 @@ fn deliver(
     output: ReportFormat,
 ) -> Result<(), Exit> {
     if let Some(page) = page {
-        page.write(model)?;
+        page.write(&page::render(model).map_err(anyhow::Error::msg)?)?;
     }
     let printed = match output {
         ReportFormat::Text => text::render(model),

@@ -64,8 +64,7 @@ async fn start(config: &Config, stop: CancellationToken) -> Result<(), Exit> {
     };
     let closed = CancellationToken::new();
     let serve = server.serve(handler, closed.clone());
-    let name = "the keepalive port".to_owned();
-    serving.spawn(until_stopped(process.alarms.clone(), name, closed.clone(), serve));
+    serving.spawn(until_stopped(&process.alarms, "the keepalive port", &closed, serve));
     let agent = match &config.agent {
         Some(agent) => Some(Agent::start(&config.identity, agent, &process.alarms).await?),
         None => None,

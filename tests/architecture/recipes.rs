@@ -13,7 +13,7 @@ fn recipe(to_add: &str) -> BTreeSet<String> {
 
 /// The files whose code outside tests has one of `words`.
 fn naming(words: &[&str]) -> BTreeSet<String> {
-    let of_code = |text: &str| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let of_code = |text: &str| text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
     let found = modules().values().filter(|module| {
         let code = of_code(&module.text);
         words.iter().any(|word| code.contains(word))
@@ -35,6 +35,15 @@ fn holds(to_add: &str, at_most: usize, words: &[&str]) {
 #[test]
 fn a_detector_takes_five_files() {
     holds("a detector", 5, &["Detector::Deviation", "Self::Deviation", "RawContinuous", "deviation::judge"]);
+}
+
+/// `Flag` exists under `cfg(test)` only: `src/decide/detect/flag.rs` tests that it works.
+#[test]
+fn the_detector_that_follows_the_recipe_stands_in_its_five_files_and_nowhere_else() {
+    let found = naming(&["Flag(", "PayloadFlag", "payload_flag", "payloadFlag", "mod flag;"]);
+    let mut followed = recipe("a detector");
+    assert!(followed.remove("src/decide/detect/") && followed.insert("src/decide/detect/flag.rs".to_owned()));
+    assert_eq!(found, followed);
 }
 
 #[test]
@@ -59,4 +68,9 @@ fn a_store_takes_four_files() {
 #[test]
 fn an_admin_page_takes_three_files() {
     holds("an admin page", 3, &["fn ensemble(&self) -> Value", "\"/ensemble\", get"]);
+}
+
+#[test]
+fn an_alarm_of_a_fleet_takes_two_files() {
+    holds("an alarm of a fleet", 2, &["OnePerNode, \"", "AlarmReason::OnePerNode,"]);
 }

@@ -155,3 +155,40 @@ async fn an_upgrade_of_the_definition_moves_no_traffic_and_an_uninstall_keeps_de
     plane.kubectl(User::Admin, &["delete", name, "--wait", "--timeout=60s"], "");
     shop::install(&plane);
 }
+
+/// What Helm says when an install with these values is refused, in a namespace that is there.
+fn refused(plane: &Alone, namespace: &str, values: &[&str]) -> String {
+    let chart = chart().display().to_string();
+    let mut arguments = vec!["install", "refused", &chart, "--namespace", namespace];
+    arguments.extend(values.iter().flat_map(|value| ["--set-json", value]));
+    let done = run(program(), &arguments, Some(&plane.kubeconfig(User::Admin)));
+    assert!(!done.status.success(), "{values:?} are installed");
+    String::from_utf8(done.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_scope_with_a_namespace_that_does_not_exist_is_refused_with_the_command_that_makes_it() {
+    let plane = plane::alone().await;
+    plane.kubectl(User::Admin, &["create", "namespace", "scope-there"], "");
+    let own_fields = ["fullnameOverride=\"scoped\"", "crds.install=false"];
+    let values = [&own_fields[..], &["namespaces=[\"scope-there\",\"scope-absent\"]"]].concat();
+    let said = refused(&plane, "scope-there", &values);
+    assert!(said.contains("kubectl create namespace scope-absent"), "{said}");
+    let made =
+        plane.kubectl(User::Admin, &["get", "roles,deployments", "-n", "scope-there", "-o", "name"], "");
+    assert_eq!(String::from_utf8_lossy(&made.stdout), "", "nothing of the release was made");
+}
+
+#[tokio::test]
+async fn a_cluster_without_the_prometheus_operator_refuses_its_kinds_before_anything_is_made() {
+    let plane = plane::alone().await;
+    plane.kubectl(User::Admin, &["create", "namespace", "monitoring-absent"], "");
+    for value in
+        ["metrics.serviceMonitor.enabled", "metrics.podMonitor.enabled", "metrics.prometheusRule.enabled"]
+    {
+        let said = refused(&plane, "monitoring-absent", &[&format!("{value}=true"), "crds.install=false"]);
+        assert!(said.contains(&format!("set {value} to false")), "{said}");
+    }
+    let made = plane.kubectl(User::Admin, &["get", "all", "-n", "monitoring-absent", "-o", "name"], "");
+    assert_eq!(String::from_utf8_lossy(&made.stdout), "", "nothing of the release was made");
+}

@@ -198,6 +198,29 @@ async fn every_pair_of_values_renders_what_the_api_server_accepts_without_a_warn
     }
 }
 
+/// What each pod that the chart makes would be, with these values: controller, release, check.
+fn pods(values: &[&str]) -> Vec<Value> {
+    let objects = rendered(values);
+    let mut specs: Vec<Value> =
+        of_kind(&objects, "Pod").into_iter().map(|object| object["spec"].clone()).collect();
+    for kind in ["Deployment", "Job"] {
+        let of_kind = of_kind(&objects, kind).into_iter();
+        specs.extend(of_kind.map(|object| object["spec"]["template"]["spec"].clone()));
+    }
+    assert_eq!(specs.len(), 3);
+    let name = |number: usize| json!({"name": format!("pod-{number}")});
+    let pod =
+        |(number, spec)| json!({"apiVersion": "v1", "kind": "Pod", "metadata": name(number), "spec": spec});
+    specs.into_iter().enumerate().map(pod).collect()
+}
+
+/// Whether the API server would take the pod there, and its words.
+fn admitted(plane: &Plane, namespace: &str, pod: &Value) -> Result<(), String> {
+    let create = ["create", "-n", namespace, "--dry-run=server", "-f", "-"];
+    let done = plane.kubectl(User::Admin, &create, &pod.to_string());
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
 #[tokio::test]
 async fn all_pods_of_the_chart_are_admitted_where_pod_security_restricted_is_enforced() {
     let plane = prepared().await;
@@ -205,32 +228,51 @@ async fn all_pods_of_the_chart_are_admitted_where_pod_security_restricted_is_enf
         "name": "chart-restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
     }});
     kubectl(&plane, &["apply", "-f", "-"], &namespace.to_string());
-    let objects =
-        rendered(&["keepalives.enabled=true", "keepalives.etcd=\"e:1\"", "sources.existingConfigMap=\"s\""]);
-    let (mut pods, mut checked) = (of_kind(&objects, "Pod").into_iter().cloned().collect::<Vec<_>>(), 0);
-    for kind in ["Deployment", "Job"] {
-        pods.extend(of_kind(&objects, kind).into_iter().map(|object| object["spec"]["template"].clone()));
+    let pods =
+        pods(&["keepalives.enabled=true", "keepalives.etcd=\"e:1\"", "sources.existingConfigMap=\"s\""]);
+    for pod in &pods {
+        assert_eq!(admitted(&plane, "chart-restricted", pod), Ok(()));
     }
-    for pod in pods {
-        checked += 1;
-        let name = format!("pod-{checked}");
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod["spec"]});
-        kubectl(
-            &plane,
-            &["create", "-n", "chart-restricted", "--dry-run=server", "-f", "-"],
-            &pod.to_string(),
-        );
-    }
-    assert_eq!(checked, 3, "controller, release and check");
-    let mut wrong = rendered(&[]).into_iter().find(|object| object["kind"] == "Pod").unwrap();
+    let mut wrong = pods[0].clone();
     wrong["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
-    wrong["metadata"] = json!({"name": "wrong"});
-    let refused = plane.kubectl(
-        User::Admin,
-        &["create", "-n", "chart-restricted", "--dry-run=server", "-f", "-"],
-        &wrong.to_string(),
+    let refused = admitted(&plane, "chart-restricted", &wrong).unwrap_err();
+    assert!(refused.contains("restricted"), "it is enforced: {refused}");
+}
+
+#[tokio::test]
+async fn a_quota_on_limits_is_met_by_the_value_that_the_refusal_names() {
+    let plane = prepared().await;
+    kubectl(&plane, &["create", "namespace", "chart-quota"], "");
+    let hard =
+        json!({"limits.cpu": "4", "limits.memory": "4Gi", "requests.cpu": "4", "requests.memory": "4Gi"});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all", "namespace": "chart-quota"},
+        "spec": {"hard": hard}});
+    kubectl(&plane, &["apply", "-f", "-"], &quota.to_string());
+    // No controller of this plane counts what is used.
+    let used = json!({"limits.cpu": "0", "limits.memory": "0", "requests.cpu": "0", "requests.memory": "0"});
+    let counted = json!({"status": {"hard": hard, "used": used}}).to_string();
+    kubectl(
+        &plane,
+        &[
+            "patch",
+            "quota",
+            "all",
+            "-n",
+            "chart-quota",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &counted,
+        ],
+        "",
     );
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("restricted"), "it is enforced");
+    for pod in pods(&[]) {
+        let refused = admitted(&plane, "chart-quota", &pod).unwrap_err();
+        assert!(refused.contains("must specify limits.cpu"), "{refused}");
+    }
+    for pod in pods(&["resources.limits.cpu=\"1\""]) {
+        assert_eq!(admitted(&plane, "chart-quota", &pod), Ok(()));
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ import (
 //go:embed audit.yaml
 var auditPolicy []byte
 
-// realNode is the name of the real node.
+// realNode is the name of the real node; a second one has "-2" behind it.
 const realNode = "node"
 
 // Who may come, by the name of the kubeconfig.
@@ -36,6 +36,7 @@ var users = []struct{ file, name, group string }{
 	{kubeScheduler, "system:kube-scheduler", ""},
 	{kubelet, "stand-in", "system:masters"},
 	{realKubelet, "system:node:" + realNode, "system:nodes"},
+	{realKubelet + "-2", "system:node:" + realNode + "-2", "system:nodes"},
 	{kubeProxy, "system:kube-proxy", ""},
 }
 

@@ -89,7 +89,11 @@ async fn what_earlier_resources_have_left_behind_is_found() {
     });
     stage.kubectl(&["apply", "-f", "-"], &pod);
     stage.kubectl(&["apply", "-f", "-"], &service);
-    let output = check(&stage, User::Admin, &[]);
+    // The API server sets up the definition that was just applied.
+    let mut output = check(&stage, User::Admin, &[]);
+    while said(&output).contains("(re)initializing") {
+        output = check(&stage, User::Admin, &[]);
+    }
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("old-1 (of kvs/gone)") && text.contains("service/old in"), "{text}");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    scene::{Scene, Stage},
+    scene::{Scene, Stage, annotation},
     shop,
 };
 
@@ -22,6 +22,52 @@ async fn a_pod_that_a_person_gives_its_traffic_back_is_spared_for_a_period() {
     let freed = std::time::Instant::now();
     scene.until_withheld(std::slice::from_ref(&chosen)).await;
     assert!(freed.elapsed().as_secs_f64() > 3.5, "cut again after {:?}", freed.elapsed());
+}
+
+#[tokio::test]
+async fn a_pod_that_another_manager_sets_back_each_time_is_left_alone_and_the_manager_is_named() {
+    let stage = Stage::set("fight").await;
+    let activator = json!({"mode": "retryAndKill", "period": 4, "maxRetryCount": 1});
+    let recipe =
+        shop::Recipe::of("web", 3).breaker("slow", &stage.asks(), 50).spec("defaultActivator", activator);
+    let scene = stage.play(&recipe).await;
+    let chosen = scene.names().await.swap_remove(0);
+    let wanted = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": chosen, "labels": {"kubervisor/traffic": "yes"}},
+    });
+    let apply =
+        ["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "-f", "-"];
+    scene.bad([&chosen]);
+    for _ in 0..3 {
+        scene.until_withheld(std::slice::from_ref(&chosen)).await;
+        assert_eq!(scene.condition("SetBack").await, None, "three times make a fight");
+        scene.stage.kubectl(&apply, &wanted);
+    }
+    let since = std::time::Instant::now();
+    let told = scene.until_condition("SetBack", "True").await;
+    assert_eq!(told.reason, "AnotherManager");
+    let named = format!("{chosen}: 3 times in succession by argocd-controller");
+    scene
+        .until("the manager is named", async || {
+            scene.condition("SetBack").await.is_some_and(|told| told.message.contains(&named))
+        })
+        .await;
+    scene.until_event("KubervisorService", "SetBack").await;
+    let why = scene.explain(&chosen).await;
+    let said = why["pod"]["explanation"].to_string();
+    assert!(
+        said.contains("in a fight with another manager") && said.contains("argocd-controller"),
+        "{why:#}"
+    );
+    let counts = annotation(&scene.pod(&chosen).await, "breaker/retryCount");
+    assert_eq!(counts.as_deref(), Some("0"), "no retry is counted, so it is never killed");
+    scene.until_withheld(std::slice::from_ref(&chosen)).await;
+    assert!(since.elapsed().as_secs_f64() > 7.0, "left alone for two periods: {:?}", since.elapsed());
+    // The other manager gives up: the pod comes back by its activator, and the condition goes.
+    scene.bad::<String>([]);
+    scene.until_those("yes", 3).await;
+    scene.until("it is over", async || scene.condition("SetBack").await.is_none()).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, Stage},
+    scene::{Scene, Stage, condition_of, label, marks},
     shop,
 };
 
@@ -79,6 +79,8 @@ async fn when_the_selector_moves_on_the_old_colours_withheld_pods_are_given_back
         .await;
     scene.stage.edit_service("blue", json!({"spec": {"selector": {"app": "green"}}})).await;
     scene.until_those("yes", 4).await;
+    let unmarked = async || scene.pods().await.values().all(|pod| marks(pod).is_empty());
+    scene.until("no mark of ours is left on the old colour", unmarked).await;
     let bad = green.names().await.unwrap();
     scene.bad(&bad[..2]);
     let withheld = async || {
@@ -90,6 +92,45 @@ async fn when_the_selector_moves_on_the_old_colours_withheld_pods_are_given_back
     };
     scene.until("two green pods are withheld", withheld).await;
     assert_eq!(scene.shop.entries().await, Some(2));
+}
+
+#[tokio::test]
+async fn two_services_that_swap_their_selectors_swap_their_pods_and_come_to_rest() {
+    let stage = Stage::set("swap").await;
+    let long = json!({"mode": "periodic", "period": 600});
+    let one =
+        shop::Recipe::of("one", 4).breaker("slow", &stage.asks(), 50).spec("defaultActivator", long.clone());
+    let scene = stage.play(&one).await;
+    let second = scene.stage.signals.service("second");
+    let two = shop::Recipe::of("two", 4).breaker("second", &second, 50).spec("defaultActivator", long);
+    let two = scene.stage.fleet(&two).await;
+    let (ones, twos) = (scene.names().await, two.names().await.unwrap());
+    // Of each one a pod is withheld.
+    scene.bad(&ones[..1]);
+    scene.stage.signals.bad("second", &scene.stage.namespace, &twos[..1]);
+    let says = async |pod: &str, word: &str| two.traffic(pod).await.as_deref() == Some(word);
+    scene.until("both are withheld", async || says(&ones[0], "no").await && says(&twos[0], "no").await).await;
+    scene.bad::<String>([]);
+    scene.stage.signals.bad::<String>("second", &scene.stage.namespace, []);
+    for (service, app) in [("one", "two"), ("two", "one")] {
+        scene.stage.edit_service(service, json!({"spec": {"selector": {"app": app}}})).await;
+    }
+    let owned = async |shop: &shop::Shop, owner: &str| {
+        shop.pods().await.unwrap().iter().all(|pod| label(pod, "kubervisor/name").as_deref() == Some(owner))
+    };
+    let swapped = async || owned(&scene.shop, "two").await && owned(&two, "one").await;
+    scene.until("each has the pods of the other", swapped).await;
+    for shop in [&scene.shop, &two] {
+        let ready = async || condition_of(shop, "Ready").await.is_some_and(|found| found.status == "True");
+        scene.until("both are ready", ready).await;
+    }
+    // What the former owner withheld does not hold the new one up, and nobody fights.
+    scene.bad(&twos[1..2]);
+    scene.until("the new owner cuts", async || says(&twos[1], "no").await).await;
+    let writes = scene.stage.pod_writes().len();
+    scene.looks(5).await;
+    let later = scene.stage.pod_writes();
+    assert!(later.len() <= writes + 4, "{} more: {:#?}", later.len() - writes, &later[writes..]);
 }
 
 #[tokio::test]

@@ -124,6 +124,7 @@ async fn https_trusts_only_the_configured_certificate_authorities() {
     keeping_alive(&master, &mut pods, async {
         let outcome = "kubervisor_detector_queries_total{outcome=\"connect\"}";
         until("it is not trusted", async || master.metric(outcome).await).await;
+        until("both are listed", async || fleet.stage.lines(crate::fleet::FILE).len() == 2).await;
     })
     .await;
     master.kill();

@@ -166,6 +166,54 @@ async fn a_withheld_pod_that_may_not_come_back_is_shouted_until_it_may() {
     stage.lacks_condition("WritesRefused").await;
 }
 
+/// A policy that sets the traffic label of pods with the label `locked` back to `yes`, whatever is written.
+fn resetting(namespace: &str) -> Value {
+    let metadata = json!({"name": namespace});
+    let kind = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": spec});
+    let rule =
+        json!({"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["UPDATE"]});
+    let matching = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}, "resourceRules": [rule],
+    });
+    let locked = json!({"name": "locked", "expression": "has(object.metadata.labels) && 'locked' in object.metadata.labels"});
+    let labels = "Object{metadata: Object.metadata{labels: {'kubervisor/traffic': 'yes'}}}";
+    let mutation = json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": labels}});
+    let policy = json!({
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": matching,
+        "matchConditions": [locked], "mutations": [mutation],
+    });
+    let items = [
+        kind("MutatingAdmissionPolicy", policy),
+        kind("MutatingAdmissionPolicyBinding", json!({"policyName": namespace})),
+    ];
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_what_we_write_is_told_and_stops_no_other_pod() {
+    let plane = plane::shared().await;
+    let stage = Stage::begin(&plane, "changed").await;
+    let [first, second] = [stage.pods[0].clone(), stage.pods[1].clone()];
+    kubectl(&plane, &["apply", "-f", "-"], &resetting(&stage.namespace).to_string());
+    until("the policy is in force", || async {
+        let patch = json!({"metadata": {"labels": {"locked": "x", "kubervisor/traffic": "maybe"}}});
+        stage.shop.patch_pod(&first, &patch).await.ok()?;
+        (stage.shop.traffic(&first).await.as_deref() == Some("yes")).then_some(())
+    })
+    .await;
+    stage.bad(&[&first, &second]);
+    stage.says(&second, "no").await;
+    let words = [first.as_str(), "policy or webhook changes it", "kubervisor/traffic is \"yes\", not \"no\""];
+    println!("{}", stage.has_condition("WritesRefused", &words).await);
+    assert_eq!(stage.shop.traffic(&first).await.as_deref(), Some("yes"));
+    for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
+        kubectl(&plane, &["delete", kind, &stage.namespace], "");
+    }
+    stage.says(&first, "no").await;
+    stage.lacks_condition("WritesRefused").await;
+    stage.recover().await;
+}
+
 #[tokio::test]
 async fn a_deleted_resource_frees_the_other_pods_while_one_refuses() {
     let plane = plane::shared().await;

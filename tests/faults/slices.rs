@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    plane::{self, Component, until},
-    stage::Stage,
+    plane::{self, Component, User, until},
+    shop::Shop,
+    stage::{self, Stage},
 };
 
 async fn ready(stage: &Stage, pod: &str, ready: bool) {
@@ -70,4 +76,57 @@ async fn a_withheld_pod_that_stays_listed_because_the_endpoint_controller_hangs_
     plane.thaw(Component::ControllerManager);
     stage.lacks_condition("NotLeavingEndpoints").await;
     stage.recover().await;
+}
+
+/// Has the Service's endpoints in one slice of IPv6 addresses, as in a Service that has only such ones.
+async fn sixth(shop: &Shop, pods: &[&str]) {
+    let slices = Api::<EndpointSlice>::namespaced(shop.client.clone(), &shop.namespace);
+    let endpoints = shop.pods().await.unwrap().into_iter().enumerate().filter_map(|(number, pod)| {
+        let name = pod.metadata.name?;
+        pods.contains(&name.as_str()).then(|| {
+            json!({"addresses": [format!("fd00::{:x}", number + 1)], "conditions": {"ready": true}, "targetRef": {
+                "kind": "Pod", "namespace": shop.namespace, "name": name, "uid": pod.metadata.uid,
+            }})
+        })
+    });
+    let labels = json!({
+        "kubernetes.io/service-name": shop.name,
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    });
+    let slice = json!({
+        "metadata": {"name": "sixth", "labels": labels}, "addressType": "IPv6", "endpoints": endpoints.collect::<Vec<Value>>(),
+        "ports": [{"port": 80}],
+    });
+    let slice: EndpointSlice = serde_json::from_value(slice).unwrap();
+    slices.patch("sixth", &PatchParams::apply("test").force(), &Patch::Apply(slice)).await.unwrap();
+    let of = ListParams::default()
+        .labels(&format!("kubernetes.io/service-name={}", shop.name))
+        .fields("metadata.name!=sixth");
+    slices.delete_collection(&DeleteParams::default(), &of).await.unwrap();
+}
+
+/// The stand-in's pods have IPv4 addresses, so that the test writes the slices in the place of the endpoint controller.
+#[tokio::test]
+async fn a_service_with_ipv6_endpoints_only_is_gated_like_any_other() {
+    let plane = plane::alone().await;
+    let user = plane.kubeconfig(User::Kubervisor);
+    let recipe = |signals: &_, _: &str| stage::recipe(signals);
+    let prepare = async |shop: &Shop| {
+        plane.freeze(Component::ControllerManager);
+        let names = shop.names().await.unwrap();
+        sixth(shop, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    };
+    let stage = Stage::prepared(&plane, "sixth", user, recipe, prepare).await;
+    let [a, b, c, d] = std::array::from_fn(|n| stage.pods[n].as_str());
+    stage.withhold(a).await;
+    sixth(&stage.shop, &[b, c, d]).await;
+    // The floor is two of four: that one more is withheld shows that the slice is read.
+    stage.bad(&[a, b, c]);
+    until("a second one is withheld", || async {
+        let labels = [stage.shop.traffic(b).await?, stage.shop.traffic(c).await?];
+        (labels.iter().filter(|label| *label == "no").count() == 1).then_some(())
+    })
+    .await;
+    stage.lacks_condition("NotListed").await;
+    stage.nothing_is_withheld_for(Duration::from_secs(1)).await;
 }

@@ -24,7 +24,8 @@ pub(crate) fn times(what: &str, mut taken: Vec<Duration>, goal: &str) -> (Durati
 
 /// Prints one number.
 pub(crate) fn number(what: &str, value: f64, unit: &str, goal: &str) {
-    keep(what, format!("{value:.1} {unit}").trim_end(), goal, &json!({"value": value, "unit": unit}));
+    let digits = usize::from(value.fract() != 0.0);
+    keep(what, format!("{value:.digits$} {unit}").trim_end(), goal, &json!({"value": value, "unit": unit}));
 }
 
 fn ms(time: Duration) -> f64 {

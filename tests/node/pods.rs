@@ -15,7 +15,7 @@ pub(crate) async fn a_machine_that_cannot_run_a_node_is_told_what_it_lacks() {
     let script = Path::new(ROOT).join("scripts/node");
     // Without root, namespaces and control groups.
     let mut refused = Command::new("setpriv");
-    refused.args(["--reuid=65534", "--clear-groups"]).arg(script).arg("true").env_remove("NODE_GROUP");
+    refused.args(["--reuid=65534", "--clear-groups"]).arg(script).arg("true").env_remove("NODE_NAME");
     let refused = refused.output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(3), "{said}");

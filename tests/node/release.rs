@@ -35,9 +35,26 @@ pub(crate) fn deploy(verb: &str, values: &[&str]) -> Duration {
     began.elapsed()
 }
 
+/// `helm rollback` or `helm uninstall`, until it is done.
+#[track_caller]
+pub(crate) fn on_release(verb: &str) {
+    helm(&[verb, "kubervisor", "--namespace", NAMESPACE, "--wait", "--timeout", "60s"]);
+}
+
+/// No release: what an earlier test has installed is uninstalled.
+pub(crate) fn gone() {
+    if is_installed() {
+        on_release("uninstall");
+    }
+}
+
+fn is_installed() -> bool {
+    !shell("kubectl -n kubervisor get deployment kubervisor --ignore-not-found -o name").is_empty()
+}
+
 /// The release as the chart makes it, installed if it is not.
 pub(crate) fn installed() {
-    if shell("kubectl -n kubervisor get deployment kubervisor --ignore-not-found -o name").is_empty() {
+    if !is_installed() {
         namespace();
         deploy("install", &[]);
     }

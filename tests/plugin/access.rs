@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 
@@ -52,7 +52,7 @@ fn kubeconfig(plane: &Plane, file: &Path, change: impl FnOnce(&mut Value)) -> St
     file.display().to_string()
 }
 
-/// A proxy that opens tunnels (CONNECT), its address, and the number of its tunnels.
+/// A proxy that opens tunnels (CONNECT, or SOCKS 5), its address, and the number of its tunnels.
 async fn proxy() -> (String, Arc<AtomicUsize>) {
     let tunnels = Arc::<AtomicUsize>::default();
     let opened = Arc::clone(&tunnels);
@@ -63,22 +63,56 @@ async fn proxy() -> (String, Arc<AtomicUsize>) {
             let opened = Arc::clone(&opened);
             tokio::spawn(async move {
                 let mut stream = BufReader::new(stream);
-                let mut lines = Vec::new();
-                while !lines.last().is_some_and(String::is_empty) {
-                    let mut line = String::new();
-                    stream.read_line(&mut line).await.unwrap();
-                    lines.push(line.trim().to_owned());
-                }
-                let mut words = lines[0].split(' ');
-                assert_eq!(words.next(), Some("CONNECT"));
-                let mut server = TcpStream::connect(words.next().unwrap()).await.unwrap();
+                let socks = stream.fill_buf().await.unwrap().first() == Some(&5);
+                let wanted =
+                    if socks { asked_by_socks(&mut stream).await } else { asked_by_http(&mut stream).await };
+                let mut server = TcpStream::connect(wanted).await.unwrap();
                 opened.fetch_add(1, Ordering::SeqCst);
-                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let granted: &[u8] =
+                    if socks { &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0] } else { b"HTTP/1.1 200 OK\r\n\r\n" };
+                stream.write_all(granted).await.unwrap();
                 let _ended = copy_bidirectional(&mut stream, &mut server).await;
             });
         }
     });
     (address, tunnels)
+}
+
+/// Where a CONNECT goes to.
+async fn asked_by_http(stream: &mut BufReader<TcpStream>) -> String {
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(String::is_empty) {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        lines.push(line.trim().to_owned());
+    }
+    let mut words = lines[0].split(' ');
+    assert_eq!(words.next(), Some("CONNECT"));
+    words.next().unwrap().to_owned()
+}
+
+/// Where a SOCKS 5 client without credentials goes to, by an address or a name.
+async fn asked_by_socks(stream: &mut BufReader<TcpStream>) -> String {
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).await.unwrap();
+    stream.read_exact(&mut vec![0; usize::from(greeting[1])]).await.unwrap();
+    stream.write_all(&[5, 0]).await.unwrap();
+    let mut request = [0; 4];
+    stream.read_exact(&mut request).await.unwrap();
+    let host = match request[3] {
+        1 => {
+            let mut address = [0; 4];
+            stream.read_exact(&mut address).await.unwrap();
+            std::net::Ipv4Addr::from(address).to_string()
+        }
+        _ => {
+            let length = usize::from(stream.read_u8().await.unwrap());
+            let mut name = vec![0; length];
+            stream.read_exact(&mut name).await.unwrap();
+            String::from_utf8(name).unwrap()
+        }
+    };
+    format!("{host}:{}", stream.read_u16().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +131,13 @@ async fn a_proxy_of_the_kubeconfig_or_the_environment_is_used_unless_no_proxy_na
     assert!(err(&of(&named, &[])).contains(found), "{}", err(&of(&named, &[])));
     let before = tunnels.load(Ordering::SeqCst);
     assert!(before > 0);
+    let socks = kubeconfig(&plane, &dir.path().join("socks"), |config| {
+        config["clusters"][0]["cluster"]["proxy-url"] = format!("socks5://{proxy}").into();
+    });
+    assert!(err(&of(&socks, &[])).contains(found), "{}", err(&of(&socks, &[])));
+    let after = tunnels.load(Ordering::SeqCst);
+    assert!(after > before, "through SOCKS");
+    let before = after;
     let plain = kubeconfig(&plane, &dir.path().join("plain"), |_| {});
     let alive = [("HTTPS_PROXY", format!("http://{proxy}"))];
     assert!(err(&of(&plain, &alive)).contains(found), "{}", err(&of(&plain, &alive)));

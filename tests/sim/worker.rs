@@ -34,8 +34,16 @@ pub struct Replica {
     pub metrics: GateMetrics,
 }
 
-/// Works on the Service `name`, whose resource has this UID, until `stop`.
-pub async fn work(replica: Arc<Replica>, name: String, uid: String, stop: CancellationToken) {
+/// Works on the Service `name`, whose resource has this UID, until `stop`, or until another replica has claimed it.
+///
+/// `owner`: this replica, where several share the Services.
+pub async fn work(
+    replica: Arc<Replica>,
+    name: String,
+    uid: String,
+    owner: Option<String>,
+    stop: CancellationToken,
+) {
     let manifest = json!({"apiVersion": api::API_VERSION, "kind": api::KIND, "spec": spec(&name),
         "metadata": {"name": name, "namespace": NAMESPACE}});
     let context = Context { detectors: Detectors::All, timing: None, sources: &[] };
@@ -44,7 +52,7 @@ pub async fn work(replica: Arc<Replica>, name: String, uid: String, stop: Cancel
         namespace: NAMESPACE.to_owned(),
         name: name.clone(),
         uid,
-        owner: None,
+        owner,
         requests_checked: false,
     };
     let policy = watch::Sender::new(Arc::new(policy));

@@ -191,6 +191,23 @@ async fn an_answer_that_is_lost_costs_no_leadership_and_makes_no_second_leader()
     assert_eq!(observed.all(), [Leadership::Leading { term }]);
 }
 
+/// What it asks for is done, and it hears of nothing: it does no work, so its renewals must not keep it the leader.
+#[tokio::test]
+async fn a_leader_whose_answers_are_all_lost_is_followed_after_its_lease() {
+    let cluster = Cluster::start().await;
+    let proxy = cluster.proxy();
+    let first = through(&cluster, &proxy, "a").await;
+    let term = leading(&*first).await;
+    let second = join(&cluster.config(), membership("b")).await.unwrap();
+    knows_the_leader(&second).await;
+    proxy.on(Matching::all(), Fault::LoseAnswer);
+    proxy.cut_watches();
+    let lost = Instant::now();
+    assert!(leading(&*second).await > term);
+    println!("first lost answer to next leader, lease {LEASE:?}: {:?}", lost.elapsed());
+    assert!(!first.may_act(term) && lost.elapsed() < LEASE * 3, "{:?}", lost.elapsed());
+}
+
 #[tokio::test]
 async fn a_leader_that_is_cut_off_stops_before_the_next_one_leads_and_writes_nothing_when_it_is_back() {
     let cluster = Cluster::start().await;

@@ -50,7 +50,7 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number
     apply(&plane, &namespace, &web(3));
     serving(cluster, &namespace, 3).await;
     let pods = cluster.pods(&namespace, &fleet());
-    let desired = cluster.desired(&namespace, &pods);
+    let desired = cluster.desired(&namespace, &pods, None);
     assert_eq!((desired.count, desired.unknown, desired.owners.len()), (3, None, 1));
     assert_eq!((&*desired.owners[0].owner.kind, &*desired.owners[0].owner.name), ("Deployment", "web"));
     assert!(cluster.service(&namespace, "web").unwrap().selector.as_ref().unwrap().traffic_word().is_some());
@@ -87,7 +87,7 @@ async fn the_pods_of_a_deployment_appear_with_their_owner_and_the_desired_number
 
     apply(&plane, &namespace, &web(5));
     cluster.refresh_owners(&desired.owners).await.unwrap();
-    assert_eq!(cluster.desired(&namespace, &pods).count, 5, "read, whatever the watch has shown");
+    assert_eq!(cluster.desired(&namespace, &pods, None).count, 5, "read, whatever the watch has shown");
     assert_eq!((cluster.suspect(&namespace), cluster.rewinds()), (None, 0));
 }
 

@@ -58,6 +58,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {apiGroups: [""], resources: [secrets, configmaps], verbs: [get]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [apps], resources: [deployments, replicasets, statefulsets], verbs: [get, list, watch]}
+- {apiGroups: [apps], resources: [daemonsets], verbs: [get]}
+- {apiGroups: [batch], resources: [jobs], verbs: [get]}
+- {apiGroups: ["*"], resources: ["*/scale"], verbs: [get]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, watch]}
 - {apiGroups: [kubervisor.k8s.io], resources: [kubervisorservices], verbs: [get, list, watch, patch]}
 - {apiGroups: [kubervisor.k8s.io], resources: [kubervisorservices/status], verbs: [update]}

@@ -8,7 +8,13 @@ use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
 
 use super::{CallbackAnswer, CallbackError};
-use crate::{adapters::store::STATE_LIMIT, decide::damper::AGAIN_LIMITS};
+use crate::{
+    adapters::store::STATE_LIMIT,
+    decide::{
+        canonical::{CanonicalError, JsonNode},
+        damper::AGAIN_LIMITS,
+    },
+};
 
 /// A mistake in an answer that is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +29,14 @@ pub enum Warning {
     /// `traffic` is neither a list nor an object.
     #[error("the member 'traffic' must be a list of verdicts or an object of id to verdict; it is ignored")]
     BadTraffic,
+    /// A value that JSON has not, such as `NaN`, or one that fits into no double or text.
+    #[error("{text:?} at {place:?} of its output is no JSON value that can be read: it counts as null")]
+    OddValue {
+        /// Its JSON pointer.
+        place: String,
+        /// Its source text, cut off after 64 characters.
+        text: String,
+    },
 }
 
 impl Warning {
@@ -32,6 +46,7 @@ impl Warning {
             Self::BadUtf8 => "bad_utf8",
             Self::BadAgain => "bad_again",
             Self::BadTraffic => "bad_traffic",
+            Self::OddValue { .. } => "odd_value",
         }
     }
 }
@@ -63,6 +78,10 @@ pub(super) fn read(
     }
     // Only the two members that are read must have values that fit into memory: a number beyond a double, or half a
     // surrogate pair, elsewhere in the state is the callback's own business.
+    let state = match serde_json::from_slice::<&RawValue>(&state) {
+        Ok(_) => state,
+        Err(error) => without_odd_values(&state, warnings).ok_or(CallbackError::InvalidJson(error))?,
+    };
     let value: &RawValue = serde_json::from_slice(&state).map_err(CallbackError::InvalidJson)?;
     let (traffic, again) = (member(value, "traffic", warnings), member(value, "again", warnings));
     Ok(CallbackAnswer {
@@ -75,11 +94,44 @@ pub(super) fn read(
 /// The member of that name; `null` counts as absent.
 fn member(value: &RawValue, name: &str, warnings: &mut Vec<Warning>) -> Option<Value> {
     let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
-    let Ok(read) = serde_json::from_str::<Value>(members.get(name)?.get()) else {
+    let text = members.get(name)?.get();
+    let read = serde_json::from_str::<Value>(text).or_else(|_| {
+        let node = JsonNode::parse_lenient(text.as_bytes())?;
+        warnings.extend(odd_value(&node, &format!("/{name}")));
+        Ok::<_, CanonicalError>(readable(&node))
+    });
+    let Ok(read) = read else {
         warnings.push(if name == "again" { Warning::BadAgain } else { Warning::BadTraffic });
         return None;
     };
     Some(read).filter(|member| !member.is_null())
+}
+
+/// The output with `null` for what JSON has not; `None`: it is no JSON all the same.
+fn without_odd_values(state: &[u8], warnings: &mut Vec<Warning>) -> Option<Bytes> {
+    let node = JsonNode::parse_lenient(state).ok().filter(|node| !matches!(node, JsonNode::Odd(_)))?;
+    warnings.extend(odd_value(&node, ""));
+    let mut out = Vec::with_capacity(state.len());
+    node.write(&mut out);
+    Some(Bytes::from(out))
+}
+
+fn odd_value(node: &JsonNode<'_>, below: &str) -> Option<Warning> {
+    let (place, text) = node.first_odd()?;
+    Some(Warning::OddValue { place: format!("{below}{place}"), text: text.chars().take(64).collect() })
+}
+
+/// As a value, with `null` for what cannot be read.
+fn readable(node: &JsonNode<'_>) -> Value {
+    match node {
+        JsonNode::Scalar(text) => serde_json::from_str(text).unwrap_or_default(),
+        JsonNode::Text(text) => Value::String(text.to_string()),
+        JsonNode::List(items) => items.iter().map(readable).collect(),
+        JsonNode::Object(members) => {
+            members.iter().map(|(name, value)| (name.to_string(), readable(value))).collect()
+        }
+        JsonNode::Beyond(_) | JsonNode::Odd(_) => Value::Null,
+    }
 }
 
 fn is_traffic(traffic: &Value, warnings: &mut Vec<Warning>) -> bool {
@@ -173,9 +225,39 @@ mod tests {
             assert_eq!(answer.again, Some(Duration::from_secs(2)), "{text}");
             assert_eq!(answer.state.unwrap(), text.trim_start_matches('\u{feff}').trim());
         }
-        let (answer, warnings) = read_str(r#"{"traffic": [{"id": "a", "severity": 1e400}], "again": 1e400}"#);
-        assert!(answer.is_ok());
-        assert_eq!(warnings, [Warning::BadTraffic, Warning::BadAgain]);
+    }
+
+    #[test]
+    fn an_odd_value_in_an_answer_costs_itself_and_neither_the_run_nor_another_pods_verdict() {
+        for odd in ["NaN", "Infinity", "-Infinity", "1e400", &format!("1{}", "0".repeat(400))] {
+            let text = format!(
+                r#"{{"traffic": [{{"id": "a", "verdict": "withhold", "severity": {odd}}},
+                {{"id": "b", "verdict": "withhold"}}], "again": 2}}"#
+            );
+            let (answer, warnings) = read_str(&text);
+            let answer = answer.unwrap();
+            let (verdicts, _) = crate::decide::verdict::parse_traffic(&answer.traffic.unwrap());
+            assert_eq!((verdicts.len(), answer.again), (2, Some(Duration::from_secs(2))), "{odd}");
+            let [Warning::OddValue { place, text }] = &warnings[..] else { panic!("{odd}: {warnings:?}") };
+            assert_eq!(place, "/traffic/0/severity");
+            assert!(odd.starts_with(text.as_str()) && text.len() <= 64, "{text}");
+        }
+        // Elsewhere in the state, which the next run gets.
+        let (answer, warnings) = read_str(r#"{"mean": NaN, "again": 3}"#);
+        let answer = answer.unwrap();
+        assert_eq!(
+            (answer.again, answer.state.unwrap()),
+            (Some(Duration::from_secs(3)), r#"{"again":3,"mean":null}"#.into())
+        );
+        assert_eq!(
+            warnings[0].to_string(),
+            r#""NaN" at "/mean" of its output is no JSON value that can be read: it counts as null"#
+        );
+        let (answer, warnings) =
+            read_str(r#"{"traffic": {"a": "withhold", "b": "\udce9"}, "again": Infinity}"#);
+        let answer = answer.unwrap();
+        assert_eq!((answer.traffic.unwrap()["a"].as_str(), answer.again), (Some("withhold"), None));
+        assert_eq!(warnings.len(), 1, "the first place is told: {warnings:?}");
     }
 
     #[test]

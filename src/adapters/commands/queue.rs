@@ -27,7 +27,10 @@ use super::{
 use crate::{
     adapters::{
         process::{self, Ended, Finished, Job, ProcessError, VARIABLE_LIMIT, resolve_user},
-        wire::{Refusal, RefusalKind},
+        wire::{
+            Refusal,
+            RefusalKind::{Forbidden, Malformed, TooMuch, Unavailable},
+        },
     },
     clock::Clock,
     config::{CommandLine, Identity, InvokePolicy, RunAs},
@@ -128,16 +131,20 @@ impl CommandQueue {
         match self.access {
             CommandAccess::Closed => return Err(closed()),
             CommandAccess::Open => {
-                return Err(forbidden("this agent takes commands without a signature; leave the key away"));
+                return Err(
+                    Forbidden.because("this agent takes commands without a signature; leave the key away")
+                );
             }
             CommandAccess::Signed(_) => {}
         }
         let mut challenge: Challenge = [0; 32];
-        getrandom::fill(&mut challenge).map_err(|error| unavailable(&error))?;
+        getrandom::fill(&mut challenge).map_err(|error| Unavailable.because(error.to_string()))?;
         let mut challenges = self.challenges.lock();
         let issued = challenges.issue(challenge, peer.ip(), self.clock.now());
-        issued.map_err(|_| too_much("too many challenges are outstanding; try again in a few seconds"))?;
-        serde_json::to_string(&Offer::of(&challenge)).map_err(|error| unavailable(&error))
+        issued.map_err(|_| {
+            TooMuch.because("too many challenges are outstanding; try again in a few seconds")
+        })?;
+        serde_json::to_string(&Offer::of(&challenge)).map_err(|error| Unavailable.because(error.to_string()))
     }
 
     /// Runs a command after those that arrived before it; `None` when the request has none.
@@ -155,7 +162,7 @@ impl CommandQueue {
             }
         };
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            let refusal = too_much("too many commands wait here already; try again later");
+            let refusal = TooMuch.because("too many commands wait here already; try again later");
             return Box::pin(async { Err(refusal) });
         };
         let (job, structured) = (self.job(accepted.line, raw), accepted.structured);
@@ -172,24 +179,25 @@ impl CommandQueue {
             tracing::info!(%peer, command = short(&job.command), "running a command");
             answer(process::run(job, stop).await, structured)
         });
-        Box::pin(async { run.await.unwrap_or_else(|error| Err(unavailable(&error))) })
+        Box::pin(async { run.await.unwrap_or_else(|error| Err(Unavailable.because(error.to_string()))) })
     }
 
     /// Checks a request on arrival.
     fn accept(&self, raw: &[u8]) -> Result<Option<AcceptedCommand>, Refusal> {
         let request = InvokeRequest::read(raw)
-            .map_err(|error| malformed(&format!("the request is no command: {error}")))?;
+            .map_err(|error| Malformed.because(format!("the request is no command: {error}")))?;
         let Some(cmd) = request.get("cmd") else { return Ok(None) };
-        let cmd: String =
-            serde_json::from_str(cmd).map_err(|_| malformed("the member \"cmd\" must be a string"))?;
+        let cmd: String = serde_json::from_str(cmd)
+            .map_err(|_| Malformed.because("the member \"cmd\" must be a string"))?;
         let proof: Option<InvokeProof> = match request.get(PROOF).map(serde_json::from_str).transpose() {
             Ok(Some(InvokeProof { v, .. })) if v != VERSION => {
-                return Err(malformed(&format!(
-                    "version {v} of signed commands is not known here, {VERSION} is"
-                )));
+                return Err(Malformed
+                    .because(format!("version {v} of signed commands is not known here, {VERSION} is")));
             }
             Ok(proof) => proof,
-            Err(error) => return Err(malformed(&format!("the member \"{PROOF}\" is malformed: {error}"))),
+            Err(error) => {
+                return Err(Malformed.because(format!("the member \"{PROOF}\" is malformed: {error}")));
+            }
         };
         match &self.access {
             CommandAccess::Closed => return Err(closed()),
@@ -201,9 +209,8 @@ impl CommandQueue {
             Some(allow) => match allow.get(&cmd) {
                 Some(line) => line.clone(),
                 None => {
-                    return Err(forbidden(
-                        "no such command in this agent's allow-list (KONTROL_INVOKE_ALLOW)",
-                    ));
+                    return Err(Forbidden
+                        .because("no such command in this agent's allow-list (KONTROL_INVOKE_ALLOW)"));
                 }
             },
         };
@@ -218,14 +225,13 @@ impl CommandQueue {
         proof: Option<&InvokeProof>,
     ) -> Result<(), Refusal> {
         let Some((challenge, signature)) = proof.and_then(InvokeProof::parts) else {
-            return Err(forbidden(
-                "this agent runs signed commands only; `kubervisor invoke --key-file` signs them",
-            ));
+            return Err(Forbidden
+                .because("this agent runs signed commands only; `kubervisor invoke --key-file` signs them"));
         };
         let mut challenges = self.challenges.lock();
         if !challenges.redeem(&challenge, self.clock.now()) {
             let valid = VALID.as_secs();
-            return Err(forbidden(&format!(
+            return Err(Forbidden.because(format!(
                 "this challenge was used before, is older than {valid} s, or is not ours"
             )));
         }
@@ -238,7 +244,7 @@ impl CommandQueue {
             members: &members,
         };
         if !key.verifies(&order, &signature) {
-            return Err(forbidden(&format!(
+            return Err(Forbidden.because(format!(
                 "the signature does not fit: it must be made with our master's key, for the agent {} at {}",
                 self.id, self.address
             )));
@@ -274,7 +280,7 @@ impl Drop for CommandQueue {
 }
 
 fn answer(run: Result<Finished, ProcessError>, structured: bool) -> Result<Option<String>, Refusal> {
-    let finished = run.map_err(|error| unavailable(&error))?;
+    let finished = run.map_err(|error| Unavailable.because(error.to_string()))?;
     let text = String::from_utf8_lossy(&finished.stdout);
     let stdout = text.strip_suffix('\n').unwrap_or(&text).to_owned();
     if !structured {
@@ -284,10 +290,10 @@ fn answer(run: Result<Finished, ProcessError>, structured: bool) -> Result<Optio
         Ended::Exited(code) => code,
         Ended::Signalled(signal) => 128 + signal,
         Ended::TimedOut => 124,
-        Ended::Cancelled => return Err(unavailable(&"the agent stops, and ended the command")),
+        Ended::Cancelled => return Err(Unavailable.because("the agent stops, and ended the command")),
     };
     let reply = Reply { stdout, exit, truncated: finished.truncated };
-    serde_json::to_string(&reply).map(Some).map_err(|error| unavailable(&error))
+    serde_json::to_string(&reply).map(Some).map_err(|error| Unavailable.because(error.to_string()))
 }
 
 /// Reads an allow-list: a YAML map from names to command lines.
@@ -310,21 +316,5 @@ fn short(command: &CommandLine) -> String {
 }
 
 fn closed() -> Refusal {
-    forbidden("commands are off on this agent; KONTROL_INVOKE_PUBKEY_FILE turns signed ones on")
-}
-
-fn forbidden(message: &str) -> Refusal {
-    Refusal { kind: RefusalKind::Forbidden, message: message.to_owned() }
-}
-
-fn malformed(message: &str) -> Refusal {
-    Refusal { kind: RefusalKind::Malformed, message: message.to_owned() }
-}
-
-fn too_much(message: &str) -> Refusal {
-    Refusal { kind: RefusalKind::TooMuch, message: message.to_owned() }
-}
-
-fn unavailable(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal { kind: RefusalKind::Unavailable, message: error.to_string() }
+    Forbidden.because("commands are off on this agent; KONTROL_INVOKE_PUBKEY_FILE turns signed ones on")
 }

@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod watcher;
+mod wishes;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -73,7 +74,7 @@ impl Cluster {
         let cluster = Self::unwatched(client, alarms.clock());
         for kind in Kind::ALL {
             for namespace in &namespaces {
-                cluster.watch(kind, namespace.clone(), alarms, stop.clone());
+                cluster.watch(kind, namespace.clone(), alarms, stop);
             }
         }
         cluster
@@ -84,7 +85,7 @@ impl Cluster {
         Self { shared: Arc::new(ClusterCache::new(client, clock)) }
     }
 
-    fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: CancellationToken) {
+    fn watch(&self, kind: Kind, namespace: Option<SharedText>, alarms: &Alarms, stop: &CancellationToken) {
         let feed = Feed::new(kind, namespace.clone(), self.shared.clock.now());
         let index = self.shared.write(|state| {
             state.feeds.push(feed);
@@ -101,7 +102,7 @@ impl Cluster {
             Kind::Autoscalers => watcher::keep::<AutoscalerRecord>(task).boxed(),
             Kind::KubervisorServices => watcher::keep::<ResourceRecord>(task).boxed(),
         };
-        tokio::spawn(until_stopped(alarms.clone(), format!("the watch of {kind:?}"), stop, watching));
+        tokio::spawn(until_stopped(alarms, &format!("the watch of {kind:?}"), stop, watching));
     }
 
     /// Whether every watch is in sync.
@@ -236,9 +237,9 @@ impl Cluster {
         self.shared.read().resources.get(namespace, name).cloned()
     }
 
-    /// How many pods the owners of `pods` want, and which owners these are.
-    pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        self.shared.read().desired(namespace, pods)
+    /// How many pods the owners of `pods` want, and which owners these are. `selector`: of the Service whose pods these are.
+    pub fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>], selector: Option<&Selector>) -> Desired {
+        self.shared.read().desired(namespace, pods, selector)
     }
 
     /// Caches the response to a write, unless a newer version is cached or the pod was deleted.

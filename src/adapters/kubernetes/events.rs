@@ -43,22 +43,13 @@ pub struct ObjectRef {
     pub uid: String,
 }
 
-/// The type of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EventKind {
-    /// For information.
-    Normal,
-    /// Needs attention.
-    Warning,
-}
-
-impl EventKind {
-    /// The value of `type`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "Normal",
-            Self::Warning => "Warning",
-        }
+labelled! {
+    /// The type of an Event.
+    pub enum EventKind, as_str {
+        /// For information.
+        Normal = "Normal",
+        /// Needs attention.
+        Warning = "Warning",
     }
 }
 

@@ -30,54 +30,29 @@ pub use self::{
     text::SharedText,
 };
 
-/// The watched kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Pods.
-    Pods,
-    /// Services.
-    Services,
-    /// EndpointSlices.
-    EndpointSlices,
-    /// Deployments.
-    Deployments,
-    /// ReplicaSets.
-    ReplicaSets,
-    /// StatefulSets.
-    StatefulSets,
-    /// HorizontalPodAutoscalers.
-    Autoscalers,
-    /// The custom resource.
-    KubervisorServices,
+labelled! {
+    /// The watched kinds.
+    pub enum Kind, resource {
+        /// Pods.
+        Pods = "pods",
+        /// Services.
+        Services = "services",
+        /// EndpointSlices.
+        EndpointSlices = "endpointslices",
+        /// Deployments.
+        Deployments = "deployments",
+        /// ReplicaSets.
+        ReplicaSets = "replicasets",
+        /// StatefulSets.
+        StatefulSets = "statefulsets",
+        /// HorizontalPodAutoscalers.
+        Autoscalers = "horizontalpodautoscalers",
+        /// The custom resource.
+        KubervisorServices = "kubervisorservices",
+    }
 }
 
 impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 8] = [
-        Self::Pods,
-        Self::Services,
-        Self::EndpointSlices,
-        Self::Deployments,
-        Self::ReplicaSets,
-        Self::StatefulSets,
-        Self::Autoscalers,
-        Self::KubervisorServices,
-    ];
-
-    /// The plural resource name, as in the API and RBAC.
-    pub const fn resource(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::Services => "services",
-            Self::EndpointSlices => "endpointslices",
-            Self::Deployments => "deployments",
-            Self::ReplicaSets => "replicasets",
-            Self::StatefulSets => "statefulsets",
-            Self::Autoscalers => "horizontalpodautoscalers",
-            Self::KubervisorServices => "kubervisorservices",
-        }
-    }
-
     const fn root(self) -> &'static str {
         match self {
             Self::Pods | Self::Services => "/api/v1",

@@ -3,7 +3,7 @@
 //! Each read is one GET of one object, so that a rotated value is used by the next query and no right to list or watch
 //! Secrets is needed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -42,14 +42,14 @@ impl Secrets for KubernetesSecrets {
             Credential::Secret { name, key } => {
                 let what = format!("Secret {namespace}/{name}");
                 let found = get(&what, "secrets", self.secrets.get_opt(name)).await?;
-                let data = found.and_then(|found| found.data).unwrap_or_default();
-                (what, key, taken(data, key).map(|bytes| bytes.0))
+                let mut data = found.and_then(|found| found.data).unwrap_or_default();
+                (what, key, data.remove(key).map(|bytes| bytes.0))
             }
             Credential::ConfigMap { name, key } => {
                 let what = format!("ConfigMap {namespace}/{name}");
                 let found = get(&what, "configmaps", self.config_maps.get_opt(name)).await?;
-                let data = found.and_then(|found| found.data).unwrap_or_default();
-                (what, key, taken(data, key).map(String::into_bytes))
+                let mut data = found.and_then(|found| found.data).unwrap_or_default();
+                (what, key, data.remove(key).map(String::into_bytes))
             }
             Credential::File(_) | Credential::Variable(_) => return Files.read(credential).await,
         };
@@ -59,10 +59,6 @@ impl Secrets for KubernetesSecrets {
         let text = String::from_utf8(bytes).map_err(|_| SecretError::NotText { what, key: key() })?;
         Ok(SecretString::from(text))
     }
-}
-
-fn taken<T>(mut data: BTreeMap<String, T>, key: &str) -> Option<T> {
-    data.remove(key)
 }
 
 async fn get<T>(

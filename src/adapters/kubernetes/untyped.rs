@@ -89,9 +89,10 @@ impl fmt::Display for ListScope<'_> {
 
 /// A connection, and the namespace of its context.
 pub(crate) struct ClusterClient {
-    client: Client,
-    server: String,
-    namespace: String,
+    pub(crate) client: Client,
+    pub(crate) server: String,
+    /// The namespace of the context.
+    pub(crate) namespace: String,
 }
 
 impl ClusterClient {
@@ -108,21 +109,6 @@ impl ClusterClient {
         let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
         let client = connect::build(config).map_err(unusable)?;
         Ok(Self { client, server, namespace })
-    }
-
-    /// The namespace of the context.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The server's URL.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// For watches.
-    pub(crate) const fn client(&self) -> &Client {
-        &self.client
     }
 
     /// All KubervisorServices in `scope` with the labels that `selector` asks for.

@@ -1,6 +1,6 @@
 //! The address that a notification may go to, from the pod as the API server has it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -61,22 +61,17 @@ pub(super) fn of(
 /// Whether a pod can have the address for itself: not this machine's, a link's (where clouds serve credentials), or one
 /// of many receivers.
 fn is_own(ip: IpAddr, loopback: bool) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_own_v4(ip, loopback),
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(_) => false,
-            None => is_own_v6(ip),
-        },
-    }
-}
-
-fn is_own_v4(ip: Ipv4Addr, loopback: bool) -> bool {
-    let shared = ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || ip.is_link_local();
-    !shared && (loopback || !ip.is_loopback()) && ip.octets().first() != Some(&0)
-}
-
-fn is_own_v6(ip: Ipv6Addr) -> bool {
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local())
+    let somebody = !ip.is_unspecified() && !ip.is_multicast();
+    somebody
+        && match ip {
+            IpAddr::V4(ip) => {
+                let shared = ip.is_broadcast() || ip.is_link_local() || ip.octets()[0] == 0;
+                !shared && (loopback || !ip.is_loopback())
+            }
+            IpAddr::V6(ip) => {
+                !(ip.is_loopback() || ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some())
+            }
+        }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ const STACK: usize = 128 << 10;
 pub(super) struct Preparation {
     parent: Pid,
     directory: Option<CString>,
-    identity: Option<(Uid, Gid, Vec<Gid>)>,
+    pub(super) identity: Option<(Uid, Gid, Vec<Gid>)>,
     limits: Vec<(Resource, Rlimit)>,
 }
 
@@ -63,11 +63,6 @@ impl Preparation {
             Some((resource, Rlimit { current: Some(wanted), maximum: Some(wanted) }))
         });
         Self { parent: getpid(), directory, identity, limits: limits.collect() }
-    }
-
-    /// Whether [`become_image`] changes the user, which makes the kernel mark the shared memory as not dumpable.
-    pub(super) fn changes_user(&self) -> bool {
-        self.identity.is_some()
     }
 
     /// Runs in the child. Rights are dropped late; the death signal comes after that, as a change of user resets it.

@@ -149,7 +149,7 @@ fn reap(pid: Pid) {
 
 /// Restores the dumpable flag, which a child that changes its user clears on the memory that it shares with us.
 fn preserving_dumpable<T>(preparation: &Preparation, act: impl FnOnce() -> T) -> T {
-    let before = dumpable_behavior().ok().filter(|_| preparation.changes_user());
+    let before = dumpable_behavior().ok().filter(|_| preparation.identity.is_some());
     let result = act();
     if before == Some(DumpableBehavior::Dumpable) {
         let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);

@@ -78,7 +78,7 @@ impl EndpointsFile {
     pub fn start(config: &EndpointsConfig, fleet: &str, alarms: &Alarms) -> Self {
         let (wanted, projections) = watch::channel(None);
         let (report, status) = watch::channel(FileStatus::default());
-        let after = AfterWrite::start(config, alarms.clone());
+        let after = AfterWrite::start(config, alarms);
         let keeper = FileTask {
             path: config.path.clone(),
             format: config.format,
@@ -173,6 +173,10 @@ impl FileTask {
                 Ok(())
             }
             Ok(Err(error)) => {
+                if error.landed() {
+                    self.settled = true;
+                    self.written.notify_one();
+                }
                 self.alarms.raise(AlarmReason::EndpointsWrite, format!("{error}; trying again"));
                 self.report.send_modify(|status| status.failures += 1);
                 Err(())

@@ -13,6 +13,7 @@
 //! | `patch` | one action → one guarded JSON Patch |
 //! | `evict` | a kill, through the eviction API |
 //! | `request` | sending: one attempt with a timeout |
+//! | `managers` | who else sets the label of pods in a fight |
 //! | `limiter` | how many requests run at a time |
 //! | `refused` | what follows from failures, missing rights and conflicts |
 //! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
@@ -25,6 +26,7 @@ pub mod finalizer;
 mod fleet;
 mod limiter;
 mod listing;
+mod managers;
 mod owner;
 mod patch;
 mod refused;
@@ -35,6 +37,7 @@ mod status_ledger;
 pub use self::{
     fleet::{fleet_of, fleet_selector},
     limiter::WriteLimiter,
+    owner::OwnerClaim,
 };
 
 use std::{
@@ -52,6 +55,7 @@ use tokio::sync::watch;
 use self::{
     errors::WriteRefusal,
     listing::ListingTracker,
+    managers::SwitchManagers,
     patch::PatchTarget,
     refused::{ForbiddenRight, PodRefusals, RetryBackoff},
     request::{in_time, send_patch},
@@ -60,7 +64,7 @@ use self::{
 use super::{Hindrance, ListingFindings, Observed, Reservation, SinkError, TrafficSink};
 use crate::{
     adapters::kubernetes::{
-        cluster::Cluster,
+        cluster::{Cluster, OwnerKey},
         objects::{Kind, PodRecord, Selector},
     },
     api::requests::PersonRequests,
@@ -118,7 +122,12 @@ pub struct LabelSink {
     /// Of evictions: nothing else waits for it.
     forbidden_kill: ForbiddenRight,
     refusals: PodRefusals,
+    managers: SwitchManagers,
     listing: ListingTracker,
+    /// What the Service selects, if it is there.
+    fleet_selector: Option<Selector>,
+    /// The owners of the pods, as last seen.
+    owners: Vec<OwnerKey>,
     /// Withdrawals that have landed, with their fence, until the ledger has them as landed.
     landed: BTreeMap<Uid, Fence>,
 }
@@ -153,7 +162,10 @@ impl LabelSink {
             forbidden_right: ForbiddenRight::default(),
             forbidden_kill: ForbiddenRight::default(),
             refusals: PodRefusals::default(),
+            managers: SwitchManagers::default(),
             listing: ListingTracker::default(),
+            fleet_selector: None,
+            owners: Vec::new(),
             landed: BTreeMap::new(),
         }
     }
@@ -285,7 +297,16 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
         }
-        Ok(self.read_fleet(now, policy, ledger, None))
+        self.managers.learn(&self.client, &self.cluster, &ledger).await;
+        let observed = self.read_fleet(now, policy, ledger, None);
+        match self.cluster.read_old_wishes(&self.owners).await {
+            Ok(false) => Ok(observed),
+            Ok(true) => Ok(self.read_fleet(now, policy, observed.ledger, None)),
+            Err(error) => {
+                tracing::warn!("what the pods' owners want is not known: {error}; tried again");
+                Ok(observed)
+            }
+        }
     }
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
@@ -301,7 +322,7 @@ impl TrafficSink for LabelSink {
         let endpoints = self.cluster.list_endpoints(&namespace, &policy.service);
         let (listed, endpoints) = try_join(pods, in_time("list the endpoint slices", endpoints)).await?;
         // After the LIST, so that the desired number is no older than the pods.
-        let owners = self.cluster.desired(&namespace, &listed.pods).owners;
+        let owners = self.cluster.desired(&namespace, &listed.pods, Some(&selector)).owners;
         in_time("get the pods' owners", self.cluster.refresh_owners(&owners)).await?;
         let observed = self.read_fleet(now, policy, ledger, Some(endpoints));
         let serving = listed.pods.iter().filter(|pod| pod.serving()).map(|pod| pod.uid.clone()).collect();

@@ -71,8 +71,8 @@ impl SourceClient {
             None => return Ok(()),
             Some(SourceAuth::SigV4 { region, service, access_key_id, secret_access_key }) => {
                 let key = Credentials::new(
-                    self.read(access_key_id).await?.expose_secret().trim(),
-                    self.read(secret_access_key).await?.expose_secret().trim(),
+                    self.secrets.read(access_key_id).await?.expose_secret().trim(),
+                    self.secrets.read(secret_access_key).await?.expose_secret().trim(),
                     None,
                     None,
                     "kubervisor",
@@ -81,15 +81,15 @@ impl SourceClient {
                     + Duration::from_millis(self.clock.wall().unix_millis().unsigned_abs());
                 return sign(request, key, region, service, now);
             }
-            Some(SourceAuth::Bearer(token)) => bearer(self.read(token).await?.expose_secret())?,
+            Some(SourceAuth::Bearer(token)) => bearer(self.secrets.read(token).await?.expose_secret())?,
             Some(SourceAuth::Basic(pair)) => {
-                let text = self.read(pair).await?;
+                let text = self.secrets.read(pair).await?;
                 let (user, password) =
                     line(&text).split_once(':').ok_or_else(|| LoginError::SplitSecret(pair.clone()))?;
                 basic(user, password)?
             }
             Some(SourceAuth::BasicPair(user, password)) => {
-                basic(line(&self.read(user).await?), line(&self.read(password).await?))?
+                basic(line(&self.secrets.read(user).await?), line(&self.secrets.read(password).await?))?
             }
             Some(auth @ SourceAuth::OAuth2 { .. }) => {
                 bearer(self.token(auth, client).await?.expose_secret())?
@@ -109,7 +109,7 @@ impl SourceClient {
             return Ok(token.text.clone());
         }
         let failed = |why: String| LoginError::Token { url: token_url.clone(), why };
-        let secret = self.read(client_secret).await?;
+        let secret = self.secrets.read(client_secret).await?;
         let url = TokenUrl::new(token_url.clone()).map_err(|error| failed(error.to_string()))?;
         let oauth = BasicClient::new(ClientId::new(client_id.clone()))
             .set_client_secret(ClientSecret::new(line(&secret).to_owned()))

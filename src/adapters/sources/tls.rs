@@ -8,7 +8,7 @@ use reqwest::{
 };
 
 use super::{SourceError, address};
-use crate::adapters::http_client::{HttpClient, HttpClientError};
+use crate::adapters::http_client::{self, HttpClientError};
 
 /// PEM texts.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Material {
 /// A client and the material that it was made of.
 pub(super) struct KeptClient {
     pub(super) client: Client,
-    material: Material,
+    pub(super) material: Material,
 }
 
 impl KeptClient {
@@ -30,7 +30,7 @@ impl KeptClient {
         server_name: Option<&str>,
         address: &str,
     ) -> Result<Self, SourceError> {
-        let mut builder = HttpClient::builder();
+        let mut builder = http_client::builder();
         if let Some(ca) = &material.ca {
             let found = Certificate::from_pem_bundle(ca.as_bytes());
             let trusted = found.map_err(|error| unusable("the CA certificate", &error))?;
@@ -51,10 +51,6 @@ impl KeptClient {
         }
         let client = builder.build().map_err(HttpClientError::SetUp)?;
         Ok(Self { client, material })
-    }
-
-    pub(super) fn is_of(&self, material: &Material) -> bool {
-        self.material == *material
     }
 }
 

@@ -294,6 +294,10 @@ impl Store for EtcdStore {
         self.shared.lease_state.may_act(term)
     }
 
+    fn lapses(&self) -> u64 {
+        self.shared.lease_state.lapses()
+    }
+
     fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
         self.shared.members.subscribe()
     }

@@ -7,8 +7,8 @@
 //! | ConfigMap `head` | one | at a commit of a small record; followed by all members |
 //! | ConfigMap `chunk` | one for about 256 KiB of pods | at a commit of its pods, as a patch of what changed |
 //!
-//! *Expiry.* A Lease ends when this process has not seen it change for its duration, on its own monotonic clock. No
-//! time in a record is compared with a clock. Our own leadership ends earlier, by [`LeaseState`]: a duration, less a
+//! *Expiry.* A Lease ends when this process has not seen it change for its duration, on its own monotonic clock, and a
+//! list shows then that it is still the same. No time in a record is compared with a clock. Our own leadership ends earlier, by [`LeaseState`]: a duration, less a
 //! margin, after the last renewal was *sent*.
 //!
 //! *Term.* Higher than every earlier one: the leader's Lease has it, and so has each record. A new leader stamps all
@@ -163,6 +163,10 @@ impl Store for KubernetesStore {
 
     fn may_act(&self, term: Term) -> bool {
         self.shared.lease_state.may_act(term)
+    }
+
+    fn lapses(&self) -> u64 {
+        self.shared.lease_state.lapses()
     }
 
     fn membership(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {

@@ -1,4 +1,4 @@
-//! A leader's lease, judged on this process's monotonic clock; free of any backend.
+//! A leader's lease and its timing, judged on this process's monotonic clock; free of any backend.
 //!
 //! A renewal is valid from the moment it was *sent*, for its time to live less a margin, so that it ends here before
 //! it can end on the server. After that moment leadership is [`Leadership::Unknown`].
@@ -14,11 +14,19 @@ use crate::{
     decide::time::Moment,
 };
 
+/// Renewals that fit into a lease, so that two may fail.
+pub(super) const RENEWALS: u32 = 3;
+
+/// How long who has handed over, or cannot read the records, leaves the lead to the others.
+pub(super) const HAND_OVER: Duration = Duration::from_secs(2);
+
 struct LeaseRecord {
     /// End of the last renewal, margin deducted.
     until: Moment,
     /// Our newest term, until another leader, a refused write or a lost lease ends it.
     held: Option<Term>,
+    /// How often the lease ended on our clock before it was renewed.
+    lapses: u64,
     /// Set once by `retire`; nothing is published afterwards.
     retired: bool,
 }
@@ -35,7 +43,7 @@ impl LeaseState {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             clock,
-            record: Mutex::new(LeaseRecord { until: Moment::ORIGIN, held: None, retired: false }),
+            record: Mutex::new(LeaseRecord { until: Moment::ORIGIN, held: None, lapses: 0, retired: false }),
             until: watch::channel(Moment::ORIGIN).0,
             leadership: watch::channel(Leadership::Unknown).0,
         }
@@ -53,8 +61,24 @@ impl LeaseState {
     pub(super) fn vouch(&self, sent: Moment, ttl: Duration) {
         let margin = (ttl / 10).clamp(Duration::from_millis(100), Duration::from_secs(2));
         let mut record = self.record.lock();
+        let lapsed = record.until <= self.clock.now();
+        if lapsed && record.until > Moment::ORIGIN {
+            record.lapses += 1;
+            // Also where nobody was polled while it showed `Unknown`.
+            self.leadership.send_modify(|_| {});
+        }
         record.until = record.until.max(sent + ttl.saturating_sub(margin));
         self.until.send_replace(record.until);
+    }
+
+    /// How often the lease has ended on our clock and was renewed after that: others may have counted us as gone.
+    pub(super) fn lapses(&self) -> u64 {
+        self.record.lock().lapses
+    }
+
+    /// Whether the lease has ended on our clock.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.record.lock().until <= self.clock.now()
     }
 
     /// The server has ended our lease, and with it the leadership.
@@ -214,6 +238,26 @@ mod tests {
         tokio::time::advance(TTL).await;
         lease.lead(Term(7));
         assert!(lease.is_unknown());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_after_the_end_counts_as_a_lapse_and_wakes_whoever_missed_the_end() {
+        let clock = Clock::start();
+        let lease = LeaseState::new(clock);
+        tokio::time::advance(TTL).await;
+        lease.vouch(clock.now(), TTL);
+        lease.follow(None);
+        assert_eq!(lease.lapses(), 0, "the first one");
+        tokio::time::advance(TTL / 2).await;
+        lease.vouch(clock.now(), TTL);
+        assert_eq!((lease.lapses(), lease.has_lapsed()), (0, false));
+        let mut shown = lease.subscribe();
+        shown.mark_unchanged();
+        tokio::time::advance(TTL).await;
+        assert!(lease.has_lapsed());
+        lease.vouch(clock.now(), TTL);
+        assert_eq!((lease.lapses(), lease.has_lapsed()), (1, false));
+        assert!(shown.has_changed().unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,8 @@ pub struct MemberStatus {
     pub load: u32,
     /// The view whose other members' work it has let go of.
     pub view: Option<u64>,
+    /// How often its lease has ended on its own clock: a view from before that is another one.
+    pub lapses: u64,
 }
 
 /// A member's record, as stored.
@@ -64,7 +66,7 @@ pub struct MemberState {
 impl Default for MemberStatus {
     fn default() -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { schema: SCHEMA, version, weight: 1, cordoned: false, load: 0, view: None }
+        Self { schema: SCHEMA, version, weight: 1, cordoned: false, load: 0, view: None, lapses: 0 }
     }
 }
 

@@ -5,33 +5,21 @@ use prometheus_client::registry::Registry;
 use super::StoreError;
 use crate::metrics::LabelledCounter;
 
-/// A kind of request to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Reads all records.
-    Load,
-    /// Writes a batch: one per transaction.
-    Commit,
-    /// Publishes what the others read about this process.
-    Publish,
-    /// Campaigns for leadership.
-    Campaign,
-    /// Grants, renews or revokes the lease: at a fixed rate, independent of the fleet.
-    Lease,
-    /// Reads the leader and the followed records (start, reconnect, compaction).
-    Follow,
-}
-
-impl Operation {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Load => "load",
-            Self::Commit => "commit",
-            Self::Publish => "publish",
-            Self::Campaign => "campaign",
-            Self::Lease => "lease",
-            Self::Follow => "follow",
-        }
+labelled! {
+    /// A kind of request to the store.
+    pub enum Operation, label {
+        /// Reads all records.
+        Load = "load",
+        /// Writes a batch: one per transaction.
+        Commit = "commit",
+        /// Publishes what the others read about this process.
+        Publish = "publish",
+        /// Campaigns for leadership.
+        Campaign = "campaign",
+        /// Grants, renews or revokes the lease: at a fixed rate, independent of the fleet.
+        Lease = "lease",
+        /// Reads the leader and the followed records (start, reconnect, compaction).
+        Follow = "follow",
     }
 }
 

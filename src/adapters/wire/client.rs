@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use hyper::Method;
+
 use super::{Refusal, RefusalKind, zerorpc::EventError, zmtp::ZmtpError};
 use crate::{
     adapters::addresses::first_success,
@@ -137,19 +139,19 @@ impl Connection {
 
     /// Sends a keepalive (raw JSON) and waits for its answer.
     pub async fn ping(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        self.call(ClientCall::Ping, raw, deadline).await.map(drop)
+        self.call(PING, raw, deadline).await.map(drop)
     }
 
     /// Forwards a client's keepalive to the leader; [`ClientError::Refused`] is the leader's answer.
     pub async fn forward(&self, raw: &str, deadline: Duration) -> Result<(), ClientError> {
-        self.call(ClientCall::Forward, raw, deadline).await.map(drop)
+        self.call(FORWARD, raw, deadline).await.map(drop)
     }
 
     /// Runs a command (raw JSON) on an agent; `None` is the original's "no answer".
     ///
     /// Both ends send heartbeats meanwhile; a peer that stops after the first fails before the deadline.
     pub async fn invoke(&self, raw: &str, deadline: Duration) -> Result<Option<String>, ClientError> {
-        match self.call(ClientCall::Invoke, raw, deadline).await? {
+        match self.call(INVOKE, raw, deadline).await? {
             CallOutcome::Nothing => Ok(None),
             CallOutcome::Text(text) => Ok(Some(text)),
             CallOutcome::Other => Err(ClientError::Answer("invoke returned neither a text nor None")),
@@ -158,7 +160,7 @@ impl Connection {
 
     /// Gets a challenge (JSON text) from an agent.
     pub async fn challenge(&self, deadline: Duration) -> Result<String, ClientError> {
-        match self.call(ClientCall::Challenge, "", deadline).await? {
+        match self.call(CHALLENGE, "", deadline).await? {
             CallOutcome::Text(text) => Ok(text),
             CallOutcome::Nothing | CallOutcome::Other => Err(ClientError::Answer("the challenge is no text")),
         }
@@ -192,13 +194,14 @@ async fn within<T>(
     tokio::time::timeout(deadline, work).await.unwrap_or(Err(ClientError::Deadline))
 }
 
-#[derive(Clone, Copy, Debug)]
-enum ClientCall {
-    Ping,
-    Forward,
-    Invoke,
-    Challenge,
-}
+/// A call in both dialects: the method of ZeroRPC, and whether it has an argument; the method and the path of HTTP.
+#[derive(Debug)]
+struct ClientCall(&'static str, bool, Method, &'static str);
+
+const PING: ClientCall = ClientCall("ping", true, Method::PUT, "/ping");
+const FORWARD: ClientCall = ClientCall("kubervisor_forward", true, Method::PUT, "/forward");
+const INVOKE: ClientCall = ClientCall("invoke", true, Method::PUT, "/script");
+const CHALLENGE: ClientCall = ClientCall("kubervisor_challenge", false, Method::POST, "/challenge");
 
 /// The result of a call; `Other` is neither text nor None.
 #[derive(Debug)]

@@ -2,20 +2,18 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Request, StatusCode,
     body::{Body, Incoming},
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,18 +32,13 @@ const MAX_HEAD: usize = 16 << 10;
 /// Bytes of a body up to which it does not count towards `Limits::held`.
 const SMALL_BODY: usize = 16 << 10;
 
-type HttpReply = Response<Full<Bytes>>;
-
 /// Serves HTTP on `io` until one end closes, a limit is reached or `stop` fires.
-pub(super) async fn serve<S>(
-    io: S,
+pub(super) async fn serve(
+    io: TcpStream,
     peer: SocketAddr,
     shared: Arc<ServerState>,
     stop: CancellationToken,
-) -> ConnectionEnd
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> ConnectionEnd {
     let progress = RequestProgress::default();
     let watched = progress.clone();
     let io = TimedStream::new(io, progress.clone(), shared.limits.handshake, shared.limits.idle);
@@ -93,12 +86,12 @@ enum Route {
 
 /// Each route's path, its name in the metrics, and the methods that it takes.
 const ROUTES: [(Route, &str, MethodLabel, &str); 6] = [
-    (Route::Ping, "/ping", MethodLabel::ping, "PUT"),
-    (Route::Forward, "/forward", MethodLabel::forward, "PUT"),
-    (Route::Script, "/script", MethodLabel::invoke, "PUT"),
-    (Route::Challenge, "/challenge", MethodLabel::challenge, "POST"),
-    (Route::State, "/state", MethodLabel::state, "GET, HEAD"),
-    (Route::Down, "/down", MethodLabel::down, "POST"),
+    (Route::Ping, "/ping", MethodLabel::Ping, "PUT"),
+    (Route::Forward, "/forward", MethodLabel::Forward, "PUT"),
+    (Route::Script, "/script", MethodLabel::Invoke, "PUT"),
+    (Route::Challenge, "/challenge", MethodLabel::Challenge, "POST"),
+    (Route::State, "/state", MethodLabel::State, "GET, HEAD"),
+    (Route::Down, "/down", MethodLabel::Down, "POST"),
 ];
 
 /// Answers one request; an error (an incomplete body) closes the connection.
@@ -107,15 +100,15 @@ async fn answer(
     peer: SocketAddr,
     shared: &ServerState,
     progress: &RequestProgress,
-) -> Result<HttpReply, io::Error> {
+) -> Result<Response, io::Error> {
     let path = request.uri().path();
     let Some((route, _, method, allowed)) = ROUTES.into_iter().find(|(_, known, ..)| *known == path) else {
-        shared.metrics.request(DialectLabel::http, MethodLabel::unknown);
+        shared.metrics.request(DialectLabel::Http, MethodLabel::Unknown);
         shared.metrics.refuse("unknown_path");
         let message = "nothing here; PUT /ping, PUT /script, GET /state, POST /challenge, POST /down";
         return Ok(closing(problem(StatusCode::NOT_FOUND, "not_served", message)));
     };
-    shared.metrics.request(DialectLabel::http, method);
+    shared.metrics.request(DialectLabel::Http, method);
     if allowed.split(", ").all(|allowed| allowed != request.method().as_str()) {
         shared.metrics.refuse("method_not_allowed");
         let message = format!("this path takes {allowed}");
@@ -148,8 +141,7 @@ async fn receive(
     }
     let mut share = shared.held_bytes.open();
     if announced > SMALL_BODY && !share.set(announced) {
-        let message = "too many large requests at once; try again later".into();
-        return Ok(Err(Refusal { kind: RefusalKind::Unavailable, message }));
+        return Ok(Err(RefusalKind::Unavailable.because("too many large requests at once; try again later")));
     }
     let collected = Limited::new(body, limit).collect().await;
     progress.received();
@@ -161,8 +153,7 @@ async fn receive(
 }
 
 fn too_long(limit: usize) -> Refusal {
-    let message = format!("the body is longer than {limit} bytes; send less");
-    Refusal { kind: RefusalKind::TooMuch, message }
+    RefusalKind::TooMuch.because(format!("the body is longer than {limit} bytes; send less"))
 }
 
 async fn dispatch(
@@ -171,23 +162,23 @@ async fn dispatch(
     headers: &HeaderMap,
     raw: Bytes,
     shared: &ServerState,
-) -> Result<HttpReply, Refusal> {
+) -> Result<Response, Refusal> {
     let handler = &shared.handler;
     match route {
-        Route::Ping => finished(handler.ping(peer, &raw)).await.map(|()| HttpReply::default()),
-        Route::Forward => finished(handler.forwarded(peer, &raw)).await.map(|()| HttpReply::default()),
+        Route::Ping => finished(handler.ping(peer, &raw)).await.map(|()| Response::default()),
+        Route::Forward => finished(handler.forwarded(peer, &raw)).await.map(|()| Response::default()),
         Route::Script => Ok(match handler.invoke(peer, raw).await? {
-            Some(output) => typed("text/plain; charset=utf-8", output.into()),
-            None => status(StatusCode::NO_CONTENT),
+            Some(output) => typed("text/plain; charset=utf-8", output),
+            None => StatusCode::NO_CONTENT.into_response(),
         }),
-        Route::Challenge => Ok(typed("application/json", handler.challenge(peer)?.into())),
+        Route::Challenge => Ok(typed("application/json", handler.challenge(peer)?)),
         Route::State => {
             let state = handler.state().await?.unwrap_or_else(|| Bytes::from_static(b"null"));
             Ok(typed("application/json", state))
         }
         Route::Down => {
             allow_down(peer, headers)?;
-            handler.down().map(|()| HttpReply::default())
+            handler.down().map(|()| Response::default())
         }
     }
 }
@@ -197,8 +188,8 @@ fn allow_down(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
     if peer.ip().to_canonical().is_loopback() && !headers.contains_key(ORIGIN) {
         return Ok(());
     }
-    let message = "POST /down is for programs on the same machine, over the loopback interface".into();
-    Err(Refusal { kind: RefusalKind::Forbidden, message })
+    let message = "POST /down is for programs on the same machine, over the loopback interface";
+    Err(RefusalKind::Forbidden.because(message))
 }
 
 async fn finished<T>(answer: Answer<T>) -> T {
@@ -208,7 +199,7 @@ async fn finished<T>(answer: Answer<T>) -> T {
     }
 }
 
-fn refused(refusal: &Refusal, too_much: StatusCode) -> HttpReply {
+fn refused(refusal: &Refusal, too_much: StatusCode) -> Response {
     let status = match refusal.kind {
         RefusalKind::Malformed => StatusCode::BAD_REQUEST,
         RefusalKind::Forbidden => StatusCode::FORBIDDEN,
@@ -224,28 +215,16 @@ fn refused(refusal: &Refusal, too_much: StatusCode) -> HttpReply {
     reply
 }
 
-fn problem(code: StatusCode, kind: &str, message: &str) -> HttpReply {
+fn problem(code: StatusCode, kind: &str, message: &str) -> Response {
     let body = serde_json::json!({ "error": message, "kind": kind });
-    let mut reply = typed("application/json", body.to_string().into());
-    *reply.status_mut() = code;
-    reply
+    (code, typed("application/json", body.to_string())).into_response()
 }
 
-fn status(code: StatusCode) -> HttpReply {
-    let mut reply = HttpReply::default();
-    *reply.status_mut() = code;
-    reply
+fn typed(content_type: &'static str, body: impl IntoResponse) -> Response {
+    ([(CONTENT_TYPE, content_type)], body).into_response()
 }
 
-fn typed(content_type: &'static str, body: Bytes) -> HttpReply {
-    with(Response::new(Full::new(body)), CONTENT_TYPE, content_type)
-}
-
-fn closing(reply: HttpReply) -> HttpReply {
-    with(reply, CONNECTION, "close")
-}
-
-fn with(mut reply: HttpReply, name: HeaderName, value: &'static str) -> HttpReply {
-    reply.headers_mut().insert(name, HeaderValue::from_static(value));
-    reply
+/// What is left of the request is not read.
+fn closing(reply: Response) -> Response {
+    ([(CONNECTION, "close")], reply).into_response()
 }

@@ -1,4 +1,5 @@
-//! Limits of the server: connections, held bytes, times. A resource is counted before it is used.
+//! Limits of the keepalive port, for HTTP and ZeroRPC alike: sizes, deadlines, connections. A resource is counted before
+//! it is used.
 //!
 //! Every bound is a field, so that a test can lower it.
 

@@ -1,7 +1,6 @@
 //! The metrics of the keepalive port. The request counters are resolved at registration, not per request.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -9,52 +8,33 @@ use prometheus_client::{
 use super::RefusalKind;
 use crate::metrics::{LabelledCounter, registered};
 
-/// The label `dialect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
-pub(super) enum DialectLabel {
-    zerorpc,
-    http,
+labelled! {
+    /// The label `dialect`.
+    pub(super) enum DialectLabel, label {
+        ZeroRpc = "zerorpc",
+        Http = "http",
+    }
 }
 
-/// The label `method`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the variant's name is the label's value")]
-pub(super) enum MethodLabel {
-    ping,
-    invoke,
-    forward,
-    challenge,
-    state,
-    down,
-    builtin,
-    unknown,
-}
-
-impl MethodLabel {
-    const ALL: [Self; 8] = [
-        Self::ping,
-        Self::invoke,
-        Self::forward,
-        Self::challenge,
-        Self::state,
-        Self::down,
-        Self::builtin,
-        Self::unknown,
-    ];
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    dialect: DialectLabel,
-    method: MethodLabel,
+labelled! {
+    /// The label `method`.
+    pub(super) enum MethodLabel, label {
+        Ping = "ping",
+        Invoke = "invoke",
+        Forward = "forward",
+        Challenge = "challenge",
+        State = "state",
+        Down = "down",
+        Builtin = "builtin",
+        Unknown = "unknown",
+    }
 }
 
 /// The metrics; clones share the counters.
 #[derive(Clone, Debug)]
 pub struct WireMetrics {
     pub(super) connections: Gauge,
-    requests: [[Counter; MethodLabel::ALL.len()]; 2],
+    requests: [[Counter; MethodLabel::ALL.len()]; DialectLabel::ALL.len()],
     refused: LabelledCounter,
     closed: LabelledCounter,
 }
@@ -62,15 +42,15 @@ pub struct WireMetrics {
 impl WireMetrics {
     /// Creates and registers the metrics; the registry adds the prefix.
     pub fn register(registry: &mut Registry) -> Self {
-        let requests: Family<RequestLabels, Counter> =
+        let requests: Family<[(&str, &str); 2], Counter> =
             registered(registry, "wire_requests", "Requests received, by dialect and method");
         let refused = "Requests and connections that were refused, by kind";
         let closed = "Connections that ended, by what ended them";
         let metrics = Self {
             connections: registered(registry, "wire_connections", "Connections that are open"),
-            requests: [DialectLabel::zerorpc, DialectLabel::http].map(|dialect| {
-                MethodLabel::ALL
-                    .map(|method| requests.get_or_create_owned(&RequestLabels { dialect, method }))
+            requests: DialectLabel::ALL.map(|dialect| {
+                let labels = |method: MethodLabel| [("dialect", dialect.label()), ("method", method.label())];
+                MethodLabel::ALL.map(|method| requests.get_or_create_owned(&labels(method)))
             }),
             refused: LabelledCounter::register(registry, "wire_refused", refused, "kind"),
             closed: LabelledCounter::register(registry, "wire_closed", closed, "kind"),

@@ -123,7 +123,8 @@ async fn connection(
     shared: Arc<ServerState>,
     stop: CancellationToken,
 ) {
-    let _open = OpenConnection::new(permit, &shared);
+    shared.metrics.connections.inc();
+    let _open = OpenConnection { shared: Arc::clone(&shared), _permit: permit };
     // Answers are small and complete: Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let ended = match first_byte(&stream, &shared, &stop).await {
@@ -158,13 +159,6 @@ async fn first_byte(
 struct OpenConnection {
     shared: Arc<ServerState>,
     _permit: ConnectionPermit,
-}
-
-impl OpenConnection {
-    fn new(permit: ConnectionPermit, shared: &Arc<ServerState>) -> Self {
-        shared.metrics.connections.inc();
-        Self { shared: Arc::clone(shared), _permit: permit }
-    }
 }
 
 impl Drop for OpenConnection {

@@ -5,25 +5,16 @@ use serde_json::{Value, json};
 
 use crate::api::fields::{self, DETECTORS, Form};
 
-struct CrdRule {
-    /// The field that is `self` in the rule; empty for the resource.
-    path: &'static str,
-    holds: &'static str,
-    message: &'static str,
-}
-
-const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> CrdRule {
-    CrdRule { path, holds, message }
-}
-
 const BREAKER: &str = "spec.breakers[]";
 const KEEPALIVE: &str = "spec.breakers[].keepalive";
 const OUTLIER: &str = "spec.breakers[].outlier";
 
 /// The rules at `path` as the schema has them: (rule, message).
 pub(super) fn at(path: &str) -> Vec<(String, String)> {
-    let fixed =
-        RULES.iter().filter(|rule| rule.path == path).map(|rule| (rule.holds.into(), rule.message.into()));
+    let fixed = RULES
+        .iter()
+        .filter(|(at, ..)| *at == path)
+        .map(|(_, holds, message)| ((*holds).into(), (*message).into()));
     (path == BREAKER).then(one_detector).into_iter().chain(fixed).collect()
 }
 
@@ -43,30 +34,30 @@ fn one_detector() -> (String, String) {
 }
 
 /// All rules but the one that is made from the list of detectors.
-const RULES: &[CrdRule] = &[
-    rule(
+const RULES: &[(&str, &str, &str)] = &[
+    (
         "",
         "self.metadata.name.size() <= 63",
         "metadata.name becomes a label: write a name of at most 63 characters",
     ),
-    rule(
+    (
         "spec",
         "self.breakers.all(b, !has(b.activator) || !has(b.activator.maxPeriod) || has(b.activator.period) || \
          !has(self.defaultActivator) || !has(self.defaultActivator.period) || \
          b.activator.maxPeriod >= self.defaultActivator.period)",
         "a breaker's activator.maxPeriod is less than the period of spec.defaultActivator: write a period beside it, or a longer maxPeriod",
     ),
-    rule(
+    (
         BREAKER,
         "!has(self.direction) || self.direction == \"\" || has(self.continuousValueDeviation)",
         "direction belongs to continuousValueDeviation: remove it, or write it inside outlier",
     ),
-    rule(
+    (
         BREAKER,
         "!has(self.auth) || !has(self.source) || self.source == \"\"",
         "auth stands beside source: write it into the source",
     ),
-    rule(
+    (
         BREAKER,
         "!has(self.source) || self.source == \"\" || \
          !(has(self.discreteValueOutOfList) && has(self.discreteValueOutOfList.prometheusService) && \
@@ -76,7 +67,7 @@ const RULES: &[CrdRule] = &[
          !(has(self.outlier) && has(self.outlier.prometheusService) && self.outlier.prometheusService != \"\")",
         "prometheusService stands beside source: write one of them",
     ),
-    rule(
+    (
         BREAKER,
         "has(self.source) && self.source != \"\" || \
          (!has(self.discreteValueOutOfList) || has(self.discreteValueOutOfList.prometheusService) && \
@@ -87,39 +78,39 @@ const RULES: &[CrdRule] = &[
            has(self.outlier.prometheusService) && self.outlier.prometheusService != \"\")",
         "a query needs a server: write prometheusService beside promQL, or source",
     ),
-    rule(
+    (
         BREAKER,
         "!has(self.auth) || has(self.discreteValueOutOfList) || has(self.continuousValueDeviation) || \
          (has(self.outlier) && has(self.outlier.promQL) && self.outlier.promQL != \"\")",
         "auth belongs to a detector that asks Prometheus: remove it, or write promQL",
     ),
-    rule(
+    (
         "spec.breakers[].auth",
         "[has(self.bearerSecret), has(self.basicSecret)].exists_one(x, x)",
         "write exactly one of bearerSecret and basicSecret",
     ),
-    rule(
+    (
         "spec.breakers[].discreteValueOutOfList",
         "[has(self.goodValues) && self.goodValues.size() > 0, has(self.badValues) && self.badValues.size() > 0]\
          .exists_one(x, x)",
         "write values into exactly one of goodValues and badValues",
     ),
-    rule(
+    (
         KEEPALIVE,
         "[has(self.silentAfter), has(self.pointer)].exists_one(x, x)",
         "write exactly one of silentAfter, and pointer with min, max or oneOf; each in a breaker of its own",
     ),
-    rule(
+    (
         KEEPALIVE,
         "!has(self.silentAfter) || !(has(self.min) || has(self.max))",
         "min and max are for the value at pointer: write them beside pointer, silentAfter in a breaker of its own",
     ),
-    rule(
+    (
         KEEPALIVE,
         "!has(self.min) || !has(self.max) || self.min <= self.max",
         "min is above max: write a min up to max",
     ),
-    rule(
+    (
         OUTLIER,
         "[has(self.pointer), has(self.promQL) && self.promQL != \"\" || \
          has(self.prometheusService) && self.prometheusService != \"\" || \
@@ -127,38 +118,38 @@ const RULES: &[CrdRule] = &[
          has(self.customService) && self.customService != \"\"].exists_one(x, x)",
         "write exactly one of pointer, customService, and prometheusService with promQL and podNamekey",
     ),
-    rule(
+    (
         OUTLIER,
         "has(self.pointer) || has(self.customService) && self.customService != \"\" || \
          (has(self.promQL) && self.promQL != \"\" && has(self.podNamekey) && self.podNamekey != \"\")",
         "a query needs all three: write prometheusService (or the breaker's source), promQL and podNamekey",
     ),
-    rule(
+    (
         "spec.breakers[].outlier.consecutive",
         "!has(self.bad) || self.bad <= (has(self.of) ? self.of : 5)",
         "bad is more than of: write a bad up to of, which is 5 when left out",
     ),
-    rule(
+    (
         "spec.sources[].headers[]",
         "[has(self.value) && self.value != \"\", has(self.from)].exists_one(x, x)",
         "write exactly one of value and from",
     ),
-    rule(
+    (
         "spec.sources[].tls",
         "has(self.certificate) == has(self.key)",
         "a client's certificate needs its key: write both, or neither",
     ),
-    rule(
+    (
         "spec.sources[].auth",
         "[has(self.bearer), has(self.basic), has(self.oauth2), has(self.sigV4)].exists_one(x, x)",
         "write exactly one of bearer, basic, oauth2 and sigV4",
     ),
-    rule(
+    (
         "spec.sources[].tls.ca",
         "[has(self.secret) && self.secret != \"\", has(self.configMap) && self.configMap != \"\"].exists_one(x, x)",
         "write exactly one of secret and configMap, and key",
     ),
-    rule(
+    (
         "spec.defaultActivator",
         "!has(self.maxPeriod) || !has(self.period) || self.maxPeriod >= self.period",
         "maxPeriod is less than period: write a longer maxPeriod",

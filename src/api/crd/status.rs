@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+const GENERATION: &str = "The metadata.generation that this refers to.";
+
 pub(super) fn schema() -> Value {
     json!({
         "type": "object",
@@ -21,7 +23,7 @@ pub(super) fn schema() -> Value {
                     "lastProbeTime": time("When the pods were counted."),
                 },
             },
-            "observedGeneration": generation(),
+            "observedGeneration": count(GENERATION),
             "serving": count("Pods that serve: ready, with traffic=yes, and in ready endpoints."),
             "floor": count("Floor: the number of pods that go on serving, however many are bad."),
             "selector": {
@@ -57,7 +59,7 @@ fn conditions() -> Value {
             "properties": {
                 "type": text("Type of the condition, such as Ready, Gating, DataAvailable or Panic.", 316),
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-                "observedGeneration": generation(),
+                "observedGeneration": count(GENERATION),
                 "lastProbeTime": time("When the condition was last evaluated. Written only together with another change."),
                 "lastTransitionTime": time("When the status last changed."),
                 "reason": text("Reason of the status, in one word.", 1024),
@@ -138,13 +140,4 @@ fn time(description: &str) -> Value {
 
 fn count(description: &str) -> Value {
     json!({"type": "integer", "format": "int64", "description": description, "minimum": 0})
-}
-
-fn generation() -> Value {
-    json!({
-        "type": "integer",
-        "format": "int64",
-        "description": "The metadata.generation that this refers to.",
-        "minimum": 0,
-    })
 }

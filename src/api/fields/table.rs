@@ -9,8 +9,15 @@ use super::{
 };
 
 /// The detectors: a breaker has exactly one of these fields.
-pub const DETECTORS: &[&str] =
-    &["keepalive", "outlier", "discreteValueOutOfList", "continuousValueDeviation", "customService"];
+pub const DETECTORS: &[&str] = &[
+    "keepalive",
+    "outlier",
+    "discreteValueOutOfList",
+    "continuousValueDeviation",
+    "customService",
+    #[cfg(test)]
+    "payloadFlag",
+];
 
 /// All fields, in the order of the reference: path, meaning; form, what to write, default.
 #[rustfmt::skip]
@@ -257,6 +264,8 @@ pub const FIELDS: &[Field] = &[
         above(0.0, f64::INFINITY), "a number of percent above 0, such as 75", "75"),
     field("spec.breakers[].customService", "Detector: a service of your own that answers with the names of the bad pods.",
         text(HOST_PATH), CUSTOM, "-"),
+    #[cfg(test)]
+    field("spec.breakers[].payloadFlag", "Detector: pods whose payload has false there.", text(POINTER_PATTERN), POINTER, "-"),
 ];
 
 const SERVICE: &str =

@@ -14,6 +14,8 @@ use super::{
     sources::SourcesByName,
     take::Take,
 };
+#[cfg(test)]
+use crate::decide::detect::PayloadFlag;
 use crate::decide::detect::{
     Consecutive, Detector, Deviation, Direction, Discrete, Good, Outlier, OutlierSource, PayloadRule,
     SilenceRule, Values,
@@ -55,6 +57,8 @@ pub(super) fn resolve(
         RawBreaker { custom_service: Some(service), .. } => {
             Some(Detector::Custom(source.custom(&format!("{path}.customService"), service, report)))
         }
+        #[cfg(test)]
+        RawBreaker { payload_flag: Some(pointer), .. } => Some(flag(path, pointer, report)),
         _ => None,
     }?;
     if context.detectors == Detectors::Keepalives && !detector.uses_keepalives_only() {
@@ -129,14 +133,11 @@ fn keepalive(
             silence_fits(&mut take, after, timing);
             Some(Detector::Silence(SilenceRule { after }))
         }
-        (Some(_), _) => {
-            report.add(
-                path,
-                "has both silentAfter and a rule for the payload",
-                "instead write each in a breaker of its own",
-            );
-            None
-        }
+        (Some(_), _) => report.refuse(
+            path,
+            "has both silentAfter and a rule for the payload",
+            "instead write each in a breaker of its own",
+        ),
         (None, Some(pointer)) => payload(path, raw, pointer, report),
         (None, None) if bounded => {
             report.missing(&format!("{path}.pointer"));
@@ -168,12 +169,15 @@ fn payload(path: &str, raw: &RawKeepalive, pointer: &str, report: &mut Report<'_
     let good = match (raw.min, raw.max, &raw.one_of) {
         (None, None, Some(values)) => Good::OneOf(take.list("oneOf", values)),
         (None, None, None) => {
-            take.report.add(path, "has a pointer and no bound", "write min, max or oneOf beside it");
-            return None;
+            return take.report.refuse(
+                path,
+                "has a pointer and no bound",
+                "write min, max or oneOf beside it",
+            );
         }
         (_, _, Some(_)) => {
-            take.add("oneOf", "stands beside min or max", "write one or the other");
-            return None;
+            let path = format!("{path}.oneOf");
+            return take.report.refuse(&path, "stands beside min or max", "write one or the other");
         }
         (min, max, None) => {
             if let (Some(min), Some(max)) = (min, max)
@@ -193,25 +197,26 @@ fn outlier(path: &str, raw: &RawOutlier, source: QuerySource, report: &mut Repor
     let source = match &raw.pointer {
         Some(_) if queried || raw.custom_service.is_some() => {
             let other = if queried { "a query to Prometheus" } else { "customService" };
-            take.add("pointer", format!("stands beside {other}"), "write one or the other");
-            return None;
+            let (path, what) = (format!("{path}.pointer"), format!("stands beside {other}"));
+            return take.report.refuse(&path, &what, "write one or the other");
         }
         Some(pointer) => OutlierSource::Pointer(pointer_at(&mut take, pointer)),
         None if queried && raw.custom_service.is_some() => {
             let path = format!("{path}.customService");
-            take.report.add(&path, "stands beside a query to Prometheus", "write one or the other");
-            return None;
+            return take.report.refuse(
+                &path,
+                "stands beside a query to Prometheus",
+                "write one or the other",
+            );
         }
         None if raw.custom_service.is_some() => {
             let service = raw.custom_service.as_deref().unwrap_or_default();
             OutlierSource::Custom(source.custom(&format!("{path}.customService"), service, take.report))
         }
-        None if queried => OutlierSource::Query(source.query(
-            &mut take,
-            raw.prometheus_service.as_deref(),
-            raw.prom_ql.as_deref(),
-            raw.pod_name_key.as_deref(),
-        )),
+        None if queried => {
+            let query = [&raw.prometheus_service, &raw.prom_ql, &raw.pod_name_key];
+            OutlierSource::Query(source.query(&mut take, query))
+        }
         None if take.report.has_mistake_inside(path) => return None,
         None => {
             take.report.misfit(path, "has no source of numbers");
@@ -258,12 +263,7 @@ fn consecutive(outlier: &str, raw: &RawOutlier, report: &mut Report<'_>) -> Cons
 
 fn discrete(path: &str, raw: &RawDiscrete, source: QuerySource, report: &mut Report<'_>) -> Detector {
     let mut take = Take { report, path };
-    let query = source.query(
-        &mut take,
-        raw.prometheus_service.as_deref(),
-        raw.prom_ql.as_deref(),
-        raw.pod_name_key.as_deref(),
-    );
+    let query = source.query(&mut take, [&raw.prometheus_service, &raw.prom_ql, &raw.pod_name_key]);
     let key = take.required("key", raw.key.as_deref());
     let good = raw.good_values.as_deref().filter(|values| !values.is_empty());
     let bad = raw.bad_values.as_deref().filter(|values| !values.is_empty());
@@ -294,14 +294,15 @@ fn continuous(
     report: &mut Report<'_>,
 ) -> Detector {
     let mut take = Take { report, path };
-    let query = source.query(
-        &mut take,
-        raw.prometheus_service.as_deref(),
-        raw.prom_ql.as_deref(),
-        raw.pod_name_key.as_deref(),
-    );
+    let query = source.query(&mut take, [&raw.prometheus_service, &raw.prom_ql, &raw.pod_name_key]);
     let max_percent = take.number("maxDeviationPercent", raw.max_deviation_percent);
     Detector::Deviation(Deviation { query, max_percent, direction })
+}
+
+#[cfg(test)]
+fn flag(path: &str, pointer: &str, report: &mut Report<'_>) -> Detector {
+    let pointer = Take { report, path }.text("payloadFlag", pointer);
+    Detector::Flag(PayloadFlag { pointer })
 }
 
 fn pointer_at(take: &mut Take<'_, '_>, pointer: &str) -> String {

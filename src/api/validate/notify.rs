@@ -9,9 +9,10 @@ use super::{
         report::Report,
     },
     forms,
+    sources::secret_key,
     take::Take,
 };
-use crate::decide::{detect::metric_source::Credential, label::is_dns_label};
+use crate::decide::label::is_dns_label;
 
 pub(super) fn rules(spec: &RawSpec, report: &mut Report<'_>) -> NotifyRules {
     let default = spec.notify.as_ref().map(|raw| rule("spec.notify", raw, report));
@@ -27,31 +28,18 @@ pub(super) fn rules(spec: &RawSpec, report: &mut Report<'_>) -> NotifyRules {
 
 fn rule(path: &str, raw: &RawNotify, report: &mut Report<'_>) -> NotifyRule {
     let mut take = Take { report, path };
-    let port = match &raw.port {
-        None => {
-            report.missing(&format!("{path}.port"));
-            None
-        }
-        Some(value) => {
-            let port = port(value);
-            if port.is_none() {
-                take.misfit("port", format!("is {value}"));
-            }
-            port
-        }
-    };
-    let mut take = Take { report, path };
+    let port = raw.port.as_ref().and_then(port);
+    match &raw.port {
+        None => take.report.missing(&format!("{path}.port")),
+        Some(value) if port.is_none() => take.misfit("port", format!("is {value}")),
+        Some(_) => {}
+    }
     let target = raw.path.clone().unwrap_or_else(|| "/".to_owned());
     if !forms::is_path(&target) {
         take.misfit("path", format!("is {target:?}"));
     }
     let target = take.text("path", &target);
-    let hmac = raw.hmac_secret.as_ref().map(|raw| {
-        let path = format!("{path}.hmacSecret");
-        let mut take = Take { report, path: &path };
-        let name = take.required("name", raw.name.as_deref());
-        Credential::Secret { name, key: take.required("key", raw.key.as_deref()) }
-    });
+    let hmac = raw.hmac_secret.as_ref().map(|raw| secret_key(&format!("{path}.hmacSecret"), raw, report));
     NotifyRule { port: port.unwrap_or(NotifyPort::Number(1)), path: target, hmac }
 }
 

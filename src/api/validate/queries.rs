@@ -47,13 +47,8 @@ impl QuerySource {
         Self { timeout, max_sample_age, namespace_key, min_pod_age, every, named, auth }
     }
 
-    pub(super) fn query(
-        self,
-        take: &mut Take<'_, '_>,
-        service: Option<&str>,
-        promql: Option<&str>,
-        pod_name_key: Option<&str>,
-    ) -> Query {
+    pub(super) fn query(self, take: &mut Take<'_, '_>, fields: [&Option<String>; 3]) -> Query {
+        let [service, promql, pod_name_key] = fields.map(Option::as_deref);
         let source = match (self.named, service) {
             (Some(named), None) => named,
             (Some(named), Some(_)) => {

@@ -109,10 +109,7 @@ fn tls(path: &str, raw: Option<&RawTls>, author: Author, report: &mut Report<'_>
     let identity = match (of("certificate", &raw.certificate), of("key", &raw.key)) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
-        _ => {
-            report.add(path, "has a certificate or a key alone", "write both, or neither");
-            None
-        }
+        _ => report.refuse(path, "has a certificate or a key alone", "write both, or neither"),
     };
     let server_name = raw.server_name.clone();
     if let Some(name) = server_name.as_ref().filter(|name| !forms::is_host(name)) {
@@ -229,6 +226,13 @@ fn credential(path: &str, raw: &RawCredential, author: Author, report: &mut Repo
     found
 }
 
+/// A key of a Secret in the same namespace.
+pub(super) fn secret_key(path: &str, raw: &RawSecretKey, report: &mut Report<'_>) -> Credential {
+    let mut take = Take { report, path };
+    let name = take.required("name", raw.name.as_deref());
+    Credential::Secret { name, key: take.required("key", raw.key.as_deref()) }
+}
+
 fn of_author(author: Author) -> &'static str {
     match author {
         Author::Manifest => "write secret and key, or configMap and key, of this namespace",
@@ -239,19 +243,13 @@ fn of_author(author: Author) -> &'static str {
 
 /// `spec.breakers[].auth`, of a source that is written as an address.
 pub(super) fn of_address(path: &str, raw: &RawAuth, report: &mut Report<'_>) -> Option<SourceAuth> {
-    let mut secret = |field: &str, raw: &RawSecretKey| {
-        let path = format!("{path}.{field}");
-        let mut take = Take { report: &mut *report, path: &path };
-        let name = take.required("name", raw.name.as_deref());
-        Credential::Secret { name, key: take.required("key", raw.key.as_deref()) }
-    };
+    let mut secret = |field: &str, raw| secret_key(&format!("{path}.{field}"), raw, report);
     match (&raw.bearer_secret, &raw.basic_secret) {
         (Some(raw), None) => Some(SourceAuth::Bearer(secret("bearerSecret", raw))),
         (None, Some(RawSecretKey { name: Some(name), key: None })) => Some(basic_pair(name)),
         (None, Some(raw)) => Some(SourceAuth::Basic(secret("basicSecret", raw))),
         (Some(_), Some(_)) => {
-            report.add(path, "has both bearerSecret and basicSecret", "write one of them");
-            None
+            report.refuse(path, "has both bearerSecret and basicSecret", "write one of them")
         }
         (None, None) => {
             report.misfit(path, "has neither bearerSecret nor basicSecret");

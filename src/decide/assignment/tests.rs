@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn replica(name: &str, weight: u32) -> Replica {
-    Replica { id: format!("{name}-1"), pod: name.to_owned(), weight, acknowledged: None }
+    Replica { id: format!("{name}-1"), pod: name.to_owned(), weight, acknowledged: None, lapses: 0 }
 }
 
 fn pods(run: u32, count: u32) -> Vec<Replica> {
@@ -154,4 +154,22 @@ proptest! {
             prop_assert!(world.running.iter().any(|running| running.contains(work)), "{} has no owner", work);
         }
     }
+}
+
+#[test]
+fn a_replica_that_was_away_begins_nothing_on_acknowledgements_from_before() {
+    let seen = |lapses: u64, acknowledged: Option<u64>| -> Vec<Replica> {
+        let of = |name: &str, lapses| Replica { lapses, acknowledged, ..replica(name, 1) };
+        vec![of("a", lapses), of("b", 0)]
+    };
+    let (before, after) = (MembershipView::of(seen(0, None)), MembershipView::of(seen(1, None)));
+    let mine = work(20).into_iter().find(|work| before.owner(work).unwrap().pod == "a").unwrap();
+    let mut a = Ownership::new("a-1");
+    a.observe(seen(0, Some(before.id)));
+    assert!(a.may_run(&mine));
+    a.lose();
+    a.observe(seen(1, Some(before.id)));
+    assert!(!a.may_run(&mine), "b may have begun it meanwhile");
+    a.observe(seen(1, Some(after.id)));
+    assert!(a.may_run(&mine));
 }

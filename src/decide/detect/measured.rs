@@ -29,9 +29,7 @@ impl Detector {
             Self::Outlier(outlier @ Outlier { source: OutlierSource::Pointer(pointer), .. }) => {
                 compared(outlier, pods, &payload::samples(pointer, pods))
             }
-            Self::Outlier(_) | Self::Discrete(_) | Self::Deviation(_) | Self::Custom(_) => {
-                Measurements::default()
-            }
+            _ => Measurements::default(),
         }
     }
 

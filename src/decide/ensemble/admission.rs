@@ -1,4 +1,4 @@
-//! Admission of a keepalive that differs from the pod's last one.
+//! Admission of a keepalive that differs from the pod's last one, or its refusal.
 //!
 //! The `match` in [`Ensemble::admit`] is the whole policy: liveness of the pod on the key, by relation of the
 //! keepalive to that pod. Each function below implements one arm.

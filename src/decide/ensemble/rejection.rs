@@ -1,4 +1,5 @@
-//! The effect of a keepalive, or the reason why it is rejected.
+//! The effect of a keepalive, or the reason why it is refused: all reasons are here, those of its form in
+//! [`KeepaliveError`].
 
 use std::net::Ipv4Addr;
 
@@ -33,7 +34,7 @@ impl KeepaliveEffect {
     }
 }
 
-/// Why a keepalive is rejected.
+/// Why a keepalive is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {

@@ -12,7 +12,7 @@ pub struct Settings {
     pub ping_every: Duration,
     /// New pods beyond this count are rejected.
     pub max_pods: usize,
-    /// Keepalives that would bring the sum of all texts above this are rejected; in bytes, below 2 GiB.
+    /// Keepalives that would bring the sum of all texts above this are refused; in bytes, below 2 GiB.
     pub max_bytes: usize,
 }
 

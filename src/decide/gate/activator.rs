@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    assessment::{Candidate, Due, EntryAssessment, EntryDecision, PERSON, ReleaseReason, SILENCE},
-    ledger::{Entry, EntryState},
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason},
+    ledger::{Entry, EntryState, PERSON, SILENCE},
     planning::Planning,
 };
 use crate::decide::{
@@ -209,12 +209,12 @@ fn admit_in_batches(planning: &mut Planning<'_>, mut due: Vec<usize>) {
             continue;
         };
         let Some(batch) = planning.policy.activator(&breaker).batch else {
-            planning.admit(index, "its time is over: back on trial");
+            planning.admit_as_retry(index, "its time is over: back on trial");
             continue;
         };
         let now = planning.now + planning.policy.trial(&breaker);
         match trials.enter(breaker, batch.max(1), now) {
-            Ok(()) => planning.admit(index, "its time is over: back on trial, in its batch"),
+            Ok(()) => planning.admit_as_retry(index, "its time is over: back on trial, in its batch"),
             Err(turn) => {
                 planning.keep(index, "its time is over: it waits for its batch", Some((ADMITTED_AGAIN, turn)))
             }
@@ -336,6 +336,7 @@ mod tests {
             human: false,
             spare: None,
             bad_before: None,
+            set_backs: 0,
         }
     }
 

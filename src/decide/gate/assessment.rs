@@ -9,6 +9,7 @@ pub(super) use super::entry_assessment::{Due, EntryAssessment, EntryDecision, Re
 use super::{
     fence::Fence,
     ledger::{Entry, EntryState, Ledger, Returned, one_line},
+    set_back,
 };
 use crate::decide::{
     fleet::{Epoch, Fleet, PodView, Presence, Traffic, Uid, count},
@@ -20,12 +21,6 @@ use crate::decide::{
 /// A pod that could serve and is not listed counts for a restore for this long, so that a rollout's new pods, which are
 /// listed a moment later, restore none. For a cut it never counts: an endpoint controller that hangs lists none of them.
 pub const ADMISSION: Duration = Duration::from_secs(5);
-
-/// The breaker's name in entries of pods without keepalives.
-pub const SILENCE: &str = "silence";
-
-/// The breaker's name in entries of pods that a person asked to withhold.
-pub const PERSON: &str = "person";
 
 /// A person's request about a pod.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +166,7 @@ impl<'a> Assessment<'a> {
 
     fn reconcile(&mut self, now: Timestamp, policy: &Policy, fleet: &Fleet, write_fence: Fence) {
         let refilled = count(self.candidates.iter().filter(|candidate| candidate.able())) >= fleet.desired;
-        let context = FleetContext { policy, fleet, refilled, write_fence };
+        let context = FleetContext { now, policy, fleet, refilled, write_fence };
         for slot in &mut self.slots {
             if slot.entry.break_at > now {
                 slot.entry.to_mut().break_at = now; // a time in the future counts from now
@@ -208,6 +203,7 @@ fn vouched(pod: &PodView, epoch: Epoch) -> bool {
 
 /// What is the same for every entry.
 struct FleetContext<'a> {
+    now: Timestamp,
     policy: &'a Policy,
     fleet: &'a Fleet,
     /// At least `desired` pods are able to serve.
@@ -217,7 +213,7 @@ struct FleetContext<'a> {
 
 /// Decides about an entry by the pod's fence and switch.
 fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context: &FleetContext<'_>) {
-    let FleetContext { policy, fleet, refilled, write_fence } = *context;
+    let FleetContext { now, policy, fleet, refilled, write_fence } = *context;
     let pod = candidate.pod;
     let elsewhere = pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
     if !pod.selected && !pod.claimed && elsewhere {
@@ -231,23 +227,20 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context:
         return slot.decide(EntryDecision::Wait, "this list is older than the ledger");
     }
     if moved && pod.traffic == Traffic::Yes {
+        set_back::on_return(slot, pod, now, policy);
         return slot.decide(EntryDecision::Release(ReleaseReason::Admitted), "its traffic is back");
     }
     if pod.terminating && pod.traffic != Traffic::Yes {
         return slot.decide(EntryDecision::Release(ReleaseReason::Gone), "it is being deleted");
     }
-    let settled = matches!(
-        slot.entry.state,
-        EntryState::Withheld | EntryState::Killing | EntryState::Pausing | EntryState::Paused
-    );
-    if candidate.silent() && settled && (refilled || fleet.desired < slot.entry.desired) {
+    if candidate.silent() && slot.entry.state.landed() && (refilled || fleet.desired < slot.entry.desired) {
         return slot.decide(
             EntryDecision::Release(ReleaseReason::Replaced),
             "silent, and replaced or not needed any more",
         );
     }
     match pod.traffic {
-        Traffic::Yes => reconcile_yes(slot, policy),
+        Traffic::Yes => reconcile_yes(slot, now, policy),
         Traffic::No => reconcile_no(slot, pod, moved),
         Traffic::Pause => reconcile_pause(slot),
         Traffic::Unlabelled => {
@@ -262,7 +255,7 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context:
 }
 
 /// traffic=yes, and the fence is the entry's.
-fn reconcile_yes(slot: &mut EntryAssessment<'_>, policy: &Policy) {
+fn reconcile_yes(slot: &mut EntryAssessment<'_>, now: Timestamp, policy: &Policy) {
     match slot.entry.state {
         EntryState::Reserved => {
             slot.set_state(EntryState::Cancelling);
@@ -273,9 +266,9 @@ fn reconcile_yes(slot: &mut EntryAssessment<'_>, policy: &Policy) {
         }
         EntryState::Cancelling => slot.decide(EntryDecision::Cancel, "its withdrawal is being cancelled"),
         EntryState::Withheld | EntryState::Pausing | EntryState::Paused | EntryState::Killing => {
+            set_back::note(slot, now, policy);
             slot.set_state(EntryState::Cancelling);
-            slot.entry.to_mut().spare = Some(millis(policy.activator(&slot.entry.breaker).period));
-            slot.decide(EntryDecision::Cancel, "a person gave it its traffic back");
+            slot.decide(EntryDecision::Cancel, "another client gave it its traffic back");
         }
     }
 }
@@ -338,12 +331,8 @@ fn adopted(now: Timestamp, fleet: &Fleet, pod: &PodView, write_fence: Fence) -> 
         human: false,
         spare: None,
         bad_before: None,
+        set_backs: 0,
     })
-}
-
-/// A duration as the ledger stores it.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Values in ascending order of the UID, looked up by ascending UIDs: linear time over both.

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 
 use super::{
-    assessment::{Candidate, PERSON, SILENCE},
+    assessment::Candidate,
     budget::Budget,
-    ledger::{CAP, Entry, EntryState, Ledger, one_line},
+    ledger::{CAP, Entry, EntryState, Ledger, PERSON, SILENCE, one_line},
     place::Places,
     planning::Planning,
 };
@@ -162,13 +162,14 @@ fn reservation(planning: &Planning<'_>, candidate: &Candidate<'_>, bad_share: Op
         human: false,
         spare: None,
         bad_before: bad_share.filter(|_| cuts > 0),
+        set_backs: candidate.returned.map_or(0, |returned| returned.set_backs),
     })
 }
 
 /// Earlier withdrawals of the pod that still count (see [`Ledger::decayed`]).
 fn earlier_cuts(policy: &Policy, planning: &Planning<'_>, candidate: &Candidate<'_>, breaker: &str) -> u32 {
     let remembered = candidate.returned.map(|returned| returned.retry_count);
-    let cuts = remembered.max(candidate.pod.retry_count).unwrap_or(0);
+    let cuts = remembered.or(candidate.pod.retry_count).unwrap_or(0);
     let period = policy.activator(breaker).period;
     candidate.admitted_at().map_or(cuts, |back| Ledger::decayed(cuts, back, planning.now, period))
 }

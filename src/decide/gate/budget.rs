@@ -1,4 +1,4 @@
-//! How many pods may still be withheld. The only place that computes a ratio.
+//! The floor's arithmetic: how many pods must serve and how many may still be withheld. The only place that computes a ratio.
 //!
 //! The floor is a share of *desired*, because a share of the serving or existing pods sinks with the
 //! fleet (10, 5, 2, 1). One budget for all breakers, because budgets per breaker add up. Rounded up,

@@ -45,6 +45,8 @@ pub(super) struct EntryAssessment<'a> {
     pub(super) decision: EntryDecision,
     pub(super) reason: &'static str,
     pub(super) due: Option<Due>,
+    /// Its return is the activator's, so that the withdrawal counts as a retry.
+    pub(super) counts: bool,
 }
 
 impl<'a> EntryAssessment<'a> {
@@ -54,7 +56,7 @@ impl<'a> EntryAssessment<'a> {
         decision: EntryDecision,
         reason: &'static str,
     ) -> Self {
-        Self { entry, candidate, decision, reason, due: None }
+        Self { entry, candidate, decision, reason, due: None, counts: false }
     }
 
     pub(super) fn decide(&mut self, decision: EntryDecision, reason: &'static str) {

@@ -1,4 +1,4 @@
-//! Why a pod is or is not withheld.
+//! Why a pod is or is not withheld, as a reason in words; and the fleet's alarms.
 //!
 //! Kept as values; the text is made on request, because a plan may cover ten thousand pods. A pod that
 //! serves and has no objection has no explanation.
@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{
     action::Verb,
-    assessment::{Candidate, Due, EntryAssessment, EntryDecision, PERSON, ReleaseReason},
-    breaker,
-    ledger::EntryState,
+    assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason},
+    breaker, fight,
+    ledger::{EntryState, PERSON},
     place::{self, Places},
     planning::Planning,
     request,
@@ -43,6 +43,7 @@ pub const ALARMS: &[AlarmReason] = &[
     AlarmReason::OnePerNode,
     AlarmReason::Panic,
     AlarmReason::ReturnRefused,
+    AlarmReason::SetBack,
     AlarmReason::Unclaimed,
     AlarmReason::UnknownListed,
     AlarmReason::WithheldForGood,
@@ -154,7 +155,8 @@ fn explain(
     let why = asked.or_else(|| objection.map(|it| breaker::describe(it.opinion)));
     let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
     let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {refusal}"));
-    let why = why.into_iter().chain(refused).reduce(|why, refused| format!("{why}; {refused}"));
+    let fight = fight::of(planning, candidate).map(|fight| format!("set back {fight}"));
+    let why = why.into_iter().chain(refused).chain(fight).reduce(|why, more| format!("{why}; {more}"));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
         uid: candidate.pod.uid.clone(),
@@ -255,7 +257,12 @@ fn without_entry(
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
     }
     if breaker::spared(candidate, planning.now) {
-        return (PodState::Serving, "bad, but a person admitted it: not withheld for one activator period");
+        let fight = fight::of(planning, candidate).is_some();
+        let why = match fight {
+            true => "bad, but in a fight with another manager: left alone for longer each time",
+            false => "bad, but another client admitted it: not withheld for one activator period",
+        };
+        return (PodState::Serving, why);
     }
     if hold.is_some() {
         return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
@@ -322,6 +329,8 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     }
     alarms.extend(fleet_alarms(planning));
     alarms.extend(refusal_alarms(planning));
+    let fights = fight::told(planning);
+    alarms.extend(fights.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms
 }

@@ -20,6 +20,12 @@ pub const SCHEMA: u32 = 1;
 /// Largest size in bytes of a ledger that takes reservations: objects in etcd are limited to 1.5 MiB.
 pub const CAP: usize = 512 * 1024;
 
+/// The breaker's name in entries of pods without keepalives.
+pub const SILENCE: &str = "silence";
+
+/// The breaker's name in entries of pods that a person asked to withhold.
+pub const PERSON: &str = "person";
+
 /// The state of a withdrawal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +42,13 @@ pub enum EntryState {
     Paused,
     /// To be killed.
     Killing,
+}
+
+impl EntryState {
+    /// The withdrawal has taken effect.
+    pub(super) fn landed(self) -> bool {
+        matches!(self, Self::Withheld | Self::Killing | Self::Pausing | Self::Paused)
+    }
 }
 
 /// One withdrawal.
@@ -71,6 +84,9 @@ pub struct Entry {
     /// Bad pods per thousand serving ones before the withdrawal (`revertIfNoBetter`); removed once it helped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad_before: Option<u16>,
+    /// As [`Returned::set_backs`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub set_backs: u8,
 }
 
 /// An admitted pod whose withdrawals still count.
@@ -83,9 +99,16 @@ pub struct Returned {
     pub retry_count: u32,
     /// When it was admitted.
     pub admitted_at: Timestamp,
-    /// It is not withheld before that time, because a person admitted it.
+    /// It is not withheld before that time, because another client admitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_until: Option<Timestamp>,
+    /// Withdrawals in succession after which another manager set it back to `yes`, each within one activator period.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub set_backs: u8,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// Panic: most of the fleet looks bad.
@@ -173,12 +196,19 @@ pub(in crate::decide) struct SchemaNumber {
 }
 
 impl Entry {
+    /// The withdrawals before this one that count: those by silence or on a person's request never do.
+    pub(super) fn earlier_retries(&self) -> u32 {
+        self.retry_count.saturating_sub(u32::from(![SILENCE, PERSON].contains(&self.breaker.as_str())))
+    }
+
     /// An upper bound of its size as JSON in bytes (texts have no control characters, see [`one_line`]).
     pub fn size(&self) -> usize {
         let texts = [self.uid.as_str(), self.uid.as_str(), &self.name, &self.breaker, &self.reason];
         let fences = 2 * 18 + digits(self.fence.serial) + digits(self.next.serial);
-        let marks =
-            16 * usize::from(self.human) + self.spare.map_or(0, |_| 32) + self.bad_before.map_or(0, |_| 20);
+        let marks = 16 * usize::from(self.human)
+            + self.spare.map_or(0, |_| 32)
+            + self.bad_before.map_or(0, |_| 20)
+            + 16 * usize::from(self.set_backs > 0);
         176 + texts.iter().map(|text| quoted(text)).sum::<usize>() + fences + marks
     }
 }
@@ -301,8 +331,9 @@ impl Ledger {
         let Some(entry) = self.entries.remove(uid) else { return };
         if let Some(admitted_at) = admitted {
             let spare_until = entry.spare.map(|millis| admitted_at + Duration::from_millis(millis));
-            let Entry { breaker, retry_count, .. } = entry;
-            self.returned.insert(uid.clone(), Returned { breaker, retry_count, admitted_at, spare_until });
+            let Entry { breaker, retry_count, set_backs, .. } = entry;
+            let returned = Returned { breaker, retry_count, admitted_at, spare_until, set_backs };
+            self.returned.insert(uid.clone(), returned);
         }
     }
 
@@ -316,7 +347,7 @@ impl Ledger {
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.values().map(Entry::size).sum();
         let returned: usize =
-            self.returned.iter().map(|(uid, pod)| quoted(uid.as_str()) + quoted(&pod.breaker) + 160).sum();
+            self.returned.iter().map(|(uid, pod)| quoted(uid.as_str()) + quoted(&pod.breaker) + 176).sum();
         512 + 2 * self.uid.len() + 24 * self.kills.len() + entries + returned
     }
 

@@ -54,7 +54,7 @@ fn admitted(planning: &Planning<'_>, slot: &EntryAssessment<'_>, reason: Release
 fn forget(planning: &Planning<'_>, next: &mut Ledger) {
     let (now, fleet) = (planning.now, planning.fleet);
     next.returned.retain(|uid, pod| {
-        let Returned { breaker, retry_count, admitted_at, spare_until } = pod;
+        let Returned { breaker, retry_count, admitted_at, spare_until, set_backs: _ } = pod;
         let period = planning.policy.activator(breaker).period;
         let counts = Ledger::decayed((*retry_count).max(1), *admitted_at, now, period) > 0;
         let gone = fleet.absence_proven && fleet.pod(uid.as_str()).is_none();
@@ -96,6 +96,10 @@ fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action>
     let guard = |traffic| Guard { traffic, fence: Some(entry.fence), ours: false, until: None };
     let withheld = if entry.state == EntryState::Paused { Traffic::Pause } else { Traffic::No };
     let fence = Some(entry.next);
+    // Only a return by the activator counts its withdrawal.
+    let marked = planning.assessment.candidate_of(slot).and_then(|candidate| candidate.pod.retry_count);
+    let uncounted =
+        Some(entry.earlier_retries()).filter(|earlier| marked.is_some_and(|count| count > *earlier));
     let (verb, guard, write) = match slot.decision {
         EntryDecision::Keep | EntryDecision::Wait => return None,
         EntryDecision::Withhold => {
@@ -110,14 +114,19 @@ fn action(planning: &Planning<'_>, slot: &EntryAssessment<'_>) -> Option<Action>
             };
             (Verb::Withhold, guard, write)
         }
-        EntryDecision::Cancel => (Verb::Cancel, guard(None), Write { fence, ..Write::default() }),
+        EntryDecision::Cancel => {
+            (Verb::Cancel, guard(None), Write { fence, retry_count: uncounted, ..Write::default() })
+        }
         EntryDecision::Admit => {
             let traffic = Some(Traffic::Yes);
-            (
-                Verb::Admit,
-                guard(Some(withheld)),
-                Write { traffic, fence, admitted_at: Some(planning.now), ..Write::default() },
-            )
+            let write = Write {
+                traffic,
+                fence,
+                retry_count: uncounted.filter(|_| !slot.counts),
+                admitted_at: Some(planning.now),
+                ..Write::default()
+            };
+            (Verb::Admit, guard(Some(withheld)), write)
         }
         EntryDecision::Pause => {
             let traffic = Some(Traffic::Pause);
@@ -178,7 +187,14 @@ pub(super) fn committed(
             Verb::Withhold => landed.landed(&action.uid),
             Verb::Pause => landed.paused(&action.uid),
             Verb::Cancel => landed.release(&action.uid, None),
-            Verb::Admit => landed.release(&action.uid, Some(now)),
+            Verb::Admit => {
+                if let (Some(count), Some(entry)) =
+                    (action.write.retry_count, landed.entries.get_mut(&action.uid))
+                {
+                    entry.retry_count = count;
+                }
+                landed.release(&action.uid, Some(now));
+            }
             Verb::Release | Verb::Forget | Verb::Claim | Verb::Kill => {}
         }
     }

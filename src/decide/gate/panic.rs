@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::{
-    assessment::{Assessment, PERSON, SILENCE},
+    assessment::Assessment,
     evidence::SourceEvidence,
     ledger,
+    ledger::{PERSON, SILENCE},
 };
 use crate::decide::{policy::Policy, time::Timestamp, verdict::Verdicts};
 

@@ -112,6 +112,13 @@ impl<'a> Planning<'a> {
         }
     }
 
+    /// As [`Self::admit`], by the activator: the withdrawal counts as a retry.
+    pub(super) fn admit_as_retry(&mut self, index: usize, why: &'static str) {
+        if let Some(slot) = self.assessment.slots.get_mut(index) {
+            slot.counts = slot.admit(why);
+        }
+    }
+
     /// The pause of a person is no longer one: the same or another person asks for the opposite.
     pub(super) fn take_over(&mut self, index: usize) {
         if let Some(slot) = self.assessment.slots.get_mut(index).filter(|slot| slot.entry.human) {

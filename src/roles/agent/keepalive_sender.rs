@@ -90,12 +90,10 @@ impl KeepaliveSender {
     /// because `down` must not overtake it.
     async fn connect(&mut self, stop: &CancellationToken) -> Result<bool, ClientError> {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
-            self.connection = tokio::select! {
-                () = stop.cancelled() => return Ok(false),
-                made = Connection::connect_elsewhere(&self.target, Some(self.from), self.deadline, self.failed) => {
-                    Some(made?)
-                }
-            };
+            let made =
+                Connection::connect_elsewhere(&self.target, Some(self.from), self.deadline, self.failed);
+            let Some(made) = stop.run_until_cancelled(made).await else { return Ok(false) };
+            self.connection = Some(made?);
         }
         Ok(true)
     }

@@ -80,10 +80,8 @@ pub async fn run_breakers<H: BreakerHost>(
     windows: Option<Bytes>,
     stop: &CancellationToken,
 ) {
-    let first = tokio::select! {
-        () = stop.cancelled() => return,
-        first = manifests.wait_for(Option::is_some) => first.ok().and_then(|first| first.clone()),
-    };
+    let Some(first) = stop.run_until_cancelled(manifests.wait_for(Option::is_some)).await else { return };
+    let first = first.ok().and_then(|first| first.clone());
     let Some(manifest) = first else { return stop.cancelled().await };
     let runner = Runner {
         host: Arc::clone(&host),

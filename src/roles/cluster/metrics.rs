@@ -12,7 +12,7 @@ const BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 /// Registered once for each process.
 #[derive(Clone)]
-pub(crate) struct ClusterMetrics {
+pub struct ClusterMetrics {
     pub(super) members: Gauge,
     pub(super) owned: Gauge,
     pub(super) hand_over: Histogram,
@@ -21,7 +21,7 @@ pub(crate) struct ClusterMetrics {
 
 impl ClusterMetrics {
     /// Puts the metrics into a registry (whose prefix is `kubervisor`).
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub fn register(registry: &mut Registry) -> Self {
         let hand_over = Histogram::new(BUCKETS);
         let help = "From a change of the replicas until all have let go of what is no longer theirs: how long what moves has no owner";
         registry.register("cluster_hand_over_seconds", help, hand_over.clone());

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The replicas of one cluster name.
-pub(crate) struct Replicas {
+pub struct Replicas {
     name: String,
     store: Arc<dyn Store>,
     member: Member,
@@ -42,13 +42,14 @@ struct ReplicaState {
 }
 
 /// Wakes when members or leadership change.
-pub(crate) struct ReplicaChanges {
+pub struct ReplicaChanges {
     membership: watch::Receiver<Arc<Vec<MemberState>>>,
     leadership: watch::Receiver<Leadership>,
 }
 
 impl ReplicaChanges {
-    pub(crate) async fn changed(&mut self) {
+    /// Returns at the next change; never once the store has ended.
+    pub async fn changed(&mut self) {
         let ended = tokio::select! {
             changed = self.membership.changed() => changed.is_err(),
             changed = self.leadership.changed() => changed.is_err(),
@@ -61,7 +62,7 @@ impl ReplicaChanges {
 
 impl Replicas {
     /// `store` is open and has registered `member`; `weight` is its share of the work.
-    pub(crate) fn new(
+    pub fn new(
         name: String,
         store: Arc<dyn Store>,
         member: Member,
@@ -77,25 +78,28 @@ impl Replicas {
         Self { name, store, member, clock, metrics, state: Mutex::new(state) }
     }
 
-    pub(crate) fn changes(&self) -> ReplicaChanges {
+    /// The changes from now on.
+    pub fn changes(&self) -> ReplicaChanges {
         ReplicaChanges { membership: self.store.membership(), leadership: self.store.leadership() }
     }
 
     /// The id of this process.
-    pub(crate) fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.member.id
     }
 
     /// Whether this process leads the cluster: what is to be done once is the leader's.
-    pub(crate) fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         matches!(*self.store.leadership().borrow(), Leadership::Leading { .. })
     }
 
     /// Takes the members as they are known now.
-    pub(crate) fn refresh(&self) {
+    pub fn refresh(&self) {
         // While our lease is not known to hold, others may count us as gone.
         let known = *self.store.leadership().borrow() != Leadership::Unknown;
         let members = Arc::clone(&self.store.membership().borrow());
+        // What was acknowledged before it ended says nothing: the others must see first that we are back.
+        let known = known && self.published_lapses(&members) == Some(self.store.lapses());
         let mut state = self.state.lock();
         let before = state.ownership.view().map(|view| view.id);
         if known {
@@ -111,13 +115,19 @@ impl Replicas {
         self.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
     }
 
+    /// The lapses that the others know of; `None`: this process is no member for the moment.
+    fn published_lapses(&self, members: &[MemberState]) -> Option<u64> {
+        let own = members.iter().find(|state| state.member.id == self.member.id)?;
+        Some(own.status.lapses)
+    }
+
     /// Whether this process may work on this service now.
-    pub(crate) fn may_run(&self, service: &str) -> bool {
+    pub fn may_run(&self, service: &str) -> bool {
         self.state.lock().ownership.may_run(service)
     }
 
     /// The owner of each of these services by the present members; without one where nobody may have any.
-    pub(crate) fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
+    pub fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
         let members = Arc::clone(&self.store.membership().borrow());
         let view = MembershipView::of(members.iter().map(replica).collect());
         let by_id: BTreeMap<&str, &Member> =
@@ -131,7 +141,7 @@ impl Replicas {
     ///
     /// # Errors
     /// The store does not answer; to be called again.
-    pub(crate) async fn publish(&self, running: BTreeSet<String>) -> Result<(), StoreError> {
+    pub async fn publish(&self, running: BTreeSet<String>) -> Result<(), StoreError> {
         let load = u32::try_from(running.len()).unwrap_or(u32::MAX);
         let due = {
             let mut state = self.state.lock();
@@ -142,8 +152,12 @@ impl Replicas {
             {
                 self.metrics.hand_over.observe(self.clock.now().since(since).as_secs_f64());
             }
-            state.ownership.acknowledgement().map(|view| {
-                state.status = MemberStatus { view: Some(view), load, ..state.status.clone() };
+            let lapses = self.store.lapses();
+            let published = self.published_lapses(&self.store.membership().borrow());
+            let lapsed = published.is_some_and(|published| published != lapses);
+            let view = state.ownership.acknowledgement();
+            (view.is_some() || lapsed).then(|| {
+                state.status = MemberStatus { view, load, lapses, ..state.status.clone() };
                 state.status.clone()
             })
         };
@@ -154,13 +168,13 @@ impl Replicas {
     }
 
     /// Counts services that this process has begun or ended to work on.
-    pub(crate) fn count_moves(&self, began: usize, ended: usize) {
+    pub fn count_moves(&self, began: usize, ended: usize) {
         self.metrics.moved("gained", began);
         self.metrics.moved("lost", ended);
     }
 
     /// `/cluster`; `services`: all that are shared.
-    pub(crate) fn page(&self, services: impl Iterator<Item = String>) -> Value {
+    pub fn page(&self, services: impl Iterator<Item = String>) -> Value {
         let mut by_owner: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (service, owner) in self.owners(services) {
             by_owner.entry(owner.id).or_default().push(service);
@@ -171,7 +185,7 @@ impl Replicas {
     }
 
     /// Leaves the cluster: the others take over at once.
-    pub(crate) async fn leave(&self) {
+    pub async fn leave(&self) {
         self.store.resign().await;
     }
 }
@@ -195,5 +209,11 @@ fn replica(state: &MemberState) -> Replica {
     let MemberState { member, status, .. } = state;
     let pod = if member.pod.is_empty() { &member.id } else { &member.pod };
     let weight = if status.cordoned { 0 } else { status.weight };
-    Replica { id: member.id.clone(), pod: pod.clone(), weight, acknowledged: status.view }
+    Replica {
+        id: member.id.clone(),
+        pod: pod.clone(),
+        weight,
+        acknowledged: status.view,
+        lapses: status.lapses,
+    }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    adapters::notify::{Notification, Notifier, until},
+    adapters::notify::{Notification, Notifier},
     api::Manifest,
     clock::Clock,
     decide::{
@@ -103,5 +103,5 @@ fn traffic(verb: Verb) -> Option<&'static str> {
 fn until_of(policy: &Policy, plan: &Plan, action: &Action) -> Option<String> {
     let withheld = action.verb == Verb::Withhold && action.breaker != PERSON;
     let entry = plan.next.as_ref()?.entries.get(&action.uid).filter(|_| withheld)?;
-    until(Some(activator::due(entry, policy.activator(&entry.breaker))))
+    Some(activator::due(entry, policy.activator(&entry.breaker)).to_string())
 }

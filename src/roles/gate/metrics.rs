@@ -8,7 +8,6 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
@@ -19,55 +18,25 @@ use crate::{
     metrics::{LabelledCounter, registered},
 };
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct FleetLabels {
-    name: String,
-    namespace: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PodLabels {
-    name: String,
-    namespace: String,
-    r#type: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ActionLabels {
-    breaker: String,
-    namespace: String,
-    r#type: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
-struct GateActionLabels {
-    action: &'static str,
-    breaker: String,
-    name: String,
-    namespace: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Namespace {
-    namespace: String,
-}
+/// Labels with their values, in the order of the names.
+type SeriesLabels<const N: usize> = [(&'static str, String); N];
 
 /// The gate's metric families.
 #[derive(Clone, Debug)]
 pub struct GateMetrics {
-    pods: Family<PodLabels, Gauge>,
-    items: Family<Namespace, Gauge>,
-    breaker_count: Family<ActionLabels, Gauge>,
-    actions: Family<GateActionLabels, Counter>,
+    pods: Family<SeriesLabels<3>, Gauge>,
+    items: Family<SeriesLabels<1>, Gauge>,
+    breaker_count: Family<SeriesLabels<3>, Gauge>,
+    actions: Family<SeriesLabels<4>, Counter>,
     /// The series of `actions`: a family does not list its own.
-    action_series: Arc<Mutex<BTreeSet<GateActionLabels>>>,
-    floor: Family<FleetLabels, Gauge>,
-    serving: Family<FleetLabels, Gauge>,
-    desired: Family<FleetLabels, Gauge>,
-    may_withhold: Family<FleetLabels, Gauge>,
-    panic: Family<FleetLabels, Gauge>,
-    silent_listed: Family<FleetLabels, Gauge>,
-    unknown_verdicts: Family<FleetLabels, Gauge>,
+    action_series: Arc<Mutex<BTreeSet<SeriesLabels<4>>>>,
+    floor: Family<SeriesLabels<2>, Gauge>,
+    serving: Family<SeriesLabels<2>, Gauge>,
+    desired: Family<SeriesLabels<2>, Gauge>,
+    may_withhold: Family<SeriesLabels<2>, Gauge>,
+    panic: Family<SeriesLabels<2>, Gauge>,
+    silent_listed: Family<SeriesLabels<2>, Gauge>,
+    unknown_verdicts: Family<SeriesLabels<2>, Gauge>,
     plans: Counter,
     failures: LabelledCounter,
 }
@@ -106,29 +75,26 @@ impl GateMetrics {
     pub fn items(&self, counts: &BTreeMap<&str, usize>) {
         self.items.clear();
         for (namespace, count) in counts {
-            let labels = Namespace { namespace: (*namespace).to_owned() };
-            self.items.get_or_create_owned(&labels).set(signed(*count));
+            self.items.get_or_create_owned(&[("namespace", (*namespace).to_owned())]).set(signed(*count));
         }
     }
 
     /// Removes the series of a fleet that is no longer reconciled.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
-        self.action_series.lock().retain(|labels| {
-            let other = labels.name != name || labels.namespace != namespace;
-            other || !self.actions.remove(labels)
-        });
-        let (name, namespace) = (name.to_owned(), namespace.to_owned());
+        let service = fleet(namespace, name);
+        self.action_series
+            .lock()
+            .retain(|labels| !labels.ends_with(&service) || !self.actions.remove(labels));
         for kind in KINDS {
-            self.pods.remove(&PodLabels { name: name.clone(), namespace: namespace.clone(), r#type: kind });
+            self.pods.remove(&of_kind(&service, kind));
         }
-        let service = FleetLabels { name, namespace };
         for gauge in self.fleet_gauges() {
             gauge.remove(&service);
         }
     }
 
     /// The gauges with a series for each fleet.
-    fn fleet_gauges(&self) -> [&Family<FleetLabels, Gauge>; 7] {
+    fn fleet_gauges(&self) -> [&Family<SeriesLabels<2>, Gauge>; 7] {
         [
             &self.floor,
             &self.serving,
@@ -142,13 +108,11 @@ impl GateMetrics {
 
     pub(super) fn planned(&self, snapshot: &GateSnapshot) {
         self.plans.inc();
-        let (name, namespace) = (snapshot.name.clone(), snapshot.namespace.clone());
+        let service = fleet(&snapshot.namespace, &snapshot.name);
         let PodCounts { managed, breaked, paused, unknown } = snapshot.counts();
         for (kind, count) in KINDS.into_iter().zip([managed, breaked, paused, unknown]) {
-            let labels = PodLabels { name: name.clone(), namespace: namespace.clone(), r#type: kind };
-            self.pods.get_or_create_owned(&labels).set(signed(count));
+            self.pods.get_or_create_owned(&of_kind(&service, kind)).set(signed(count));
         }
-        let service = FleetLabels { name, namespace };
         let budget = snapshot.floor.budget;
         let values = [
             i64::from(budget.floor),
@@ -184,11 +148,11 @@ impl GateMetrics {
                 Verb::Claim | Verb::Cancel | Verb::Release | Verb::Forget => continue,
             };
             let breaker = known.get(action.breaker.as_str()).copied().unwrap_or("other").to_owned();
-            let (name, namespace) = (name.to_owned(), namespace.to_owned());
-            let original =
-                ActionLabels { breaker: breaker.clone(), namespace: namespace.clone(), r#type: kind };
+            let breaker = ("breaker", breaker);
+            let [name, namespace] = fleet(namespace, name);
+            let original = [breaker.clone(), namespace.clone(), ("type", kind.to_owned())];
             self.breaker_count.get_or_create_owned(&original).inc();
-            let labels = GateActionLabels { action: verb, breaker, name, namespace };
+            let labels = [("action", verb.to_owned()), breaker, name, namespace];
             self.actions.get_or_create_owned(&labels).inc();
             self.action_series.lock().insert(labels);
         }
@@ -197,6 +161,14 @@ impl GateMetrics {
     pub(super) fn failed(&self, step: &'static str) {
         self.failures.of(step).inc();
     }
+}
+
+fn fleet(namespace: &str, name: &str) -> SeriesLabels<2> {
+    [("name", name.to_owned()), ("namespace", namespace.to_owned())]
+}
+
+fn of_kind([name, namespace]: &SeriesLabels<2>, kind: &str) -> SeriesLabels<3> {
+    [name.clone(), namespace.clone(), ("type", kind.to_owned())]
 }
 
 fn signed(count: usize) -> i64 {

@@ -129,10 +129,7 @@ impl RosterGate {
                     Err(error) if error.leadership_lost() => return None,
                     Err(error) => self.reconciler.freeze(&error, &mut state),
                 };
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                () = tokio::time::sleep(wait) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await?;
         }
     }
 }

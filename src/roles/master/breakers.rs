@@ -35,10 +35,10 @@ pub(crate) async fn run_breakers(
     stop: CancellationToken,
 ) {
     let gate = &shared.gate;
-    let (Some(roster_gate), Some(asker)) = (gate.roster_gate().cloned(), gate.asker().cloned()) else {
+    let (Some(roster_gate), Some(asker)) = (gate.roster_gate.clone(), gate.asker.clone()) else {
         return stop.cancelled().await;
     };
-    let manifests = gate.manifest();
+    let manifests = gate.manifest.clone();
     let host = MasterHost { shared: Arc::clone(&shared), roster_gate, asker, term, stop: stop.clone() };
     runner::run_breakers(Arc::new(host), manifests, windows, &stop).await;
 }
@@ -66,7 +66,7 @@ impl BreakerHost for MasterHost {
     }
 
     fn scope(&self) -> FleetScope {
-        FleetScope { namespace: self.shared.gate.namespace().to_owned(), by_uid: false }
+        FleetScope { namespace: self.shared.gate.namespace.clone(), by_uid: false }
     }
 
     fn publish(&self, source: Source) {

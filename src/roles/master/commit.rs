@@ -26,10 +26,7 @@ pub(super) async fn pause(
     stop: &CancellationToken,
 ) -> bool {
     let delay = delays.next().unwrap_or(BACKOFF.1);
-    tokio::select! {
-        () = stop.cancelled() => false,
-        () = tokio::time::sleep(delay) => true,
-    }
+    stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_some()
 }
 
 /// Commits `batch` under `term` until it is written, refused, or the term has ended.

@@ -61,8 +61,4 @@ impl Shared {
         self.metrics.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
         *self.digest.lock() = Some((digest, pods));
     }
-
-    pub(super) fn newest_digest(&self) -> Option<(Digest, usize)> {
-        *self.digest.lock()
-    }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn follow_election(shared: Arc<Shared>, stop: CancellationToken
     let mut term: Option<LeadershipTerm> = None;
     // On tasks of their own: a store that does not answer does not delay the end of a term.
     let spawn = |name: &str, task: BoxFuture<'static, ()>| {
-        let task = until_stopped(shared.alarms.clone(), name.to_owned(), stop.clone(), task);
+        let task = until_stopped(&shared.alarms, name, &stop, task);
         AbortOnDropHandle::new(tokio::spawn(task))
     };
     let _members = spawn("the list of masters", follow_members(Arc::clone(&shared)).boxed());
@@ -129,7 +129,10 @@ async fn follow_members(shared: Arc<Shared>) {
     let mut membership = shared.store.membership();
     loop {
         let members = Arc::clone(&membership.borrow_and_update());
-        shared.ingest.set_members(members.iter().filter_map(|state| address(&state.member)).collect());
+        shared
+            .ingest
+            .members
+            .send_replace(members.iter().filter_map(|state| address(&state.member)).collect());
         shared.metrics.members.set(i64::try_from(members.len()).unwrap_or(i64::MAX));
         if membership.changed().await.is_err() {
             return;

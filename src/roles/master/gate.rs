@@ -57,10 +57,10 @@ pub(crate) struct GateConfig {
 
 /// The gate of one process.
 pub(crate) struct GateHandle {
-    roster_gate: Option<Arc<RosterGate>>,
-    manifest: watch::Receiver<Option<Arc<Manifest>>>,
-    asker: Option<Arc<Asker>>,
-    namespace: String,
+    pub(super) roster_gate: Option<Arc<RosterGate>>,
+    pub(super) manifest: watch::Receiver<Option<Arc<Manifest>>>,
+    pub(super) asker: Option<Arc<Asker>>,
+    pub(super) namespace: String,
     alarms: Alarms,
 }
 
@@ -120,8 +120,7 @@ impl GateConfig {
         let (manifests, manifest) = watch::channel(first);
         if let Some(file) = self.policy {
             let following = follow_file(file, policies, manifests, process.alarms.clone(), stop.clone());
-            let name = "the policy file".to_owned();
-            tokio::spawn(until_stopped(process.alarms.clone(), name, stop.clone(), following));
+            tokio::spawn(until_stopped(&process.alarms, "the policy file", stop, following));
         }
         let (port, source, clock) = (self.port, Arc::clone(reader), process.clock);
         let roster_gate = self.settings.map(|roster| {
@@ -159,11 +158,7 @@ async fn follow_file(
 ) {
     let mut interval = tokio::time::interval(POLICY_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = interval.tick() => {}
-        }
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
         match file.reload() {
             Ok(false) => {}
             Ok(true) => {
@@ -184,23 +179,6 @@ impl GateHandle {
     pub(super) fn none(alarms: Alarms) -> Self {
         let manifest = watch::Sender::new(None).subscribe();
         Self { roster_gate: None, manifest, asker: None, namespace: String::new(), alarms }
-    }
-
-    pub(super) fn roster_gate(&self) -> Option<&Arc<RosterGate>> {
-        self.roster_gate.as_ref()
-    }
-
-    pub(super) fn manifest(&self) -> watch::Receiver<Option<Arc<Manifest>>> {
-        self.manifest.clone()
-    }
-
-    /// Runs the queries of the policy's detectors, if there is a policy.
-    pub(super) fn asker(&self) -> Option<&Arc<Asker>> {
-        self.asker.as_ref()
-    }
-
-    pub(super) fn namespace(&self) -> &str {
-        &self.namespace
     }
 
     /// Hands a callback's `traffic` to the gate.

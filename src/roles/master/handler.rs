@@ -8,12 +8,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{context::Shared, ingest::Ingest};
-use crate::{
-    adapters::commands::CommandQueue,
-    adapters::{
-        store::RecordKey,
-        wire::{Answer, Handler, Refusal, RefusalKind},
-    },
+use crate::adapters::{
+    commands::CommandQueue,
+    store::RecordKey,
+    wire::{Answer, Handler, Refusal, RefusalKind},
 };
 
 /// Serves keepalives with a master, commands with an agent, and refuses the rest; `POST /down` cancels `stop`.
@@ -45,11 +43,7 @@ impl PortHandler {
 }
 
 fn no_master() -> Refusal {
-    not_served("this is an agent and takes no keepalives: send them to a master")
-}
-
-fn not_served(message: &str) -> Refusal {
-    Refusal { kind: RefusalKind::NotServed, message: message.to_owned() }
+    RefusalKind::NotServed.because("this is an agent and takes no keepalives: send them to a master")
 }
 
 impl Handler for PortHandler {
@@ -69,7 +63,7 @@ impl Handler for PortHandler {
     }
 
     fn challenge(&self, peer: SocketAddr) -> Result<String, Refusal> {
-        let none = || not_served("this is a master only: no command runs here");
+        let none = || RefusalKind::NotServed.because("this is a master only: no command runs here");
         self.commands.as_ref().ok_or_else(none)?.challenge(peer)
     }
 

@@ -43,8 +43,7 @@ impl HostedMaster {
         let master = Master::start(config, settings, process).await?;
         let closed = CancellationToken::new();
         let serving = server.serve(master.handler(None, stop.clone()), closed.clone());
-        let name = "the keepalive port".to_owned();
-        let serving = tokio::spawn(until_stopped(process.alarms.clone(), name, closed.clone(), serving));
+        let serving = tokio::spawn(until_stopped(&process.alarms, "the keepalive port", &closed, serving));
         let timing = Timing { ttl: settings.ttl, ping_every: settings.ping_every };
         tracing::info!(address = %config.listen.address, "taking keepalives");
         Ok(Self { master, timing, serving, closed })

@@ -54,12 +54,11 @@ pub(crate) struct Ingest {
     policy: AddressPolicy,
     state: Mutex<IngestState>,
     /// There are changes to persist, or an earlier expiry than before.
-    dirty: Notify,
+    pub(super) dirty: Notify,
     /// Counts the changes that a snapshot shows; the callback and the gate wait for them.
     revisions: watch::Sender<u64>,
     /// The masters' addresses, which alone may forward.
-    members: watch::Sender<Vec<Ipv4Addr>>,
-    /// A peer that is not in `members` has forwarded a keepalive; it may be a new member.
+    pub(super) members: watch::Sender<Vec<Ipv4Addr>>,
     refusals: Refusals,
     turns: AtomicU64,
 }
@@ -105,16 +104,15 @@ impl Ingest {
     /// A keepalive that another master has checked.
     pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
         if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
-            self.metrics.refused("not_a_member");
-            let message =
-                format!("{} is no registered master of this ensemble: it may not forward", peer.ip());
-            return Err(Refusal { kind: RefusalKind::Forbidden, message });
+            self.metrics.refused.of("not_a_member").inc();
+            let message = "is no registered master of this ensemble: it may not forward";
+            return Err(RefusalKind::Forbidden.because(format!("{} {message}", peer.ip())));
         }
         match &mut self.state.lock().mode {
             IngestMode::Leading(ensemble) => self.observe(ensemble, None, peer, raw),
             IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => {
-                let message = "this master does not lead; a keepalive is forwarded once only".to_owned();
-                Err(Refusal { kind: RefusalKind::Unavailable, message })
+                let message = "this master does not lead; a keepalive is forwarded once only";
+                Err(RefusalKind::Unavailable.because(message))
             }
         }
     }
@@ -130,12 +128,11 @@ impl Ingest {
             IngestMode::Stopping => return Err(stopping()),
             IngestMode::Following(_) | IngestMode::Holding => {}
         }
-        self.metrics.kept();
+        self.metrics.taken.of("kept").inc();
         if state.pending.put(ping) {
             return Ok(());
         }
-        let message = "no master leads, and too many keepalives wait already".to_owned();
-        Err(Refusal { kind: RefusalKind::TooMuch, message })
+        Err(RefusalKind::TooMuch.because("no master leads, and too many keepalives wait already"))
     }
 
     /// This master leads: the ensemble takes what is pending, and every ping from now on.
@@ -186,19 +183,9 @@ impl Ingest {
         self.state.lock().mode = IngestMode::Stopping;
     }
 
-    /// The addresses that may forward.
-    pub(crate) fn set_members(&self, members: Vec<Ipv4Addr>) {
-        self.members.send_replace(members);
-    }
-
     /// Clears the alarms of refused keepalives after `quiet` without another one.
     pub(crate) fn clear_old_refusals(&self, quiet: Duration) {
         self.refusals.clear_old(quiet);
-    }
-
-    /// Waits until there may be changes to persist, or an earlier expiry.
-    pub(crate) async fn dirty(&self) {
-        self.dirty.notified().await;
     }
 
     /// Counts up with every change that a snapshot shows.
@@ -218,7 +205,7 @@ impl Ingest {
         let (now, before) = (self.clock.now(), ensemble.revision());
         if let Some(pause) = ensemble.awake(now) {
             tracing::warn!(?pause, "this process was paused; each pod has a full TTL from now");
-            self.metrics.paused();
+            self.metrics.pauses.inc();
         }
         let done = work(ensemble, now);
         if ensemble.revision() != before {
@@ -258,7 +245,7 @@ impl Ingest {
 
 /// On this the client tries again at once, and reaches another master if there is one.
 fn stopping() -> Refusal {
-    Refusal { kind: RefusalKind::Unavailable, message: "this master is stopping".to_owned() }
+    RefusalKind::Unavailable.because("this master is stopping")
 }
 
 #[cfg(test)]

@@ -76,8 +76,7 @@ impl Master {
             cluster,
         });
         let election = election::follow_election(Arc::clone(&shared), stop.clone());
-        let name = "the election".to_owned();
-        let election = tokio::spawn(until_stopped(shared.alarms.clone(), name, stop.clone(), election));
+        let election = tokio::spawn(until_stopped(&shared.alarms, "the election", &stop, election));
         Ok(Self { shared, stop, election })
     }
 

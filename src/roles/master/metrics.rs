@@ -13,10 +13,10 @@ use crate::{
 /// Keepalives.
 #[derive(Clone, Debug)]
 pub(crate) struct IngestMetrics {
-    taken: LabelledCounter,
+    pub(super) taken: LabelledCounter,
     heartbeats: Counter,
-    refused: LabelledCounter,
-    pauses: Counter,
+    pub(super) refused: LabelledCounter,
+    pub(super) pauses: Counter,
 }
 
 /// Everything else.
@@ -46,18 +46,6 @@ impl IngestMetrics {
         } else {
             self.taken.of(observed.category()).inc();
         }
-    }
-
-    pub(super) fn paused(&self) {
-        self.pauses.inc();
-    }
-
-    pub(super) fn kept(&self) {
-        self.taken.of("kept").inc();
-    }
-
-    pub(super) fn refused(&self, reason: &'static str) {
-        self.refused.of(reason).inc();
     }
 }
 

@@ -31,7 +31,7 @@ impl Views for MasterPages {
     }
 
     fn ensemble(&self) -> Value {
-        let digest = self.shared.newest_digest();
+        let digest = *self.shared.digest.lock();
         let pods = self.shared.reader.rows().map(pods);
         json!({
             "digest": digest.map(|(digest, _)| digest.to_string()),

@@ -23,19 +23,13 @@ pub(super) async fn run_periodic_work(shared: Arc<Shared>) {
         shared.ingest.forward_pending();
         shared.ingest.clear_old_refusals(shared.settings.ttl);
         let slow = shared.ingest.with_ensemble(Ensemble::slow_pods).flatten();
-        match slow {
-            Some(slow) => {
-                shared.alarms.raise(AlarmReason::SlowKeepalives, slow_pods(&slow, shared.settings.ttl));
-            }
-            None => shared.alarms.clear(AlarmReason::SlowKeepalives),
-        }
+        let slow = slow.map(|slow| slow_pods(&slow, shared.settings.ttl));
+        shared.alarms.set(AlarmReason::SlowKeepalives, slow.is_some(), || slow.unwrap_or_default());
         let odd = shared.ingest.with_ensemble(|ensemble, _| {
             ensemble.odd_pods().map(|(pod, count)| odd_payload(pod, count.saturating_sub(1)))
         });
-        match odd.flatten() {
-            Some(message) => shared.alarms.raise(AlarmReason::OddPayload, message),
-            None => shared.alarms.clear(AlarmReason::OddPayload),
-        }
+        let odd = odd.flatten();
+        shared.alarms.set(AlarmReason::OddPayload, odd.is_some(), || odd.unwrap_or_default());
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: Cance
         let Some(expiry) = shared.ingest.with_ensemble(|ensemble, _| ensemble.next_wakeup()) else { return };
         tokio::select! {
             () = stop.cancelled() => return persist_last_changes(&shared, term).await,
-            () = shared.ingest.dirty() => {}
+            () = shared.ingest.dirty.notified() => {}
             () = shared.clock.sleep_until(expiry) => {}
         }
         let expired = shared.ingest.with_ensemble(Ensemble::expire).unwrap_or_default();
@@ -39,11 +39,8 @@ pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: Cance
 /// Touches the ensemble so often that a longer time without a touch is a pause of this process
 /// ([`Ensemble::awake`], which each access calls); runs as [`persist_changes`].
 pub(crate) async fn stay_awake(shared: Arc<Shared>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(shared.settings.awake_every()) => {}
-        }
+    let every = shared.settings.awake_every();
+    while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         if shared.ingest.with_ensemble(|_, _| ()).is_none() {
             return;
         }

@@ -44,7 +44,7 @@ pub(crate) async fn run_term(shared: Arc<Shared>, term: Term, stop: Cancellation
     tasks.spawn(callbacks.run(start));
     let windows = records.get(&RecordKey::Windows).cloned();
     tasks.spawn(breakers::run_breakers(Arc::clone(&shared), term, windows, stop.clone()));
-    if let Some(roster_gate) = shared.gate.roster_gate().cloned() {
+    if let Some(roster_gate) = shared.gate.roster_gate.clone() {
         let stop = stop.clone();
         tasks.spawn(async move { roster_gate.run(term, stop).await });
     }
@@ -73,10 +73,7 @@ async fn load_and_restore(
 ) -> Option<(Records, Ensemble)> {
     let mut delays = backoff();
     loop {
-        let loaded = tokio::select! {
-            () = stop.cancelled() => return None,
-            loaded = shared.store.load() => loaded,
-        };
+        let loaded = stop.run_until_cancelled(shared.store.load()).await?;
         let restored = loaded.map_err(anyhow::Error::new).and_then(|records| {
             let ensemble = restore(shared, &records)?;
             Ok((records, ensemble))

@@ -112,7 +112,7 @@ impl GlobalArgs {
         let options =
             ConnectOptions { kubeconfig, server, names, token, impersonate: as_user, groups: as_groups };
         let cluster = ClusterClient::connect(&options, request_timeout).await?;
-        let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
+        let namespace = namespace.unwrap_or_else(|| cluster.namespace.clone());
         let style = Style::of_stdout(color);
         Ok(PluginSession { cluster, namespace, all_namespaces, selector, format: output, style })
     }

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(super) struct WatchArgs {
     /// Prints again after each change.
     #[arg(short, long)]
-    watch: bool,
+    pub(super) watch: bool,
     /// Ends the watch: Ready, Panic=False, standing=withheld, or {.status.serving}=3.
     #[arg(long, value_name = "CONDITION", requires = "watch", value_parser = Goal::parse)]
     until: Option<Goal>,
@@ -91,10 +91,6 @@ impl Goal {
 }
 
 impl WatchArgs {
-    pub(super) const fn is_on(&self) -> bool {
-        self.watch
-    }
-
     /// Prints what `read` returns, once or after each change.
     ///
     /// # Errors
@@ -126,7 +122,7 @@ impl WatchArgs {
     ) -> Result<PluginOutput, Exit> {
         let kind = GroupVersionKind::gvk("kubervisor.k8s.io", "v1alpha1", "KubervisorService");
         let kind = ApiResource::from_gvk(&kind);
-        let client = session.cluster.client().clone();
+        let client = session.cluster.client.clone();
         let resources: Api<DynamicObject> = match session.all_namespaces {
             true => Api::all_with(client, &kind),
             false => Api::namespaced_with(client, &session.namespace, &kind),

@@ -4,20 +4,16 @@
 //! The page has the view's look, and its time line is the view's. It stays small however long the range is: what is drawn
 //! has columns, and lists have an end that says what is left out.
 
+mod file;
 mod lanes;
 mod values;
-
-use std::{
-    fs::File,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minijinja::{context, value::Serde};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+pub(super) use self::file::PageFile;
 use self::values::ValueChart;
 use super::{
     model::{EpisodeEnd, PolicyReport, ReplayEpisode, ReportModel},
@@ -25,7 +21,6 @@ use super::{
 };
 use crate::{
     decide::time::Timestamp,
-    exit::Exit,
     roles::view::{
         chart::{FleetChart, TimeAxis},
         template,
@@ -43,36 +38,6 @@ const LINES: (usize, usize) = (160, 10);
 const MANIFEST_LINES: usize = 2000;
 
 const STYLE: &str = include_str!("../view/pages/style.css");
-
-/// A file for the page: opened before the replay, because one that cannot be written is better known before.
-pub(super) struct PageFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl PageFile {
-    /// # Errors
-    /// 1 when the file cannot be made.
-    pub(super) fn create(path: &Path) -> Result<Self, Exit> {
-        let file = File::create(path).map_err(|error| cannot_write(path, &error))?;
-        Ok(Self { path: path.to_owned(), file })
-    }
-
-    /// # Errors
-    /// 1 when it cannot be written, for example on a full disk.
-    pub(super) fn write(mut self, model: &ReportModel) -> Result<(), Exit> {
-        let page = render(model).map_err(|why| Exit::Failed(anyhow::anyhow!("{why}")))?;
-        let written = self.file.write_all(page.as_bytes()).and_then(|()| self.file.flush());
-        written.map_err(|error| cannot_write(&self.path, &error))
-    }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Exit {
-    Exit::Failed(anyhow::anyhow!(
-        "cannot write the page to {}: {error}; name a file that can be written, on a disk with room for it",
-        path.display()
-    ))
-}
 
 /// One policy, as the template writes it.
 #[derive(Serialize)]
@@ -194,7 +159,7 @@ impl EpisodeLine {
             pod: episode.pod.clone(),
             row: chart.row(&episode.pod),
             from: moment(episode.from),
-            to: moment(episode.to),
+            to: end(episode.from, episode.to),
             minutes: format!("{:.1}", episode.minutes()),
             breaker: episode.breaker.clone(),
             chart: policy.breakers.iter().position(|breaker| breaker.name == episode.breaker),
@@ -216,6 +181,15 @@ impl EpisodeLine {
                 _ => episode.reason.clone(),
             },
         }
+    }
+}
+
+/// The day only where it is another one.
+fn end(from: Timestamp, to: Timestamp) -> String {
+    let (from, to) = (moment(from), moment(to));
+    match (from.split_once(' '), to.split_once(' ')) {
+        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
+        _ => to,
     }
 }
 
@@ -376,6 +350,12 @@ pub(super) mod tests {
         let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let hash = STANDARD.encode(Sha256::digest(style));
         assert!(page.contains(&format!("style-src 'sha256-{hash}';")) && page.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn an_end_has_its_day_only_where_it_is_another_one() {
+        assert_eq!(end(at(0), at(60)), "22:14:20");
+        assert_eq!(end(at(0), at(7200)), "2023-11-15 00:13:20");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl GroupedBy {
 
 /// Answers about a namespace's pods, over the same moments.
 #[derive(Debug)]
-pub(super) struct PodFacts {
+pub(super) struct NamespaceFacts {
     /// `kube_endpoint_address`: `endpoint`, `ip`.
     pub(super) endpoints: RangeAnswer,
     /// `kube_pod_info`: `pod`, `pod_ip`.
@@ -55,7 +55,7 @@ pub(super) struct PodFacts {
 }
 
 /// The groups, the largest first, and how they are known. A pod is in one group only, because one resource gates it.
-pub(super) fn groups(facts: &PodFacts, sightings: &[MetricSighting]) -> (GroupedBy, Vec<PodGroup>) {
+pub(super) fn groups(facts: &NamespaceFacts, sightings: &[MetricSighting]) -> (GroupedBy, Vec<PodGroup>) {
     let seen = || sightings.iter().flat_map(|sighting| &sighting.pods);
     let measured: BTreeSet<&str> = seen().map(|(pod, _)| pod.as_str()).collect();
     let (by, named) = match behind_services(facts) {
@@ -87,7 +87,7 @@ pub(super) fn groups(facts: &PodFacts, sightings: &[MetricSighting]) -> (Grouped
 
 /// Services with the pods whose addresses they had. Pods in the network of their node share its address: they are left
 /// out, because the address does not tell them apart.
-fn behind_services(facts: &PodFacts) -> BTreeMap<String, BTreeSet<String>> {
+fn behind_services(facts: &NamespaceFacts) -> BTreeMap<String, BTreeSet<String>> {
     let mut by_address: BTreeMap<&str, Vec<(&RangeSeries, &str)>> = BTreeMap::new();
     for series in &facts.pods.series {
         if let (Some(pod), Some(address)) = (label(series, "pod"), label(series, "pod_ip")) {
@@ -110,7 +110,7 @@ fn behind_services(facts: &PodFacts) -> BTreeMap<String, BTreeSet<String>> {
     collect(found)
 }
 
-fn by_workload(facts: &PodFacts, measured: &BTreeSet<&str>) -> BTreeMap<String, BTreeSet<String>> {
+fn by_workload(facts: &NamespaceFacts, measured: &BTreeSet<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let owner = |series: &RangeSeries| {
         let (pod, name) = (label(series, "pod")?, label(series, "owner_name")?);
         let of_deployment = label(series, "owner_kind") == Some("ReplicaSet");
@@ -168,8 +168,8 @@ mod tests {
         sightings(&[("namespace", answer(&series))])
     }
 
-    fn facts() -> PodFacts {
-        PodFacts { endpoints: answer(&[]), pods: answer(&[]), owners: answer(&[]) }
+    fn facts() -> NamespaceFacts {
+        NamespaceFacts { endpoints: answer(&[]), pods: answer(&[]), owners: answer(&[]) }
     }
 
     fn named(groups: &[PodGroup]) -> Vec<(&str, Vec<&str>)> {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn services_are_those_whose_addresses_the_pods_had_and_each_pod_is_in_one_group() {
-        let facts = PodFacts {
+        let facts = NamespaceFacts {
             endpoints: answer(&[
                 (&[("endpoint", "web"), ("ip", "10.0.0.1")], 48),
                 (&[("endpoint", "web"), ("ip", "10.0.0.2")], 48),
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn without_services_the_owners_and_then_the_names_say_what_belongs_together() {
-        let facts = PodFacts {
+        let facts = NamespaceFacts {
             owners: answer(&[
                 (&[("pod", "a-1"), ("owner_kind", "ReplicaSet"), ("owner_name", "front-6d4cf56db6")], 48),
                 (&[("pod", "a-2"), ("owner_kind", "StatefulSet"), ("owner_name", "front")], 48),

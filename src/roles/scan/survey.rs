@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{
     conventions::NAMESPACE_KEYS,
-    grouping::PodFacts,
+    grouping::NamespaceFacts,
     inventory::{self, MOMENTS, MetricSighting},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 /// What was found in a namespace.
 pub(super) struct Survey {
     pub(super) sightings: Vec<MetricSighting>,
-    pub(super) facts: PodFacts,
+    pub(super) facts: NamespaceFacts,
 }
 
 /// Asks one server about one namespace.
@@ -73,7 +73,7 @@ impl<'a> Surveyor<'a> {
         };
         Ok(Survey {
             sightings: inventory::sightings(&answers),
-            facts: PodFacts {
+            facts: NamespaceFacts {
                 endpoints: facts("kube_endpoint_address", "endpoint,ip").await?,
                 pods: facts("kube_pod_info", "pod,pod_ip").await?,
                 owners: facts("kube_pod_owner", "pod,owner_kind,owner_name").await?,

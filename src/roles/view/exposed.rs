@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::post};
+use tokio::net::TcpListener;
 
 use super::{
     View,
@@ -11,7 +12,7 @@ use super::{
     listener::{PageListener, TlsFiles},
     login::{Login, authorised, log_in},
 };
-use crate::{adapters::kubernetes::reviews::Reviewer, admin, config::address::serving_or_off, exit::Exit};
+use crate::{adapters::kubernetes::reviews::Reviewer, config::address::serving_or_off, exit::Exit};
 
 /// The largest login form: tokens are a few KiB.
 const LARGEST_FORM: usize = 32 * 1024;
@@ -80,7 +81,7 @@ impl ViewArgs {
                 ));
             }
         };
-        let tcp = admin::bind(address).await.map_err(|error| {
+        let tcp = TcpListener::bind(address).await.map_err(|error| {
             Exit::Usage(format!(
                 "cannot listen on {address}: {error}; choose another address with --view-addr"
             ))

@@ -158,6 +158,7 @@ fn pods(pods: &[Pod; PODS], epoch: Epoch) -> Vec<PodView> {
         retry_count: None,
         place: None,
         admitted_at: None,
+        set_by: None,
         // For longer than 5 s.
         unlisted_since: (pod.routable() && !pod.listed).then_some(WITHHELD_AT),
         // As the sink: what is claimed is not refused any more.
@@ -195,6 +196,7 @@ pub fn unpack(packed: &PackedLedger, desired: u32) -> Ledger {
                 human: entry.breaker & HUMAN != 0,
                 spare: None,
                 bad_before: None,
+                set_backs: 0,
             });
         }
     }

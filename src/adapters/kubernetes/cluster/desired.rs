@@ -7,8 +7,10 @@ use std::{
 };
 
 use super::{
-    super::objects::{Kind, OwnerRef, PodRecord, SharedText, WorkloadRecord},
+    super::objects::{Kind, OwnerRef, PodRecord, Selector, SharedText, WorkloadRecord},
+    feed::Feed,
     state::State,
+    wishes::{self, Wish},
 };
 
 /// The owner at the top of a chain of owners, which sets the number of pods.
@@ -31,61 +33,78 @@ pub struct Desired {
     pub switched: Option<String>,
     /// Owners that are not cached: `count` may be too low, and nothing may be withheld.
     pub unknown: Option<String>,
+    /// Those of them that will stay unknown until someone changes something, with the cause.
+    pub unreadable: Option<String>,
 }
 
-/// The number that one owner wants.
-#[derive(Default)]
-struct OwnerScale {
+/// Where the number comes from that one owner wants.
+#[derive(Clone, Copy)]
+enum OwnerScale {
     /// Its own `spec.replicas`.
-    replicas: Option<u32>,
-    /// Its ReplicaSets' replicas count, since its kind is not watched.
-    through_sets: bool,
-    /// Pods that it owns directly, when its kind is not watched.
-    direct: u32,
+    Replicas(u32),
+    /// Its kind is not watched: what was read of it.
+    Wish,
+    /// As `Wish`, and it owns ReplicaSets, which are watched.
+    Sets,
 }
 
 enum TopOwner {
-    /// Its `spec.replicas` is known.
-    Scaled(OwnerRef, u32),
-    /// It owns ReplicaSets, and its kind is not watched.
-    ThroughSets(OwnerRef),
-    /// It owns pods, and its kind is not watched.
-    Direct(OwnerRef),
+    Known(OwnerRef, OwnerScale),
     Unknown(OwnerRef),
+    /// It wants as many pods as there are.
+    Node,
+}
+
+/// An owner whose number is not known.
+struct UnknownOwner {
+    why: String,
+    /// It stays so until someone changes something.
+    lasting: bool,
 }
 
 impl State {
-    pub(super) fn desired(&self, namespace: &str, pods: &[Arc<PodRecord>]) -> Desired {
-        let (mut scales, mut alone, mut unknown, mut switched) =
-            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0, BTreeSet::new(), BTreeSet::new());
+    pub(super) fn desired(
+        &self,
+        namespace: &str,
+        pods: &[Arc<PodRecord>],
+        selector: Option<&Selector>,
+    ) -> Desired {
+        let (mut scales, mut count, mut unknown, mut switched) =
+            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0_u32, BTreeSet::new(), BTreeSet::new());
+        let mut unreadable = BTreeSet::new();
         for pod in pods.iter().filter(|pod| !pod.finished() && !pod.terminating) {
             let Some(owner) = &pod.controller else {
-                alone += 1;
+                count += 1;
                 continue;
             };
             switched.extend(self.switched(namespace, owner));
             match self.top(namespace, owner) {
-                TopOwner::Scaled(owner, replicas) => {
-                    scales.entry(owner).or_default().replicas = Some(replicas)
-                }
-                TopOwner::ThroughSets(owner) => scales.entry(owner).or_default().through_sets = true,
-                TopOwner::Direct(owner) => scales.entry(owner).or_default().direct += 1,
+                TopOwner::Known(owner, scale) => drop(scales.insert(owner, scale)),
+                TopOwner::Node => count += 1,
                 TopOwner::Unknown(owner) => drop(unknown.insert(format!("{} {}", owner.kind, owner.name))),
             }
         }
-        if let Some(feed) = self
-            .feeds
-            .iter()
-            .find(|feed| feed.kind == Kind::Autoscalers && feed.covers(namespace) && !feed.listed)
-        {
+        let scalers = |feed: &&Feed| feed.kind == Kind::Autoscalers && feed.covers(namespace) && !feed.listed;
+        if let Some(feed) = self.feeds.iter().find(scalers) {
             unknown.insert(format!("the {} are not listed yet", feed.kind.resource()));
         }
-        let wanted = scales.iter().map(|(owner, scale)| self.wanted(namespace, owner, scale));
+        for (owner, scale) in &scales {
+            match self.wanted(namespace, owner, *scale, selector) {
+                Ok(wanted) => count = count.saturating_add(wanted),
+                Err(UnknownOwner { why, lasting }) => {
+                    let why = format!("{} {}: {why}", owner.kind, owner.name);
+                    unreadable.extend(lasting.then(|| why.clone()));
+                    unknown.insert(why);
+                }
+            }
+        }
+        let joined = |all: BTreeSet<String>| all.into_iter().reduce(|all, next| all + ", " + &next);
         Desired {
-            count: wanted.fold(alone, u32::saturating_add),
+            count,
             owners: scales.keys().map(|owner| key(namespace, owner)).collect(),
-            switched: switched.into_iter().reduce(|all, next| all + ", " + &next),
-            unknown: unknown.into_iter().reduce(|all, next| all + ", " + &next),
+            switched: joined(switched),
+            unknown: joined(unknown),
+            unreadable: joined(unreadable),
         }
     }
 
@@ -95,7 +114,10 @@ impl State {
             return scaled_by(owner, known(self.stateful_sets.get(namespace, &owner.name), owner));
         }
         if !owner.is_apps("ReplicaSet") {
-            return TopOwner::Direct(owner.clone());
+            return match wishes::is_node(owner) {
+                true => TopOwner::Node,
+                false => TopOwner::Known(owner.clone(), OwnerScale::Wish),
+            };
         }
         let Some(set) = known(self.replica_sets.get(namespace, &owner.name), owner) else {
             return TopOwner::Unknown(owner.clone());
@@ -105,7 +127,7 @@ impl State {
             Some(parent) if parent.is_apps("Deployment") => {
                 scaled_by(parent, known(self.deployments.get(namespace, &parent.name), parent))
             }
-            Some(parent) => TopOwner::ThroughSets(parent.clone()),
+            Some(parent) => TopOwner::Known(parent.clone(), OwnerScale::Sets),
         }
     }
 
@@ -121,22 +143,56 @@ impl State {
             known(table.get(namespace, &owner.name), owner)
         };
         let named = |owner: &OwnerRef| format!("{} {}", owner.kind, owner.name);
+        if let Some(read) = self.wishes.get(&*owner.uid) {
+            return read.selects_switch.then(|| named(owner));
+        }
         let direct = find(owner)?;
         let above =
             direct.controller.as_ref().filter(|above| find(above).is_some_and(|it| it.selects_switch));
         above.or_else(|| direct.selects_switch.then_some(owner)).map(named)
     }
 
-    fn wanted(&self, namespace: &str, owner: &OwnerRef, scale: &OwnerScale) -> u32 {
-        let through_sets =
-            if scale.through_sets { self.sets_of(namespace, owner).map(|set| set.replicas).sum() } else { 0 };
-        let own = scale.replicas.unwrap_or(0).saturating_add(through_sets).saturating_add(scale.direct);
+    fn wanted(
+        &self,
+        namespace: &str,
+        owner: &OwnerRef,
+        scale: OwnerScale,
+        selector: Option<&Selector>,
+    ) -> Result<u32, UnknownOwner> {
+        let own = match scale {
+            OwnerScale::Replicas(replicas) => replicas,
+            OwnerScale::Wish => self.wish(owner, None)?,
+            OwnerScale::Sets => {
+                let sets = self.sets_of(namespace, owner).filter(|set| set.replicas > 0);
+                let (ours, others): (Vec<_>, Vec<_>) = sets.partition(|set| selects(selector, set));
+                let sum = ours.iter().fold(0_u32, |sum, set| sum.saturating_add(set.replicas));
+                if !others.is_empty() {
+                    // Of blue and green, or of a preview: what the owner wants in all can never serve here.
+                    return Ok(sum);
+                }
+                self.wish(owner, Some(sum))?
+            }
+        };
         if own == 0 {
             // An autoscaler leaves an owner alone that is scaled to 0, whatever its `minReplicas`.
-            return 0;
+            return Ok(0);
         }
         let scalers = self.autoscalers.of(namespace).filter(|scaler| scaler.scales(owner));
-        scalers.map(|scaler| scaler.min_replicas).fold(own, u32::max)
+        Ok(scalers.map(|scaler| scaler.min_replicas).fold(own, u32::max))
+    }
+
+    /// What was read of an owner; `without_scale`: the number if its kind has no `scale` subresource.
+    fn wish(&self, owner: &OwnerRef, without_scale: Option<u32>) -> Result<u32, UnknownOwner> {
+        let unknown = |why: &str, lasting| Err(UnknownOwner { why: why.to_owned(), lasting });
+        match self.wishes.get(&*owner.uid).map(|known| &known.wish) {
+            None => unknown("not read yet", false),
+            Some(Wish::Pods(wanted)) => Ok(*wanted),
+            Some(Wish::NoScale) => {
+                let why = "its kind has no scale subresource, which tells how many pods it wants";
+                without_scale.map_or_else(|| unknown(why, true), Ok)
+            }
+            Some(Wish::Unreadable(why)) => unknown(why, true),
+        }
     }
 
     /// The ReplicaSets of an owner.
@@ -148,6 +204,12 @@ impl State {
         let mine = |set: &&Arc<WorkloadRecord>| set.controller.as_ref().is_some_and(|c| c.uid == owner.uid);
         self.replica_sets.of(namespace).filter(mine)
     }
+}
+
+/// Whether the Service selects the pods of a set, as far as its template is known.
+fn selects(selector: Option<&Selector>, set: &WorkloadRecord) -> bool {
+    let Some((selector, template)) = selector.zip(set.template.as_ref()) else { return true };
+    selector.matches_labels(template)
 }
 
 fn key(namespace: &str, owner: &OwnerRef) -> OwnerKey {
@@ -162,6 +224,6 @@ fn known<'a>(found: Option<&'a Arc<WorkloadRecord>>, owner: &OwnerRef) -> Option
 fn scaled_by(owner: &OwnerRef, found: Option<&WorkloadRecord>) -> TopOwner {
     found.map_or_else(
         || TopOwner::Unknown(owner.clone()),
-        |found| TopOwner::Scaled(owner.clone(), found.replicas),
+        |found| TopOwner::Known(owner.clone(), OwnerScale::Replicas(found.replicas)),
     )
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt, TryStreamExt,
-    future::{try_join, try_join_all},
+    future::{try_join_all, try_join3},
     stream,
 };
 use http_body_util::BodyExt;
@@ -139,7 +139,8 @@ impl Cluster {
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
         let scalers = namespaces.into_iter().map(|namespace| self.refresh_autoscalers(namespace));
-        try_join(self.refresh_workloads(owners), try_join_all(scalers)).await?;
+        let wishes = self.read_wishes(owners);
+        try_join3(self.refresh_workloads(owners), try_join_all(scalers), wishes).await?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::{
     },
     feed::Feed,
     table::{Put, Table},
+    wishes::Wishes,
 };
 use crate::decide::{
     fleet::{Traffic, Uid},
@@ -62,6 +63,8 @@ pub(in super::super) struct State {
     pub(super) replica_sets: Table<WorkloadRecord>,
     pub(super) stateful_sets: Table<WorkloadRecord>,
     pub(super) autoscalers: Table<AutoscalerRecord>,
+    /// What owners want whose kind is not watched.
+    pub(super) wishes: Wishes,
     pub(super) resources: Table<ResourceRecord>,
     pub(super) by_uid: HashMap<Uid, (SharedText, Arc<str>)>,
     pub(super) departures: HashMap<SharedText, u64>,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 use super::{PodRecord, SharedText};
 use crate::api::keys;
@@ -29,26 +29,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Labels;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("labels")
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Labels, E> {
-                Ok(Labels::default())
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-                let mut labels = Vec::new();
-                while let Some(label) = map.next_entry::<SharedText, SharedText>()? {
-                    labels.push(label);
-                }
-                labels.sort_unstable();
-                labels.dedup_by(|a, b| a.0 == b.0);
-                Ok(Labels(labels.into_boxed_slice()))
-            }
-        }
-        from.deserialize_any(Visitor)
+        let labels = Option::<BTreeMap<_, _>>::deserialize(from)?;
+        Ok(Self(labels.unwrap_or_default().into_iter().collect()))
     }
 }
 

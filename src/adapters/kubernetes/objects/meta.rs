@@ -1,11 +1,11 @@
 //! `metadata`, with only our own annotations.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny},
+    de::{Error as _, IgnoredAny, Unexpected},
 };
 
 use super::{Labels, SharedText};
@@ -85,17 +85,9 @@ pub(super) struct Reference {
 
 /// A resourceVersion as a number; of two, the greater is newer.
 pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    struct Visitor;
-    impl de::Visitor<'_> for Visitor {
-        type Value = u64;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a resourceVersion that is a number")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
-    }
-    from.deserialize_str(Visitor)
+    let text = String::deserialize(from)?;
+    let wrong = || D::Error::invalid_value(Unexpected::Str(&text), &"a resourceVersion that is a number");
+    text.parse().map_err(|_| wrong())
 }
 
 /// A malformed time is `None`; it is only used to order pods that are equal otherwise.
@@ -116,27 +108,20 @@ pub(super) struct Annotations {
     pub(super) deletion_cost: Option<Box<str>>,
 }
 
-impl Annotations {
-    fn slot(&mut self, key: &str) -> Option<&mut Option<Box<str>>> {
-        match key {
-            keys::FENCE => Some(&mut self.fence),
-            keys::BREAK_AT => Some(&mut self.break_at),
-            keys::RETRY_COUNT => Some(&mut self.retry_count),
-            keys::ADMITTED_AT => Some(&mut self.admitted_at),
-            keys::DELETION_COST => Some(&mut self.deletion_cost),
-            _ => None,
-        }
-    }
-}
-
 impl FromIterator<(String, String)> for Annotations {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(all: I) -> Self {
         let mut annotations = Self::default();
         for (key, value) in all {
             annotations.any = true;
-            if let Some(slot) = annotations.slot(&key) {
-                *slot = Some(value.into());
-            }
+            let slot = match key.as_str() {
+                keys::FENCE => &mut annotations.fence,
+                keys::BREAK_AT => &mut annotations.break_at,
+                keys::RETRY_COUNT => &mut annotations.retry_count,
+                keys::ADMITTED_AT => &mut annotations.admitted_at,
+                keys::DELETION_COST => &mut annotations.deletion_cost,
+                _ => continue,
+            };
+            *slot = Some(value.into());
         }
         annotations
     }
@@ -144,28 +129,7 @@ impl FromIterator<(String, String)> for Annotations {
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Annotations;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("annotations")
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Annotations, E> {
-                Ok(Annotations::default())
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
-                let mut annotations = Annotations::default();
-                // Owned keys, since one with an escape cannot be borrowed.
-                while let Some(key) = map.next_key::<String>()? {
-                    annotations.any = true;
-                    match annotations.slot(&key) {
-                        Some(slot) => *slot = Some(map.next_value()?),
-                        None => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(annotations)
-            }
-        }
-        from.deserialize_any(Visitor)
+        let all = Option::<BTreeMap<String, String>>::deserialize(from)?;
+        Ok(all.unwrap_or_default().into_iter().collect())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OwnerRef, SharedText, meta::Meta};
+use super::{Labels, OwnerRef, SharedText, meta::Meta};
 use crate::api::traffic_key_in;
 
 /// A Deployment, ReplicaSet or StatefulSet.
@@ -22,6 +22,8 @@ pub struct WorkloadRecord {
     pub controller: Option<OwnerRef>,
     /// Its own selector asks for the traffic label: it lets a withheld pod go.
     pub selects_switch: bool,
+    /// The labels of its pod template, where a custom owner controls it: whether a Service selects its pods.
+    pub template: Option<Labels>,
 }
 
 /// A HorizontalPodAutoscaler.
@@ -58,13 +60,28 @@ struct WorkloadWire {
 struct WorkloadSpec {
     replicas: Option<u32>,
     selector: Option<Value>,
+    template: Option<PodTemplate>,
+}
+
+#[derive(Deserialize)]
+struct PodTemplate {
+    metadata: Option<TemplateMeta>,
+}
+
+#[derive(Deserialize)]
+struct TemplateMeta {
+    #[serde(default)]
+    labels: Labels,
 }
 
 impl From<WorkloadWire> for WorkloadRecord {
     fn from(wire: WorkloadWire) -> Self {
         let mut meta = wire.metadata;
         let controller = meta.controller();
+        let custom = controller.as_ref().is_some_and(|owner| !owner.is_apps("Deployment"));
+        let template = wire.spec.template.filter(|_| custom).and_then(|template| template.metadata);
         Self {
+            template: template.map(|metadata| metadata.labels),
             namespace: meta.namespace,
             name: meta.name,
             uid: meta.uid,

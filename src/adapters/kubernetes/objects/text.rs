@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 /// Pool size below which unused strings are not removed.
 const SWEEP_FROM: usize = 4096;
@@ -80,17 +80,7 @@ impl fmt::Display for SharedText {
 
 impl<'de> Deserialize<'de> for SharedText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = SharedText;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SharedText, E> {
-                Ok(SharedText::from(text))
-            }
-        }
-        from.deserialize_str(Visitor)
+        String::deserialize(from).map(|text| Self::from(text.as_str()))
     }
 }
 

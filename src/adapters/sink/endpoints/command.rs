@@ -34,7 +34,7 @@ pub struct AfterWrite {
 
 impl AfterWrite {
     /// Starts the task; without a command, triggers have no effect.
-    pub fn start(config: &EndpointsConfig, alarms: Alarms) -> Self {
+    pub fn start(config: &EndpointsConfig, alarms: &Alarms) -> Self {
         let trigger = Arc::new(Notify::new());
         let (last, abandon) = (CancellationToken::new(), CancellationToken::new());
         let task = config.command.clone().map(|command| {
@@ -44,9 +44,8 @@ impl AfterWrite {
                 alarms: alarms.clone(),
                 abandon: abandon.clone(),
             };
-            let name = "the endpoints command".to_owned();
             let serving = runner.serve(trigger.clone(), last.clone());
-            tokio::spawn(until_stopped(alarms, name, last.clone(), serving))
+            tokio::spawn(until_stopped(alarms, "the endpoints command", &last, serving))
         });
         Self { trigger, last, abandon, task }
     }
@@ -103,10 +102,7 @@ impl CommandTask {
                     Some(retry.map_or(RUNS_APART, |wait: Duration| (wait * 2).min(RETRY_AT_MOST)))
                 }
             };
-            tokio::select! {
-                () = sleep_until(began + RUNS_APART) => {}
-                () = last.cancelled() => {}
-            }
+            last.run_until_cancelled(sleep_until(began + RUNS_APART)).await;
         }
     }
 

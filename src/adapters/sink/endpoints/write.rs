@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 /// Readable by a proxy that runs as another user.
 const MODE: u32 = 0o644;
 const TEMPORARY: &str = ".kubervisor-tmp";
@@ -33,6 +35,13 @@ pub enum WriteError {
     /// The new file is in place, but may be lost in a power failure.
     #[error("cannot sync {}: {}", .0.display(), .1)]
     SyncDirectory(PathBuf, #[source] io::Error),
+}
+
+impl WriteError {
+    /// Whether the new file is in place all the same.
+    pub fn landed(&self) -> bool {
+        matches!(self, Self::SyncDirectory(..))
+    }
 }
 
 /// Replaces the contents of `path` by `bytes`. Blocks: call it off the runtime's threads.
@@ -77,9 +86,12 @@ pub fn replace(path: &Path, bytes: &[u8], in_place: bool) -> Result<(), WriteErr
         io::ErrorKind::ResourceBusy => WriteError::Mounted(path.clone(), failed.error),
         _ => WriteError::Rename(path.clone(), failed.error),
     })?;
-    File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .map_err(|source| WriteError::SyncDirectory(directory.to_owned(), source))
+    let synced = File::open(directory).and_then(|opened| opened.sync_all());
+    synced.or_else(|source| match Errno::from_io_error(&source) {
+        // File systems without it, such as older CIFS and some FUSE ones.
+        Some(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        _ => Err(WriteError::SyncDirectory(directory.to_owned(), source)),
+    })
 }
 
 /// Where the links of `path` lead, whether or not there is a file yet.

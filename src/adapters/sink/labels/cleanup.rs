@@ -1,5 +1,6 @@
 //! Removes the marks of withdrawals that are over: a person gave the pod its traffic back, or the withdrawal was cancelled
-//! after it had landed. With the marks left on it, a person's next `no` would be taken for a withdrawal of the gate.
+//! after it had landed. With the marks left on it, a person's next `no` would be taken for a withdrawal of the gate. A serving
+//! pod that the Service selects no more loses all marks.
 //!
 //! Only pods at `yes` without an entry in the ledger are patched. A withdrawal that lands meanwhile changes the label,
 //! and the patch's test fails.
@@ -22,11 +23,16 @@ impl LabelSink {
         let Some(ledger) = self.ledger_store.current().cloned() else { return };
         for pod in self.cluster.pods_named(&self.settings.namespace, &self.settings.name) {
             let barred = self.refusals.of(&pod.uid).is_some_and(|refusal| !refusal.due);
-            if barred || ledger.entries.contains_key(&pod.uid) || !has_marks_and_serves(&pod) {
+            if barred || ledger.entries.contains_key(&pod.uid) || pod.traffic() != Traffic::Yes {
                 continue;
             }
             let target = PatchTarget { pod: &pod, resource: &self.settings.name };
-            let Some(steps) = patch::clean_up(&target) else { continue };
+            let steps = match () {
+                () if self.has_left(&pod) => patch::leave(&target),
+                () if has_marks(&pod) => patch::clean_up(&target),
+                () => None,
+            };
+            let Some(steps) = steps else { continue };
             match send_patch(&self.client, &pod, &steps).await {
                 Ok(changed) => self.cluster.merge_pod(changed),
                 Err(WriteRefusal::Denied(sentence)) => {
@@ -36,11 +42,16 @@ impl LabelSink {
             }
         }
     }
+
+    /// The Service is there, and selects the pod no more. While the resource ends, its pods are released elsewhere.
+    fn has_left(&self, pod: &PodRecord) -> bool {
+        let selects = self.fleet_selector.as_ref().map(|selector| selector.matches(pod));
+        selects == Some(false) && !pod.terminating && !self.mode.borrow().leaving
+    }
 }
 
-fn has_marks_and_serves(pod: &PodRecord) -> bool {
-    pod.traffic() == Traffic::Yes
-        && (pod.labels.get(keys::STRATEGY).is_some()
-            || pod.break_at.is_some()
-            || pod.deletion_cost.as_deref() == Some(keys::OUR_DELETION_COST))
+fn has_marks(pod: &PodRecord) -> bool {
+    pod.labels.get(keys::STRATEGY).is_some()
+        || pod.break_at.is_some()
+        || pod.deletion_cost.as_deref() == Some(keys::OUR_DELETION_COST)
 }

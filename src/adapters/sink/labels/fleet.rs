@@ -14,7 +14,7 @@ use super::{
 use crate::{
     adapters::{
         kubernetes::{
-            cluster::{Cluster, ReadyEndpoints},
+            cluster::{Cluster, OwnerKey, ReadyEndpoints},
             objects::{Phase, PodRecord, Selector},
         },
         sink::{Hindrance, ListingFindings, Observed, PodDetail},
@@ -76,8 +76,11 @@ impl LabelSink {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let (mut fleet, switched) =
+        let (mut fleet, switched, owners) =
             self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect(&self.settings.namespace)));
+        self.owners = owners;
+        let service = self.cluster.service(&self.settings.namespace, &policy.service);
+        self.fleet_selector = service.and_then(|_| self.service_selector(policy));
         fleet.absence_proven = endpoints.is_some();
         fleet = self.join_listing(now, policy, fleet, endpoints);
         let lingering = self.lingering(now, policy, &ledger);
@@ -108,13 +111,19 @@ impl LabelSink {
         PersonRequests::parse(text.unwrap_or_default(), now, *requests_checked)
     }
 
-    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> (Fleet, Option<Hindrance>) {
+    /// The fleet, what keeps it from being gated, and the owners of its pods.
+    fn fleet(
+        &self,
+        policy: &Policy,
+        ledger: &Ledger,
+        hold: Option<String>,
+    ) -> (Fleet, Option<Hindrance>, Vec<OwnerKey>) {
         let Self { cluster, settings: LabelSettings { namespace, name, .. }, .. } = self;
         let service = cluster.service(namespace, &policy.service);
         let selector = self.service_selector(policy);
         let mut members = selector.as_ref().map(|by| cluster.pods(namespace, by)).unwrap_or_default();
         members.retain(|pod| !pod.finished());
-        let desired = cluster.desired(namespace, &members);
+        let desired = cluster.desired(namespace, &members, selector.as_ref());
         let leaving = self.mode.borrow().leaving;
         if leaving {
             members = cluster.pods_named(namespace, name);
@@ -127,7 +136,7 @@ impl LabelSink {
             let claimed = view.claimed && view.fence.is_some_and(|fence| fence.epoch == ledger.epoch);
             let refusal = self.refusals.of(&pod.uid);
             let refusal = refusal.filter(|refusal| refusal.verb != Verb::Claim || !claimed);
-            PodView { place: place(pod, keeps), refusal, ..view }
+            PodView { place: place(pod, keeps), refusal, set_by: self.managers.of(&pod.uid), ..view }
         };
         let mut pods: Vec<PodView> = members.iter().map(view).collect();
         // Pods with an entry that the Service does not select (any more): not serving, but to be given traffic back.
@@ -149,9 +158,10 @@ impl LabelSink {
         fleet.leaving = leaving;
         fleet.can_kill = true;
         let missing = service.is_none().then(|| format!("the Service {} is not there", policy.service));
-        let switched = desired.switched.map(Hindrance::SwitchInSelector);
+        let unreadable = desired.unreadable.map(Hindrance::DesiredUnknown);
+        let switched = desired.switched.map(Hindrance::SwitchInSelector).or(unreadable);
         fleet.hold = hold.or(missing).or(switched.as_ref().map(ToString::to_string)).or(desired.unknown);
-        (fleet, switched)
+        (fleet, switched, desired.owners)
     }
 
     /// The notes on pods, with their details.
@@ -197,6 +207,7 @@ fn view(pod: &PodRecord, resource: &str) -> PodView {
         retry_count: pod.retry_count.as_deref().and_then(|text| text.parse().ok()),
         admitted_at: pod.admitted_at.as_deref().and_then(time),
         place: None,
+        set_by: None,
         unlisted_since: None,
         refusal: None,
     }

@@ -74,23 +74,13 @@ impl ListingTracker {
     }
 }
 
-/// Why a withheld pod is still in ready endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum LingeringCause {
-    SlicesStandStill,
-    ForeignSlice,
-    OtherService,
-    StillListed,
-}
-
-impl LingeringCause {
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::SlicesStandStill => "SlicesStandStill",
-            Self::ForeignSlice => "ForeignSlice",
-            Self::OtherService => "OtherService",
-            Self::StillListed => "StillListed",
-        }
+labelled! {
+    /// Why a withheld pod is still in ready endpoints.
+    enum LingeringCause, reason {
+        SlicesStandStill = "SlicesStandStill",
+        ForeignSlice = "ForeignSlice",
+        OtherService = "OtherService",
+        StillListed = "StillListed",
     }
 }
 

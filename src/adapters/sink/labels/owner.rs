@@ -22,7 +22,7 @@ struct StoredOwner {
 
 /// One replica's claim to a resource.
 #[derive(Debug, Default)]
-pub(super) struct OwnerClaim {
+pub struct OwnerClaim {
     /// `None`: this process shares the work with nobody and claims nothing.
     member: Option<String>,
     /// Ours, from the first read on.
@@ -32,7 +32,8 @@ pub(super) struct OwnerClaim {
 }
 
 impl OwnerClaim {
-    pub(super) fn of(member: Option<String>) -> Self {
+    /// A claim of this member.
+    pub fn of(member: Option<String>) -> Self {
         Self { member, ..Self::default() }
     }
 
@@ -40,7 +41,7 @@ impl OwnerClaim {
     ///
     /// # Errors
     /// [`SinkError::Superseded`] when another replica has claimed the resource since.
-    pub(super) fn check(&mut self, status: Option<&Value>) -> Result<(), SinkError> {
+    pub fn check(&mut self, status: Option<&Value>) -> Result<(), SinkError> {
         let Some(member) = &self.member else { return Ok(()) };
         let found = status.and_then(|status| status.get(OWNER)).cloned();
         // What a person has made unreadable counts as unowned.
@@ -55,17 +56,17 @@ impl OwnerClaim {
     }
 
     /// The status was written. An older definition prunes the claim; it is not repeated for that.
-    pub(super) fn written(&mut self) {
+    pub fn written(&mut self) {
         self.stored = true;
     }
 
     /// Whether the status still lacks the claim.
-    pub(super) fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         self.member.is_some() && !self.stored
     }
 
     /// Puts the claim into a status that is about to be written.
-    pub(super) fn write(&self, status: &mut Value) {
+    pub fn write(&self, status: &mut Value) {
         if let (Some(member), Some(generation)) = (&self.member, self.generation) {
             let owner = StoredOwner { member: member.clone(), generation };
             status[OWNER] = serde_json::to_value(owner).unwrap_or_default();

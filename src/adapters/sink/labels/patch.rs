@@ -71,6 +71,16 @@ pub(super) fn clean_up(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
     Some(steps)
 }
 
+/// Removes our marks from a serving pod that has left the fleet; `None` for one without a fence.
+pub(super) fn leave(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
+    let fence = target.pod.fence_text.as_deref()?;
+    let mut steps = release(target);
+    // A withdrawal that has landed meanwhile must not lose its marks.
+    let tests = [test(label(keys::TRAFFIC), json!("yes")), test(annotation(keys::FENCE), json!(fence))];
+    steps.splice(2..2, tests);
+    Some(steps)
+}
+
 /// How the answer to the patch differs from what it wrote: an admission policy or webhook has changed it.
 pub(super) fn altered(action: &Action, stored: &PodRecord, resource: &str) -> Option<String> {
     let write = &action.write;

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use etcd_client::Error;
 
-use crate::adapters::store::StoreError;
+use crate::{adapters::store::StoreError, exit::with_causes};
 
 /// Etcd's default limit of a request, in bytes.
 const REQUEST_LIMIT: usize = 1_572_864;
@@ -65,21 +65,10 @@ pub(super) fn is_compacted(reason: &str) -> bool {
 
 /// The texts of the error and its sources; the transport gives the cause only in the last.
 fn chain(error: &Error) -> String {
-    let mut text = match error {
-        Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
+    let (text, source) = match error {
+        Error::GRpcStatus(status) => (status.message().to_owned(), status.source()),
+        Error::TransportError(cause) => (error.to_string(), cause.source()),
+        other => (other.to_string(), None),
     };
-    let mut source = match error {
-        Error::GRpcStatus(status) => status.source(),
-        Error::TransportError(error) => error.source(),
-        _ => None,
-    };
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
+    with_causes(text, source)
 }

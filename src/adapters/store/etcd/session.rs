@@ -21,6 +21,7 @@ use crate::{
     adapters::store::{
         Leader, Operation, StoreError, Term,
         layout::{self, LEADER, MEMBERS},
+        lease::{HAND_OVER, RENEWALS},
     },
     clock::backoff,
     decide::time::Moment,
@@ -28,9 +29,6 @@ use crate::{
 
 /// Pause after a stale session, which prevents a busy loop when the cause persists.
 const STALE_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long who has handed over leaves the lead to the others.
-const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// Why a session ended.
 enum SessionEnd {
@@ -157,7 +155,7 @@ impl<'a> EtcdSession<'a> {
         let watch =
             ask(shared, "watch", watcher.watch(shared.membership.prefix.clone(), Some(options))).await?;
         let _ = shared.client.send_replace(Ok(client.clone()));
-        let renew_at = shared.clock.now() + ttl / 3;
+        let renew_at = shared.clock.now() + ttl / RENEWALS;
         let mut session = Self {
             shared,
             client,
@@ -205,7 +203,7 @@ impl<'a> EtcdSession<'a> {
             Some(Ok(seconds)) if seconds > 0 => {
                 let sent = self.sent.take().unwrap_or(self.renew_at);
                 self.ttl = Duration::from_secs(seconds);
-                self.renew_at = sent + self.ttl / 3;
+                self.renew_at = sent + self.ttl / RENEWALS;
                 self.shared.lease_state.vouch(sent, self.ttl);
                 if self.shared.lease_state.is_unknown() {
                     return Err(SessionEnd::Stale("the lease held longer than we dared to believe"));
@@ -293,7 +291,7 @@ impl<'a> EtcdSession<'a> {
             Err(SessionEnd::Lost(error @ StoreError::NoSpace { .. })) => {
                 tracing::warn!(%error, "nobody leads, and etcd takes no leader");
                 self.shared.metrics.failed(&error);
-                self.campaign_at = Some(self.shared.clock.now() + self.ttl / 3);
+                self.campaign_at = Some(self.shared.clock.now() + self.ttl / RENEWALS);
                 return Ok(());
             }
             answer => answer?,

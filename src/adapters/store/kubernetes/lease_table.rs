@@ -27,12 +27,20 @@ pub(super) struct LeaseTable {
     clock: Clock,
     /// Duration of a Lease that has none.
     default: Duration,
+    /// When the last list was begun that has shown everything.
+    listed_at: Moment,
     by_name: BTreeMap<String, SeenLease>,
 }
 
 impl LeaseTable {
     pub(super) fn new(prefix: &str, clock: Clock, default: Duration) -> Self {
-        Self { prefix: prefix.to_owned(), clock, default, by_name: BTreeMap::new() }
+        Self {
+            prefix: prefix.to_owned(),
+            clock,
+            default,
+            listed_at: Moment::ORIGIN,
+            by_name: BTreeMap::new(),
+        }
     }
 
     /// The leader's.
@@ -47,6 +55,32 @@ impl LeaseTable {
     /// When this Lease ends on our clock, unless it changes before.
     pub(super) fn end(&self, seen: &SeenLease) -> Moment {
         seen.ends(self.default)
+    }
+
+    /// Whether it has not ended: our clock alone does not tell, because a watch may be behind. A list that was begun after
+    /// its end has shown it as it is.
+    pub(super) fn is_live(&self, seen: &SeenLease) -> bool {
+        !seen.holder().is_empty() && self.end(seen) > self.listed_at
+    }
+
+    /// Whether a Lease has ended on our clock, and a list has to show that it is still the same.
+    pub(super) fn awaits_list(&self) -> bool {
+        let now = self.clock.now();
+        self.by_name.values().any(|seen| self.is_live(seen) && self.end(seen) <= now)
+    }
+
+    /// A list that was begun then has shown everything.
+    pub(super) fn listed(&mut self, begun: Moment) {
+        self.listed_at = self.listed_at.max(begun);
+    }
+
+    /// We may have seen nothing for a while: each Lease has its full time from now on.
+    pub(super) fn observe_anew(&mut self) {
+        let now = self.clock.now();
+        self.by_name
+            .values_mut()
+            .filter(|seen| self.listed_at < seen.ends(self.default))
+            .for_each(|seen| seen.since = now);
     }
 
     /// The ends of all that have not ended.
@@ -107,8 +141,7 @@ impl LeaseTable {
 
     /// The members whose Leases have not ended.
     pub(super) fn live_members(&self) -> BTreeMap<String, MemberState> {
-        let now = self.clock.now();
-        let live = self.members().filter(|(_, seen)| !seen.holder().is_empty() && self.end(seen) > now);
+        let live = self.members().filter(|(_, seen)| self.is_live(seen));
         let states = live.filter_map(|(name, seen)| {
             let MemberRecord { member, status } = seen.member()?;
             Some((name.clone(), MemberState { member, status, renewed: seen.since }))
@@ -137,4 +170,56 @@ impl LeaseTable {
 /// Whether its name is made from its key; a copy under another name, such as a person's, is none of ours.
 fn has_its_name(lease: &Lease) -> bool {
     annotation(lease, ORIGINAL_KEY).is_none_or(|key| object_name(key) == name_of(&lease.metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LEASE: Duration = Duration::from_secs(3);
+
+    /// A table that has seen the Lease of the member `a`, and that Lease.
+    fn table() -> (LeaseTable, Lease) {
+        let key = format!("/x/{MEMBERS}a");
+        let record = json!({"id": "a", "address": "10.0.0.1:1"}).to_string();
+        let lease = json!({
+            "metadata": {"name": object_name(&key), "uid": "1", "resourceVersion": "7",
+                "annotations": {ORIGINAL_KEY: key, "kubervisor.k8s.io/member": record}},
+            "spec": {"holderIdentity": "a", "leaseDurationSeconds": LEASE.as_secs()},
+        });
+        let lease: Lease = serde_json::from_value(lease).unwrap();
+        let mut table = LeaseTable::new("/x/", Clock::start(), LEASE);
+        table.put(lease.clone());
+        (table, lease)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_only_when_a_list_that_was_begun_after_its_time_shows_it_unchanged() {
+        let (mut table, mut lease) = table();
+        table.listed(table.clock.now());
+        tokio::time::advance(LEASE).await;
+        assert!(table.awaits_list());
+        assert_eq!(table.live_members().len(), 1, "the watch may be behind");
+        lease.metadata.resource_version = Some("8".to_owned());
+        table.list(vec![lease.clone()], &[]);
+        table.listed(table.clock.now());
+        assert!(!table.awaits_list() && table.live_members().len() == 1, "it was renewed");
+        tokio::time::advance(LEASE).await;
+        table.list(vec![lease], &[]);
+        table.listed(table.clock.now());
+        assert!(!table.awaits_list() && table.live_members().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_time_in_which_nothing_could_be_seen_each_lease_has_its_full_time_again() {
+        let (mut table, _) = table();
+        tokio::time::advance(LEASE * 1200).await;
+        table.observe_anew();
+        table.listed(table.clock.now());
+        assert_eq!((table.awaits_list(), table.live_members().len()), (false, 1));
+        tokio::time::advance(LEASE).await;
+        table.listed(table.clock.now());
+        assert!(table.live_members().is_empty());
+    }
 }

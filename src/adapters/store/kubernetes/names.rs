@@ -25,27 +25,17 @@ const ROLE: &str = "kubervisor.k8s.io/role";
 /// Characters of a key that its name shows.
 const SHOWN: usize = 30;
 
-/// What an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ObjectRole {
-    /// The Lease of the leader.
-    Leader,
-    /// The Lease of a member.
-    Member,
-    /// The ConfigMap with the small records, and the list of the others.
-    Head,
-    /// A ConfigMap with pods, or with a part of a large record.
-    Chunk,
-}
-
-impl ObjectRole {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Leader => "leader",
-            Self::Member => "member",
-            Self::Head => "head",
-            Self::Chunk => "chunk",
-        }
+labelled! {
+    /// What an object is.
+    pub(super) enum ObjectRole, label {
+        /// The Lease of the leader.
+        Leader = "leader",
+        /// The Lease of a member.
+        Member = "member",
+        /// The ConfigMap with the small records, and the list of the others.
+        Head = "head",
+        /// A ConfigMap with pods, or with a part of a large record.
+        Chunk = "chunk",
     }
 }
 

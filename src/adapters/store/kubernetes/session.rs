@@ -60,6 +60,10 @@ pub(super) struct KubernetesSession {
     campaign_at: Moment,
     /// No campaign before, unless the leader's Lease is there again: its holder may live although a person deleted it.
     vacant_at: Moment,
+    /// A write of ours was not answered.
+    unanswered: bool,
+    /// No list to confirm the end of a Lease before.
+    list_at: Moment,
     leases_known: bool,
     head_known: bool,
     /// What cannot be done, and why.
@@ -79,8 +83,8 @@ impl KubernetesSession {
         let (lease_sender, lease_events) = mpsc::unbounded_channel();
         let (head_sender, head_events) = mpsc::unbounded_channel();
         let requests = || shared.requests.clone();
-        // Our own renewals are seen in the feed of Leases, so that a feed without any is dead.
-        let leases = feed::follow(requests(), selector(prefix, None), membership.lease, lease_sender);
+        // Our own renewals, three in each lease, are seen in the feed of Leases, so that a feed without any is dead.
+        let leases = feed::follow(requests(), selector(prefix, None), membership.lease / 2, lease_sender);
         let heads =
             feed::follow(requests(), selector(prefix, Some(ObjectRole::Head)), HEAD_SILENCE, head_sender);
         let _feeds = [tokio::spawn(leases), tokio::spawn(heads)].map(AbortOnDropHandle::new);
@@ -96,6 +100,8 @@ impl KubernetesSession {
             delays: delays(membership.lease),
             campaign_at: now,
             vacant_at: now,
+            unanswered: false,
+            list_at: now,
             leases_known: false,
             head_known: false,
             hindrances: BTreeMap::new(),
@@ -127,7 +133,7 @@ impl KubernetesSession {
     /// When there is something to do without an event.
     fn due(&self) -> Moment {
         let now = self.shared.clock.now();
-        let campaigns = [self.campaign_at, self.vacant_at].into_iter().filter(|at| *at > now);
+        let campaigns = [self.campaign_at, self.vacant_at, self.list_at].into_iter().filter(|at| *at > now);
         self.leases.ends().chain(campaigns).fold(self.renew_at, Ord::min)
     }
 
@@ -135,11 +141,32 @@ impl KubernetesSession {
         if self.shared.clock.now() >= self.renew_at {
             self.renew().await;
         }
+        if self.shared.lease_state.has_lapsed() {
+            self.leases.observe_anew();
+        }
         if self.leases_known {
+            self.confirm_ends().await;
             self.shared.members.replace(self.leases.live_members());
         }
         if self.leases_known && self.head_known {
             self.follow_election().await;
+        }
+    }
+
+    /// Lists the Leases when one has ended by the feed.
+    async fn confirm_ends(&mut self) {
+        let now = self.shared.clock.now();
+        if now < self.list_at || !self.leases.awaits_list() {
+            return;
+        }
+        self.list_at = now + RETRY;
+        let selector = selector(&self.shared.membership.prefix, None);
+        match self.shared.requests.list::<Lease>(&selector).await {
+            Ok((listed, _)) => {
+                self.take_list(listed);
+                self.leases.listed(now);
+            }
+            Err(failure) => self.note(Task::FollowLeases, Err(&failure.into())),
         }
     }
 
@@ -177,13 +204,7 @@ impl KubernetesSession {
     fn see(&mut self, event: FeedEvent<Lease>) {
         match event {
             FeedEvent::Listed(listed) => {
-                let before = self.leases.leader().cloned();
-                let holds = before.as_ref().is_some_and(|seen| seen.holder() == self.id());
-                let own = [self.member_key.as_str(), self.leader_key.as_str()];
-                self.leases.list(listed, if holds { &own } else { &own[..1] });
-                if self.leases.leader().is_none() {
-                    self.leader_lease_deleted(before);
-                }
+                self.take_list(listed);
                 self.leases_known = true;
             }
             FeedEvent::Watching => self.note(Task::FollowLeases, Ok(())),
@@ -210,6 +231,16 @@ impl KubernetesSession {
             FeedEvent::Failed(error) => self.note(Task::FollowLeases, Err(&error)),
         }
         self.adopt_own();
+    }
+
+    fn take_list(&mut self, listed: Vec<Lease>) {
+        let before = self.leases.leader().cloned();
+        let holds = before.as_ref().is_some_and(|seen| seen.holder() == self.id());
+        let own = [self.member_key.as_str(), self.leader_key.as_str()];
+        self.leases.list(listed, if holds { &own } else { &own[..1] });
+        if self.leases.leader().is_none() {
+            self.leader_lease_deleted(before);
+        }
     }
 
     /// Keeps what others have changed in our own record.

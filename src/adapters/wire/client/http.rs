@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
     header::{CONTENT_TYPE, HOST, HeaderValue},
@@ -47,12 +47,7 @@ impl Http {
     }
 
     pub(super) async fn call(&self, call: ClientCall, raw: &str) -> Result<CallOutcome, ClientError> {
-        let (method, path) = match call {
-            ClientCall::Ping => (Method::PUT, "/ping"),
-            ClientCall::Forward => (Method::PUT, "/forward"),
-            ClientCall::Invoke => (Method::PUT, "/script"),
-            ClientCall::Challenge => (Method::POST, "/challenge"),
-        };
+        let ClientCall(_, _, method, path) = call;
         let mut request = Request::new(Full::new(Bytes::copy_from_slice(raw.as_bytes())));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|_| ClientError::Answer("an invalid path"))?;

@@ -8,7 +8,8 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, interval_at},
 };
@@ -46,10 +47,7 @@ struct Outgoing {
 
 impl Rpc {
     /// Does the handshake and starts the task that owns the socket until this is dropped.
-    pub(super) async fn start<S>(mut stream: S, heartbeat: Duration) -> Result<Self, ClientError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub(super) async fn start(mut stream: TcpStream, heartbeat: Duration) -> Result<Self, ClientError> {
         let arrived = shake_hands(&mut stream).await?;
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT);
         tokio::spawn(Driver::new(stream, arrived, outgoing, heartbeat).run());
@@ -61,25 +59,17 @@ impl Rpc {
     }
 
     pub(super) async fn call(&self, call: ClientCall, raw: &str) -> Result<CallOutcome, ClientError> {
-        let (method, raw) = match call {
-            ClientCall::Ping => ("ping", Some(raw)),
-            ClientCall::Forward => ("kubervisor_forward", Some(raw)),
-            ClientCall::Invoke => ("invoke", Some(raw)),
-            ClientCall::Challenge => ("kubervisor_challenge", None),
-        };
+        let ClientCall(method, has_argument, ..) = call;
         let _permit = self.permits.acquire().await.map_err(|_| ClientError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let outgoing = Outgoing { method, raw: raw.map(Into::into), answer };
+        let outgoing = Outgoing { method, raw: has_argument.then(|| raw.into()), answer };
         self.requests.send(outgoing).await.map_err(|_| ClientError::Closed)?;
         answered.await.unwrap_or(Err(ClientError::Closed))
     }
 }
 
 /// Sends our greeting and READY, reads the peer's, and returns the bytes that follow them.
-async fn shake_hands<S>(stream: &mut S) -> Result<BytesMut, ClientError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn shake_hands(stream: &mut TcpStream) -> Result<BytesMut, ClientError> {
     let mut hello = zmtp::greeting().to_vec();
     hello.extend(zmtp::ready(LocalSide::Client));
     stream.write_all(&hello).await.map_err(|_| ClientError::Closed)?;
@@ -112,8 +102,8 @@ struct OpenCall {
     last_heartbeat: Option<Instant>,
 }
 
-struct Driver<S> {
-    stream: S,
+struct Driver {
+    stream: TcpStream,
     arrived: BytesMut,
     outgoing: mpsc::Receiver<Outgoing>,
     open: HashMap<u64, OpenCall>,
@@ -122,8 +112,13 @@ struct Driver<S> {
     heartbeat: Duration,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(stream: S, arrived: BytesMut, outgoing: mpsc::Receiver<Outgoing>, heartbeat: Duration) -> Self {
+impl Driver {
+    fn new(
+        stream: TcpStream,
+        arrived: BytesMut,
+        outgoing: mpsc::Receiver<Outgoing>,
+        heartbeat: Duration,
+    ) -> Self {
         // Message ids only have to differ between connections, as the hasher's seed does.
         let ids = MessageIds::new(RandomState::new().hash_one(std::process::id()));
         Self { stream, arrived, outgoing, open: HashMap::new(), ids, out: BytesMut::new(), heartbeat }
@@ -135,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut ticks = interval_at(Instant::now() + check, check);
         let mut sent = HashMap::new();
         while self.receive().is_ok() {
-            let (mut read, mut write) = tokio::io::split(&mut self.stream);
+            let (mut read, mut write) = self.stream.split();
             tokio::select! {
                 outgoing = self.outgoing.recv(), if self.out.len() < BATCH => match outgoing {
                     Some(outgoing) => self.request(outgoing),

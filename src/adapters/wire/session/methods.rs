@@ -36,23 +36,23 @@ impl<S> Session<S> {
             return Ok(());
         }
         let caller = Caller { envelope, id: event.id };
-        let count = |method| self.shared.metrics.request(DialectLabel::zerorpc, method);
+        let count = |method| self.shared.metrics.request(DialectLabel::ZeroRpc, method);
         match event.name {
             b"ping" => {
-                count(MethodLabel::ping);
+                count(MethodLabel::Ping);
                 let form = if event.takes_refusals { KeepaliveForm::OfAgent } else { KeepaliveForm::Own };
                 self.keepalive(caller, &event, form);
             }
             b"kubervisor_forward" => {
-                count(MethodLabel::forward);
+                count(MethodLabel::Forward);
                 self.keepalive(caller, &event, KeepaliveForm::Forwarded);
             }
             b"invoke" => {
-                count(MethodLabel::invoke);
+                count(MethodLabel::Invoke);
                 self.invoke(caller, &event);
             }
             b"kubervisor_challenge" => {
-                count(MethodLabel::challenge);
+                count(MethodLabel::Challenge);
                 let reply = match self.shared.handler.challenge(self.peer) {
                     Ok(text) => CallReply::Text(text),
                     Err(refusal) => error_reply(self.shared.count(refusal)),
@@ -101,7 +101,8 @@ impl<S> Session<S> {
     /// One argument that is no text is a malformed keepalive; another number of arguments is an `ERR`.
     fn wrong_arguments(&mut self, caller: Caller<'_>, event: &ZeroRpcEvent<'_>, kind: KeepaliveForm) {
         let reply = if event.arguments(1).is_some() {
-            kind.reply(Err(malformed("the argument must be a string")), &self.shared)
+            let refusal = RefusalKind::Malformed.because("the argument must be a string");
+            kind.reply(Err(refusal), &self.shared)
         } else {
             wrong_count(&self.shared)
         };
@@ -114,8 +115,7 @@ impl<S> Session<S> {
         };
         let mut share = self.shared.held_bytes.open();
         if !share.set(raw.len()) {
-            let message = "too many commands are waiting here; try again later".into();
-            let refusal = Refusal { kind: RefusalKind::TooMuch, message };
+            let refusal = RefusalKind::TooMuch.because("too many commands are waiting here; try again later");
             let reply = error_reply(self.shared.count(refusal));
             return self.answer(caller, &reply);
         }
@@ -144,13 +144,13 @@ impl<S> Session<S> {
             b"_zerorpc_list" => write_list,
             b"_zerorpc_inspect" => write_inspection,
             _ => {
-                self.shared.metrics.request(DialectLabel::zerorpc, MethodLabel::unknown);
+                self.shared.metrics.request(DialectLabel::ZeroRpc, MethodLabel::Unknown);
                 self.shared.metrics.refuse("unknown_method");
                 let message = String::from_utf8_lossy(&name[..name.len().min(100)]).into_owned();
                 return self.answer(caller, &CallReply::Error { name: "NameError", message });
             }
         };
-        self.shared.metrics.request(DialectLabel::zerorpc, MethodLabel::builtin);
+        self.shared.metrics.request(DialectLabel::ZeroRpc, MethodLabel::Builtin);
         caller.event(&mut self.out, &mut self.ids, "OK", write);
     }
 }
@@ -174,10 +174,6 @@ impl KeepaliveForm {
             (Err(refusal), Self::OfAgent | Self::Forwarded) => error_reply(shared.count(refusal)),
         }
     }
-}
-
-fn malformed(message: &str) -> Refusal {
-    Refusal { kind: RefusalKind::Malformed, message: message.into() }
 }
 
 fn error_reply(refusal: Refusal) -> CallReply {

@@ -18,6 +18,7 @@ fn entry(uid: &str, state: EntryState) -> Entry {
         human: true,
         spare: Some(10_000),
         bad_before: Some(1000),
+        set_backs: 3,
     }
 }
 

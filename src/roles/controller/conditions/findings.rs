@@ -5,7 +5,7 @@
 
 use super::{
     facts::{Facts, ResourceProblem, ServiceState, alarm, plan},
-    hindrances::{forbidden, ledger_not_stored, switch_in_selector, writes_refused},
+    hindrances::{desired_unknown, forbidden, ledger_not_stored, switch_in_selector, writes_refused},
 };
 use crate::{
     api::keys::{REQUESTS, TRAFFIC},
@@ -13,21 +13,12 @@ use crate::{
     roles::gate::snapshot::GateMode,
 };
 
-/// A condition's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConditionStatus {
-    True,
-    False,
-    Unknown,
-}
-
-impl ConditionStatus {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
+labelled! {
+    /// A condition's status.
+    pub(super) enum ConditionStatus, as_str {
+        True = "True",
+        False = "False",
+        Unknown = "Unknown",
     }
 }
 
@@ -63,12 +54,14 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         ("DryRunWhileGated", dry_run_while_gated(facts)),
         ("Overlapping", overlapping(facts)),
         ("SwitchInWorkloadSelector", switch_in_selector(facts)),
+        ("DesiredUnknown", desired_unknown(facts)),
         ("LedgerNotStored", ledger_not_stored(facts)),
         ("LedgerFull", ledger_full(facts)),
         ("NotLeavingEndpoints", not_leaving(facts)),
         ("NotListed", not_listed(facts)),
         ("OnePerNode", one_per_node(facts)),
         ("ForeignNo", foreign_no(facts)),
+        ("SetBack", set_back(facts)),
         ("WritesRefused", writes_refused(facts)),
         ("TemplateUnlabelled", template_unlabelled(facts)),
         ("Forbidden", forbidden(facts)),
@@ -143,6 +136,7 @@ fn obstacle(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     service_obstacle(facts)
         .or_else(|| overlapping(facts))
         .or_else(|| switch_in_selector(facts))
+        .or_else(|| desired_unknown(facts))
         .or_else(|| forbidden(facts))
         .or_else(|| ledger_not_stored(facts))
         .or_else(|| frozen(facts).map(|why| ("Frozen", why.to_owned())))
@@ -353,6 +347,13 @@ fn foreign_no(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let message =
         format!("{}; label them {TRAFFIC}=yes to give them their traffic back", messages.join("; "));
     (!messages.is_empty()).then_some((reason, message))
+}
+
+/// Another manager undoes the withdrawals.
+fn set_back(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let fights = alarm(facts, AlarmReason::SetBack)?;
+    let message = format!("{}; take {TRAFFIC} out of what that manager applies", fights.message);
+    Some(("AnotherManager", message))
 }
 
 fn template_unlabelled(facts: &Facts<'_>) -> Option<(&'static str, String)> {

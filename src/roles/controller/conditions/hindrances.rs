@@ -20,6 +20,13 @@ pub(super) fn switch_in_selector(facts: &Facts<'_>) -> Option<(&'static str, Str
     Some(("KeyInSelector", message))
 }
 
+/// Owners whose number of pods cannot be read.
+pub(super) fn desired_unknown(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let found = facts.snapshot?.hindrance.as_ref();
+    let found = found.filter(|found| matches!(found, Hindrance::DesiredUnknown(_)))?;
+    Some(("OwnerUnreadable", format!("{found}; nothing is withheld meanwhile")))
+}
+
 pub(super) fn ledger_not_stored(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     match facts.ledger? {
         Hindrance::LedgerNotStored => Some((

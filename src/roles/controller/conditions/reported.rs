@@ -38,7 +38,7 @@ impl Lasting {
 }
 
 /// All lasting states.
-pub const LASTING: [Lasting; 11] = [
+pub const LASTING: [Lasting; 12] = [
     lasting(AlarmReason::FloorReached.as_str(), ("FloorReached", True, "FloorHolds"), "FloorReached"),
     lasting(AlarmReason::BelowFloor.as_str(), ("FloorReached", True, "BelowFloor"), "BelowFloor"),
     lasting(AlarmReason::Panic.as_str(), ("Panic", True, ""), "PanicEntered")
@@ -50,6 +50,7 @@ pub const LASTING: [Lasting; 11] = [
     lasting(AlarmReason::WritesRefused.as_str(), ("WritesRefused", True, ""), "WritesRefused"),
     lasting(AlarmReason::ReturnRefused.as_str(), ("WritesRefused", True, "ReturnRefused"), "ReturnRefused")
         .ending("ReturnAccepted", "no pod is kept from its traffic by a refused write any more"),
+    lasting(AlarmReason::SetBack.as_str(), ("SetBack", True, ""), "SetBack"),
     lasting(AlarmReason::LedgerFull.as_str(), ("LedgerFull", True, ""), "LedgerFull"),
     lasting(AlarmReason::NotListed.as_str(), ("NotListed", True, ""), "NotListed"),
     lasting(NOT_LEAVING, ("NotLeavingEndpoints", True, ""), "NotLeavingEndpoints"),

@@ -293,6 +293,7 @@ fn the_plans_alarms_are_conditions() {
         ("ledger_full", "LedgerFull", "True TooLarge"),
         ("not_listed", "NotListed", "True SlicesStandStill"),
         ("one_per_node", "OnePerNode", "True NothingCanBeWithheld"),
+        ("set_back", "SetBack", "True AnotherManager"),
         ("writes_refused", "WritesRefused", "True WriteRefused"),
     ] {
         let view = alarmed(alarm);

@@ -1,4 +1,4 @@
-//! Which addresses a client may send keepalives for.
+//! Which addresses a client may send keepalives for; one for another address is refused.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -47,7 +47,7 @@ impl Refusals {
     /// The answer to the keepalive `raw` of `peer`.
     pub(super) fn refuse(&self, rejection: &Rejection, peer: SocketAddr, raw: &[u8]) -> Refusal {
         let category = rejection.category();
-        self.metrics.refused(category);
+        self.metrics.refused.of(category).inc();
         let kind = match rejection {
             Rejection::KeyTaken { .. } | Rejection::IdMoved { .. } => {
                 self.tell(AlarmReason::KeyCollision, category, peer, rejection.to_string());

@@ -28,7 +28,7 @@ const RIGHTS: &str = include_str!("../../../../examples/kubernetes/rbac.yaml");
 const NAMED: usize = 8;
 
 pub(super) async fn server(session: &PluginSession) -> CheckResult {
-    let subject = session.cluster.server();
+    let subject = &session.cluster.server;
     match session.cluster.get("", "version", "its version").await {
         Err(error) => SERVER.unread(subject, &error),
         Ok(found) => {

@@ -16,6 +16,7 @@ use crate::{
 
 /// Conditions that are true only while something is wrong; the others have checks of their own.
 const PROBLEMS: &[&str] = &[
+    "DesiredUnknown",
     "Failed",
     "Forbidden",
     "ForeignNo",
@@ -27,6 +28,7 @@ const PROBLEMS: &[&str] = &[
     "Overlapping",
     "Panic",
     "RequestsRefused",
+    "SetBack",
     "WritesRefused",
 ];
 /// The most objects that a message names.

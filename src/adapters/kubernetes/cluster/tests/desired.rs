@@ -5,7 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    super::{super::objects::Kind, Desired, Feed, Origin, state::State},
+    super::{
+        super::objects::{Kind, Selector},
+        Desired, Feed, Origin,
+        state::State,
+        wishes::{KnownWish, Wish},
+    },
     pod_of,
 };
 use crate::{adapters::kubernetes::objects::PodRecord, decide::time::Moment};
@@ -23,6 +28,7 @@ fn set(name: &str) -> Value {
 struct Scene {
     state: State,
     pods: Vec<Arc<PodRecord>>,
+    selector: Option<Selector>,
 }
 
 impl Scene {
@@ -31,7 +37,7 @@ impl Scene {
         let record = json!({
             "metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"), "resourceVersion": "1",
                 "ownerReferences": owners},
-            "spec": {"replicas": replicas},
+            "spec": {"replicas": replicas, "template": {"metadata": {"labels": {"app": "web", "set": name}}}},
         });
         let record: super::super::WorkloadRecord = serde_json::from_value(record).unwrap();
         self.state.put(kind, record, Origin::Watch);
@@ -57,8 +63,18 @@ impl Scene {
         self
     }
 
+    fn wish(mut self, name: &str, wish: Wish) -> Self {
+        self.state.wishes.insert(format!("u-{name}").into(), KnownWish::now(wish));
+        self
+    }
+
+    fn selecting(mut self, labels: &[(&str, &str)]) -> Self {
+        self.selector = Some(Selector::new(labels.iter().copied()));
+        self
+    }
+
     fn desired(&self) -> Desired {
-        self.state.desired("shop", &self.pods)
+        self.state.desired("shop", &self.pods, self.selector.as_ref())
     }
 
     fn count(&self) -> u32 {
@@ -98,13 +114,37 @@ fn a_replica_set_that_nobody_controls_counts_itself() {
 }
 
 #[test]
-fn an_unknown_kind_counts_by_its_replica_sets_or_its_pods() {
+fn an_owner_of_another_kind_counts_by_what_was_read_of_it_however_few_pods_are_there() {
+    let job = || Scene::default().pods(3, &reference("batch/v1", "Job", "import"));
+    assert_eq!(job().wish("import", Wish::Pods(8)).count(), 8);
+    let node = Scene::default().pods(2, &reference("v1", "Node", "n1"));
+    assert_eq!(node.count(), 2, "static pods are as many as there are");
+    let why = |scene: Scene| (scene.desired().unknown.unwrap(), scene.desired().unreadable);
+    assert_eq!(why(job()), ("Job import: not read yet".to_owned(), None));
+    let refused = "Job import: the controller may not get jobs".to_owned();
+    let unreadable = Wish::Unreadable("the controller may not get jobs".to_owned());
+    assert_eq!(why(job().wish("import", unreadable)), (refused.clone(), Some(refused)));
+    let (unknown, lasting) = why(job().wish("import", Wish::NoScale));
+    assert!(unknown.contains("no scale subresource") && lasting.is_some(), "{unknown}");
+}
+
+#[test]
+fn a_custom_owner_counts_by_its_scale_when_all_of_its_sets_are_selected_and_by_the_selected_sets_else() {
     let rollout = reference("argoproj.io/v1alpha1", "Rollout", "web");
-    let scene = Scene::default().workload(Kind::ReplicaSets, "one", 5, Some(rollout.clone()));
-    let scene = scene.workload(Kind::ReplicaSets, "two", 2, Some(rollout)).pods(1, &set("one"));
-    assert_eq!(scene.count(), 7, "also the set that has no pod yet");
-    let scene = Scene::default().pods(3, &reference("batch/v1", "Job", "import"));
-    assert_eq!(scene.count(), 3);
+    let scene = || {
+        let scene = Scene::default().workload(Kind::ReplicaSets, "one", 5, Some(rollout.clone()));
+        let scene = scene.workload(Kind::ReplicaSets, "two", 2, Some(rollout.clone()));
+        scene.workload(Kind::ReplicaSets, "old", 0, Some(rollout.clone())).pods(1, &set("one"))
+    };
+    let both = || scene().selecting(&[("app", "web")]);
+    assert_eq!(both().wish("web", Wish::Pods(6)).count(), 6);
+    assert_eq!(both().wish("web", Wish::NoScale).count(), 7, "also the set that has no pod yet");
+    assert_eq!(both().desired().unknown.as_deref(), Some("Rollout web: not read yet"));
+    let one = || scene().selecting(&[("app", "web"), ("set", "one")]);
+    assert_eq!(one().wish("web", Wish::Pods(6)).count(), 5, "the other colour never serves here");
+    let scaler = |scene: Scene| scene.scaler("argoproj.io/v1alpha1", "Rollout", "web", 9);
+    assert_eq!(scaler(both().wish("web", Wish::Pods(6))).count(), 9);
+    assert_eq!(scaler(one()).count(), 5, "an autoscaler scales both colours together");
 }
 
 #[test]

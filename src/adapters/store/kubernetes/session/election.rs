@@ -1,6 +1,6 @@
 //! Who leads: campaigns for the leader's Lease, makes the records ours, hands over.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use tokio::task::JoinError;
@@ -15,12 +15,9 @@ use super::{
     KubernetesSession, RETRY, Task,
 };
 use crate::{
-    adapters::store::{Leader, Operation, Records, StoreError, Term},
+    adapters::store::{Leader, Operation, Records, StoreError, Term, lease::HAND_OVER},
     core_task,
 };
-
-/// How long who has handed over, or cannot read the records, leaves the lead to the others.
-const HAND_OVER: Duration = Duration::from_secs(2);
 
 type TakenOver = Result<(u64, Records), RequestFailure>;
 
@@ -80,7 +77,7 @@ impl KubernetesSession {
             }
             return self.campaign_if_due(true).await;
         };
-        let live = self.leases.end(&seen) > now;
+        let live = self.leases.is_live(&seen);
         if seen.holder() == self.id() {
             match self.term {
                 // It may have ended by our clock; a successful renewal proves that nobody was elected.

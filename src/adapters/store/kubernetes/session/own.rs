@@ -8,7 +8,9 @@ use super::{
     },
     KubernetesSession, RETRY, Task, delays,
 };
-use crate::adapters::store::{Operation, StoreError, layout::MEMBERS, membership::MemberRecord};
+use crate::adapters::store::{
+    Operation, StoreError, layout::MEMBERS, lease::RENEWALS, membership::MemberRecord,
+};
 
 impl KubernetesSession {
     /// Renews our Leases. The leader's comes first: without it our own does not prolong the leadership.
@@ -19,7 +21,7 @@ impl KubernetesSession {
         self.note(Task::Renew, done.as_ref().copied());
         if done.is_ok() {
             self.shared.lease_state.vouch(sent, lease);
-            (self.renew_at, self.delays) = (sent + lease / 3, delays(lease));
+            (self.renew_at, self.delays) = (sent + lease / RENEWALS, delays(lease));
             self.remove_forgotten().await;
         } else {
             self.renew_at = clock.now() + self.delays.next().unwrap_or(lease / 8);
@@ -27,12 +29,23 @@ impl KubernetesSession {
     }
 
     async fn write_both(&mut self) -> Result<(), StoreError> {
+        self.read_if_unanswered().await?;
         if let Some(term) = self.held_term()
             && !self.write(ObjectRole::Leader, Some(term), true).await?
         {
             self.lose();
         }
         self.write_member().await
+    }
+
+    /// Writes that arrive and whose answers do not would keep us a member for the others, while our lease ends on our clock
+    /// and we do nothing: after a write without an answer the next request is a read.
+    async fn read_if_unanswered(&mut self) -> Result<(), StoreError> {
+        if self.unanswered {
+            self.read_again(&self.member_key.clone(), ObjectRole::Member).await?;
+            self.unanswered = false;
+        }
+        Ok(())
     }
 
     async fn write_member(&mut self) -> Result<(), StoreError> {
@@ -43,7 +56,10 @@ impl KubernetesSession {
 
     /// Stores our status; after an error soon again.
     pub(super) async fn publish(&mut self) -> Result<(), StoreError> {
-        let done = self.write_member().await;
+        let done = match self.read_if_unanswered().await {
+            Ok(()) => self.write_member().await,
+            Err(error) => Err(error),
+        };
         if done.is_err() {
             self.renew_by(self.shared.clock.now() + RETRY);
         }
@@ -68,7 +84,10 @@ impl KubernetesSession {
                     self.leases.put(stored);
                     return Ok(true);
                 }
-                Err(RequestFailure::Failed(error)) => return Err(error),
+                Err(RequestFailure::Failed(error)) => {
+                    self.unanswered = true;
+                    return Err(error);
+                }
                 // A person has edited or deleted it, or the answer to our own write was lost.
                 Err(RequestFailure::Conflict) => {
                     let newer = self.read_again(&key, role).await?;
