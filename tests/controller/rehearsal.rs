@@ -90,7 +90,7 @@ async fn the_status_keeps_real_and_would_be_episodes_apart_and_over_a_restart() 
     scene.bad(&all[..2]);
     scene.until("both would be withheld", async || told("dryRun", false).await.len() == 2).await;
     assert_eq!((told("real", true).await, told("real", false).await), (all[..1].to_vec(), vec![]));
-    scene.bad(&[]);
+    scene.bad(&all[..0]);
     scene.controller.kill();
     scene.controller.launch();
     scene.controller.ready().await;

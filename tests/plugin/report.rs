@@ -77,7 +77,7 @@ async fn what_a_report_cannot_know_or_find_is_said() {
     refused(&["web", "-f", "web.yaml"], 2, "cannot be used with");
     refused(&["web", "--fail-on", "panic"], 2, "need a replay");
     refused(&["web", "-o", "name"], 2, "json, yaml or junit");
-    refused(&["../web"], 2, "name");
+    refused(&["../web"], 2, "another kind of resource");
     refused(&["nobody"], 1, "no KubervisorService nobody");
     // Of the manifest, before anything is asked.
     refused(&["-f", "nowhere.yaml", "--prometheus", "127.0.0.1:1"], 2, "nowhere.yaml");

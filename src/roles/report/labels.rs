@@ -116,13 +116,13 @@ impl IncidentLabels {
     }
 }
 
-/// `pod,from,to`; empty lines, comments with `#`, and a first line of these words are skipped.
+/// `pod,from,to`; empty lines, comments with `#`, and a header of these words are skipped.
 fn lines(text: &str) -> Result<Vec<LabelRow>, String> {
     let mut rows = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line.is_empty() || line.starts_with('#') || (index == 0 && line.replace(' ', "") == "pod,from,to")
-        {
+        let is_header = rows.is_empty() && line.replace(' ', "") == "pod,from,to";
+        if line.is_empty() || line.starts_with('#') || is_header {
             continue;
         }
         let fields: Vec<&str> = line.split(',').map(str::trim).collect();

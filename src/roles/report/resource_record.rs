@@ -148,7 +148,7 @@ fn moment(value: Option<&Value>, now: Timestamp) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn resource(spec: Value, episodes: Value) -> Value {
+    fn resource(spec: &Value, episodes: &Value) -> Value {
         json!({
             "apiVersion": "kubervisor.k8s.io/v1alpha1", "kind": "KubervisorService",
             "metadata": {"name": "web", "namespace": "shop", "managedFields": []}, "spec": spec,
@@ -170,7 +170,7 @@ mod tests {
             {"kind": "real", "pod": "web-1", "uid": "1", "breaker": "codes", "from": "2026-01-02T10:00:00Z", "to": "2026-01-02T10:10:00Z"},
             {"kind": "real", "pod": "web-1", "from": "at some time"}, 7,
         ]);
-        let model = read(&resource(json!({"service": "web"}), episodes), now());
+        let model = read(&resource(&json!({"service": "web"}), &episodes), now());
         let told: Vec<(DecisionKind, &str, f64, EpisodeEnd)> = model
             .policies
             .iter()
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn without_a_dry_run_there_is_no_second_policy_and_without_a_status_it_is_said() {
-        let model = read(&resource(json!({"breakers": [{"dryRun": false}]}), json!([])), now());
+        let model = read(&resource(&json!({"breakers": [{"dryRun": false}]}), &json!([])), now());
         assert_eq!(model.policies.len(), 1);
-        let model = read(&resource(json!({"breakers": [{"dryRun": true}]}), json!([])), now());
+        let model = read(&resource(&json!({"breakers": [{"dryRun": true}]}), &json!([])), now());
         assert_eq!(model.policies.len(), 2);
         let model = read(&json!({"metadata": {"name": "web"}}), now());
         assert!(model.notes.iter().any(|note| note.contains("no controller")) && model.from < model.to);
