@@ -23,7 +23,8 @@ pub struct Said {
 impl Said {
     /// The line that the run ends with.
     pub fn summary(&self) -> &str {
-        self.text.lines().find(|line| line.starts_with("seed ")).unwrap_or_default()
+        // After the test's name, on one line.
+        self.text.lines().find(|line| line.contains("digest ")).unwrap_or_default()
     }
 }
 
