@@ -180,6 +180,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
             lease: Duration::from_secs(args.lease),
             weight: args.weight,
             port: addr.map_or(0, |addr| addr.port()),
+            namespaces: args.namespace.clone(),
         },
         &env,
     )?;

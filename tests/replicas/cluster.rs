@@ -48,9 +48,14 @@ impl Cluster {
 
     /// A replica, not started yet.
     pub(super) fn recipe(&self, pod: &str) -> controller::Recipe {
+        self.recipe_with_leases_in(&self.namespace, pod)
+    }
+
+    /// A replica for this namespace whose Lease is in another one.
+    pub(super) fn recipe_with_leases_in(&self, leases: &str, pod: &str) -> controller::Recipe {
         controller::Recipe::with_kubeconfig(self.plane.kubeconfig(User::Kubervisor))
             .namespace(&self.namespace)
-            .argument(format!("--store=kubernetes:{}", self.namespace))
+            .argument(format!("--store=kubernetes:{leases}"))
             .argument(format!("--lease={LEASE}"))
             .variable("HOSTNAME", pod)
             .variable("KUBERVISOR_POD_UID", &format!("uid-of-{pod}"))

@@ -22,7 +22,7 @@ fn run(replica: &Controller, arguments: &[&str]) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_member_gets_no_work_until_it_is_uncordoned() {
-    let cluster = Cluster::start(6).await;
+    let cluster = Cluster::start(14).await;
     let [first, second] = cluster.replicas(["one", "two"]).await;
     let shown = run(&first, &[]);
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();

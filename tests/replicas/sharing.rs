@@ -9,7 +9,7 @@ use crate::{cluster::Cluster, plane::until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_resource_is_worked_on_once_and_a_new_replica_takes_its_share() {
-    let cluster = Cluster::start(8).await;
+    let cluster = Cluster::start(20).await;
     let [first, second] = cluster.replicas(["one", "two"]).await;
     let before = cluster.work(&[&first, &second]).await;
     assert!(before.iter().all(|work| !work.is_empty()), "{before:?}");
@@ -68,6 +68,21 @@ async fn a_replica_that_stops_hands_everything_over_and_a_pod_stays_withheld() {
         (shop.endpoints().await.ok()?.len() == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_one_name_that_work_on_different_namespaces_are_clusters_of_their_own() {
+    let (shop, bank) = (Cluster::start(3).await, Cluster::start(3).await);
+    // The same name, and all Leases in the same namespace.
+    let [for_shop, for_bank] = [(&shop, "one"), (&bank, "two")]
+        .map(|(of, pod)| of.recipe_with_leases_in(&shop.namespace, pod).start());
+    for replica in [&for_shop, &for_bank] {
+        replica.ready().await;
+    }
+    shop.until_shared_by(&[&for_shop]).await;
+    bank.until_shared_by(&[&for_bank]).await;
+    assert_eq!(shop.members(&for_shop).await.len(), 1);
+    assert_eq!(bank.members(&for_bank).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

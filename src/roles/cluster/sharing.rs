@@ -1,6 +1,6 @@
 //! How a process joins the replicas of its cluster name.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{metrics::ClusterMetrics, replicas::Replicas};
 use crate::{
@@ -20,6 +20,8 @@ pub(crate) struct SharingOptions {
     pub(crate) weight: u32,
     /// The port that its member record names.
     pub(crate) port: u16,
+    /// The namespaces that it works on; empty: all.
+    pub(crate) namespaces: Vec<String>,
 }
 
 /// A configured store, not yet opened.
@@ -47,7 +49,7 @@ impl Sharing {
         let host = env.get("HOSTNAME").unwrap_or("kubervisor");
         let address = format!("{}:{}", env.get("KONTROL_IP").unwrap_or(host), options.port);
         let membership = Membership {
-            prefix: format!("/kubervisor/{}/", options.name),
+            prefix: prefix(&options.name, &options.namespaces),
             member: runtime::member(host, address)?,
             lease: options.lease,
         };
@@ -66,5 +68,32 @@ impl Sharing {
             .map_err(|error| Exit::Usage(error.to_string()))?;
         let metrics = process.metrics.with_registry(ClusterMetrics::register);
         Ok(Replicas::new(self.name, store, member, self.weight, process.clock, metrics))
+    }
+}
+
+/// Start of the keys of one cluster: of replicas with the same name that work on the same namespaces. Others would be
+/// given resources that they do not see. None of the prefixes is the start of another one.
+fn prefix(name: &str, namespaces: &[String]) -> String {
+    let sorted: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
+    if sorted.is_empty() {
+        return format!("/kubervisor/{name}/");
+    }
+    let sorted: Vec<&str> = sorted.into_iter().collect();
+    format!("/kubervisor-in/{}/{name}/", sorted.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix;
+
+    #[test]
+    fn a_cluster_is_a_name_and_the_namespaces_in_any_order() {
+        let of = |namespaces: &[&str]| {
+            prefix("kubervisor", &namespaces.iter().copied().map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), "/kubervisor/kubervisor/");
+        assert_eq!(of(&["b", "a", "a"]), of(&["a", "b"]));
+        assert_eq!(of(&["a", "b"]), "/kubervisor-in/a,b/kubervisor/");
+        assert_ne!(of(&["a"]), of(&["a", "b"]));
     }
 }
