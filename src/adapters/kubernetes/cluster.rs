@@ -9,13 +9,13 @@ mod cache;
 mod desired;
 mod feed;
 mod listing;
+mod owner_scale;
 mod requests;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 mod watcher;
-mod wishes;
 
 use std::{
     collections::{BTreeMap, HashSet},

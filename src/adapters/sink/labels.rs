@@ -299,7 +299,7 @@ impl TrafficSink for LabelSink {
         }
         self.managers.learn(&self.client, &self.cluster, &ledger).await;
         let observed = self.read_fleet(now, policy, ledger, None);
-        match self.cluster.read_old_wishes(&self.owners).await {
+        match self.cluster.refresh_scales(&self.owners).await {
             Ok(false) => Ok(observed),
             Ok(true) => Ok(self.read_fleet(now, policy, observed.ledger, None)),
             Err(error) => {

@@ -155,7 +155,7 @@ fn explain(
     let why = asked.or_else(|| objection.map(|it| breaker::describe(it.opinion)));
     let why = why.or_else(|| slot.map(|slot| slot.entry.reason.clone()));
     let refused = candidate.pod.refusal.as_ref().map(|refusal| format!("refused: {refusal}"));
-    let fight = fight::of(planning, candidate).map(|fight| format!("set back {fight}"));
+    let fight = fight::describe(planning, candidate).map(|fight| format!("set back {fight}"));
     let why = why.into_iter().chain(refused).chain(fight).reduce(|why, more| format!("{why}; {more}"));
     let remembered = candidate.returned.map(|returned| returned.retry_count);
     Some(Explanation {
@@ -257,7 +257,7 @@ fn without_entry(
         return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
     }
     if breaker::spared(candidate, planning.now) {
-        let fight = fight::of(planning, candidate).is_some();
+        let fight = fight::describe(planning, candidate).is_some();
         let why = match fight {
             true => "bad, but in a fight with another manager: left alone for longer each time",
             false => "bad, but another client admitted it: not withheld for one activator period",
@@ -329,7 +329,7 @@ pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
     }
     alarms.extend(fleet_alarms(planning));
     alarms.extend(refusal_alarms(planning));
-    let fights = fight::told(planning);
+    let fights = fight::message(planning);
     alarms.extend(fights.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
     alarms.sort_by_key(|alarm| alarm.reason);
     alarms

@@ -3,11 +3,11 @@
 use super::{assessment::Candidate, planning::Planning, set_back::FIGHT};
 
 /// The pods of fights, with the managers that set them back.
-pub(super) fn told(planning: &Planning<'_>) -> Option<String> {
-    let pods = planning.indices(|candidate| of(planning, candidate).is_some());
+pub(super) fn message(planning: &Planning<'_>) -> Option<String> {
+    let pods = planning.indices(|candidate| describe(planning, candidate).is_some());
     let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
-    let each =
-        first.filter_map(|candidate| Some(format!("{}: {}", candidate.pod.name, of(planning, candidate)?)));
+    let each = first
+        .filter_map(|candidate| Some(format!("{}: {}", candidate.pod.name, describe(planning, candidate)?)));
     let each = each.collect::<Vec<_>>().join("; ");
     let message =
         format!("{} set back to yes again and again, left alone for longer each time: {each}", pods.len());
@@ -15,7 +15,7 @@ pub(super) fn told(planning: &Planning<'_>) -> Option<String> {
 }
 
 /// How often the pod was set back, and by whom; `None`: it is no fight, or it was long ago.
-pub(super) fn of(planning: &Planning<'_>, candidate: &Candidate<'_>) -> Option<String> {
+pub(super) fn describe(planning: &Planning<'_>, candidate: &Candidate<'_>) -> Option<String> {
     let count = match planning.assessment.slot_of(candidate) {
         Some(slot) => slot.entry.set_backs,
         None => {

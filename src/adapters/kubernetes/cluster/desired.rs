@@ -9,8 +9,8 @@ use std::{
 use super::{
     super::objects::{Kind, OwnerRef, PodRecord, Selector, SharedText, WorkloadRecord},
     feed::Feed,
+    owner_scale::{self, OwnerScale},
     state::State,
-    wishes::{self, Wish},
 };
 
 /// The owner at the top of a chain of owners, which sets the number of pods.
@@ -39,17 +39,17 @@ pub struct Desired {
 
 /// Where the number comes from that one owner wants.
 #[derive(Clone, Copy)]
-enum OwnerScale {
+enum DesiredSource {
     /// Its own `spec.replicas`.
     Replicas(u32),
     /// Its kind is not watched: what was read of it.
-    Wish,
-    /// As `Wish`, and it owns ReplicaSets, which are watched.
+    Scale,
+    /// As `Scale`, and it owns ReplicaSets, which are watched.
     Sets,
 }
 
 enum TopOwner {
-    Known(OwnerRef, OwnerScale),
+    Known(OwnerRef, DesiredSource),
     Unknown(OwnerRef),
     /// It wants as many pods as there are.
     Node,
@@ -70,7 +70,7 @@ impl State {
         selector: Option<&Selector>,
     ) -> Desired {
         let (mut scales, mut count, mut unknown, mut switched) =
-            (BTreeMap::<OwnerRef, OwnerScale>::new(), 0_u32, BTreeSet::new(), BTreeSet::new());
+            (BTreeMap::<OwnerRef, DesiredSource>::new(), 0_u32, BTreeSet::new(), BTreeSet::new());
         let mut unreadable = BTreeSet::new();
         for pod in pods.iter().filter(|pod| !pod.finished() && !pod.terminating) {
             let Some(owner) = &pod.controller else {
@@ -114,9 +114,9 @@ impl State {
             return scaled_by(owner, known(self.stateful_sets.get(namespace, &owner.name), owner));
         }
         if !owner.is_apps("ReplicaSet") {
-            return match wishes::is_node(owner) {
+            return match owner_scale::is_node(owner) {
                 true => TopOwner::Node,
-                false => TopOwner::Known(owner.clone(), OwnerScale::Wish),
+                false => TopOwner::Known(owner.clone(), DesiredSource::Scale),
             };
         }
         let Some(set) = known(self.replica_sets.get(namespace, &owner.name), owner) else {
@@ -127,7 +127,7 @@ impl State {
             Some(parent) if parent.is_apps("Deployment") => {
                 scaled_by(parent, known(self.deployments.get(namespace, &parent.name), parent))
             }
-            Some(parent) => TopOwner::Known(parent.clone(), OwnerScale::Sets),
+            Some(parent) => TopOwner::Known(parent.clone(), DesiredSource::Sets),
         }
     }
 
@@ -143,7 +143,7 @@ impl State {
             known(table.get(namespace, &owner.name), owner)
         };
         let named = |owner: &OwnerRef| format!("{} {}", owner.kind, owner.name);
-        if let Some(read) = self.wishes.get(&*owner.uid) {
+        if let Some(read) = self.scales.get(&*owner.uid) {
             return read.selects_switch.then(|| named(owner));
         }
         let direct = find(owner)?;
@@ -156,13 +156,13 @@ impl State {
         &self,
         namespace: &str,
         owner: &OwnerRef,
-        scale: OwnerScale,
+        scale: DesiredSource,
         selector: Option<&Selector>,
     ) -> Result<u32, UnknownOwner> {
         let own = match scale {
-            OwnerScale::Replicas(replicas) => replicas,
-            OwnerScale::Wish => self.wish(owner, None)?,
-            OwnerScale::Sets => {
+            DesiredSource::Replicas(replicas) => replicas,
+            DesiredSource::Scale => self.scale_of(owner, None)?,
+            DesiredSource::Sets => {
                 let sets = self.sets_of(namespace, owner).filter(|set| set.replicas > 0);
                 let (ours, others): (Vec<_>, Vec<_>) = sets.partition(|set| selects(selector, set));
                 let sum = ours.iter().fold(0_u32, |sum, set| sum.saturating_add(set.replicas));
@@ -170,7 +170,7 @@ impl State {
                     // Of blue and green, or of a preview: what the owner wants in all can never serve here.
                     return Ok(sum);
                 }
-                self.wish(owner, Some(sum))?
+                self.scale_of(owner, Some(sum))?
             }
         };
         if own == 0 {
@@ -182,16 +182,16 @@ impl State {
     }
 
     /// What was read of an owner; `without_scale`: the number if its kind has no `scale` subresource.
-    fn wish(&self, owner: &OwnerRef, without_scale: Option<u32>) -> Result<u32, UnknownOwner> {
+    fn scale_of(&self, owner: &OwnerRef, without_scale: Option<u32>) -> Result<u32, UnknownOwner> {
         let unknown = |why: &str, lasting| Err(UnknownOwner { why: why.to_owned(), lasting });
-        match self.wishes.get(&*owner.uid).map(|known| &known.wish) {
+        match self.scales.get(&*owner.uid).map(|known| &known.scale) {
             None => unknown("not read yet", false),
-            Some(Wish::Pods(wanted)) => Ok(*wanted),
-            Some(Wish::NoScale) => {
+            Some(OwnerScale::Pods(wanted)) => Ok(*wanted),
+            Some(OwnerScale::NoScale) => {
                 let why = "its kind has no scale subresource, which tells how many pods it wants";
                 without_scale.map_or_else(|| unknown(why, true), Ok)
             }
-            Some(Wish::Unreadable(why)) => unknown(why, true),
+            Some(OwnerScale::Unreadable(why)) => unknown(why, true),
         }
     }
 
@@ -224,6 +224,6 @@ fn known<'a>(found: Option<&'a Arc<WorkloadRecord>>, owner: &OwnerRef) -> Option
 fn scaled_by(owner: &OwnerRef, found: Option<&WorkloadRecord>) -> TopOwner {
     found.map_or_else(
         || TopOwner::Unknown(owner.clone()),
-        |found| TopOwner::Known(owner.clone(), OwnerScale::Replicas(found.replicas)),
+        |found| TopOwner::Known(owner.clone(), DesiredSource::Replicas(found.replicas)),
     )
 }

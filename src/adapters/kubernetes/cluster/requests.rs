@@ -139,8 +139,8 @@ impl Cluster {
     pub async fn refresh_owners(&self, owners: &[OwnerKey]) -> Result<(), ListError> {
         let namespaces: HashSet<&str> = owners.iter().map(|owner| &*owner.namespace).collect();
         let scalers = namespaces.into_iter().map(|namespace| self.refresh_autoscalers(namespace));
-        let wishes = self.read_wishes(owners);
-        try_join3(self.refresh_workloads(owners), try_join_all(scalers), wishes).await?;
+        let scales = self.read_scales(owners);
+        try_join3(self.refresh_workloads(owners), try_join_all(scalers), scales).await?;
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use super::{
         SliceRecord, WorkloadRecord,
     },
     feed::Feed,
+    owner_scale::ScaleCache,
     table::{Put, Table},
-    wishes::Wishes,
 };
 use crate::decide::{
     fleet::{Traffic, Uid},
@@ -64,7 +64,7 @@ pub(in super::super) struct State {
     pub(super) stateful_sets: Table<WorkloadRecord>,
     pub(super) autoscalers: Table<AutoscalerRecord>,
     /// What owners want whose kind is not watched.
-    pub(super) wishes: Wishes,
+    pub(super) scales: ScaleCache,
     pub(super) resources: Table<ResourceRecord>,
     pub(super) by_uid: HashMap<Uid, (SharedText, Arc<str>)>,
     pub(super) departures: HashMap<SharedText, u64>,

@@ -8,8 +8,8 @@ use super::{
     super::{
         super::objects::{Kind, Selector},
         Desired, Feed, Origin,
+        owner_scale::{CachedScale, OwnerScale},
         state::State,
-        wishes::{KnownWish, Wish},
     },
     pod_of,
 };
@@ -63,8 +63,8 @@ impl Scene {
         self
     }
 
-    fn wish(mut self, name: &str, wish: Wish) -> Self {
-        self.state.wishes.insert(format!("u-{name}").into(), KnownWish::now(wish));
+    fn scale(mut self, name: &str, scale: OwnerScale) -> Self {
+        self.state.scales.insert(format!("u-{name}").into(), CachedScale::now(scale));
         self
     }
 
@@ -116,15 +116,15 @@ fn a_replica_set_that_nobody_controls_counts_itself() {
 #[test]
 fn an_owner_of_another_kind_counts_by_what_was_read_of_it_however_few_pods_are_there() {
     let job = || Scene::default().pods(3, &reference("batch/v1", "Job", "import"));
-    assert_eq!(job().wish("import", Wish::Pods(8)).count(), 8);
+    assert_eq!(job().scale("import", OwnerScale::Pods(8)).count(), 8);
     let node = Scene::default().pods(2, &reference("v1", "Node", "n1"));
     assert_eq!(node.count(), 2, "static pods are as many as there are");
     let why = |scene: Scene| (scene.desired().unknown.unwrap(), scene.desired().unreadable);
     assert_eq!(why(job()), ("Job import: not read yet".to_owned(), None));
     let refused = "Job import: the controller may not get jobs".to_owned();
-    let unreadable = Wish::Unreadable("the controller may not get jobs".to_owned());
-    assert_eq!(why(job().wish("import", unreadable)), (refused.clone(), Some(refused)));
-    let (unknown, lasting) = why(job().wish("import", Wish::NoScale));
+    let unreadable = OwnerScale::Unreadable("the controller may not get jobs".to_owned());
+    assert_eq!(why(job().scale("import", unreadable)), (refused.clone(), Some(refused)));
+    let (unknown, lasting) = why(job().scale("import", OwnerScale::NoScale));
     assert!(unknown.contains("no scale subresource") && lasting.is_some(), "{unknown}");
 }
 
@@ -137,13 +137,13 @@ fn a_custom_owner_counts_by_its_scale_when_all_of_its_sets_are_selected_and_by_t
         scene.workload(Kind::ReplicaSets, "old", 0, Some(rollout.clone())).pods(1, &set("one"))
     };
     let both = || scene().selecting(&[("app", "web")]);
-    assert_eq!(both().wish("web", Wish::Pods(6)).count(), 6);
-    assert_eq!(both().wish("web", Wish::NoScale).count(), 7, "also the set that has no pod yet");
+    assert_eq!(both().scale("web", OwnerScale::Pods(6)).count(), 6);
+    assert_eq!(both().scale("web", OwnerScale::NoScale).count(), 7, "also the set that has no pod yet");
     assert_eq!(both().desired().unknown.as_deref(), Some("Rollout web: not read yet"));
     let one = || scene().selecting(&[("app", "web"), ("set", "one")]);
-    assert_eq!(one().wish("web", Wish::Pods(6)).count(), 5, "the other colour never serves here");
+    assert_eq!(one().scale("web", OwnerScale::Pods(6)).count(), 5, "the other colour never serves here");
     let scaler = |scene: Scene| scene.scaler("argoproj.io/v1alpha1", "Rollout", "web", 9);
-    assert_eq!(scaler(both().wish("web", Wish::Pods(6))).count(), 9);
+    assert_eq!(scaler(both().scale("web", OwnerScale::Pods(6))).count(), 9);
     assert_eq!(scaler(one()).count(), 5, "an autoscaler scales both colours together");
 }
 

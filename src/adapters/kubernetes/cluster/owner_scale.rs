@@ -26,7 +26,7 @@ const MAX_CONCURRENT_GETS: usize = 16;
 
 /// The number of pods that an owner wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum OwnerScale {
     Pods(u32),
     /// Its kind has no `scale` subresource.
     NoScale,
@@ -34,9 +34,9 @@ pub(super) enum Wish {
     Unreadable(String),
 }
 
-/// A wish, and when it was read.
-pub(super) struct KnownWish {
-    pub(super) wish: Wish,
+/// A scale, and when it was read.
+pub(super) struct CachedScale {
+    pub(super) scale: OwnerScale,
     read: Instant,
     /// Of its `scale`, so that it is looked up once only.
     path: Option<String>,
@@ -45,14 +45,14 @@ pub(super) struct KnownWish {
 }
 
 #[cfg(test)]
-impl KnownWish {
-    pub(super) fn now(wish: Wish) -> Self {
-        Self { wish, read: Instant::now(), path: None, selects_switch: false }
+impl CachedScale {
+    pub(super) fn now(scale: OwnerScale) -> Self {
+        Self { scale, read: Instant::now(), path: None, selects_switch: false }
     }
 }
 
 /// By the owner's UID.
-pub(super) type Wishes = HashMap<Box<str>, KnownWish>;
+pub(super) type ScaleCache = HashMap<Box<str>, CachedScale>;
 
 /// Whether the number of pods that it wants is read here, and not watched.
 pub(super) fn is_read(owner: &OwnerRef) -> bool {
@@ -69,42 +69,43 @@ impl Cluster {
     ///
     /// # Errors
     /// When the API server does not answer; a refusal is an answer.
-    pub async fn read_old_wishes(&self, owners: &[OwnerKey]) -> Result<bool, ListError> {
+    pub async fn refresh_scales(&self, owners: &[OwnerKey]) -> Result<bool, ListError> {
         let old = |key: &&OwnerKey| {
             let state = self.shared.read();
-            state.wishes.get(&*key.owner.uid).is_none_or(|known| known.read.elapsed() > MAX_AGE)
+            state.scales.get(&*key.owner.uid).is_none_or(|known| known.read.elapsed() > MAX_AGE)
         };
         let old: Vec<OwnerKey> =
             owners.iter().filter(|key| is_read(&key.owner)).filter(old).cloned().collect();
-        self.read_wishes(&old).await
+        self.read_scales(&old).await
     }
 
     /// Reads what these owners want, if that is not watched. Whether something changed.
-    pub(super) async fn read_wishes(&self, owners: &[OwnerKey]) -> Result<bool, ListError> {
+    pub(super) async fn read_scales(&self, owners: &[OwnerKey]) -> Result<bool, ListError> {
         let rewinds = self.rewinds();
         let reads = owners.iter().filter(|key| is_read(&key.owner)).map(|key| async move {
-            let path = self.shared.read().wishes.get(&*key.owner.uid).and_then(|known| known.path.clone());
+            let path = self.shared.read().scales.get(&*key.owner.uid).and_then(|known| known.path.clone());
             let known = read(&self.shared.client, key, path).await?;
-            let wish = known.wish.clone();
+            let scale = known.scale.clone();
             Ok(self.shared.write(|state| {
                 if state.rewinds != rewinds {
                     return true;
                 }
-                let before = state.wishes.insert((*key.owner.uid).into(), known);
-                before.is_none_or(|before| before.wish != wish)
+                let before = state.scales.insert((*key.owner.uid).into(), known);
+                before.is_none_or(|before| before.scale != scale)
             }))
         });
         let reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(MAX_CONCURRENT_GETS);
         let changed = reads.try_fold(false, |any, changed| async move { Ok(any || changed) }).await?;
-        self.shared.write(|state| state.wishes.retain(|_, known| known.read.elapsed() < MAX_AGE * 60));
+        self.shared.write(|state| state.scales.retain(|_, known| known.read.elapsed() < MAX_AGE * 60));
         Ok(changed)
     }
 }
 
 /// Reads one owner; `path`: of its `scale`, if that is known.
-async fn read(client: &Client, key: &OwnerKey, path: Option<String>) -> Result<KnownWish, ListError> {
+async fn read(client: &Client, key: &OwnerKey, path: Option<String>) -> Result<CachedScale, ListError> {
     let OwnerKey { namespace, owner } = key;
-    let known = |wish, path, selects_switch| KnownWish { wish, read: Instant::now(), path, selects_switch };
+    let known =
+        |scale, path, selects_switch| CachedScale { scale, read: Instant::now(), path, selects_switch };
     let own = match &*owner.kind {
         "DaemonSet" if owner.group() == "apps" => Some(("daemonsets", daemons as fn(&Value) -> u32)),
         "Job" if owner.group() == "batch" => Some(("jobs", active as fn(&Value) -> u32)),
@@ -115,7 +116,7 @@ async fn read(client: &Client, key: &OwnerKey, path: Option<String>) -> Result<K
         return Ok(match get(client, &path, owner).await? {
             Ok(found) => {
                 let switched = traffic_key_in(&found["spec"]["selector"]).is_some();
-                known(Wish::Pods(wanted(&found)), None, switched)
+                known(OwnerScale::Pods(wanted(&found)), None, switched)
             }
             Err(why) => known(why, None, false),
         });
@@ -131,14 +132,14 @@ async fn read(client: &Client, key: &OwnerKey, path: Option<String>) -> Result<K
         Ok(scale) => {
             let selector = scale.pointer("/status/selector").and_then(Value::as_str).unwrap_or_default();
             let wanted = number(&scale, "/spec/replicas").unwrap_or(0);
-            known(Wish::Pods(wanted), Some(path), selector.contains(TRAFFIC))
+            known(OwnerScale::Pods(wanted), Some(path), selector.contains(TRAFFIC))
         }
         Err(why) => known(why, None, false),
     })
 }
 
 /// The path of an owner's `scale`, by the names that its API group publishes.
-async fn scale_path(client: &Client, key: &OwnerKey) -> Result<Result<String, Wish>, ListError> {
+async fn scale_path(client: &Client, key: &OwnerKey) -> Result<Result<String, OwnerScale>, ListError> {
     let OwnerKey { namespace, owner } = key;
     let root = match owner.group() {
         "" => format!("/api/{}", owner.api_version),
@@ -146,7 +147,7 @@ async fn scale_path(client: &Client, key: &OwnerKey) -> Result<Result<String, Wi
     };
     let list = match ask(client, &root, "apiresources").await? {
         Ok(list) => list,
-        Err(why) => return Ok(Err(Wish::Unreadable(why))),
+        Err(why) => return Ok(Err(OwnerScale::Unreadable(why))),
     };
     let resources = list["resources"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names = || resources.iter().filter_map(|one| Some((one["name"].as_str()?, one["kind"].as_str()?)));
@@ -154,15 +155,15 @@ async fn scale_path(client: &Client, key: &OwnerKey) -> Result<Result<String, Wi
         names().find(|(name, kind)| *kind == &*owner.kind && !name.contains('/')).map(|(name, _)| name);
     let scale = plural.filter(|plural| names().any(|(name, _)| name.strip_suffix("/scale") == Some(plural)));
     let path = scale.map(|plural| format!("{root}/namespaces/{namespace}/{plural}/{}/scale", owner.name));
-    Ok(path.ok_or(Wish::NoScale))
+    Ok(path.ok_or(OwnerScale::NoScale))
 }
 
 /// The object at `path`, if it is this owner's.
-async fn get(client: &Client, path: &str, owner: &OwnerRef) -> Result<Result<Value, Wish>, ListError> {
+async fn get(client: &Client, path: &str, owner: &OwnerRef) -> Result<Result<Value, OwnerScale>, ListError> {
     Ok(match ask(client, path, "owners").await? {
         Ok(found) if found["metadata"]["uid"] == *owner.uid => Ok(found),
-        Ok(_) => Err(Wish::Unreadable("another one has its name".to_owned())),
-        Err(why) => Err(Wish::Unreadable(why)),
+        Ok(_) => Err(OwnerScale::Unreadable("another one has its name".to_owned())),
+        Err(why) => Err(OwnerScale::Unreadable(why)),
     })
 }
 
