@@ -63,6 +63,18 @@ async fn a_shell_callback_is_the_whole_line() {
 }
 
 #[tokio::test]
+async fn a_shell_callback_that_is_not_quite_asked_for_is_said_to_be_none() {
+    let stage = Stage::new();
+    let line = format!("sh -c exit;touch {}", stage.file("by-a-shell").display());
+    let master =
+        stage.master(1).env("KONTROL_CALLBACK", line).env("KONTROL_SHELL_CALLBACK", "true").start().await;
+    let warning =
+        "KONTROL_SHELL_CALLBACK=\"true\" has no effect: the callback is split on spaces; write TRUE";
+    until("the log says so", async || master.log().contains(warning)).await;
+    assert!(!stage.file("by-a-shell").exists());
+}
+
+#[tokio::test]
 async fn a_start_runs_the_callback_once_and_the_last_goodbye_leaves_an_empty_list() {
     let stage = Stage::new();
     let master = stage.master(1).start().await;

@@ -71,6 +71,32 @@ async fn mistakes_with_certificates_are_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_exchanged_in_its_file_is_read_again() {
+    let mut etcd = Etcd::start_with(TLS).await;
+    let (right, other) = (etcd.etcd_config(), Etcd::prepare(TLS));
+    let folder = tempfile::tempdir().unwrap();
+    let files = (folder.path().join("client.pem"), folder.path().join("client.key"));
+    let exchange = |config: &EtcdConfig| {
+        let (certificate, key) = config.client.as_ref().unwrap();
+        std::fs::copy(certificate, &files.0).unwrap();
+        std::fs::copy(key, &files.1).unwrap();
+    };
+    exchange(&right);
+    let config = EtcdConfig { client: Some(files.clone()), ..right.clone() };
+    let store = open(&StoreConfig::Etcd(config), "a").await.unwrap();
+    leading(&*store).await;
+    // Every connection ends, and the next one is refused.
+    exchange(&other.etcd_config());
+    etcd.kill();
+    etcd.launch().await;
+    let refused = store.load().await.unwrap_err().to_string();
+    assert!(refused.contains("KUBERVISOR_ETCD_CERT_FILE"), "{refused}");
+    exchange(&right);
+    let term = leading(&*store).await;
+    store.commit(term, put(RecordKey::State, "x")).await.unwrap();
+}
+
+#[tokio::test]
 async fn mistakes_with_logins_are_named() {
     let mut etcd = Etcd::start().await;
     let password = tempfile::NamedTempFile::new().unwrap();

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, Output, Stdio},
     sync::{
-        Mutex, OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -84,6 +84,7 @@ pub struct Plane {
     etcd: String,
     pid: u32,
     control: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    frozen: Mutex<Vec<Component>>,
 }
 
 static PLANE: OnceLock<Plane> = OnceLock::new();
@@ -91,7 +92,8 @@ static TURN: RwLock<()> = RwLock::const_new(());
 
 /// The plane, for a test that harms nobody else's.
 pub struct Shared(RwLockReadGuard<'static, ()>);
-/// The plane, for a test that breaks it; no other test runs meanwhile.
+/// The plane, for a test that breaks it; no other test runs meanwhile. What is frozen at its end goes on, also when the
+/// test has failed.
 pub struct Alone(RwLockWriteGuard<'static, ()>);
 
 /// The binary's plane, started by whoever comes first.
@@ -119,6 +121,13 @@ impl Deref for Alone {
     type Target = Plane;
     fn deref(&self) -> &Plane {
         PLANE.get().expect("it was launched")
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        frozen.into_iter().for_each(|component| self.thaw(component));
     }
 }
 
@@ -167,11 +176,11 @@ impl Plane {
                 _ => {}
             }
         }
-        Ok(Self { directory, etcd, pid, control: Mutex::new((input, output)) })
+        Ok(Self { directory, etcd, pid, control: Mutex::new((input, output)), frozen: Mutex::default() })
     }
 
     fn tell(&self, verb: &str, component: Component) -> String {
-        let mut control = self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(control.0, "{verb} {}", component.name()).unwrap();
         let mut answer = String::new();
         control.1.read_line(&mut answer).unwrap();
@@ -183,16 +192,25 @@ impl Plane {
     /// SIGKILL, and its port is free when this returns; what it stored stays.
     pub fn kill(&self, component: Component) {
         self.tell("kill", component);
+        self.set_frozen(component, false);
     }
 
     /// SIGSTOP: its connections stay, nothing is answered.
     pub fn freeze(&self, component: Component) {
         self.tell("freeze", component);
+        self.set_frozen(component, true);
     }
 
     /// SIGCONT.
     pub fn thaw(&self, component: Component) {
         self.tell("thaw", component);
+        self.set_frozen(component, false);
+    }
+
+    fn set_frozen(&self, component: Component, is_frozen: bool) {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen.retain(|other| *other != component);
+        frozen.extend(is_frozen.then_some(component));
     }
 
     /// Starts one that was killed; it serves when this returns.
