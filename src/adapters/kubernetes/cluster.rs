@@ -258,9 +258,10 @@ impl Cluster {
     }
 
     /// Compares the resourceVersion of a write's response with `mark`: a lower one means that the API server was
-    /// restored from a backup, and drops the caches. False: they were dropped since `mark`. (A write that changes
-    /// nothing keeps its version; ours always change a fence or a serial.)
-    pub fn check_version(&self, kind: Kind, version: u64, mark: Mark) -> bool {
+    /// restored from a backup, and drops the caches. False: they were dropped since `mark`. `before` is the version that
+    /// the object had: a write that changes nothing keeps it, which says nothing.
+    pub fn check_version(&self, kind: Kind, before: u64, version: u64, mark: Mark) -> bool {
+        let version = if version == before { mark.highest.max(version) } else { version };
         self.shared.check_version(&format!("a write of {}", kind.resource()), version, mark)
     }
 }

@@ -244,7 +244,7 @@ impl LabelSink {
         let mark = self.cluster.mark(Kind::Pods);
         let changed = send_patch(&self.client, &pod, &steps).await?;
         let altered = patch::altered(action, &changed, &self.settings.name);
-        if self.cluster.check_version(Kind::Pods, changed.version, mark) {
+        if self.cluster.check_version(Kind::Pods, pod.version, changed.version, mark) {
             self.cluster.merge_pod(changed);
         }
         altered.map_or(Ok(()), |how| Err(WriteRefusal::Altered(how)))

@@ -63,7 +63,7 @@ pub fn status(facts: &Facts<'_>) -> Value {
     Value::Object(status)
 }
 
-/// Whether the two differ, apart from `lastProbeTime` and the ledger.
+/// Whether the two differ, apart from `lastProbeTime` and what is not of the report: the ledger and the owner.
 pub fn changed(old: &Value, new: &Value) -> bool {
     comparable(old) != comparable(new)
 }
@@ -72,6 +72,7 @@ fn comparable(status: &Value) -> Value {
     let mut status = status.clone();
     let Some(members) = status.as_object_mut() else { return json!({}) };
     members.remove("ledger");
+    members.remove("owner");
     let conditions = members.get_mut("conditions").and_then(Value::as_array_mut);
     for item in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
         item.remove("lastProbeTime");

@@ -189,7 +189,14 @@ impl StatusLedger {
         let mark = self.cluster.mark(Kind::KubervisorServices);
         match self.put(&body(&record, &status)).await {
             // The API server was restored from a backup meanwhile.
-            Ok(stored) if !self.cluster.check_version(Kind::KubervisorServices, stored.version, mark) => {
+            Ok(stored)
+                if !self.cluster.check_version(
+                    Kind::KubervisorServices,
+                    record.version,
+                    stored.version,
+                    mark,
+                ) =>
+            {
                 Ok(Reservation::Conflict)
             }
             Ok(stored) => Ok(self.stored_as(stored, ledger)),

@@ -407,11 +407,12 @@ fn the_transition_time_is_that_of_the_status_and_the_probe_time_that_of_any_chan
 }
 
 #[test]
-fn probe_times_and_the_ledger_are_no_change() {
+fn probe_times_the_ledger_and_the_owner_are_no_change() {
     let view = view();
     let mut old = status(&facts(Some(&view)));
     let new = old.clone();
     old["ledger"] = json!({"serial": 4});
+    old["owner"] = json!({"member": "kubervisor-0", "generation": 3});
     old["podCount"]["lastProbeTime"] = json!("2001-01-01T00:00:00Z");
     old["conditions"][0]["lastProbeTime"] = json!("2001-01-01T00:00:00Z");
     assert!(!changed(&old, &new));

@@ -31,14 +31,23 @@ async fn a_write_with_a_lower_version_than_was_seen_before_it_is_a_rewind() {
     let cluster = cluster();
     cluster.merge_pod(pod("a", 50, "yes"));
     let mark = cluster.mark(Kind::Pods);
-    assert!(cluster.check_version(Kind::Pods, 51, mark) && cluster.rewinds() == 0);
+    assert!(cluster.check_version(Kind::Pods, 50, 51, mark) && cluster.rewinds() == 0);
     // Another client's event arrives during our write: no rewind.
     cluster.merge_pod(pod("b", 60, "yes"));
-    assert!(cluster.check_version(Kind::Pods, 52, mark) && cluster.rewinds() == 0);
-    assert!(!cluster.check_version(Kind::Pods, 49, mark));
+    assert!(cluster.check_version(Kind::Pods, 51, 52, mark) && cluster.rewinds() == 0);
+    assert!(!cluster.check_version(Kind::Pods, 51, 49, mark));
     assert_eq!((cluster.rewinds(), cluster.pods("shop", &web()).len()), (1, 0));
-    assert!(!cluster.check_version(Kind::Pods, 48, mark));
+    assert!(!cluster.check_version(Kind::Pods, 51, 48, mark));
     assert_eq!(cluster.rewinds(), 1, "one rewind is counted once, whoever else saw it");
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_is_no_rewind() {
+    let cluster = cluster();
+    cluster.merge_pod(pod("a", 50, "yes"));
+    cluster.merge_pod(pod("b", 60, "yes"));
+    let mark = cluster.mark(Kind::Pods);
+    assert!(cluster.check_version(Kind::Pods, 50, 50, mark) && cluster.rewinds() == 0);
 }
 
 #[tokio::test]
@@ -46,7 +55,7 @@ async fn the_lowest_version_is_held_against_its_own_kind_only() {
     let cluster = cluster();
     cluster.merge_pod(pod("a", 50, "yes"));
     assert_eq!(cluster.mark(Kind::Services).highest, 0);
-    assert!(cluster.check_version(Kind::KubervisorServices, 7, cluster.mark(Kind::KubervisorServices)));
+    assert!(cluster.check_version(Kind::KubervisorServices, 6, 7, cluster.mark(Kind::KubervisorServices)));
 }
 
 #[tokio::test]
