@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::{
     http::{ask, page, read_until, sent},
@@ -32,7 +33,10 @@ pub(super) async fn shop(stage: &Stage) -> (Node, Vec<Puppet>) {
     let endpoints = stage.file("endpoints");
     let master = master.env("KUBERVISOR_ENDPOINTS", endpoints.display()).env("KUBERVISOR_TARGET_PORT", 80);
     let pods = (0..5).map(|number| Puppet::new(stage, 10 + number).paying(json!({"errors": 0.02})));
-    (master.start().await, pods.collect())
+    let master = master.start().await;
+    // It opens after the port of the keepalives.
+    until("the admin port is open", async || TcpStream::connect(master.admin()).await.is_ok()).await;
+    (master, pods.collect())
 }
 
 #[tokio::test]
