@@ -186,19 +186,12 @@ impl StatusLedger {
             serde_json::to_value(&ledger).map_err(|source| unusable(LedgerError::EncodeLedger(source)))?;
         status["ledger"] = value;
         self.claim.write(&mut status);
-        let mark = self.cluster.mark(Kind::KubervisorServices);
+        let (kind, before) = (Kind::KubervisorServices, record.version);
+        let mark = self.cluster.mark(kind);
+        let rewound = |after| !self.cluster.check_version(kind, before, after, mark);
         match self.put(&body(&record, &status)).await {
             // The API server was restored from a backup meanwhile.
-            Ok(stored)
-                if !self.cluster.check_version(
-                    Kind::KubervisorServices,
-                    record.version,
-                    stored.version,
-                    mark,
-                ) =>
-            {
-                Ok(Reservation::Conflict)
-            }
+            Ok(stored) if rewound(stored.version) => Ok(Reservation::Conflict),
             Ok(stored) => Ok(self.stored_as(stored, ledger)),
             Err(WriteRefusal::Conflict) => {
                 self.outdated = true;
