@@ -214,7 +214,8 @@ fn both_programs_run_without_any_library_as_any_user() {
 #[test]
 fn the_plugins_archive_has_program_completion_and_licence_and_krews_manifest_its_checksum() {
     image();
-    let packed = Command::new(root().join("scripts/plugin-archive")).output().unwrap();
+    let mut pack = Command::new(root().join("scripts/plugin-archive"));
+    let packed = pack.env("CARGO_TARGET_DIR", root().join("target")).output().unwrap();
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let archive = PathBuf::from(String::from_utf8(packed.stdout).unwrap().trim());
     let folder = tempfile::tempdir().unwrap();
