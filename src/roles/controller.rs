@@ -167,12 +167,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         _ => None,
     };
     let process = Runtime::start();
-    let mut env = hosted::environment(&[
-        ("KUBERVISOR_STORE", args.store.as_deref().map(OsStr::new)),
-        ("KUBERVISOR_KUBECONFIG", args.kubeconfig.as_deref().map(Path::as_os_str)),
-        ("KUBERVISOR_MASTER", args.master.as_deref().map(OsStr::new)),
-    ])?;
-    env.set_if_unset("KONTROL_FOVER", &args.lease.to_string());
+    let env = environment(&args)?;
     let hosted = start_master(&args, &env, &process, &stop).await?;
     let sharing = Sharing::read(
         &SharingOptions {
@@ -277,6 +272,17 @@ async fn join(deps: &Deps, sharing: Option<Sharing>) -> Result<(), Exit> {
         let _set_once = deps.replicas.set(Arc::new(replicas));
     }
     Ok(())
+}
+
+/// The variables that the store and the hosted master are configured by, with those that flags set.
+fn environment(args: &Args) -> Result<Environment, Exit> {
+    let mut env = hosted::environment(&[
+        ("KUBERVISOR_STORE", args.store.as_deref().map(OsStr::new)),
+        ("KUBERVISOR_KUBECONFIG", args.kubeconfig.as_deref().map(Path::as_os_str)),
+        ("KUBERVISOR_MASTER", args.master.as_deref().map(OsStr::new)),
+    ])?;
+    env.set_if_unset("KONTROL_FOVER", &args.lease.to_string());
+    Ok(env)
 }
 
 async fn start_master(
