@@ -37,7 +37,7 @@ mod status_ledger;
 pub use self::{
     fleet::{fleet_of, fleet_selector},
     limiter::WriteLimiter,
-    owner::OwnerClaim,
+    owner::{BESIDE_THE_REPORT, OwnerClaim},
 };
 
 use std::{

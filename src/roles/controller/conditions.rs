@@ -19,6 +19,7 @@ pub use self::{
     reported::{LASTING, Lasting, NOT_LEAVING, Reported, reported},
 };
 use crate::{
+    adapters::sink::labels::BESIDE_THE_REPORT,
     decide::{
         gate::{Plan, explain::Explanation},
         time::Timestamp,
@@ -63,7 +64,7 @@ pub fn status(facts: &Facts<'_>) -> Value {
     Value::Object(status)
 }
 
-/// Whether the two differ, apart from `lastProbeTime` and what is not of the report: the ledger and the owner.
+/// Whether the two differ, apart from `lastProbeTime` and what is no part of the report.
 pub fn changed(old: &Value, new: &Value) -> bool {
     comparable(old) != comparable(new)
 }
@@ -71,8 +72,9 @@ pub fn changed(old: &Value, new: &Value) -> bool {
 fn comparable(status: &Value) -> Value {
     let mut status = status.clone();
     let Some(members) = status.as_object_mut() else { return json!({}) };
-    members.remove("ledger");
-    members.remove("owner");
+    for member in BESIDE_THE_REPORT {
+        members.remove(member);
+    }
     let conditions = members.get_mut("conditions").and_then(Value::as_array_mut);
     for item in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
         item.remove("lastProbeTime");

@@ -9,7 +9,10 @@ use serde_json::Value;
 use crate::adapters::sink::SinkError;
 
 /// The member of the status.
-pub(super) const OWNER: &str = "owner";
+const OWNER: &str = "owner";
+
+/// Members of the status that are no part of the report.
+pub const BESIDE_THE_REPORT: [&str; 2] = ["ledger", OWNER];
 
 /// As stored in `status.owner`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

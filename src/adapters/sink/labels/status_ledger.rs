@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     LabelSettings,
     errors::WriteRefusal,
-    owner::{OWNER, OwnerClaim},
+    owner::{BESIDE_THE_REPORT, OwnerClaim},
     request,
 };
 use crate::{
@@ -236,7 +236,7 @@ impl StatusLedger {
         }
         let mut status = report.clone();
         let stored = record.object.get("status").unwrap_or(&Value::Null);
-        for kept in ["ledger", OWNER].into_iter().filter(|kept| stored.get(kept).is_some()) {
+        for kept in BESIDE_THE_REPORT.into_iter().filter(|kept| stored.get(kept).is_some()) {
             status[kept] = stored[kept].clone();
         }
         match self.put(&body(&record, &status)).await {
