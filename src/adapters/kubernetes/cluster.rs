@@ -261,7 +261,9 @@ impl Cluster {
     /// restored from a backup, and drops the caches. False: they were dropped since `mark`. `before` is the version that
     /// the object had: a write that changes nothing keeps it, which says nothing.
     pub fn check_version(&self, kind: Kind, before: u64, version: u64, mark: Mark) -> bool {
-        let version = if version == before { mark.highest.max(version) } else { version };
+        if version == before {
+            return self.shared.is_current(mark);
+        }
         self.shared.check_version(&format!("a write of {}", kind.resource()), version, mark)
     }
 }

@@ -73,6 +73,11 @@ impl ClusterCache {
             let why = format!("{what} is at version {version}, and {} was seen before", mark.highest);
             self.rewind(&why, mark.rewinds);
         }
+        self.is_current(mark)
+    }
+
+    /// Whether no rewind happened since `mark`.
+    pub(super) fn is_current(&self, mark: Mark) -> bool {
         self.read().rewinds == mark.rewinds
     }
 
