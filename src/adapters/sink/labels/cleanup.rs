@@ -27,10 +27,10 @@ impl LabelSink {
                 continue;
             }
             let target = PatchTarget { pod: &pod, resource: &self.settings.name };
-            let steps = match () {
-                () if self.has_left(&pod) => patch::leave(&target),
-                () if has_marks(&pod) => patch::clean_up(&target),
-                () => None,
+            let steps = if self.has_left(&pod) {
+                patch::leave(&target)
+            } else {
+                patch::clean_up(&target).filter(|_| has_marks(&pod))
             };
             let Some(steps) = steps else { continue };
             match send_patch(&self.client, &pod, &steps).await {

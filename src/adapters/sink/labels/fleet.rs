@@ -64,6 +64,17 @@ pub fn fleet_of(cluster: &Cluster, settings: &LabelSettings, policy: &Policy) ->
     pods.into_iter().filter(|pod| !pod.finished() && !pod.terminating).collect()
 }
 
+/// What the cache tells about a fleet.
+struct ReadFleet {
+    fleet: Fleet,
+    /// What keeps it from being gated.
+    switched: Option<Hindrance>,
+    /// The owners of its pods.
+    owners: Vec<OwnerKey>,
+    /// What the Service selects, if it is there.
+    selector: Option<Selector>,
+}
+
 impl LabelSink {
     /// The fleet in the cache. `endpoints`: quorum LISTs have just refreshed it, and these are the Service's endpoints.
     pub(super) fn read_fleet(
@@ -76,11 +87,9 @@ impl LabelSink {
         self.mark_landed(&mut ledger);
         let hindrance = self.hindrance();
         let hold = hindrance.as_ref().filter(|_| !self.trial_due()).map(ToString::to_string);
-        let (mut fleet, switched, owners) =
-            self.fleet(policy, &ledger, hold.or_else(|| self.cluster.suspect(&self.settings.namespace)));
-        self.owners = owners;
-        let service = self.cluster.service(&self.settings.namespace, &policy.service);
-        self.fleet_selector = service.and_then(|_| self.service_selector(policy));
+        let hold = hold.or_else(|| self.cluster.suspect(&self.settings.namespace));
+        let ReadFleet { mut fleet, switched, owners, selector } = self.fleet(policy, &ledger, hold);
+        (self.owners, self.fleet_selector) = (owners, selector);
         fleet.absence_proven = endpoints.is_some();
         fleet = self.join_listing(now, policy, fleet, endpoints);
         let lingering = self.lingering(now, policy, &ledger);
@@ -111,13 +120,7 @@ impl LabelSink {
         PersonRequests::parse(text.unwrap_or_default(), now, *requests_checked)
     }
 
-    /// The fleet, what keeps it from being gated, and the owners of its pods.
-    fn fleet(
-        &self,
-        policy: &Policy,
-        ledger: &Ledger,
-        hold: Option<String>,
-    ) -> (Fleet, Option<Hindrance>, Vec<OwnerKey>) {
+    fn fleet(&self, policy: &Policy, ledger: &Ledger, hold: Option<String>) -> ReadFleet {
         let Self { cluster, settings: LabelSettings { namespace, name, .. }, .. } = self;
         let service = cluster.service(namespace, &policy.service);
         let selector = self.service_selector(policy);
@@ -161,7 +164,7 @@ impl LabelSink {
         let unreadable = desired.unreadable.map(Hindrance::DesiredUnknown);
         let switched = desired.switched.map(Hindrance::SwitchInSelector).or(unreadable);
         fleet.hold = hold.or(missing).or(switched.as_ref().map(ToString::to_string)).or(desired.unknown);
-        (fleet, switched, desired.owners)
+        ReadFleet { fleet, switched, owners: desired.owners, selector: service.and(selector) }
     }
 
     /// The notes on pods, with their details.

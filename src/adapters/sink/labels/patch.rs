@@ -40,13 +40,45 @@ pub(super) fn patch(action: &Action, target: &PatchTarget<'_>) -> Option<Vec<Val
 
 /// Removes our marks from a released pod; its traffic label stays.
 pub(super) fn release(target: &PatchTarget<'_>) -> Vec<Value> {
-    let mut steps = vec![
+    let mut steps = same_pod(target);
+    remove_all(target, &mut steps);
+    steps
+}
+
+/// Removes the marks of a withdrawal from a serving pod; `None` for one without a fence.
+pub(super) fn clean_up(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
+    let mut steps = still_serving(target)?;
+    remove_marks(target, &mut steps);
+    Some(steps)
+}
+
+/// Removes our marks from a serving pod that has left the fleet; `None` for one without a fence.
+pub(super) fn leave(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
+    let mut steps = still_serving(target)?;
+    remove_all(target, &mut steps);
+    Some(steps)
+}
+
+/// Tests that it is still the pod that the resource has claimed.
+fn same_pod(target: &PatchTarget<'_>) -> Vec<Value> {
+    vec![
         test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
         test(label(keys::NAME), json!(target.resource)),
-        remove(label(keys::NAME)),
-    ];
-    remove_strategy(target, &mut steps);
-    remove_cost(target, &mut steps);
+    ]
+}
+
+/// Tests that the pod still serves: a withdrawal that has landed meanwhile must not lose its marks. `None` without a fence.
+fn still_serving(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
+    let fence = target.pod.fence_text.as_deref()?;
+    let mut tests = same_pod(target);
+    tests.extend([test(label(keys::TRAFFIC), json!("yes")), test(annotation(keys::FENCE), json!(fence))]);
+    Some(tests)
+}
+
+fn remove_all(target: &PatchTarget<'_>, steps: &mut Vec<Value>) {
+    steps.push(remove(label(keys::NAME)));
+    remove_strategy(target, steps);
+    remove_cost(target, steps);
     let pod = target.pod;
     let ours = [
         (keys::BREAK_AT, &pod.break_at),
@@ -55,30 +87,6 @@ pub(super) fn release(target: &PatchTarget<'_>) -> Vec<Value> {
         (keys::FENCE, &pod.fence_text),
     ];
     steps.extend(ours.iter().filter(|(_, text)| text.is_some()).map(|(key, _)| remove(annotation(key))));
-    steps
-}
-
-/// Removes the marks of a withdrawal from a serving pod; `None` for one without a fence.
-pub(super) fn clean_up(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
-    let fence = target.pod.fence_text.as_deref()?;
-    let mut steps = vec![
-        test("/metadata/uid".to_owned(), json!(target.pod.uid.as_str())),
-        test(label(keys::NAME), json!(target.resource)),
-        test(label(keys::TRAFFIC), json!("yes")),
-        test(annotation(keys::FENCE), json!(fence)),
-    ];
-    remove_marks(target, &mut steps);
-    Some(steps)
-}
-
-/// Removes our marks from a serving pod that has left the fleet; `None` for one without a fence.
-pub(super) fn leave(target: &PatchTarget<'_>) -> Option<Vec<Value>> {
-    let fence = target.pod.fence_text.as_deref()?;
-    let mut steps = release(target);
-    // A withdrawal that has landed meanwhile must not lose its marks.
-    let tests = [test(label(keys::TRAFFIC), json!("yes")), test(annotation(keys::FENCE), json!(fence))];
-    steps.splice(2..2, tests);
-    Some(steps)
 }
 
 /// How the answer to the patch differs from what it wrote: an admission policy or webhook has changed it.
