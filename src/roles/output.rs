@@ -64,6 +64,23 @@ pub(super) fn visible(text: &str, limit: usize) -> String {
     shown
 }
 
+/// XML, for a text or an attribute. Control characters but the newline, which XML has no form for, are the caller's.
+pub(super) fn xml(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\n' => safe.push_str("&#10;"),
+            '\u{fffe}' | '\u{ffff}' => safe.push('?'),
+            _ => safe.push(character),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use super::{
     fail_on::FailOn,
     model::{PolicyReport, ReportModel},
 };
-use crate::roles::output::visible;
+use crate::roles::output::{visible, xml};
 
 /// The results as XML.
 pub(super) fn render(model: &ReportModel, fail_on: &[FailOn]) -> String {
@@ -64,19 +64,7 @@ fn case(name: &str, result: &str) -> String {
 
 /// Text for an attribute; what XML cannot hold is written out.
 fn escaped(text: &str) -> String {
-    let mut safe = String::new();
-    for character in visible(text, 600).chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\n' => safe.push_str("&#10;"),
-            '\u{fffe}' | '\u{ffff}' => safe.push('?'),
-            _ => safe.push(character),
-        }
-    }
-    safe
+    xml(&visible(text, 600))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{CheckOutcome, CheckResult};
+use crate::roles::output::xml;
 
 pub(super) fn report(results: &[CheckResult]) -> String {
     let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count();
@@ -32,18 +33,7 @@ pub(super) fn report(results: &[CheckResult]) -> String {
 
 /// As text and in attributes. XML has no form at all for control characters.
 fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push(' '),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    xml(&text.replace(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'), " "))
 }
 
 #[cfg(test)]
