@@ -62,12 +62,16 @@ impl Timestamp {
     }
 }
 
+/// Whole milliseconds, at most as many as a [`Timestamp`] can count.
+pub fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl ops::Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
-        let millis = i64::try_from(later.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(millis))
+        Self(self.0.saturating_add(millis(later)))
     }
 }
 
@@ -75,8 +79,7 @@ impl ops::Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, earlier: Duration) -> Self {
-        let millis = i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_sub(millis))
+        Self(self.0.saturating_sub(millis(earlier)))
     }
 }
 

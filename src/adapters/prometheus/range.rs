@@ -24,7 +24,7 @@ use crate::{
     decide::{
         detect::Query,
         replay::answers::{RangeAnswer, RangeSeries},
-        time::Timestamp,
+        time::{Timestamp, millis},
     },
 };
 
@@ -108,7 +108,7 @@ fn wait(error: &PrometheusError, backoff: Duration) -> Option<Duration> {
 
 async fn ask(client: &SourceClient, request: RangeRequest<'_>) -> Result<RangeAnswer, PrometheusError> {
     let RangeRequest { query, promql, key, start, step, steps } = request;
-    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
+    let step = millis(step).max(1);
     let grid = Grid { start, step, steps };
     let last = i64::try_from(steps.saturating_sub(1)).unwrap_or(i64::MAX).saturating_mul(step);
     let (from, to) = (seconds(start.unix_millis()), seconds(start.unix_millis().saturating_add(last)));

@@ -47,7 +47,7 @@ impl SilenceTracker {
         (self.now, self.ttl) = (now, ttl);
         self.enough = floor.max(roster.pods.len().div_ceil(2)).max(1);
         // 4/5 of the TTL, because agents of the older dialect send a keepalive every 3/4 of it.
-        let connected = self.heard_after(before(now, ttl * 4 / 5)) >= self.enough;
+        let connected = self.heard_after(now - ttl * 4 / 5) >= self.enough;
         self.connected = connected.then(|| self.connected.unwrap_or(now));
     }
 
@@ -58,7 +58,7 @@ impl SilenceTracker {
     pub fn believed(&self, key: Key) -> bool {
         let Some(noticed) = self.noticed.get(&key) else { return true };
         let connected = self.connected.is_some_and(|since| self.now.since(since) >= self.ttl);
-        connected && self.heard_after(before(*noticed, self.ttl / 5)) >= self.enough
+        connected && self.heard_after(*noticed - self.ttl / 5) >= self.enough
     }
 
     /// Whether the silence of a pod is not believed yet.
@@ -69,10 +69,4 @@ impl SilenceTracker {
     fn heard_after(&self, moment: Timestamp) -> usize {
         self.heard.len() - self.heard.partition_point(|heard| *heard <= moment)
     }
-}
-
-fn before(moment: Timestamp, by: Duration) -> Timestamp {
-    Timestamp::from_unix_millis(
-        moment.unix_millis().saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
-    )
 }

@@ -14,7 +14,11 @@ use crate::{
         },
         sources::SourceClient,
     },
-    decide::{detect::Query, replay::answers::RangeAnswer, time::Timestamp},
+    decide::{
+        detect::Query,
+        replay::answers::RangeAnswer,
+        time::{Timestamp, millis},
+    },
     exit,
     roles::output,
 };
@@ -58,7 +62,7 @@ impl HistoryQuery {
     }
 
     fn step_millis(&self) -> i64 {
-        i64::try_from(self.step.as_millis()).unwrap_or(i64::MAX).max(1)
+        millis(self.step).max(1)
     }
 }
 
