@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub(super) use self::file::PageFile;
 use self::values::ValueChart;
 use super::{
-    model::{EpisodeEnd, PolicyReport, ReplayEpisode, ReportModel},
+    model::{BreakerReport, EpisodeEnd, PolicyReport, ReplayEpisode, ReportModel},
     text,
 };
 use crate::{
@@ -127,7 +127,7 @@ impl PolicySection {
             breakers: policy
                 .breakers
                 .iter()
-                .map(|breaker| breaker_section(policy, &breaker.name, axis, lines))
+                .map(|breaker| breaker_section(policy, breaker, axis, lines))
                 .collect(),
             episodes: episodes.map(|episode| EpisodeLine::new(episode, policy, &chart)).collect(),
             more_episodes: policy.summary.episodes.saturating_sub(rows),
@@ -137,17 +137,21 @@ impl PolicySection {
     }
 }
 
-fn breaker_section(policy: &PolicyReport, name: &str, axis: TimeAxis, lines: usize) -> BreakerSection {
-    let breaker = policy.breakers.iter().find(|breaker| breaker.name == name);
-    let picture = policy.picture.breakers.iter().find(|picture| picture.breaker == name);
-    let own: Vec<&ReplayEpisode> = policy.episodes.iter().filter(|episode| episode.breaker == name).collect();
+fn breaker_section(
+    policy: &PolicyReport,
+    breaker: &BreakerReport,
+    axis: TimeAxis,
+    lines: usize,
+) -> BreakerSection {
+    let BreakerReport { name, detector, server, promql, .. } = breaker;
+    let picture = policy.picture.breakers.iter().find(|picture| picture.breaker == *name);
+    let own: Vec<&ReplayEpisode> =
+        policy.episodes.iter().filter(|episode| episode.breaker == *name).collect();
     BreakerSection {
-        name: name.to_owned(),
-        detector: breaker.map_or("", |breaker| breaker.detector),
-        server: breaker.map(|breaker| breaker.server.clone()).unwrap_or_default(),
-        promql: breaker
-            .map(|breaker| breaker.promql.lines().map(str::to_owned).collect())
-            .unwrap_or_default(),
+        name: name.clone(),
+        detector,
+        server: server.clone(),
+        promql: promql.lines().map(str::to_owned).collect(),
         chart: picture.and_then(|picture| ValueChart::of(picture, axis, &own, lines)),
     }
 }

@@ -115,7 +115,7 @@ fn policy(resource: &Value, kind: DecisionKind, episodes: Vec<ReplayEpisode>) ->
 
 /// Those of this kind, in order of time; one without a time is left out.
 fn episodes(resource: &Value, kind: DecisionKind, now: Timestamp) -> Vec<ReplayEpisode> {
-    let wanted = if kind == DecisionKind::Real { "real" } else { "dryRun" };
+    let wanted = json!(kind);
     let read = |episode: &Value| {
         let text = |member: &str| episode[member].as_str().unwrap_or_default().to_owned();
         let ended = moment(episode.get("to"), now);

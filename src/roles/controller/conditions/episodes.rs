@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{line, rfc3339};
 use crate::roles::gate::{
-    episodes::{Episode, EpisodeKind, STORED},
+    episodes::{Episode, STORED},
     snapshot::GateSnapshot,
 };
 
@@ -44,10 +44,6 @@ fn key(episode: &Value) -> EpisodeKey {
 
 fn written(episode: &Episode) -> Value {
     let Episode { kind, pod, uid, breaker, reason, retry, from, to } = episode;
-    let kind = match kind {
-        EpisodeKind::Real => "real",
-        EpisodeKind::DryRun => "dryRun",
-    };
     let mut written = json!({
         "kind": kind, "pod": line(pod, 253), "uid": line(uid.as_str(), 63), "breaker": line(breaker, 63),
         "reason": line(reason, LONGEST_REASON), "retryCount": retry, "from": rfc3339(*from),
@@ -61,10 +57,13 @@ fn written(episode: &Episode) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::{
-        fleet::{Epoch, Uid},
-        gate::ledger::Ledger,
-        time::Timestamp,
+    use crate::{
+        decide::{
+            fleet::{Epoch, Uid},
+            gate::ledger::Ledger,
+            time::Timestamp,
+        },
+        roles::gate::episodes::EpisodeKind,
     };
 
     fn at(second: i64) -> Timestamp {
