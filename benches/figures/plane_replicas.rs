@@ -182,7 +182,7 @@ impl Bench<'_> {
 
     /// What that many replicas do in a minute in which nothing happens.
     async fn minute(&self, count: usize) -> anyhow::Result<Minute> {
-        let replicas = (0..count)
+        let mut replicas = (0..count)
             .map(|number| self.replica(&format!("of-{count}-{number}"), DEFAULT_LEASE))
             .collect::<anyhow::Result<Vec<_>>>()?;
         self.shared(&replicas.iter().collect::<Vec<_>>()).await?;
@@ -202,7 +202,7 @@ impl Bench<'_> {
             replica.signal(Signal::SIGTERM)?;
         }
         wait("all have ended", Duration::from_secs(30), async || {
-            let ended = replicas.iter().map(Controller::has_ended).collect::<anyhow::Result<Vec<_>>>()?;
+            let ended = replicas.iter_mut().map(Controller::has_ended).collect::<anyhow::Result<Vec<_>>>()?;
             Ok(ended.into_iter().all(|ended| ended).then_some(()))
         })
         .await?;

@@ -390,10 +390,8 @@ impl Controller {
     }
 
     /// Whether the process has ended.
-    pub(crate) fn has_ended(&self) -> anyhow::Result<bool> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Not waited for, so that it is a zombie.
-        Ok(stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Sends a signal.

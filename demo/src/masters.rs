@@ -4,7 +4,7 @@
 //! started first. A killed host takes its three masters with it: its ensemble is led by another host after the lease,
 //! and the two other ensembles keep their leaders.
 
-use std::{collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
+use std::{array::from_fn, collections::BTreeMap, env, ffi::OsString, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use futures::future;
@@ -104,13 +104,12 @@ impl Masters {
             ]);
             spec(name, kubervisor, "run".to_owned(), environment)
         };
-        let each = [0, 1, 2];
-        let pods = each.into_iter().flat_map(|ensemble| (0..PODS).map(move |pod| (ensemble, pod)));
+        let pods = (0..ENSEMBLES.len()).flat_map(|ensemble| (0..PODS).map(move |pod| (ensemble, pod)));
         Ok(Self {
             etcd: spec("etcd".to_owned(), Path::new("etcd"), etcd_arguments, Vec::new()),
-            masters: each.map(|host| each.map(|ensemble| master(host, ensemble))),
+            masters: from_fn(|host| from_fn(|ensemble| master(host, ensemble))),
             agents: pods.map(agent).collect(),
-            admin: each.map(|host| each.map(|ensemble| format!("http://{}", network.admin(host, ensemble)))),
+            admin: from_fn(|host| from_fn(|ensemble| format!("http://{}", network.admin(host, ensemble)))),
             running: Vec::new(),
             hosts: Default::default(),
             client: client(Duration::from_secs(1))?,

@@ -7,7 +7,8 @@
 //! its own, then publishes the view as its acknowledgement. It begins what is newly its own when every replica of the
 //! view has acknowledged the same view: from then on nobody works under an older one. What stays with its owner goes on
 //! without a break. A replica that the others no longer see has ended its work before, because its lease ends on its
-//! own clock first; when it comes back, it makes another view, which nobody has acknowledged before. And the generation in the resource's status refuses the writes of an owner that does not know.
+//! own clock first; when it comes back, it makes another view, which nobody has acknowledged before. And the generation
+//! in the resource's status refuses the writes of an owner that does not know.
 
 use std::collections::BTreeSet;
 

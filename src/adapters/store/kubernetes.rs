@@ -8,8 +8,8 @@
 //! | ConfigMap `chunk` | one for about 256 KiB of pods | at a commit of its pods, as a patch of what changed |
 //!
 //! *Expiry.* A Lease ends when this process has not seen it change for its duration, on its own monotonic clock, and a
-//! list shows then that it is still the same. No time in a record is compared with a clock. Our own leadership ends earlier, by [`LeaseState`]: a duration, less a
-//! margin, after the last renewal was *sent*.
+//! list shows then that it is still the same. No time in a record is compared with a clock. Our own leadership ends
+//! earlier, by [`LeaseState`]: a duration, less a margin, after the last renewal was *sent*.
 //!
 //! *Term.* Higher than every earlier one: the leader's Lease has it, and so has each record. A new leader stamps all
 //! records before it leads, and each write names the version that it changes, so that an old leader writes nothing
