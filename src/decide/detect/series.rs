@@ -39,34 +39,9 @@ pub struct Vector {
     pub elements: Vec<VectorElement>,
 }
 
-/// The elements of one pod: one at most, nearly always, so that a list is rarely allocated.
-enum PodElements<'a> {
-    None,
-    One(&'a VectorElement),
-    Several(Vec<&'a VectorElement>),
-}
-
-impl<'a> PodElements<'a> {
-    fn push(&mut self, element: &'a VectorElement) {
-        match self {
-            Self::None => *self = Self::One(element),
-            Self::One(first) => *self = Self::Several(vec![first, element]),
-            Self::Several(all) => all.push(element),
-        }
-    }
-
-    fn as_slice(&self) -> &[&'a VectorElement] {
-        match self {
-            Self::None => &[],
-            Self::One(only) => std::slice::from_ref(only),
-            Self::Several(all) => all,
-        }
-    }
-}
-
 /// The elements of a vector by pod name.
 pub(super) struct ByPod<'a> {
-    by_name: HashMap<&'a str, PodElements<'a>>,
+    by_name: HashMap<&'a str, Vec<&'a VectorElement>>,
     asked: Timestamp,
     limit: Duration,
     window: Duration,
@@ -95,8 +70,8 @@ impl<'a> ByPod<'a> {
         query: &Query,
         scope: &FleetScope,
     ) -> (Self, usize) {
-        let mut by_name: HashMap<&str, PodElements<'_>> =
-            pods.iter().map(|pod| (pod.id.as_str(), PodElements::None)).collect();
+        let mut by_name: HashMap<&str, Vec<&VectorElement>> =
+            pods.iter().map(|pod| (pod.id.as_str(), Vec::new())).collect();
         let mut strangers = 0;
         for element in &vector.elements {
             let ours = element.namespace.as_ref().is_none_or(|namespace| *namespace == scope.namespace);
@@ -115,7 +90,7 @@ impl<'a> ByPod<'a> {
         if let Some(cause) = pod.too_young(self.window) {
             return Err(cause);
         }
-        match self.by_name.get(pod.id.as_str()).map_or(&[][..], PodElements::as_slice) {
+        match self.by_name.get(pod.id.as_str()).map_or(&[][..], Vec::as_slice) {
             [] => Err(NoVerdict::NoSeries),
             elements if elements.iter().all(|one| self.is_stale(one)) => {
                 Err(NoVerdict::TooOld { seconds: self.limit.as_secs() })
