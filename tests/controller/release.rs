@@ -52,8 +52,8 @@ async fn a_deleted_resource_gives_traffic_back_and_takes_its_marks_off() {
     let left: Vec<String> = scene.pods().await.into_values().flat_map(|pod| marks(&pod)).collect();
     assert_eq!((scene.those("yes").await.len(), left), (3, vec![]));
     scene.until("three endpoints", async || scene.shop.endpoints().await.unwrap().len() == 3).await;
-    let metrics = scene.controller.get("/metrics").await.unwrap().1;
-    assert!(!metrics.contains("name=\"web\""), "its gauges are gone with it: {metrics}");
+    let gone = async || !scene.controller.get("/metrics").await.unwrap().1.contains("name=\"web\"");
+    scene.until("its gauges are gone with it", gone).await;
 }
 
 #[tokio::test]

@@ -233,6 +233,7 @@ impl GateReconciler {
             shadow.entries.retain(|uid, _| !real.entries.contains_key(uid));
         }
         snapshot.episodes.observe(now, EpisodeKind::DryRun, would.as_ref());
+        self.set_alarms(&snapshot, &plan);
         let report = self.deps.reporter.report(&snapshot);
         let wait = match sink.reserve((!dry_run).then_some(&plan), &report).await? {
             Reservation::Stored => wait,
@@ -281,6 +282,24 @@ impl GateReconciler {
         (verdicts, unknown)
     }
 
+    /// Raises and clears a plan's alarms, before its report is stored: no condition or label is seen without its alarm.
+    fn set_alarms(&self, snapshot: &GateSnapshot, plan: &Plan) {
+        for &reason in ALARMS {
+            let alarm = plan.alarms.iter().find(|alarm| alarm.reason == reason);
+            self.deps.alarms.set(reason, alarm.is_some(), || {
+                alarm.map(|alarm| alarm.message.clone()).unwrap_or_default()
+            });
+        }
+        let silent = snapshot.silent_listed();
+        self.deps.alarms.set(AlarmReason::SilentListed, silent > 0, || {
+            format!(
+                "{silent} of {} pods are silent and stay listed: the floor, the panic threshold or missing \
+                 keepalives of most pods forbid to take them out; if they have ended for good, start pods in their place or lower KUBERVISOR_FLEET_SIZE",
+                snapshot.pods.len()
+            )
+        });
+    }
+
     /// Logs, counts and reports an executed plan, and replaces the snapshot.
     fn publish(
         &self,
@@ -298,24 +317,9 @@ impl GateReconciler {
         let known = policy.breakers.iter().map(|breaker| breaker.name.as_str());
         let known: BTreeSet<&str> = known.chain([CALLBACK, SILENCE, PERSON]).collect();
         if !self.deps.dry_run {
-            let of = (&*self.deps.namespace, &*self.deps.name);
-            self.deps.metrics.acted(of, &known, plan, outcomes);
-        }
-        for &reason in ALARMS {
-            let alarm = plan.alarms.iter().find(|alarm| alarm.reason == reason);
-            self.deps.alarms.set(reason, alarm.is_some(), || {
-                alarm.map(|alarm| alarm.message.clone()).unwrap_or_default()
-            });
+            self.deps.metrics.acted((&*self.deps.namespace, &*self.deps.name), &known, plan, outcomes);
         }
         self.deps.metrics.planned(&snapshot);
-        let silent = snapshot.silent_listed();
-        self.deps.alarms.set(AlarmReason::SilentListed, silent > 0, || {
-            format!(
-                "{silent} of {} pods are silent and stay listed: the floor, the panic threshold or missing \
-                 keepalives of most pods forbid to take them out; if they have ended for good, start pods in their place or lower KUBERVISOR_FLEET_SIZE",
-                snapshot.pods.len()
-            )
-        });
         let snapshot = Arc::new(snapshot);
         self.snapshot.send_replace(Arc::clone(&snapshot));
         self.deps.reporter.plan_executed(&snapshot, plan, outcomes);
