@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "gate/alarms.rs"]
+mod alarms;
 #[path = "gate/mistakes.rs"]
 mod mistakes;
 #[path = "gate/refused.rs"]
