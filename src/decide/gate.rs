@@ -14,6 +14,7 @@ mod evidence;
 pub mod explain;
 pub mod fence;
 mod fight;
+pub mod fleet_alarms;
 pub mod ledger;
 mod outcome;
 mod panic;
@@ -27,10 +28,7 @@ pub mod verb;
 use serde::Serialize;
 
 use self::{
-    action::Action,
-    budget::Budget,
-    explain::{Explanation, FleetAlarm},
-    ledger::Ledger,
+    action::Action, budget::Budget, explain::Explanation, fleet_alarms::FleetAlarm, ledger::Ledger,
     planning::Planning,
 };
 pub use self::{
@@ -74,7 +72,7 @@ pub fn plan(now: Timestamp, policy: &Policy, fleet: &Fleet, ledger: &Ledger, ver
         budget: planning.budget,
         hold: breaker::hold(&planning).map(str::to_owned),
         explanations: explain::explanations(&planning),
-        alarms: explain::alarms(&planning),
+        alarms: fleet_alarms::alarms(&planning),
         next_wakeup: planning.wakeup(),
     }
 }

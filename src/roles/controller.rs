@@ -76,6 +76,7 @@ use crate::{
     },
     adapters::notify::{Loopback, Notifier, NotifyMetrics},
     admin,
+    api::OperatorSources,
     config::{address::serving_or_off, environment::Environment, hosted},
     core_task::until_stopped,
     exit::{Exit, chain},
@@ -141,6 +142,25 @@ pub struct Args {
     pub release_after: Option<String>,
 }
 
+impl Args {
+    fn scope(&self) -> WatchScope {
+        match &self.namespace[..] {
+            [] => WatchScope::All,
+            namespaces => WatchScope::Namespaces(namespaces.to_vec()),
+        }
+    }
+
+    fn sharing(&self, addr: Option<SocketAddr>) -> SharingOptions {
+        SharingOptions {
+            name: self.cluster_name.clone(),
+            lease: Duration::from_secs(self.lease),
+            weight: self.weight,
+            port: addr.map_or(0, |addr| addr.port()),
+            namespaces: self.namespace.clone(),
+        }
+    }
+}
+
 /// Runs until a signal stops it.
 ///
 /// # Errors
@@ -169,23 +189,27 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     let process = Runtime::start();
     let env = environment(&args)?;
     let hosted = start_master(&args, &env, &process, &stop).await?;
-    let sharing = Sharing::read(
-        &SharingOptions {
-            name: args.cluster_name.clone(),
-            lease: Duration::from_secs(args.lease),
-            weight: args.weight,
-            port: addr.map_or(0, |addr| addr.port()),
-            namespaces: args.namespace.clone(),
-        },
-        &env,
-    )?;
-    let scope = if args.namespace.is_empty() {
-        WatchScope::All
-    } else {
-        WatchScope::Namespaces(args.namespace.clone())
-    };
-    let deps = Arc::new(Deps {
-        cluster: Cluster::start(client.clone(), &scope, &process.alarms, &stop),
+    let sharing = Sharing::read(&args.sharing(addr), &env)?;
+    let deps = Arc::new(dependencies(&args, hosted.as_ref(), sources, client, process, stop)?);
+    ports.exposed = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
+    let serving = serve(Arc::clone(&deps), ports, hosted, sharing);
+    match limit {
+        Some(limit) => release_all::run(&deps, serving, limit, controllers).await,
+        None => serving.await,
+    }
+}
+
+/// What the parts of the controller share; starts the watches and the writer of Events.
+fn dependencies(
+    args: &Args,
+    hosted: Option<&HostedMaster>,
+    sources: OperatorSources,
+    client: kube::Client,
+    process: Runtime,
+    stop: CancellationToken,
+) -> Result<Deps, Exit> {
+    Ok(Deps {
+        cluster: Cluster::start(client.clone(), &args.scope(), &process.alarms, &stop),
         gate_metrics: process.metrics.with_registry(GateMetrics::register),
         asker_metrics: process.metrics.with_registry(AskerMetrics::register),
         events: EventRecorder::start(EventSettings {
@@ -196,11 +220,11 @@ pub async fn run(args: Args) -> Result<(), Exit> {
             metrics: process.metrics.with_registry(EventMetrics::register),
             stop: stop.clone(),
         }),
-        live: hosted.as_ref().map(HostedMaster::live),
-        timing: hosted.as_ref().map(HostedMaster::timing),
+        live: hosted.map(HostedMaster::live),
+        timing: hosted.map(HostedMaster::timing),
         sources,
-        dry_run: args.dry_run && limit.is_none(),
-        releasing: limit.is_some(),
+        dry_run: args.dry_run && args.release.is_none(),
+        releasing: args.release.is_some(),
         replicas: OnceLock::new(),
         requests_checked: args.requests_checked,
         notifier: notifier(&client, &process)?,
@@ -208,13 +232,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
         process,
         client,
         stop,
-    });
-    ports.exposed = view.map(|view| view.reviewed_by(Reviewer::new(deps.client.clone())));
-    let serving = serve(Arc::clone(&deps), ports, hosted, sharing);
-    match limit {
-        Some(limit) => release_all::run(&deps, serving, limit, controllers).await,
-        None => serving.await,
-    }
+    })
 }
 
 fn notifier(client: &kube::Client, process: &Runtime) -> Result<Notifier, Exit> {

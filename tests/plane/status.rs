@@ -9,7 +9,7 @@ use kubervisor::{
     decide::{
         alarm_reason::AlarmReason,
         fleet::{Epoch, Fence, Fleet, PodView, Traffic},
-        gate::{self, explain::FleetAlarm, ledger::Ledger},
+        gate::{self, fleet_alarms::FleetAlarm, ledger::Ledger},
         policy::Policy,
         time::Timestamp,
         verdict::Verdicts,

@@ -1,10 +1,16 @@
 //! Real processes of ours for one test: addresses of their own, logs that show when the test fails, gone when it ends.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::needless_pass_by_value,
     reason = "several test binaries share it, none uses all"
 )]
+
+#[path = "stage/puppet.rs"]
+mod puppet;
+#[path = "stage/wait.rs"]
+mod wait;
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kubervisor::{
-    adapters::wire::client::{ClientError, Connection},
-    config::{Dialect, MasterTarget},
-    decide::key::Key,
-};
+use kubervisor::config::{Dialect, MasterTarget};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -29,8 +31,10 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The longest that any condition is waited for.
-pub const CAP: Duration = Duration::from_secs(30);
+pub use self::{
+    puppet::{Puppet, keeping_alive},
+    wait::{CAP, throughout, until},
+};
 
 /// The TTL of these tests, in seconds.
 pub const TTL: f64 = 2.5;
@@ -39,33 +43,7 @@ pub const TTL: f64 = 2.5;
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubervisor");
 
 /// Writes down each run, and answers what the test tells it to.
-const RECORDER: &str = r#"#!/usr/bin/env python3
-import json, os, sys, time
-home = os.path.dirname(os.path.abspath(__file__))
-note = dict(os.environ)
-stdin = sys.stdin.read()
-pods = open(os.environ["PODS_FILE"]).read()
-fleet = json.load(open(os.environ["FLEET_FILE"]))
-state = open(os.environ["STATE_FILE"]).read() if "STATE_FILE" in os.environ else None
-run = {"at": time.time(), "by": os.environ["KONTROL_ID"], "env": note, "pods": pods, "stdin": stdin, "state": state,
-       "fleet": fleet, "cwd": os.getcwd()}
-def told(name):
-    try:
-        return open(os.path.join(home, name)).read()
-    except FileNotFoundError:
-        return None
-with open(os.path.join(home, "runs"), "a") as out:
-    out.write(json.dumps(run) + "\n")
-if told("sleep"):
-    time.sleep(float(told("sleep")))
-if told("fail"):
-    sys.exit(3)
-answer = told("answer")
-if answer is None:
-    count = json.loads(state)["runs"] if state and "runs" in json.loads(state) else 0
-    answer = json.dumps({"runs": count + 1})
-sys.stdout.write(answer)
-"#;
+const RECORDER: &str = include_str!("stage/recorder.py");
 
 /// A test's own directory and its own network.
 pub struct Stage {
@@ -446,117 +424,6 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.id, tail(&self.log));
         }
-    }
-}
-
-/// A pod without a process: it says what the test makes it say, from its own address.
-pub struct Puppet {
-    pub id: String,
-    pub ip: Ipv4Addr,
-    pub nonce: String,
-    pub payload: Value,
-    connection: Option<Connection>,
-}
-
-impl Puppet {
-    pub fn new(stage: &Stage, host: u8) -> Self {
-        Self {
-            id: format!("pod-{host}"),
-            ip: stage.ip(host),
-            nonce: format!("{host:016x}"),
-            payload: json!(""),
-            connection: None,
-        }
-    }
-
-    pub fn paying(mut self, payload: Value) -> Self {
-        self.payload = payload;
-        self
-    }
-
-    pub fn keepalive(&self) -> Value {
-        json!({"app": "shop", "id": self.id, "ip": self.ip, "key": Key::of(self.ip), "nonce": self.nonce,
-            "payload": self.payload, "role": "web"})
-    }
-
-    /// Says `text` to `master`, over one connection.
-    pub async fn say(&mut self, master: &Node, text: &str) -> Result<(), ClientError> {
-        let patience = Duration::from_secs(5);
-        if self.connection.as_ref().is_none_or(Connection::is_closed) {
-            self.connection = Some(Connection::connect(&master.target(), Some(self.ip), patience).await?);
-        }
-        self.connection.as_ref().unwrap().ping(text, patience).await
-    }
-
-    pub async fn ping(&mut self, master: &Node) {
-        let text = self.keepalive().to_string();
-        self.say(master, &text).await.unwrap_or_else(|error| panic!("{} cannot ping: {error}", self.id));
-    }
-
-    pub async fn down(&mut self, master: &Node) {
-        let mut last = self.keepalive();
-        last["down"] = json!(true);
-        self.say(master, &last.to_string()).await.unwrap();
-    }
-}
-
-/// Runs `work` while the puppets ping `master` often enough to live.
-pub async fn keeping_alive<T>(master: &Node, puppets: &mut [Puppet], work: impl Future<Output = T>) -> T {
-    let pinging = async {
-        loop {
-            for puppet in puppets.iter_mut() {
-                let text = puppet.keepalive().to_string();
-                if puppet.say(master, &text).await.is_err() {
-                    puppet.connection = None;
-                }
-            }
-            tokio::time::sleep(Duration::from_secs_f64(TTL / 5.0)).await;
-        }
-    };
-    tokio::select! {
-        done = work => done,
-        () = pinging => unreachable!("it never ends"),
-    }
-}
-
-/// Something that may be there.
-pub trait Found {
-    type Thing;
-    fn found(self) -> Option<Self::Thing>;
-}
-
-impl Found for bool {
-    type Thing = ();
-    fn found(self) -> Option<()> {
-        self.then_some(())
-    }
-}
-
-impl<T> Found for Option<T> {
-    type Thing = T;
-    fn found(self) -> Self {
-        self
-    }
-}
-
-/// Waits until `look` finds something, at most [`CAP`].
-pub async fn until<F: Found>(what: &str, mut look: impl AsyncFnMut() -> F) -> F::Thing {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look().await.found() {
-            return found;
-        }
-        assert!(begun.elapsed() < CAP, "still not so after {CAP:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Checks for a while that `holds` stays true: for what must *not* happen.
-pub async fn throughout(duration: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while begun.elapsed() < duration {
-        assert!(holds().await, "not any more after {:?}: {what}", begun.elapsed());
-        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 

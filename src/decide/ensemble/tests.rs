@@ -1,5 +1,8 @@
 //! One behaviour of the ensemble per test; `tests/properties/ensemble.rs` checks every order of events.
 
+mod durability;
+mod pauses;
+
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use super::{
@@ -83,75 +86,6 @@ fn run(ensemble: &mut Ensemble, from: u64, to: u64) {
 }
 
 #[test]
-fn after_our_own_pause_everybody_has_a_full_ttl_and_keeps_its_number() {
-    let mut ensemble = pair();
-    run(&mut ensemble, 0, 5);
-    assert_eq!(ensemble.awake(at(100)), Some(Duration::from_secs(95)));
-    assert_eq!(ensemble.expire(at(100)), []);
-    see(&mut ensemble, 101, &pod(2)).unwrap();
-    assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 1)]));
-    run(&mut ensemble, 100, 130);
-    assert_eq!(ensemble.expire(at(130)), [key(1)], "silent for a TTL in which we were awake");
-}
-
-#[test]
-fn a_wakeup_that_is_late_by_less_than_a_ping_prolongs_nothing() {
-    let mut ensemble = pair();
-    run(&mut ensemble, 0, 20);
-    assert_eq!(ensemble.awake(at(30)), None, "10 s after the last one, 7.5 s late");
-    assert_eq!(ensemble.expire(at(30)), [key(1), key(2)]);
-}
-
-#[test]
-fn a_silence_begins_at_the_end_of_our_own_pause_and_an_age_does_not() {
-    let mut ensemble = pair();
-    run(&mut ensemble, 0, 0);
-    ensemble.awake(at(100));
-    let known: Vec<_> =
-        ensemble.known_pods(at(103)).map(|pod| (pod.age.as_secs(), pod.silence.as_secs())).collect();
-    assert_eq!(known, [(103, 3), (103, 3)]);
-    let taken = see(&mut ensemble, 104, &beat(1, "newcomer", "n2", ""));
-    assert!(
-        matches!(taken, Err(Rejection::KeyTaken { .. })),
-        "its holder may have pinged meanwhile: {taken:?}"
-    );
-}
-
-/// `pod` pings every `apart` seconds, `count` times from `from` on; the ensemble expires in between. Returns the end.
-fn flap(ensemble: &mut Ensemble, from: u64, apart: u64, count: u64, pod: &[u8]) -> u64 {
-    for round in 0..count {
-        see(ensemble, from + round * apart, pod).unwrap();
-        ensemble.expire(at(from + (round + 1) * apart - 1));
-        store(ensemble);
-    }
-    from + count * apart
-}
-
-#[test]
-fn a_pod_that_keeps_expiring_and_coming_back_is_named_with_its_interval_until_it_stays() {
-    let mut ensemble = Ensemble::new(settings());
-    let now = flap(&mut ensemble, 0, TTL + 10, 3, &pod(1));
-    assert_eq!(ensemble.slow_pods(at(now)), None, "two comebacks may be an accident");
-    let now = flap(&mut ensemble, now, TTL + 10, 1, &pod(1));
-    let slow = ensemble.slow_pods(at(now)).unwrap();
-    assert_eq!((slow.id.as_str(), slow.interval.as_secs(), slow.others), ("web-1", TTL + 10, 0));
-    let now = flap(&mut ensemble, now, TTL - 5, 13, &pod(1));
-    assert_eq!(ensemble.slow_pods(at(now)), None, "ten TTLs without an expiry");
-}
-
-#[test]
-fn restarts_and_pods_that_are_in_time_are_not_slow() {
-    let mut ensemble = Ensemble::new(settings());
-    let mut now = 0;
-    for nonce in ["a", "b", "c", "d", "e"] {
-        now = flap(&mut ensemble, now, TTL + 10, 1, &beat(1, "web-1", nonce, ""));
-    }
-    assert_eq!(ensemble.slow_pods(at(now)), None, "another process each time");
-    let now = flap(&mut ensemble, now, TTL - 1, 9, &pod(2));
-    assert_eq!(ensemble.slow_pods(at(now)), None);
-}
-
-#[test]
 fn a_snapshot_is_the_exact_bytes_and_their_digest_in_order_of_arrival() {
     let mut ensemble = Ensemble::new(settings());
     assert_eq!(&**ensemble.snapshot().pods(), b"[]");
@@ -195,56 +129,6 @@ fn a_pod_is_out_at_its_ttl_and_not_before() {
     assert_eq!((changes.len(), &changes[0].delete), (1, &vec![key(2)]));
     assert_eq!(see(&mut ensemble, TTL + 1, &pod(2)).unwrap(), KeepaliveEffect::Joined);
     assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 2)]));
-}
-
-#[test]
-fn a_new_pod_is_seen_only_after_its_seq_is_stored() {
-    let mut ensemble = Ensemble::new(settings());
-    ensemble.observe(at(0), &pod(1), None).unwrap();
-    let revision = ensemble.revision();
-    let first = ensemble.take_changes().unwrap();
-    assert!(ensemble.take_changes().is_none(), "one batch at a time");
-    assert_eq!((first.put.len(), first.sequence), (1, Sequence::starting_at(1)));
-    assert!(shown(&mut ensemble).is_empty() && ensemble.known_pods(at(0)).count() == 0);
-    ensemble.fail(first.ticket);
-    let again = ensemble.take_changes().unwrap();
-    assert_eq!(again.put, first.put);
-    ensemble.confirm(first.ticket);
-    assert!(shown(&mut ensemble).is_empty(), "the old ticket confirms nothing");
-    ensemble.confirm(again.ticket);
-    assert_eq!(shown(&mut ensemble), names(&[("web-1", 0)]));
-    assert!(ensemble.revision() > revision);
-}
-
-#[test]
-fn a_confirmation_that_comes_late_does_not_count_for_the_next_pod_on_the_key() {
-    let mut ensemble = Ensemble::new(settings());
-    ensemble.observe(at(0), &pod(1), None).unwrap();
-    let batch = ensemble.take_changes().unwrap();
-    ensemble.expire(at(TTL));
-    ensemble.observe(at(TTL), &pod(1), None).unwrap();
-    ensemble.confirm(batch.ticket);
-    assert!(shown(&mut ensemble).is_empty());
-    store(&mut ensemble);
-    assert_eq!(shown(&mut ensemble), names(&[("web-1", 1)]));
-}
-
-#[test]
-fn a_changed_payload_is_seen_at_once_and_stored_after() {
-    let mut ensemble = pair();
-    let before = ensemble.snapshot();
-    let changed = beat(1, "web-1", "n1", r#","payload":{"load":1}"#);
-    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), KeepaliveEffect::Changed);
-    let after = ensemble.snapshot();
-    assert_ne!(before.digest(), after.digest());
-    assert_eq!(shown(&mut ensemble), names(&[("web-1", 0), ("web-2", 1)]));
-    assert_eq!(store(&mut ensemble)[0].put.len(), 1);
-    assert_eq!(ensemble.observe(at(1), &changed, None).unwrap(), KeepaliveEffect::Heartbeat);
-    assert_eq!(
-        ensemble.observe(at(2), &pod(1), None).unwrap(),
-        KeepaliveEffect::Changed,
-        "the bytes before are news again"
-    );
 }
 
 #[test]
@@ -403,68 +287,6 @@ fn a_clock_that_goes_backwards_neither_expires_nor_revives_a_pod() {
     assert_eq!(ensemble.next_wakeup(), Some(at(20 + TTL)));
     assert_eq!(ensemble.expire(at(3)), []);
     assert_eq!(ensemble.expire(at(20 + TTL)).len(), 2);
-}
-
-#[test]
-fn the_next_leader_goes_on_with_what_was_stored() {
-    let mut ensemble = Ensemble::new(settings());
-    let mut stored = std::collections::BTreeMap::new();
-    for raw in [pod(3), pod(1), beat(3, "web-3", "n2", r#","payload":"é""#), pod(2), down(2, "n1")] {
-        ensemble.observe(at(0), &raw, None).unwrap();
-        for changes in store(&mut ensemble) {
-            stored.extend(changes.put);
-        }
-    }
-    let before = ensemble.snapshot();
-    let mut next = Ensemble::restore(settings(), at(500), stored.clone(), Sequence::starting_at(3)).unwrap();
-    assert_eq!(next.snapshot().pods(), before.pods());
-    assert!(next.known_pods(at(510)).all(|known| !known.heard && known.age == Duration::from_secs(10)));
-    assert_eq!(next.next_wakeup(), Some(at(500 + TTL)));
-    assert!(next.take_changes().is_none());
-    assert!(
-        matches!(see(&mut next, 501, &pod(3)), Err(Rejection::Stale { .. })),
-        "replaced nonces are stored"
-    );
-    assert!(matches!(see(&mut next, 501, &pod(2)), Err(Rejection::SaidDown { .. })), "so is down");
-    assert_eq!(see(&mut next, 501, &pod(1)).unwrap(), KeepaliveEffect::Heartbeat);
-    assert_eq!(see(&mut next, 501, &pod(4)).unwrap(), KeepaliveEffect::Joined);
-    assert_eq!(shown(&mut next), names(&[("web-3", 0), ("web-1", 1), ("web-4", 3)]));
-    let lost = Ensemble::restore(settings(), at(0), stored, Sequence::default()).unwrap();
-    assert_eq!(lost.sequence, Sequence::starting_at(3), "a lost sequence is found again on the pods");
-}
-
-#[test]
-fn records_that_cannot_be_read_are_refused_by_key() {
-    let restore = |host: u8, record: &[u8]| {
-        Ensemble::restore(settings(), at(0), [(key(host), record)], Sequence::default()).unwrap_err()
-    };
-    let mut ensemble = Ensemble::new(settings());
-    ensemble.observe(at(0), &pod(1), None).unwrap();
-    let record = ensemble.take_changes().unwrap().put.remove(0).1;
-    assert!(StoredPod::decode(&record).is_ok());
-    assert!(matches!(restore(2, &record), EnsembleRestoreError::WrongKey(refused) if refused == key(2)));
-    let newer = String::from_utf8(record).unwrap().replace(r#""schema":1"#, r#""schema":2"#);
-    for bad in [&b"{"[..], newer.as_bytes(), br#"{"schema":1,"seq":0,"pod":{}}"#] {
-        assert!(matches!(restore(1, bad), EnsembleRestoreError::ReadPod { .. }));
-    }
-}
-
-#[test]
-fn batches_are_bounded_and_in_order_of_change() {
-    let mut ensemble = Ensemble::new(settings());
-    for host in 0..=250 {
-        ensemble.observe(at(0), &pod(host), None).unwrap();
-    }
-    let failed = ensemble.take_changes().unwrap();
-    ensemble.fail(failed.ticket);
-    let batches = store(&mut ensemble);
-    assert_eq!(
-        batches.iter().map(|batch| batch.put.len()).collect::<Vec<_>>(),
-        [BATCH_RECORDS, BATCH_RECORDS, 51]
-    );
-    let order: Vec<_> = batches.iter().flat_map(|batch| &batch.put).map(|(key, _)| *key).collect();
-    assert_eq!(order, (0..=250).map(key).collect::<Vec<_>>());
-    assert_eq!(ensemble.snapshot().len(), 251);
 }
 
 #[test]

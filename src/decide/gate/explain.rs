@@ -1,4 +1,4 @@
-//! Why a pod is or is not withheld, as a reason in words; and the fleet's alarms.
+//! Why a pod is or is not withheld, as a reason in words.
 //!
 //! Kept as values; the text is made on request, because a plan may cover ten thousand pods. A pod that
 //! serves and has no objection has no explanation.
@@ -8,47 +8,17 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    action::Verb,
     assessment::{Candidate, Due, EntryAssessment, EntryDecision, ReleaseReason},
     breaker, fight,
     ledger::{EntryState, PERSON},
-    place::{self, Places},
+    place::Places,
     planning::Planning,
     request,
 };
 use crate::decide::{
-    alarm_reason::AlarmReason,
     fleet::{Traffic, Uid},
     time::Timestamp,
 };
-
-/// An alarm about the fleet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FleetAlarm {
-    /// One of [`ALARMS`]: the label of a metric.
-    pub reason: AlarmReason,
-    /// What is wrong, with numbers and pods.
-    pub message: String,
-}
-
-/// All reasons; an alarm that is missing in a plan is cleared.
-pub const ALARMS: &[AlarmReason] = &[
-    AlarmReason::BelowFloor,
-    AlarmReason::FloorReached,
-    AlarmReason::ForeignNo,
-    AlarmReason::LedgerFull,
-    AlarmReason::NoData,
-    AlarmReason::NotListed,
-    AlarmReason::OddSwitch,
-    AlarmReason::OnePerNode,
-    AlarmReason::Panic,
-    AlarmReason::ReturnRefused,
-    AlarmReason::SetBack,
-    AlarmReason::Unclaimed,
-    AlarmReason::UnknownListed,
-    AlarmReason::WithheldForGood,
-    AlarmReason::WritesRefused,
-];
 
 /// A pod's state after the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -211,190 +181,70 @@ fn without_entry(
     hold: Option<&str>,
     places: &Places,
 ) -> (PodState, &'static str) {
+    without_traffic(candidate)
+        .unwrap_or_else(|| (PodState::Serving, with_traffic(planning, candidate, hold, places)))
+}
+
+/// State and reason of a pod that the Service does not certainly send to; `None` for a pod that serves.
+fn without_traffic(candidate: &Candidate<'_>) -> Option<(PodState, &'static str)> {
     let pod = candidate.pod;
-    if pod.terminating {
-        return (PodState::NotServing, "it is being deleted");
-    }
-    if !pod.selected {
-        return (PodState::NotServing, "the Service selects it no more");
-    }
-    match pod.traffic {
-        Traffic::No | Traffic::Pause => {
-            return (PodState::Foreign, "withheld by another writer: left unchanged");
+    let state = match pod.traffic {
+        _ if pod.terminating => (PodState::NotServing, "it is being deleted"),
+        _ if !pod.selected => (PodState::NotServing, "the Service selects it no more"),
+        Traffic::No | Traffic::Pause => (PodState::Foreign, "withheld by another writer: left unchanged"),
+        Traffic::Other => (PodState::Foreign, "its switch has a value that is not ours"),
+        Traffic::Unlabelled => (PodState::NotServing, "it has no switch yet: to be claimed"),
+        Traffic::Yes if candidate.silent() => {
+            (PodState::ListedUnknown, "silent, but listed: the floor or the panic threshold keeps it")
         }
-        Traffic::Other => return (PodState::Foreign, "its switch has a value that is not ours"),
-        Traffic::Unlabelled => return (PodState::NotServing, "it has no switch yet: to be claimed"),
-        Traffic::Yes => {}
-    }
-    if candidate.silent() {
-        return (PodState::ListedUnknown, "silent, but listed: the floor or the panic threshold keeps it");
-    }
-    if !pod.ready {
-        return (PodState::NotServing, "it is not ready");
-    }
-    if pod.claim_refused() {
-        return (
-            PodState::Serving,
-            "it cannot be claimed: it counts while it is listed, and is never withheld",
-        );
-    }
-    if candidate.joining {
-        return (PodState::Returning, "it may take traffic, but no ready endpoint names it yet");
-    }
-    if !candidate.serving {
-        return (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut");
-    }
+        Traffic::Yes if !pod.ready => (PodState::NotServing, "it is not ready"),
+        Traffic::Yes if pod.claim_refused() => {
+            (PodState::Serving, "it cannot be claimed: it counts while it is listed, and is never withheld")
+        }
+        Traffic::Yes if candidate.joining => {
+            (PodState::Returning, "it may take traffic, but no ready endpoint names it yet")
+        }
+        Traffic::Yes if !candidate.serving => {
+            (PodState::NotListed, "ready, but no ready endpoint names it: it does not count for a cut")
+        }
+        Traffic::Yes => return None,
+    };
+    Some(state)
+}
+
+/// Why a serving pod is not withheld.
+fn with_traffic(
+    planning: &Planning<'_>,
+    candidate: &Candidate<'_>,
+    hold: Option<&str>,
+    places: &Places,
+) -> &'static str {
     if let Some(why) = request::explained(planning, candidate, hold, places) {
-        return (PodState::Serving, why);
+        return why;
     }
-    if candidate.objection.is_none() && pod.refusal.is_some() {
-        return (PodState::Serving, "the API server refused the last write to it");
+    if candidate.objection.is_none() && candidate.pod.refusal.is_some() {
+        return "the API server refused the last write to it";
     }
     if breaker::refused(candidate) {
-        return (PodState::Serving, "bad, but the API server refuses to withhold it: tried again");
+        return "bad, but the API server refuses to withhold it: tried again";
     }
     if candidate.objection.is_none() {
-        return (PodState::Serving, "it would be withheld, but its breaker has dryRun");
+        return "it would be withheld, but its breaker has dryRun";
     }
     if breaker::spared(candidate, planning.now) {
-        let fight = fight::describe(planning, candidate).is_some();
-        let why = match fight {
-            true => "bad, but in a fight with another manager: left alone for longer each time",
-            false => "bad, but another client admitted it: not withheld for one activator period",
+        return match fight::describe(planning, candidate) {
+            Some(_) => "bad, but in a fight with another manager: left alone for longer each time",
+            None => "bad, but another client admitted it: not withheld for one activator period",
         };
-        return (PodState::Serving, why);
     }
     if hold.is_some() {
-        return (PodState::Serving, "bad, but nothing is withheld at the moment (see the plan's hold)");
+        return "bad, but nothing is withheld at the moment (see the plan's hold)";
     }
     if places.is_last(candidate) {
-        return (PodState::Serving, "bad, but no other pod serves on its node (keepOnePerNode)");
+        return "bad, but no other pod serves on its node (keepOnePerNode)";
     }
     if planning.full {
-        return (PodState::Serving, "bad, but the ledger is full");
+        return "bad, but the ledger is full";
     }
-    (PodState::Serving, "bad, but the floor allows no more to be withheld")
-}
-
-/// In order of the reason.
-pub(super) fn alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
-    let budget = &planning.budget;
-    let mut alarms = Vec::new();
-    let mut raise = |reason, pods: Vec<usize>, what: &str| {
-        if !pods.is_empty() {
-            let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
-            let names = first.map(|candidate| candidate.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-            alarms.push(FleetAlarm { reason, message: format!("{} {what}: {names}", pods.len()) });
-        }
-    };
-    let without_entry = |values: &[Traffic]| {
-        planning.indices(|candidate| {
-            candidate.slot.is_none() && !candidate.pod.terminating && values.contains(&candidate.pod.traffic)
-        })
-    };
-    raise(AlarmReason::ForeignNo, without_entry(&[Traffic::No, Traffic::Pause]), "withheld, but not by us");
-    let odd = without_entry(&[Traffic::Other]);
-    raise(AlarmReason::OddSwitch, odd, "with a traffic switch that is neither yes, no nor pause");
-    raise(
-        AlarmReason::Unclaimed,
-        planning.unclaimed.clone(),
-        "not claimed yet; nothing is withheld until they are",
-    );
-    let unlisted = planning.indices(|candidate| {
-        let free = planning.assessment.slot_of(candidate).is_none_or(|slot| !slot.held());
-        free && candidate.routable() && !candidate.serving && !candidate.joining
-    });
-    raise(AlarmReason::NotListed, unlisted, "ready, but in no ready endpoint of the Service");
-    let silent = planning.indices(|candidate| candidate.silent() && breaker::listed(candidate));
-    raise(
-        AlarmReason::UnknownListed,
-        silent,
-        "silent, but still listed: taking them out would break the floor or the panic threshold",
-    );
-    let places = Places::of(&planning.assessment);
-    let bad = planning
-        .indices(|candidate| breaker::bad_and_serving(candidate, planning.now) && !places.is_last(candidate));
-    if let Some(pods) = place::inert(&planning.assessment) {
-        let all = planning.indices(|candidate| candidate.pod.place.is_some());
-        raise(
-            AlarmReason::OnePerNode,
-            all,
-            &format!("of {pods} pods, each the only one of its node: none can be withheld"),
-        );
-    }
-    if planning.full {
-        raise(AlarmReason::LedgerFull, bad, "bad, but the ledger takes no more");
-    } else if breaker::hold(planning).is_none() {
-        raise(AlarmReason::FloorReached, bad, &format!("bad, but still serving: {budget}"));
-    }
-    alarms.extend(fleet_alarms(planning));
-    alarms.extend(refusal_alarms(planning));
-    let fights = fight::message(planning);
-    alarms.extend(fights.map(|message| FleetAlarm { reason: AlarmReason::SetBack, message }));
-    alarms.sort_by_key(|alarm| alarm.reason);
-    alarms
-}
-
-/// Pods whose last write was refused, and those of them that get no traffic because of it, with the server's sentences.
-fn refusal_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
-    let dark = |candidate: &Candidate<'_>| {
-        let unlabelled = candidate.pod.claim_refused() && candidate.pod.traffic == Traffic::Unlabelled;
-        let held = candidate.slot.is_some() && candidate.pod.traffic != Traffic::Yes;
-        let to_return = candidate.pod.refusal.as_ref().is_some_and(|refusal| refusal.verb == Verb::Admit);
-        unlabelled || held && to_return
-    };
-    let all = [
-        (AlarmReason::WritesRefused, planning.indices(|it| it.pod.refusal.is_some()), "not written to"),
-        (
-            AlarmReason::ReturnRefused,
-            planning.indices(|it| it.pod.refusal.is_some() && dark(it)),
-            "WITHOUT TRAFFIC, because the API server refuses to give it to them",
-        ),
-    ];
-    let raised = all.into_iter().filter(|(_, pods, _)| !pods.is_empty()).map(|(reason, pods, what)| {
-        let first = pods.iter().take(5).filter_map(|&at| planning.assessment.candidates.get(at));
-        let each = first.filter_map(|candidate| {
-            Some(format!("{}: {}", candidate.pod.name, candidate.pod.refusal.as_ref()?))
-        });
-        let each = each.collect::<Vec<_>>().join("; ");
-        FleetAlarm { reason, message: format!("{} {what}: {each}", pods.len()) }
-    });
-    raised.collect()
-}
-
-fn fleet_alarms(planning: &Planning<'_>) -> Vec<FleetAlarm> {
-    let (budget, share) = (&planning.budget, planning.share);
-    let below = budget.missing() > 0 && budget.existing > 0;
-    let blind = planning.evidence.blind.iter().map(|(breaker, reasons)| match reasons.to_string() {
-        reasons if reasons.is_empty() => (*breaker).to_owned(),
-        reasons => format!("{breaker} ({reasons})"),
-    });
-    let blind = blind.collect::<Vec<_>>().join(", ");
-    let all = [
-        (
-            AlarmReason::BelowFloor,
-            below,
-            format!("{} of {} serve, the floor is {}", budget.serving, budget.existing, budget.floor),
-        ),
-        (
-            AlarmReason::Panic,
-            planning.panic.is_some(),
-            format!(
-                "{} of {} pods look bad (threshold {} %): nothing is withheld, and what was comes back; \
-                 look at the signal, or at what all pods share",
-                share.bad, share.of, share.threshold
-            ),
-        ),
-        (AlarmReason::NoData, !blind.is_empty(), format!("too few pods have a verdict from: {blind}")),
-        (
-            AlarmReason::WithheldForGood,
-            planning.unkillable > 0,
-            format!(
-                "{} to be killed, but the sink cannot or they have no controller: they stay withheld",
-                planning.unkillable
-            ),
-        ),
-    ];
-    let raised = all.into_iter().filter(|(_, raised, _)| *raised);
-    raised.map(|(reason, _, message)| FleetAlarm { reason, message }).collect()
+    "bad, but the floor allows no more to be withheld"
 }

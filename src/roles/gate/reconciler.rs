@@ -28,7 +28,7 @@ use crate::{
     decide::{
         gate::{
             self, PERSON, Plan, SILENCE,
-            explain::ALARMS,
+            fleet_alarms::ALARMS,
             ledger::{ActionOutcome, Ledger},
         },
         policy::Policy,

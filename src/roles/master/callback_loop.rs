@@ -43,6 +43,14 @@ struct CallbackProgress {
     current: Option<Digest>,
 }
 
+/// The ensemble as a run gets it.
+struct Joined {
+    snapshot: Arc<Snapshot>,
+    digest: Digest,
+    /// `$FLEET_FILE`, if a callback is to run.
+    fleet: Option<Bytes>,
+}
+
 impl CallbackLoop {
     /// Runs until the term ends; a run under way is ended then, and its result is dropped.
     pub(crate) async fn run(mut self, start: Start) {
@@ -77,11 +85,12 @@ impl CallbackLoop {
     async fn begin(&self, progress: &mut CallbackProgress) -> Result<(), StoreError> {
         let Some(cause) = progress.schedule.due(self.shared.clock.now()) else { return Ok(()) };
         let ours = self.term;
-        let Some((snapshot, digest)) = self.snapshot().await else {
+        let done = progress.succeeded.filter(|_| cause == Cause::Change);
+        let Some(Joined { snapshot, digest, fleet }) = self.join(done).await else {
             return Err(StoreError::LeadershipLost(ours));
         };
         self.shared.publish_digest(digest, snapshot.len());
-        if cause == Cause::Change && progress.succeeded == Some(digest) {
+        if done == Some(digest) {
             progress.schedule.skip();
             return Ok(());
         }
@@ -91,7 +100,7 @@ impl CallbackLoop {
         }
         progress.schedule.begin();
         progress.current = Some(digest);
-        let Some(runner) = self.shared.callback.clone() else {
+        let (Some(runner), Some(fleet)) = (self.shared.callback.clone(), fleet) else {
             progress.succeeded = Some(digest);
             progress.schedule.finished(self.shared.clock.now(), RunOutcome { ok: true, again: None });
             return Ok(());
@@ -100,7 +109,7 @@ impl CallbackLoop {
             pods: Bytes::from_owner(snapshot.pods().clone()),
             digest: digest.to_string(),
             state: self.state.clone(),
-            fleet: self.fleet().await,
+            fleet,
         };
         tracing::debug!(?cause, %digest, pods = snapshot.len(), "the callback runs");
         let stop = self.stop.clone();
@@ -108,20 +117,16 @@ impl CallbackLoop {
         Ok(())
     }
 
-    /// `$FLEET_FILE`, on a blocking thread, because it is as much work as the join.
-    async fn fleet(&self) -> Bytes {
+    /// The input of a run whose digest is not `done`, on a blocking thread, because joining and hashing 50 000 pods takes
+    /// tens of milliseconds, and `$FLEET_FILE` as much; `None` while this master does not lead.
+    async fn join(&self, done: Option<Digest>) -> Option<Joined> {
         let shared = Arc::clone(&self.shared);
-        let written = blocking(move || shared.gate.fleet_file(&shared.reader)).await;
-        written.map_or(Bytes::from_static(b"[]"), Bytes::from)
-    }
-
-    /// The join and its digest, on a blocking thread, because they take tens of milliseconds at 50 000 pods.
-    async fn snapshot(&self) -> Option<(Arc<Snapshot>, Digest)> {
-        let ingest = Arc::clone(&self.shared.ingest);
         let joined = blocking(move || {
-            let snapshot = ingest.with_ensemble(|ensemble, _| ensemble.snapshot())?;
+            let snapshot = shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot())?;
             let digest = snapshot.digest();
-            Some((snapshot, digest))
+            let runs = done != Some(digest) && shared.callback.is_some();
+            let fleet = runs.then(|| Bytes::from(shared.gate.fleet_file(&shared.reader)));
+            Some(Joined { snapshot, digest, fleet })
         });
         joined.await.flatten()
     }

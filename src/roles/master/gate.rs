@@ -233,25 +233,22 @@ impl GateHandle {
             .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
             .map(|story| story.uid.as_str())
             .collect();
-        let observe = |PodRow { record, status, silence, .. }: PodRow| {
-            let uid = record.uid();
-            Observation {
-                withheld: withheld.contains(uid.as_str()),
-                uid,
-                id: record.id.clone(),
-                age: silence,
-                status,
-                heard: true,
-                name_age: None,
-                payload: Arc::clone(record.payload()),
-            }
+        let observe = |PodRow { record, status, silence, .. }: PodRow| Observation {
+            withheld: withheld.contains(record.uid().as_str()),
+            uid: record.uid().clone(),
+            id: record.id.clone(),
+            age: silence,
+            status,
+            heard: true,
+            name_age: None,
+            payload: Arc::clone(record.payload()),
         };
         reader.rows().into_iter().flatten().map(observe).collect()
     }
 }
 
 fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&Ledger]) -> FleetRow {
-    let (uid, record) = (&row.record.uid(), &row.record);
+    let (uid, record) = (row.record.uid(), &row.record);
     let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(uid));
     let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(uid));
     let story = stories.get(uid.as_str());

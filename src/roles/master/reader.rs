@@ -51,6 +51,8 @@ pub(super) struct EnsembleRecord {
     #[serde(skip)]
     parsed_payload: OnceLock<Arc<Value>>,
     #[serde(skip)]
+    uid: OnceLock<Uid>,
+    #[serde(skip)]
     text: Box<[u8]>,
 }
 
@@ -60,8 +62,8 @@ impl EnsembleRecord {
         Some(Self { text, ..record })
     }
 
-    pub(super) fn uid(&self) -> Uid {
-        roster::uid(self.key, &self.id, self.nonce.as_deref())
+    pub(super) fn uid(&self) -> &Uid {
+        self.uid.get_or_init(|| roster::uid(self.key, &self.id, self.nonce.as_deref()))
     }
 
     /// The payload as canonical JSON text; the empty one, which is no data, if it is stale.

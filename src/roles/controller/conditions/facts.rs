@@ -8,7 +8,7 @@ use crate::{
     adapters::sink::{Hindrance, ListingFindings},
     decide::{
         alarm_reason::AlarmReason,
-        gate::{Plan, explain::FleetAlarm},
+        gate::{Plan, fleet_alarms::FleetAlarm},
         time::Timestamp,
     },
     roles::gate::snapshot::GateSnapshot,

@@ -10,7 +10,7 @@ use crate::decide::{
     gate::{
         self,
         action::{Guard, Write},
-        explain::FleetAlarm,
+        fleet_alarms::FleetAlarm,
         ledger::Ledger,
     },
     policy::Policy,
