@@ -31,12 +31,16 @@ mod shop;
 mod signals;
 #[path = "faults/slices.rs"]
 mod slices;
+#[path = "safety/spans.rs"]
+mod spans;
 #[path = "faults/stage.rs"]
 mod stage;
 #[path = "safety/stored.rs"]
 mod stored;
 #[path = "faults/twins.rs"]
 mod twins;
+#[path = "safety/violation.rs"]
+mod violation;
 #[path = "faults/watches.rs"]
 mod watches;
 #[path = "faults/writes.rs"]
