@@ -84,6 +84,9 @@ use crate::{
 /// Writes of one plan that run at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
 
+/// The spec that was read with the ledger is newer than the policy: that follows in milliseconds and ends the wait.
+const SPEC_LAG: Duration = Duration::from_secs(1);
+
 /// The resource whose fleet it is.
 #[derive(Clone, Debug)]
 pub struct LabelSettings {
@@ -297,6 +300,9 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
         }
+        if self.ledger_store.is_ahead_of(policy) {
+            return Ok(self.postpone(now, SPEC_LAG));
+        }
         self.managers.learn(&self.client, &self.cluster, &ledger).await;
         let observed = self.read_fleet(now, policy, ledger, None);
         match self.cluster.refresh_scales(&self.owners).await {
@@ -311,6 +317,9 @@ impl TrafficSink for LabelSink {
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         let ledger = self.ledger_store.read().await?;
+        if self.ledger_store.is_ahead_of(policy) {
+            return Ok(self.postpone(now, SPEC_LAG));
+        }
         let Some(selector) = self.selector(policy) else {
             return Ok(self.read_fleet(now, policy, ledger, None));
         };

@@ -210,6 +210,9 @@ impl GateReconciler {
         if !dry_run && confirmation_needed(&plan, &in_force, &observed, &verdicts) {
             now = self.deps.clock.wall();
             observed = sink.confirm(now, policy).await?;
+            if let Some(until) = observed.stand_aside {
+                return Ok(until.since(now).clamp(MIN_INTERVAL_IDLE, MAX_INTERVAL));
+            }
             (verdicts, unknown) = self.verdicts_for(now, &observed);
             in_force = observed.in_force(now, policy);
             plan = gate::plan(now, &in_force, &observed.fleet, &observed.ledger, &verdicts);

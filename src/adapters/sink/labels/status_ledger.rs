@@ -29,6 +29,7 @@ use crate::{
     decide::{
         fleet::Epoch,
         gate::ledger::{EntryState, Ledger, LedgerError},
+        policy::Policy,
     },
 };
 
@@ -128,6 +129,13 @@ impl StatusLedger {
         self.detect_other_writer(&ledger);
         self.ledger = Some(ledger.clone());
         Ok(ledger)
+    }
+
+    /// The resource that the ledger was read with has a newer spec than the policy: a pause, a dry run or a higher floor, say.
+    /// A write that rests on this resource would pass the compare-and-swap with a plan of the older spec.
+    pub(super) fn is_ahead_of(&self, policy: &Policy) -> bool {
+        let stored = self.record.as_ref().map(|record| record.generation);
+        policy.generation.is_some_and(|known| stored.is_some_and(|stored| stored > known))
     }
 
     pub(super) fn postponed(&self) -> Option<Duration> {
