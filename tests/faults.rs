@@ -17,6 +17,8 @@ mod history;
 mod ledger;
 #[path = "safety/objects.rs"]
 mod objects;
+#[path = "faults/owners.rs"]
+mod owners;
 #[path = "support/plane.rs"]
 mod plane;
 #[path = "support/proxy.rs"]

@@ -332,7 +332,7 @@ fn withheld(pod: &Pod, paused_by_us: &HashSet<String>) -> bool {
 }
 
 /// What must not last.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Seen {
     below: bool,
     dark: bool,

@@ -238,6 +238,8 @@ impl Driver {
                 _ => self.turn_controller(which, false),
             }
         }
+        // Pods whose binding an API server's end has cut off may wait for minutes in the scheduler; a start takes them all.
+        self.plane.while_away(&[Component::Scheduler], || {});
         let began = Instant::now();
         let mut wrong = Some(String::new());
         while let Some(what) = wrong {
@@ -301,12 +303,13 @@ fn with_everybody_needed(mut history: Vec<Revision>) -> Vec<Revision> {
     history
 }
 
-/// A pod that is not ready, for messages: where it is and why it waits.
+/// A pod that is not ready, for messages: where it is and what its conditions say.
 fn described(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("no phase");
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let said: Vec<_> = conditions.filter_map(|condition| condition.message.as_deref()).collect();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    format!("{name} on {node}, {phase}, deleted: {:?}", pod.metadata.deletion_timestamp)
+    format!("{name} on {node}, deleted: {:?}, {said:?}", pod.metadata.deletion_timestamp)
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {

@@ -5,8 +5,11 @@ use serde_json::json;
 
 use super::{checker::Violation, story::Story};
 
+/// One change in a history.
+type Turn = fn(&mut Story);
+
 /// What turns withholding off.
-const SWITCHES: [(&str, fn(&mut Story)); 3] = [
+const SWITCHES: [(&str, Turn); 3] = [
     ("spec.paused", |story| story.edit(|resource| resource["spec"]["paused"] = json!(true))),
     ("a request", |story| {
         let requests = "{\"do\":\"resume\"}\n{\"do\":\"pause\"}";
@@ -50,7 +53,7 @@ fn a_withdrawal_that_no_ledger_has_is_found() {
 }
 
 /// A pod is withheld, then it must not be any more, and is given back after so many seconds.
-fn given_back(turn: fn(&mut Story), seconds: f64) -> Story {
+fn given_back(turn: Turn, seconds: f64) -> Story {
     let mut story = Story::of_ten();
     story.withhold(0);
     turn(&mut story);

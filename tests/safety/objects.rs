@@ -235,7 +235,7 @@ impl Resource {
 fn asked_to_pause(object: &Value) -> bool {
     let requests = object["metadata"]["annotations"]["kubervisor/requests"].as_str().unwrap_or_default();
     let requests = requests.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let of_all =
+    let mut of_all =
         requests.map(|request| text(&request["do"])).filter(|verb| verb == "pause" || verb == "resume");
-    of_all.last().as_deref() == Some("pause")
+    of_all.next_back().as_deref() == Some("pause")
 }

@@ -7,6 +7,7 @@
 //! | file | step |
 //! |---|---|
 //! | `status_ledger` | the ledger and the report in the resource's status |
+//! | `allowance` | how often a report is written that comes without a ledger |
 //! | `owner` | which replica writes that status, by a generation |
 //! | `fleet` | cached pods → the fleet that the gate plans on |
 //! | `listing` | where the EndpointSlices do not follow the labels, and the cause |
@@ -19,6 +20,7 @@
 //! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
 //! | `cleanup` | marks off serving pods without an entry in the ledger |
 
+mod allowance;
 mod cleanup;
 mod errors;
 mod evict;
