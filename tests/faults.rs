@@ -17,6 +17,8 @@ mod history;
 mod ledger;
 #[path = "safety/objects.rs"]
 mod objects;
+#[path = "faults/owners.rs"]
+mod owners;
 #[path = "support/plane.rs"]
 mod plane;
 #[path = "support/proxy.rs"]
@@ -31,12 +33,16 @@ mod shop;
 mod signals;
 #[path = "faults/slices.rs"]
 mod slices;
+#[path = "safety/spans.rs"]
+mod spans;
 #[path = "faults/stage.rs"]
 mod stage;
 #[path = "safety/stored.rs"]
 mod stored;
 #[path = "faults/twins.rs"]
 mod twins;
+#[path = "safety/violation.rs"]
+mod violation;
 #[path = "faults/watches.rs"]
 mod watches;
 #[path = "faults/writes.rs"]

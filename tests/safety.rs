@@ -15,6 +15,8 @@ mod cycle;
 mod driver;
 #[path = "safety/fabricated.rs"]
 mod fabricated;
+#[path = "safety/fabricated_switches.rs"]
+mod fabricated_switches;
 #[path = "safety/faults.rs"]
 mod faults;
 #[path = "safety/history.rs"]
@@ -23,6 +25,8 @@ mod history;
 mod mischief;
 #[path = "safety/objects.rs"]
 mod objects;
+#[path = "safety/plan.rs"]
+mod plan;
 #[path = "support/plane.rs"]
 mod plane;
 #[path = "safety/proxied.rs"]
@@ -33,5 +37,13 @@ mod proxy;
 mod shop;
 #[path = "support/signals.rs"]
 mod signals;
+#[path = "safety/spans.rs"]
+mod spans;
 #[path = "safety/stored.rs"]
 mod stored;
+#[path = "safety/story.rs"]
+mod story;
+#[path = "safety/switches.rs"]
+mod switches;
+#[path = "safety/violation.rs"]
+mod violation;

@@ -97,6 +97,7 @@ fn policy(spec: &RawSpec, name: String, context: Context, report: &mut Report<'_
         paused: spec.paused.unwrap_or(false),
         dry_run: spec.dry_run.unwrap_or(false),
         revert_if_no_better,
+        generation: None,
         keep_one_per_node: spec.keep_one_per_node,
     };
     (policy, rules)

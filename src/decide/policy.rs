@@ -28,6 +28,9 @@ pub struct Policy {
     pub dry_run: bool,
     /// A withdrawal that does not lower the share of bad pods of the serving ones within this time is reverted.
     pub revert_if_no_better: Option<Duration>,
+    /// `metadata.generation` of the spec that it was made from; `None` outside a cluster.
+    #[serde(skip)]
+    pub generation: Option<i64>,
     /// The last serving pod of a node is kept; `None`: where the Service's `internalTrafficPolicy` is `Local`.
     pub keep_one_per_node: Option<bool>,
 }
@@ -136,6 +139,7 @@ impl Policy {
             paused: false,
             dry_run: false,
             revert_if_no_better: None,
+            generation: None,
             keep_one_per_node: None,
         }
     }

@@ -3,13 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
     plane::{self, Plane, User, until},
     proxy::Proxy,
     shop::Shop,
-    stage::{Stage, recipe},
+    stage::{Stage, recipe, traffic},
 };
 
 const LOCKED: &str = "!has(oldObject.metadata.labels) || !('locked' in oldObject.metadata.labels)";
@@ -166,8 +168,12 @@ async fn a_withheld_pod_that_may_not_come_back_is_shouted_until_it_may() {
     stage.lacks_condition("WritesRefused").await;
 }
 
-/// A policy that sets the traffic label of pods with the label `locked` back to `yes`, whatever is written.
-fn resetting(namespace: &str) -> Value {
+const IS_LOCKED: &str = "has(object.metadata.labels) && 'locked' in object.metadata.labels";
+/// The write that gives a pod its traffic back, and no other.
+const IS_RETURN: &str = "oldObject.metadata.labels['kubervisor/traffic'] == 'no' && object.metadata.labels['kubervisor/traffic'] == 'yes'";
+
+/// A policy that writes `word` into the traffic label where `condition` holds, whatever is written.
+fn resetting(namespace: &str, condition: &str, word: &str) -> Value {
     let metadata = json!({"name": namespace});
     let kind = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": spec});
     let rule =
@@ -175,8 +181,8 @@ fn resetting(namespace: &str) -> Value {
     let matching = json!({
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}, "resourceRules": [rule],
     });
-    let locked = json!({"name": "locked", "expression": "has(object.metadata.labels) && 'locked' in object.metadata.labels"});
-    let labels = "Object{metadata: Object.metadata{labels: {'kubervisor/traffic': 'yes'}}}";
+    let locked = json!({"name": "locked", "expression": condition});
+    let labels = format!("Object{{metadata: Object.metadata{{labels: {{'kubervisor/traffic': '{word}'}}}}}}");
     let mutation = json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": labels}});
     let policy = json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never", "matchConstraints": matching,
@@ -189,12 +195,64 @@ fn resetting(namespace: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
+fn unreset(plane: &Plane, namespace: &str) {
+    let kinds = ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"];
+    kinds.into_iter().for_each(|kind| kubectl(plane, &["delete", kind, namespace], ""));
+}
+
+/// The policy is in force for the return of that pod, as a dry run of it shows.
+async fn concerns_the_return(shop: &Shop, pod: &str) {
+    let pods = kube::Api::<Pod>::namespaced(shop.client.clone(), &shop.namespace);
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"kubervisor/traffic": "yes"}}}));
+    let trial = PatchParams { dry_run: true, ..PatchParams::default() };
+    until("the policy is in force", || async {
+        let answer = pods.patch(pod, &trial, &patch).await;
+        let given = answer.is_ok_and(|pod| traffic(&pod) == Some("yes"));
+        (!given).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_that_denies_or_changes_only_the_return_is_shouted_and_the_pod_comes_back_without_it() {
+    let plane = plane::shared().await;
+    let both = [true, false].map(|denies| {
+        let plane = &plane;
+        async move {
+            let stage = Stage::begin(plane, if denies { "return-denied" } else { "return-changed" }).await;
+            let first = stage.pods[0].clone();
+            stage.withhold(&first).await;
+            let policy = match denies {
+                true => policy(&stage.namespace, "pods", "UPDATE", &format!("!({IS_RETURN})"), false),
+                false => resetting(&stage.namespace, IS_RETURN, "no"),
+            };
+            kubectl(plane, &["apply", "-f", "-"], &policy.to_string());
+            concerns_the_return(&stage.shop, &first).await;
+            stage.bad(&[]);
+            let said = if denies { "managed elsewhere" } else { "policy or webhook changes it" };
+            let words = ["ReturnRefused", "WITHOUT TRAFFIC", first.as_str(), said];
+            println!("{}", stage.has_condition("WritesRefused", &words).await);
+            let (_, metrics) = stage.controller.get("/metrics").await.unwrap();
+            assert!(metrics.contains(r#"alarm{reason="return_refused"} 1"#), "{metrics}");
+            assert_eq!(stage.shop.traffic(&first).await.as_deref(), Some("no"));
+            if denies {
+                unlock(plane, &stage.namespace);
+            } else {
+                unreset(plane, &stage.namespace);
+            }
+            stage.recover().await;
+            stage.lacks_condition("WritesRefused").await;
+        }
+    });
+    futures::future::join_all(both).await;
+}
+
 #[tokio::test]
 async fn a_policy_that_changes_what_we_write_is_told_and_stops_no_other_pod() {
     let plane = plane::shared().await;
     let stage = Stage::begin(&plane, "changed").await;
     let [first, second] = [stage.pods[0].clone(), stage.pods[1].clone()];
-    kubectl(&plane, &["apply", "-f", "-"], &resetting(&stage.namespace).to_string());
+    kubectl(&plane, &["apply", "-f", "-"], &resetting(&stage.namespace, IS_LOCKED, "yes").to_string());
     until("the policy is in force", || async {
         let patch = json!({"metadata": {"labels": {"locked": "x", "kubervisor/traffic": "maybe"}}});
         stage.shop.patch_pod(&first, &patch).await.ok()?;
@@ -206,9 +264,7 @@ async fn a_policy_that_changes_what_we_write_is_told_and_stops_no_other_pod() {
     let words = [first.as_str(), "policy or webhook changes it", "kubervisor/traffic is \"yes\", not \"no\""];
     println!("{}", stage.has_condition("WritesRefused", &words).await);
     assert_eq!(stage.shop.traffic(&first).await.as_deref(), Some("yes"));
-    for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
-        kubectl(&plane, &["delete", kind, &stage.namespace], "");
-    }
+    unreset(&plane, &stage.namespace);
     stage.says(&first, "no").await;
     stage.lacks_condition("WritesRefused").await;
     stage.recover().await;

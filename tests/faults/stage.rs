@@ -190,7 +190,8 @@ impl Stage {
     pub(super) async fn judged(&mut self, plane: &Plane, away: Vec<Range<Duration>>) {
         let namespaces = BTreeSet::from([self.namespace.clone()]);
         let authors = history::authors(plane, &namespaces);
-        let circumstances = Circumstances { namespaces, authors, excused: away.clone(), away };
+        let circumstances =
+            Circumstances { namespaces, authors, excused: away.clone(), away, ..Circumstances::default() };
         let history = self.recorder.until_now().await;
         let report = judge(&history, &circumstances, self.recorder.now());
         println!("{}: {report}", self.namespace);

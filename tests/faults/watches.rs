@@ -63,6 +63,29 @@ async fn bookmarks_alone_are_no_word_on_any_pod_and_the_floor_holds() {
 }
 
 #[tokio::test]
+async fn a_spec_that_no_watch_has_shown_yet_counts_for_what_is_reserved() {
+    let plane = plane::shared().await;
+    let (stage, proxy) = Stage::proxied(&plane, "unseen").await;
+    stage.has_condition("Ready", &["True"]).await;
+    proxy.bookmarks_only(true);
+    let dry_run = async |on: bool| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"dryRun": on}}));
+        let resources = stage.shop.resources();
+        resources.patch(&stage.shop.name, &kube::api::PatchParams::default(), &patch).await.unwrap();
+    };
+    dry_run(true).await;
+    // The ledger's write meets the change and reads the resource anew; the plan must not rest on the spec of before.
+    stage.bad(&[&stage.pods[0]]);
+    stage.nothing_is_withheld_for(Duration::from_secs(4)).await;
+    proxy.clear();
+    proxy.on(Matching::verb("watch").first(8), Fault::Expire);
+    proxy.cut_watches();
+    dry_run(false).await;
+    stage.says(&stage.pods[0], "no").await;
+    stage.recover().await;
+}
+
+#[tokio::test]
 async fn events_that_were_skipped_lead_to_the_same_end() {
     let plane = plane::shared().await;
     let (stage, proxy) = Stage::proxied(&plane, "skipped").await;

@@ -1,7 +1,11 @@
 //! The judge: replays every stored revision and says where the promise was broken. It shares no code with the gate.
 //!
 //! The promise: at each withdrawal of ours the pods that serve afterwards are at least the floor; whatever is below it
-//! for another reason is restored in 10 s; in the end nothing is stuck or left behind.
+//! for another reason is restored in 10 s; nothing is reserved while a resource is paused or a dry run; what must not be
+//! withheld any more is given back in 10 s; in the end nothing is stuck or left behind.
+//!
+//! The numbers are those of the moment: an autoscaler's `minReplicas` raises the floor at once, a scaling to a lower number
+//! lowers it at once, and the surplus pods of a rollout serve like all others without raising it.
 //!
 //! *When* a revision happened is when the live etcd watch of [`history`](super::history) heard of it. Pods carry times
 //! only to the second, and an audit log loses the last writes of a killed API server; the watch hears of everything, in
@@ -9,21 +13,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    fmt,
     ops::Range,
     time::Duration,
 };
 
 use serde_json::Value;
 
+pub(super) use super::violation::{Report, Violation};
 use super::{
-    objects::{self, BREAK_AT, FENCE, Kind, NAME, Pod, STRATEGY},
+    objects::{self, BREAK_AT, FENCE, Kind, NAME, Pod, Resource, STRATEGY},
+    spans::{merged, served_time, unexcused},
     stored::{Fleet, Stored},
 };
 
 /// What was lost without us so shortly before a withdrawal is not held against us; nor is a floor that rose since.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// What is below the floor is restored within this.
+/// What is below the floor is restored within this, and what must not be withheld is given back.
 pub(super) const RESTORE: Duration = Duration::from_secs(10);
 /// Who the controller is for the API server.
 const US: &str = "kubervisor";
@@ -53,53 +58,8 @@ pub(super) struct Circumstances {
     /// No API server was there at all. Nothing is stored then, and what was sent before may be stored after: no such
     /// time counts for [`GRACE`].
     pub(super) away: Vec<Range<Duration>>,
-}
-
-/// What is wrong.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Violation {
-    /// A withdrawal left fewer than the floor.
-    BelowFloor { revision: i64, resource: String, pod: String, serving: u64, floor: u64 },
-    /// Pods that could serve stayed withheld below the floor for so long.
-    NotRestored { resource: String, since: Duration, took: Duration },
-    /// We withdrew a pod that belongs to no resource.
-    ForNobody { revision: i64, pod: String },
-    /// Our withdrawal without `breakAt`: nobody could adopt it after a crash.
-    Unmarked { revision: i64, pod: String },
-    /// A fence that this pod had before.
-    RepeatedFence { revision: i64, pod: String, fence: String },
-    /// It does not say `yes` in the end.
-    Stuck { pod: String, traffic: Option<String> },
-    /// It serves and carries what only withheld pods carry, or it carries our name and is nobody's.
-    Leaked { pod: String, key: &'static str },
-    /// All is well and the ledger holds entries.
-    LedgerNotEmpty { resource: String, entries: Vec<String> },
-}
-
-/// The judgement.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Report {
-    pub(super) violations: Vec<Violation>,
-    pub(super) revisions: usize,
-    pub(super) withdrawals: usize,
-    pub(super) admissions: usize,
-    /// The least that was serving above the floor after a withdrawal.
-    pub(super) narrowest: Option<u64>,
-    /// The longest time that pods which could serve were withheld below the floor.
-    pub(super) longest_below: Duration,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { revisions, withdrawals, admissions, narrowest, longest_below, violations } = self;
-        write!(f, "{revisions} revisions, {withdrawals} withdrawals, {admissions} admissions, ")?;
-        write!(
-            f,
-            "narrowest {narrowest:?} above the floor, longest {:.1} s below",
-            longest_below.as_secs_f64()
-        )?;
-        violations.iter().try_for_each(|violation| write!(f, "\n  {violation:?}"))
-    }
+    /// One of the controllers was frozen: what it sees when it goes on is as old as that.
+    pub(super) frozen: Vec<Range<Duration>>,
 }
 
 /// What must be remembered of one resource's fleet.
@@ -111,6 +71,9 @@ struct Watched {
     /// Since when which floor held, the newest last.
     floors: VecDeque<(Duration, u64)>,
     below_since: Option<Duration>,
+    dark_since: Option<Duration>,
+    /// When each pod was last selected, by the clock of who may lag.
+    selected: HashMap<String, Duration>,
 }
 
 impl Watched {
@@ -123,6 +86,16 @@ impl Watched {
         }
     }
 
+    fn select(&mut self, fleet: &Fleet<'_>, at: Duration) {
+        self.selected.retain(|_, last| *last + GRACE >= at);
+        self.selected.extend(fleet.pods.iter().map(|pod| (pod.uid.clone(), at)));
+    }
+
+    /// The pod was selected a moment before: the Service's selector is read by a watch.
+    fn selected_lately(&self, pod: &Pod, at: Duration) -> bool {
+        self.selected.get(&pod.uid).is_some_and(|last| *last + GRACE >= at)
+    }
+
     /// The plan's list is up to [`GRACE`] old: a floor that rose since cannot be held against it.
     fn lowest_floor(&self) -> u64 {
         self.floors.iter().map(|(_, floor)| *floor).min().unwrap_or(0)
@@ -131,8 +104,10 @@ impl Watched {
 
 /// Judges a history that was recorded until `end`.
 pub(super) fn judge(history: &[Revision], circumstances: &Circumstances, end: Duration) -> Report {
+    let lag = merged(circumstances.away.iter().chain(&circumstances.frozen));
     let mut judge = Judge {
         circumstances,
+        lag,
         stored: Stored::default(),
         watched: BTreeMap::new(),
         fences: HashMap::new(),
@@ -148,6 +123,8 @@ pub(super) fn judge(history: &[Revision], circumstances: &Circumstances, end: Du
 
 struct Judge<'a> {
     circumstances: &'a Circumstances,
+    /// Somebody's knowledge stood still.
+    lag: Vec<Range<Duration>>,
     stored: Stored,
     watched: BTreeMap<(String, String), Watched>,
     fences: HashMap<String, HashSet<String>>,
@@ -162,6 +139,9 @@ impl Judge<'_> {
             return;
         }
         self.report.revisions += 1;
+        if kind == Kind::Resource {
+            self.resource_changed(namespace, name, revision);
+        }
         let change = self.stored.take(&revision.key, revision.object.as_ref());
         if kind == Kind::Resource && revision.object.is_none() {
             self.watched.remove(&(namespace.to_owned(), name.to_owned()));
@@ -169,6 +149,22 @@ impl Judge<'_> {
         let withdrawn =
             change.and_then(|(before, after)| self.pod_changed(revision, before.as_ref(), after?));
         self.weigh(namespace, revision, withdrawn.as_ref());
+    }
+
+    /// A write of the status rests on the revision before it, by its resourceVersion.
+    fn resource_changed(&mut self, namespace: &str, name: &str, revision: &Revision) {
+        let before = self.stored.resources.get(&(namespace.to_owned(), name.to_owned()));
+        let after = revision.object.as_ref().map(Resource::read);
+        let Some((before, after)) = before.zip(after).filter(|(before, after)| before.uid == after.uid)
+        else {
+            return;
+        };
+        let Some(why) = before.off() else { return };
+        let new: Vec<_> = after.reserved.difference(&before.reserved).cloned().collect();
+        for pod in new {
+            let resource = name.to_owned();
+            self.fault(Violation::ReservedWhileOff { revision: revision.number, resource, pod, why });
+        }
     }
 
     /// Marks and fences; the pod, if this is a withdrawal by us.
@@ -219,29 +215,40 @@ impl Judge<'_> {
 
     /// Counts every fleet of the namespace anew, and holds it against its floor.
     fn weigh(&mut self, namespace: &str, revision: &Revision, withdrawn: Option<&Pod>) {
-        let Self { stored, watched, circumstances, paused_by_us, report, .. } = self;
+        let Self { stored, watched, circumstances, lag, paused_by_us, report, .. } = self;
         let mut whose = 0;
+        let lagging = served_time(revision.at, lag);
         for ((of, name), resource) in stored.resources.iter().filter(|((of, _), _)| of == namespace) {
             let watched = watched.entry((of.clone(), name.clone())).or_default();
             let fleet = stored.fleet(namespace, resource);
+            let ours = withdrawn.filter(|pod| pod.labels.get(NAME) == Some(name));
             let below = match &fleet {
                 None => {
                     watched.serving.clear();
-                    whose += u64::from(withdrawn.is_some_and(|pod| pod.labels.get(NAME) == Some(name)));
                     false
                 }
                 Some(fleet) => {
                     recount(watched, fleet, served_time(revision.at, &circumstances.away), withdrawn);
-                    if let Some(pod) = withdrawn.filter(|pod| fleet.pods.iter().any(|own| own.uid == pod.uid))
-                    {
-                        whose += 1;
+                    watched.select(fleet, lagging);
+                    // Each resource answers for its own withdrawals: another one may have the same pods.
+                    if let Some(pod) = ours.filter(|pod| fleet.has(pod)) {
                         hold_against_floor(watched, name, pod, revision, report);
                     }
                     (watched.serving.len() as u64) < fleet.floor
                         && fleet.pods.iter().any(|pod| withheld(pod, paused_by_us))
                 }
             };
-            follow_below(watched, below, name, revision.at, circumstances, report);
+            if let Some(pod) = ours {
+                whose += u64::from(watched.selected_lately(pod, lagging));
+                if !resource.entries.contains(&pod.uid) {
+                    let (revision, pod) = (revision.number, pod.name.clone());
+                    report.violations.push(Violation::Unreserved { revision, pod });
+                }
+            }
+            let dark = stored.named(namespace, name).any(|pod| {
+                withheld(pod, paused_by_us) && stored.to_give_back(namespace, resource, fleet.as_ref(), pod)
+            });
+            follow(watched, Seen { below, dark }, name, revision.at, circumstances, report);
         }
         if let Some(pod) = withdrawn.filter(|pod| whose == 0 && pod.lives()) {
             self.fault(Violation::ForNobody { revision: revision.number, pod: pod.name.clone() });
@@ -251,7 +258,7 @@ impl Judge<'_> {
     fn close(&mut self, end: Duration) {
         let Self { stored, watched, circumstances, report, .. } = self;
         for ((_, name), watched) in watched {
-            follow_below(watched, false, name, end, circumstances, report);
+            follow(watched, Seen::default(), name, end, circumstances, report);
         }
         let mut owned = HashSet::new();
         for ((namespace, name), resource) in &stored.resources {
@@ -324,39 +331,47 @@ fn withheld(pod: &Pod, paused_by_us: &HashSet<String>) -> bool {
     ours && pod.could_serve()
 }
 
-fn follow_below(
-    watched: &mut Watched,
+/// What must not last.
+#[derive(Clone, Copy, Default)]
+struct Seen {
     below: bool,
+    dark: bool,
+}
+
+fn follow(
+    watched: &mut Watched,
+    seen: Seen,
     name: &str,
     at: Duration,
     circumstances: &Circumstances,
     report: &mut Report,
 ) {
-    if below {
-        watched.below_since.get_or_insert(at);
-        return;
+    let resource = || name.to_owned();
+    if let Some((since, took)) = ended(&mut watched.below_since, seen.below, at, circumstances) {
+        report.longest_below = report.longest_below.max(took);
+        if took > RESTORE {
+            report.violations.push(Violation::NotRestored { resource: resource(), since, took });
+        }
     }
-    let Some(since) = watched.below_since.take() else { return };
-    let took = unexcused(since, at, &circumstances.excused);
-    report.longest_below = report.longest_below.max(took);
-    if took > RESTORE {
-        report.violations.push(Violation::NotRestored { resource: name.to_owned(), since, took });
+    if let Some((since, took)) = ended(&mut watched.dark_since, seen.dark, at, circumstances) {
+        report.longest_dark = report.longest_dark.max(took);
+        if took > RESTORE {
+            report.violations.push(Violation::NotGivenBack { resource: resource(), since, took });
+        }
     }
 }
 
-/// The clock without the time in which there was no API server.
-fn served_time(at: Duration, away: &[Range<Duration>]) -> Duration {
-    at - away.iter().map(|away| at.min(away.end).saturating_sub(away.start)).sum::<Duration>()
-}
-
-/// The longest stretch of `since..until` in which somebody could have acted.
-fn unexcused(since: Duration, until: Duration, excused: &[Range<Duration>]) -> Duration {
-    let mut excused: Vec<_> = excused.iter().filter(|e| e.start < until && e.end > since).collect();
-    excused.sort_by_key(|excuse| excuse.start);
-    let (mut free_since, mut longest) = (since, Duration::ZERO);
-    for excuse in excused {
-        longest = longest.max(excuse.start.saturating_sub(free_since));
-        free_since = free_since.max(excuse.end);
+/// When it began and how long somebody could have ended it, once it has ended.
+fn ended(
+    began: &mut Option<Duration>,
+    lasts: bool,
+    at: Duration,
+    circumstances: &Circumstances,
+) -> Option<(Duration, Duration)> {
+    if lasts {
+        began.get_or_insert(at);
+        return None;
     }
-    longest.max(until.saturating_sub(free_since))
+    let since = began.take()?;
+    Some((since, unexcused(since, at, &circumstances.excused)))
 }

@@ -1,16 +1,18 @@
-//! The random driver: two controllers at once, and everything around them fails at random moments. What it does is one
-//! sequence of a seed (`SAFETY_SEED` repeats one); what the machine makes of it is not.
+//! The random driver: two controllers at once, everything around them fails at random moments, and people, rollouts and
+//! autoscalers change what they work on. What it does is the plan of a seed (`SAFETY_SEED` repeats one); what the machine
+//! makes of it is not.
 //!
 //! It knows the promise only by the intervals in which nobody could keep it: no controller running, or no API server.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     ops::Range,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::{
@@ -18,13 +20,17 @@ use crate::{
     controller::{self, Controller},
     history::{self, Recorder},
     mischief::{self, People},
+    plan::{Plan, Step},
     plane::{self, Alone, Component, User},
     shop::{self, Shop},
     signals::Signals,
+    switches,
 };
 
-/// The fleets: name, pods, percent that must serve, what becomes of a pod that stays bad.
-const FLEETS: [(&str, u32, u32, &str); 2] = [("web", 10, 60, "periodic"), ("api", 5, 50, "retryAndKill")];
+/// The fleets: name, pods, percent that must serve, what becomes of a pod that stays bad. The last one is a StatefulSet.
+const FLEETS: [(&str, u32, u32, &str); 3] =
+    [("web", 10, 60, "periodic"), ("api", 5, 50, "retryAndKill"), ("db", 4, 50, "periodic")];
+const STATEFUL: &str = "db";
 /// How long it may take until everything is well, once nothing is broken any more.
 const CALM: Duration = Duration::from_secs(120);
 
@@ -37,7 +43,6 @@ enum Life {
 
 struct Driver {
     plane: Alone,
-    rng: Rng,
     recorder: Recorder,
     signals: Signals,
     shops: Vec<(shop::Recipe, Shop)>,
@@ -46,13 +51,16 @@ struct Driver {
     served: bool,
     excused: Vec<Range<Duration>>,
     away: Vec<Range<Duration>>,
+    frozen: Vec<Range<Duration>>,
+    /// By the controller's number.
+    frozen_since: BTreeMap<usize, Duration>,
     nobody_since: Option<Duration>,
     /// Since when the slices stand still, and until when.
     slices_stand: Option<Range<Duration>>,
 }
 
 impl Driver {
-    async fn start(seed: u64) -> Self {
+    async fn start() -> Self {
         let plane = plane::alone().await;
         shop::install(&plane);
         let client = plane.client(User::Admin).await;
@@ -65,7 +73,9 @@ impl Driver {
                 .spec("defaultActivator", activator)
                 .breaker("slow", &signals.service(&format!("{name}/slow")), ratio)
                 .breaker("down", &signals.service(&format!("{name}/down")), 40);
+            let recipe = if name == STATEFUL { recipe.stateful() } else { recipe };
             let made = recipe.apply(&plane, &client, &namespace).await;
+            switches::add_other_service(&client, &made).await;
             shops.push((recipe, made));
         }
         let start = || {
@@ -79,7 +89,6 @@ impl Driver {
         let people = People::new(client, namespace);
         Self {
             plane,
-            rng: Rng::with_seed(seed),
             recorder,
             signals,
             shops,
@@ -88,6 +97,8 @@ impl Driver {
             served: true,
             excused: Vec::new(),
             away: Vec::new(),
+            frozen: Vec::new(),
+            frozen_since: BTreeMap::new(),
             nobody_since: None,
             slices_stand: None,
         }
@@ -107,8 +118,7 @@ impl Driver {
         }
     }
 
-    fn turn_controller(&mut self, which: usize) {
-        let brutal = self.rng.bool();
+    fn turn_controller(&mut self, which: usize, brutal: bool) {
         let (controller, life) = &mut self.controllers[which];
         *life = match *life {
             Life::Runs if brutal => {
@@ -116,11 +126,14 @@ impl Driver {
                 Life::Dead
             }
             Life::Runs => {
+                self.frozen_since.insert(which, self.recorder.now());
                 controller.freeze();
                 Life::Frozen
             }
             Life::Frozen => {
                 controller.thaw();
+                let since = self.frozen_since.remove(&which);
+                self.frozen.extend(since.map(|since| since..self.recorder.now()));
                 Life::Runs
             }
             Life::Dead => {
@@ -132,11 +145,11 @@ impl Driver {
         self.note_who_is_there();
     }
 
-    async fn api_server_away(&mut self) {
+    async fn api_server_away(&mut self, rng: &mut Rng) {
         self.served = false;
         self.note_who_is_there();
         let since = self.recorder.now();
-        let (kills, time) = (self.rng.bool(), Duration::from_millis(self.rng.u64(100..3000)));
+        let (kills, time) = (rng.bool(), Duration::from_millis(rng.u64(100..3000)));
         println!("{:6.1} API server away, killed: {kills}", self.recorder.now().as_secs_f64());
         let server = Component::ApiServer;
         if kills {
@@ -156,11 +169,11 @@ impl Driver {
     }
 
     /// The endpoint controller hangs for a while: the slices follow no label. In seconds a node would be taken for lost.
-    fn slices_stand_still(&mut self) {
+    fn slices_stand_still(&mut self, rng: &mut Rng) {
         if self.slices_stand.is_none() {
             let now = self.recorder.now();
             self.plane.freeze(Component::ControllerManager);
-            self.slices_stand = Some(now..now + Duration::from_millis(self.rng.u64(500..6000)));
+            self.slices_stand = Some(now..now + Duration::from_millis(rng.u64(500..6000)));
             println!("{:6.1} slices stand still", now.as_secs_f64());
         }
     }
@@ -176,37 +189,37 @@ impl Driver {
     }
 
     /// Some pods of one fleet look bad to one breaker; now and then all or none, or nobody knows.
-    async fn flap(&mut self) {
-        let (_, shop) = &self.shops[self.rng.usize(..self.shops.len())];
-        let path = format!("{}/{}", shop.name, self.rng.choice(["slow", "down"]).unwrap());
+    async fn flap(&mut self, rng: &mut Rng) {
+        let (_, shop) = &self.shops[rng.usize(..self.shops.len())];
+        let path = format!("{}/{}", shop.name, rng.choice(["slow", "down"]).unwrap());
         let Ok(names) = shop.names().await else { return };
-        let share = self.rng.choice([0, 0, 20, 50, 80, 100]).unwrap();
-        let bad: Vec<_> = names.into_iter().filter(|_| self.rng.usize(..100) < share).collect();
+        let share = rng.choice([0, 0, 20, 50, 80, 100]).unwrap();
+        let bad: Vec<_> = names.into_iter().filter(|_| rng.usize(..100) < share).collect();
         self.signals.bad(&path, &shop.namespace, bad);
-        self.signals.fails(&path, self.rng.usize(..10) == 0);
+        self.signals.fails(&path, rng.usize(..10) == 0);
     }
 
-    async fn step(&mut self) {
+    async fn step(&mut self, Step { roll, pace, mut rng }: Step) {
         // One that does not run comes back before long: the more time there is in which two do.
-        let which = self.rng.usize(..self.controllers.len());
-        if self.controllers[which].1 != Life::Runs && self.rng.usize(..4) == 0 {
-            self.turn_controller(which);
+        let (which, brutal) = (rng.usize(..self.controllers.len()), rng.bool());
+        if self.controllers[which].1 != Life::Runs && rng.usize(..4) == 0 {
+            self.turn_controller(which, brutal);
         }
         self.slices_follow_again(self.recorder.now());
-        match self.rng.u32(..100) {
-            0..47 => self.flap().await,
-            47..51 => self.slices_stand_still(),
-            51..56 => self.turn_controller(which),
-            56..58 => self.api_server_away().await,
-            roll => {
-                let which = self.rng.usize(..self.shops.len());
+        match roll {
+            0..40 => self.flap(&mut rng).await,
+            40..44 => self.slices_stand_still(&mut rng),
+            44..49 => self.turn_controller(which, brutal),
+            49..51 => self.api_server_away(&mut rng).await,
+            _ => {
+                let which = rng.usize(..self.shops.len());
                 let (recipe, shop) = &self.shops[which];
-                let did = mischief::one(&mut self.rng, roll, &mut self.people, recipe, shop).await;
+                let did = mischief::one(&mut rng, roll, &mut self.people, recipe, shop).await;
                 println!("{:6.1} {}: {did}", self.recorder.now().as_secs_f64(), shop.name);
             }
         }
-        // The pace is part of the seed; nothing is waited for.
-        tokio::time::sleep(Duration::from_millis(self.rng.u64(20..500))).await;
+        // The pace is part of the plan; nothing is waited for.
+        tokio::time::sleep(pace).await;
     }
 
     /// Nothing is broken any more, and every signal is good.
@@ -219,15 +232,14 @@ impl Driver {
                 self.signals.fails(&path, false);
             }
         }
-        for (controller, life) in &mut self.controllers {
-            match life {
-                Life::Runs => assert!(controller.lives(), "a controller ended by itself"),
-                Life::Frozen => controller.thaw(),
-                Life::Dead => controller.launch(),
+        for which in 0..self.controllers.len() {
+            match &mut self.controllers[which] {
+                (controller, Life::Runs) => assert!(controller.lives(), "a controller ended by itself"),
+                _ => self.turn_controller(which, false),
             }
-            *life = Life::Runs;
         }
-        self.note_who_is_there();
+        // Pods whose binding an API server's end has cut off may wait for minutes in the scheduler; a start takes them all.
+        self.plane.while_away(&[Component::Scheduler], || {});
         let began = Instant::now();
         let mut wrong = Some(String::new());
         while let Some(what) = wrong {
@@ -243,11 +255,13 @@ impl Driver {
         for (recipe, shop) in &self.shops {
             self.people.clear_up(recipe, shop).await?;
         }
-        for (_, shop) in &self.shops {
-            let (pods, wanted) = (shop.pods().await?, self.people.replicas(shop).await?);
+        for (recipe, shop) in &self.shops {
+            let (pods, wanted) = (shop.pods().await?, self.people.replicas(recipe, shop).await?);
             let serving = shop.endpoints().await?.len();
             if pods.len() != wanted || serving != wanted || !pods.iter().all(shop::ready) {
-                return Ok(Some(format!("{}: {} pods, {serving} serve, of {wanted}", shop.name, pods.len())));
+                let others = pods.iter().filter(|pod| !shop::ready(pod)).map(described).collect::<Vec<_>>();
+                let counts = format!("{} pods, {serving} serve, of {wanted}", pods.len());
+                return Ok(Some(format!("{}: {counts}; not ready: {others:?}", shop.name)));
             }
             let entries = shop.entries().await;
             if entries != Some(0) {
@@ -260,7 +274,13 @@ impl Driver {
     async fn judged(mut self, seed: u64) {
         let namespaces = BTreeSet::from([self.people.namespace.clone()]);
         let authors = history::authors(&self.plane, &namespaces);
-        let circumstances = Circumstances { namespaces, authors, excused: self.excused, away: self.away };
+        let circumstances = Circumstances {
+            namespaces,
+            authors,
+            excused: self.excused,
+            away: self.away,
+            frozen: self.frozen,
+        };
         let history = self.recorder.until_now().await;
         let report = judge(&history, &circumstances, self.recorder.now());
         println!("seed {seed}: {report}");
@@ -283,6 +303,15 @@ fn with_everybody_needed(mut history: Vec<Revision>) -> Vec<Revision> {
     history
 }
 
+/// A pod that is not ready, for messages: where it is and what its conditions say.
+fn described(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let said: Vec<_> = conditions.filter_map(|condition| condition.message.as_deref()).collect();
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    format!("{name} on {node}, deleted: {:?}, {said:?}", pod.metadata.deletion_timestamp)
+}
+
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
 }
@@ -293,10 +322,10 @@ async fn whatever_happens_to_two_controllers_and_their_cluster_the_floor_holds()
     let seed = setting("SAFETY_SEED").unwrap_or_else(|| fastrand::u64(..));
     let time = Duration::from_secs_f64(setting("SAFETY_MINUTES").unwrap_or(1.0) * 60.0);
     println!("SAFETY_SEED={seed}");
-    let mut driver = Driver::start(seed).await;
+    let (mut driver, mut plan) = (Driver::start().await, Plan::of(seed));
     let began = Instant::now();
     while began.elapsed() < time {
-        driver.step().await;
+        driver.step(plan.next()).await;
     }
     driver.make_well().await;
     driver.judged(seed).await;

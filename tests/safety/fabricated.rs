@@ -1,131 +1,10 @@
 //! The checker's own proof: histories that break the promise in one way each, and one that keeps it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::checker::{Circumstances, Report, Revision, Violation, judge};
-
-/// A history in the making: ten pods of one Deployment, floor 8.
-struct Story {
-    at: Duration,
-    revisions: Vec<Revision>,
-    pods: Vec<Value>,
-    circumstances: Circumstances,
-}
-
-const RESOURCE: &str = "kubervisor.k8s.io/kubervisorservices/shop/web";
-
-impl Story {
-    fn of_ten() -> Self {
-        let circumstances =
-            Circumstances { namespaces: BTreeSet::from(["shop".to_owned()]), ..Circumstances::default() };
-        let mut story = Self { at: Duration::ZERO, revisions: Vec::new(), pods: Vec::new(), circumstances };
-        story.scale(10);
-        let owner = json!([{"kind": "Deployment", "name": "web", "uid": "d", "controller": true}]);
-        let set = json!({"metadata": {"name": "web-1", "ownerReferences": owner}, "spec": {"replicas": 3}});
-        story.put("replicasets/shop/web-1", Some(set));
-        let selector = json!({"app": "web", "kubervisor/traffic": "yes"});
-        story.put("services/specs/shop/web", Some(json!({"spec": {"selector": selector}})));
-        story.put(RESOURCE, Some(resource(&json!({}))));
-        for number in 0..10 {
-            story.pods.push(pod(number));
-            story.store(number);
-        }
-        story.list(0..10);
-        story.later(60.0);
-        story
-    }
-
-    fn later(&mut self, seconds: f64) {
-        self.at += Duration::from_secs_f64(seconds);
-    }
-
-    fn put(&mut self, place: &str, object: Option<Value>) {
-        let number = self.revisions.len() as i64 + 1;
-        self.revisions.push(Revision { number, at: self.at, key: format!("/registry/{place}"), object });
-    }
-
-    fn scale(&mut self, replicas: u32) {
-        let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": replicas}});
-        self.put("deployments/shop/web", Some(deployment));
-    }
-
-    /// The slice of the Service lists these and no others.
-    fn list(&mut self, numbers: std::ops::Range<usize>) {
-        let endpoint =
-            |number| json!({"targetRef": {"uid": format!("u{number}")}, "conditions": {"ready": true}});
-        let endpoints: Vec<_> = numbers.map(endpoint).collect();
-        let labels = json!({"kubernetes.io/service-name": "web"});
-        let slice = json!({"metadata": {"name": "web-x", "labels": labels}, "endpoints": endpoints});
-        self.put("endpointslices/shop/web-x", Some(slice));
-    }
-
-    fn store(&mut self, number: usize) {
-        let pod = self.pods[number].clone();
-        self.put(&format!("pods/shop/web-{number}"), Some(pod));
-    }
-
-    /// Our withdrawal, with its marks.
-    fn withhold(&mut self, number: usize) {
-        let at = format!("{:?}", self.at);
-        let metadata = &mut self.pods[number]["metadata"];
-        metadata["labels"]["kubervisor/traffic"] = json!("no");
-        metadata["labels"]["kubervisor/strategy"] = json!("slow");
-        metadata["annotations"]["breaker/breakAt"] = json!(at);
-        self.store(number);
-    }
-
-    fn admit(&mut self, number: usize) {
-        let fence = format!("e.{}", self.revisions.len());
-        let metadata = &mut self.pods[number]["metadata"];
-        metadata["labels"] = json!({"app": "web", "kubervisor/traffic": "yes", "kubervisor/name": "web"});
-        metadata["annotations"] = json!({"kubervisor/fence": fence});
-        self.store(number);
-    }
-
-    fn ready(&mut self, number: usize, ready: bool) {
-        let status = if ready { "True" } else { "False" };
-        self.pods[number]["status"]["conditions"][0]["status"] = json!(status);
-        self.store(number);
-    }
-
-    fn traffic_by_hand(&mut self, number: usize, word: &str) {
-        self.pods[number]["metadata"]["labels"]["kubervisor/traffic"] = json!(word);
-        self.store(number);
-    }
-
-    fn judged(&self) -> Report {
-        judge(&self.revisions, &self.circumstances, self.at)
-    }
-
-    /// The only kind of violation, or a failed test.
-    fn only(&self, expected: impl Fn(&Violation) -> bool) {
-        let report = self.judged();
-        assert!(!report.violations.is_empty() && report.violations.iter().all(expected), "{report}");
-    }
-}
-
-fn resource(entries: &Value) -> Value {
-    let breakers =
-        json!([{"name": "slow", "minPodsAvailableRatio": 75}, {"name": "down", "minPodsAvailableCount": 2}]);
-    json!({
-        "metadata": {"name": "web"}, "spec": {"service": "web", "breakers": breakers},
-        "status": {"ledger": {"entries": entries}},
-    })
-}
-
-fn pod(number: usize) -> Value {
-    let owner = json!([{"kind": "ReplicaSet", "name": "web-1", "uid": "r", "controller": true}]);
-    let labels = json!({"app": "web", "kubervisor/traffic": "yes", "kubervisor/name": "web"});
-    json!({
-        "metadata": {
-            "name": format!("web-{number}"), "uid": format!("u{number}"), "labels": labels,
-            "annotations": {"kubervisor/fence": "e.1"}, "ownerReferences": owner,
-        },
-        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
-    })
-}
+use super::{checker::Violation, story::Story};
 
 #[test]
 fn a_history_down_to_the_floor_and_back_is_in_order() {
@@ -311,13 +190,14 @@ fn the_audit_log_has_the_last_word_on_who_wrote() {
     story.traffic_by_hand(1, "no");
     story.circumstances.authors.insert(story.revisions.len() as i64, "kubervisor".to_owned());
     story.traffic_by_hand(1, "yes");
-    story.only(|v| matches!(v, Violation::Unmarked { .. }));
+    story.only(|v| matches!(v, Violation::Unmarked { .. } | Violation::Unreserved { .. }));
 }
 
 #[test]
 fn what_is_left_at_the_end_is_found() {
     let mut story = Story::of_ten();
     story.withhold(0);
+    story.entry(0, None);
     story.only(|v| matches!(v, Violation::Stuck { .. }));
     story.traffic_by_hand(0, "yes");
     story.only(|v| matches!(v, Violation::Leaked { .. }));
@@ -327,17 +207,17 @@ fn what_is_left_at_the_end_is_found() {
     story.store(0);
     story.only(|v| matches!(v, Violation::Leaked { .. }));
     story.admit(0);
-    story.put(RESOURCE, Some(resource(&json!({"u0": {"state": "reserved"}}))));
+    story.entry(0, Some("reserved"));
     story.only(|v| matches!(v, Violation::LedgerNotEmpty { .. }));
-    story.put(RESOURCE, None);
+    story.end_resource();
     story.only(|v| matches!(v, Violation::Leaked { key: "kubervisor/name", .. }));
 }
 
 #[test]
 fn a_withdrawal_for_a_resource_that_is_gone_is_found() {
     let mut story = Story::of_ten();
-    story.put(RESOURCE, None);
-    story.withhold(0);
+    story.end_resource();
+    story.land(0);
     assert!(story.judged().violations.iter().any(|v| matches!(v, Violation::ForNobody { .. })));
 }
 

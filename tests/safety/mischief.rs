@@ -5,17 +5,20 @@
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Node, Pod},
-};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, Error,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+        PostParams,
+    },
 };
 use serde_json::{Value, json};
 
-use crate::shop::{Recipe, Shop};
+use crate::{
+    shop::{Recipe, Shop},
+    switches,
+};
 
 /// Everybody who is not the controller.
 pub(super) struct People {
@@ -30,25 +33,34 @@ impl People {
         Self { client, namespace, unready: BTreeSet::new(), rollouts: 0 }
     }
 
-    fn deployments(&self) -> Api<Deployment> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    fn workloads(&self, recipe: &Recipe) -> Api<DynamicObject> {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", recipe.kind()));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
     }
 
-    /// How many pods its Deployment should have.
-    pub(super) async fn replicas(&self, shop: &Shop) -> Result<usize, Error> {
-        let replicas = self.deployments().get(&shop.name).await?.spec.and_then(|spec| spec.replicas);
-        Ok(usize::try_from(replicas.unwrap_or(1)).unwrap_or(0))
+    /// How many pods its workload should have.
+    pub(super) async fn replicas(&self, recipe: &Recipe, shop: &Shop) -> Result<usize, Error> {
+        let replicas =
+            self.workloads(recipe).get_scale(&shop.name).await?.spec.and_then(|spec| spec.replicas);
+        Ok(usize::try_from(replicas.unwrap_or(0)).unwrap_or(0))
     }
 
-    async fn deployment(&self, shop: &Shop, patch: Value) -> Result<(), Error> {
-        self.deployments().patch(&shop.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    async fn scale(&self, recipe: &Recipe, shop: &Shop, replicas: u32) -> Result<String, Error> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.workloads(recipe).patch_scale(&shop.name, &PatchParams::default(), &patch).await?;
+        Ok(format!("scaled to {replicas}"))
     }
 
-    async fn roll_out(&mut self, shop: &Shop) -> Result<(), Error> {
+    /// Each rollout has the other colour: a Service may select one of them.
+    async fn roll_out(&mut self, recipe: &Recipe, shop: &Shop) -> Result<String, Error> {
         self.rollouts += 1;
-        let image = format!("app:{}", self.rollouts);
-        let containers = json!([{"name": "app", "image": image}]);
-        self.deployment(shop, json!({"spec": {"template": {"spec": {"containers": containers}}}})).await
+        let colour = if self.rollouts.is_multiple_of(2) { "blue" } else { "green" };
+        let containers = json!([{"name": "app", "image": format!("app:{}", self.rollouts)}]);
+        let template =
+            json!({"metadata": {"labels": {"colour": colour}}, "spec": {"containers": containers}});
+        let patch = Patch::Merge(json!({"spec": {"template": template}}));
+        self.workloads(recipe).patch(&shop.name, &PatchParams::default(), &patch).await?;
+        Ok(format!("rollout of {colour} pods"))
     }
 
     async fn node(&self, name: &str, lost: bool) -> Result<(), Error> {
@@ -109,8 +121,8 @@ impl People {
         shop.resources().create(&PostParams::default(), &object).await.map(|_| true)
     }
 
-    /// Takes back all that only a person can take back: nodes, readiness, the resource, words on labels that are not
-    /// the controller's.
+    /// Takes back all that only a person can take back: nodes, readiness, the resource and the Services, words on labels that
+    /// are not the controller's.
     pub(super) async fn clear_up(&mut self, recipe: &Recipe, shop: &Shop) -> Result<(), Error> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?.items;
         for node in nodes {
@@ -119,6 +131,7 @@ impl People {
             }
         }
         self.make_resource(recipe, shop).await?;
+        switches::put_back(&self.client, recipe, shop).await?;
         for pod in shop.pods().await? {
             let name = pod.metadata.name.clone().unwrap_or_default();
             if pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("stand-in/unready")) {
@@ -153,7 +166,7 @@ fn is_a_persons(pod: &Pod) -> bool {
     }
 }
 
-/// One misdeed by the roll of 58 to 99; what it was.
+/// One misdeed by the roll of 51 to 99; what it was.
 pub(super) async fn one(
     rng: &mut Rng,
     roll: u32,
@@ -161,23 +174,29 @@ pub(super) async fn one(
     recipe: &Recipe,
     shop: &Shop,
 ) -> String {
+    let client = people.client.clone();
     let done = match roll {
-        58..62 => people.roll_out(shop).await.map(|()| "rollout".to_owned()),
-        62..71 => {
+        51..55 => people.roll_out(recipe, shop).await,
+        55..62 => {
             let replicas = rng.u32(3..14);
-            let scaled = people.deployment(shop, json!({"spec": {"replicas": replicas}})).await;
-            scaled.map(|()| format!("scaled to {replicas}"))
+            people.scale(recipe, shop, replicas).await
         }
-        71..75 => people.node_turns(rng).await.map(|()| "a node is lost or back".to_owned()),
-        75..78 => people.resource_turns(recipe, shop).await.map(str::to_owned),
+        62..64 => switches::autoscaler_turns(rng, &client, recipe, shop).await,
+        64..67 => people.node_turns(rng).await.map(|()| "a node is lost or back".to_owned()),
+        67..69 => people.resource_turns(recipe, shop).await.map(str::to_owned),
+        69..72 => switches::pause_turns(rng, shop).await,
+        72..74 => switches::dry_run_turns(shop).await,
+        74..77 => switches::selector_turns(rng, &client, shop).await,
+        77..79 => switches::service_of_resource_turns(shop).await,
+        79..81 => switches::floor_turns(rng, shop).await,
         // Or there would soon be nobody left to withhold.
-        96..100 => people.clear_up(recipe, shop).await.map(|()| "people clear up".to_owned()),
+        92..100 => people.clear_up(recipe, shop).await.map(|()| "people clear up".to_owned()),
         _ => match shop.names().await {
             Ok(names) if names.is_empty() => Ok("nobody is there".to_owned()),
             Ok(names) => {
                 let pod = &names[rng.usize(..names.len())];
                 match roll {
-                    78..88 => {
+                    81..87 => {
                         people.unready(shop, pod).await.map(|()| format!("{pod} unready, or ready again"))
                     }
                     _ => people.edit(rng, shop, pod).await,

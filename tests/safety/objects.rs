@@ -188,29 +188,40 @@ impl Slice {
 /// A KubervisorService.
 #[derive(Clone, Debug)]
 pub(super) struct Resource {
+    pub(super) uid: String,
     pub(super) service: String,
     /// Of each breaker: the least number and the least share in percent.
     pub(super) least: Vec<(u64, u64)>,
+    /// The UIDs of the ledger's pods.
     pub(super) entries: Vec<String>,
+    /// Those whose withdrawal may still land.
+    pub(super) reserved: BTreeSet<String>,
+    pub(super) dry_run: bool,
+    pub(super) paused: bool,
 }
 
 impl Resource {
     pub(super) fn read(object: &Value) -> Self {
         let breakers = object["spec"]["breakers"].as_array().into_iter().flatten();
         let number = |value: &Value, default| value.as_u64().unwrap_or(default);
-        let entries = &object["status"]["ledger"]["entries"];
-        let entries = match entries {
-            Value::Object(entries) => entries.keys().cloned().collect(),
-            Value::Array(entries) => entries.iter().map(Value::to_string).collect(),
-            _ => Vec::new(),
-        };
+        let entries = || object["status"]["ledger"]["entries"].as_object().into_iter().flatten();
+        let reserved = entries().filter(|(_, entry)| entry["state"] == "reserved");
         Self {
+            uid: text(&object["metadata"]["uid"]),
             service: text(&object["spec"]["service"]),
             least: breakers
                 .map(|b| (number(&b["minPodsAvailableCount"], 1), number(&b["minPodsAvailableRatio"], 0)))
                 .collect(),
-            entries,
+            entries: entries().map(|(uid, _)| uid.clone()).collect(),
+            reserved: reserved.map(|(uid, _)| uid.clone()).collect(),
+            dry_run: object["spec"]["dryRun"] == true,
+            paused: object["spec"]["paused"] == true || asked_to_pause(object),
         }
+    }
+
+    /// Why nothing may be reserved.
+    pub(super) fn off(&self) -> Option<&'static str> {
+        self.paused.then_some("paused").or(self.dry_run.then_some("dry run"))
     }
 
     /// So many must serve when there should be so many.
@@ -218,4 +229,13 @@ impl Resource {
         let of = |(count, ratio): &(u64, u64)| (*count).max((ratio * desired).div_ceil(100));
         self.least.iter().map(of).max().unwrap_or(0)
     }
+}
+
+/// The last request about the whole resource asks for a pause. Requests of the driver end by the next one.
+fn asked_to_pause(object: &Value) -> bool {
+    let requests = object["metadata"]["annotations"]["kubervisor/requests"].as_str().unwrap_or_default();
+    let requests = requests.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut of_all =
+        requests.map(|request| text(&request["do"])).filter(|verb| verb == "pause" || verb == "resume");
+    of_all.next_back().as_deref() == Some("pause")
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::objects::{self, Autoscaler, Kind, Owner, Pod, Resource, Selector, Slice, TRAFFIC};
+use super::objects::{self, Autoscaler, Kind, NAME, Owner, Pod, Resource, Selector, Slice, TRAFFIC};
 
 /// Everything by namespace and name.
 type Shelf<T> = BTreeMap<(String, String), T>;
@@ -33,6 +33,10 @@ impl Fleet<'_> {
     /// Whether requests reach that pod.
     pub(super) fn serves(&self, pod: &Pod) -> bool {
         pod.could_serve() && matches(self.selector, pod) && self.listed.contains(pod.uid.as_str())
+    }
+
+    pub(super) fn has(&self, pod: &Pod) -> bool {
+        self.pods.iter().any(|own| own.uid == pod.uid)
     }
 }
 
@@ -77,6 +81,31 @@ impl Stored {
             .filter(|((of, _), slice)| of == namespace && slice.service == resource.service);
         let listed = slices.flat_map(|(_, slice)| slice.ready.iter().map(String::as_str)).collect();
         Some(Fleet { selector, listed, pods, floor })
+    }
+
+    /// The pods that carry the name of a resource.
+    pub(super) fn named<'a>(
+        &'a self,
+        namespace: &'a str,
+        resource: &'a str,
+    ) -> impl Iterator<Item = &'a Pod> {
+        let here = self.pods.iter().filter(move |((of, _), _)| of == namespace).map(|(_, pod)| pod);
+        here.filter(move |pod| pod.lives() && pod.labels.get(NAME).is_some_and(|name| name == resource))
+    }
+
+    /// Whether a pod of a resource must not be withheld any more: its Service does not have the switch, or selects it no
+    /// more, or all is a dry run. A pause freezes the last two. Of a Service that is not there nothing is known.
+    pub(super) fn to_give_back(
+        &self,
+        namespace: &str,
+        resource: &Resource,
+        fleet: Option<&Fleet<'_>>,
+        pod: &Pod,
+    ) -> bool {
+        match fleet {
+            None => self.services.contains_key(&(namespace.to_owned(), resource.service.clone())),
+            Some(fleet) => !resource.paused && (resource.dry_run || !fleet.has(pod)),
+        }
     }
 
     /// How many there should be: each topmost owner once, and each pod without one.

@@ -1,4 +1,4 @@
-//! A fleet on the plane with everything that belongs to it: a Deployment, a Service whose selector has the switch or
+//! A fleet on the plane with everything that belongs to it: a Deployment or a StatefulSet, a Service whose selector has the switch or
 //! not, and a KubervisorService with short times.
 #![allow(dead_code, unreachable_pub, reason = "several test binaries share it, none uses all")]
 
@@ -34,6 +34,7 @@ pub struct Recipe {
     gated: bool,
     labelled: bool,
     switched: bool,
+    stateful: bool,
     breakers: Vec<Value>,
     spec: Value,
 }
@@ -49,6 +50,7 @@ impl Recipe {
             gated: true,
             labelled: true,
             switched: false,
+            stateful: false,
             breakers: Vec::new(),
             spec,
         }
@@ -62,6 +64,16 @@ impl Recipe {
     /// The label is in the Deployment's own selector, too.
     pub fn switched(self) -> Self {
         Self { switched: true, ..self }
+    }
+
+    /// The pods are a StatefulSet's.
+    pub fn stateful(self) -> Self {
+        Self { stateful: true, ..self }
+    }
+
+    /// The workload's kind, in the API group `apps`.
+    pub fn kind(&self) -> &'static str {
+        if self.stateful { "StatefulSet" } else { "Deployment" }
     }
 
     /// The template does not have the label.
@@ -99,19 +111,17 @@ impl Recipe {
         })
     }
 
-    /// Deployment and Service.
+    /// Workload and Service.
     pub fn workload(&self) -> Value {
         let (plain, switched) =
             (json!({"app": self.name}), json!({"app": self.name, "kubervisor/traffic": "yes"}));
         let labels = if self.labelled { &switched } else { &plain };
         let selector = if self.gated { &switched } else { &plain };
         let container = json!({"name": "app", "image": "app:1"});
-        // A rollout of a few pods is over in a moment, and never below nine tenths.
-        let rolling = json!({"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}});
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": self.name},
+        let mut workload = json!({
+            "apiVersion": "apps/v1", "kind": self.kind(), "metadata": {"name": self.name},
             "spec": {
-                "replicas": self.replicas, "selector": {"matchLabels": if self.switched { labels } else { &plain }}, "strategy": rolling,
+                "replicas": self.replicas, "selector": {"matchLabels": if self.switched { labels } else { &plain }},
                 "template": {
                     "metadata": {"labels": labels},
                     // What a node loses is replaced in seconds.
@@ -121,14 +131,20 @@ impl Recipe {
                 },
             },
         });
+        if self.stateful {
+            workload["spec"]["serviceName"] = json!(self.name);
+        } else {
+            // A rollout of a few pods is over in a moment, and never below nine tenths.
+            workload["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}});
+        }
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name},
             "spec": {"selector": selector, "ports": [{"port": 80}]},
         });
-        json!({"apiVersion": "v1", "kind": "List", "items": [deployment, service]})
+        json!({"apiVersion": "v1", "kind": "List", "items": [workload, service]})
     }
 
-    /// Makes Deployment and Service, waits until all pods are ready, then makes the resource.
+    /// Makes workload and Service, waits until all pods are ready, then makes the resource.
     pub async fn apply(&self, plane: &Plane, client: &Client, namespace: &str) -> Shop {
         apply(plane, &["apply", "-n", namespace, "-f", "-"], &self.workload().to_string());
         let shop = Shop { client: client.clone(), namespace: namespace.to_owned(), name: self.name.clone() };
@@ -153,7 +169,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// The pods of the Deployment.
+    /// The pods of the workload.
     pub async fn pods(&self) -> Result<Vec<Pod>, kube::Error> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         Ok(pods.list(&ListParams::default().labels(&format!("app={}", self.name))).await?.items)

@@ -58,8 +58,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {apiGroups: [""], resources: [secrets, configmaps], verbs: [get]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [apps], resources: [deployments, replicasets, statefulsets], verbs: [get, list, watch]}
-- {apiGroups: [apps], resources: [daemonsets], verbs: [get]}
-- {apiGroups: [batch], resources: [jobs], verbs: [get]}
+- {apiGroups: [apps], resources: [daemonsets], verbs: [get, list]}
+- {apiGroups: [batch], resources: [jobs], verbs: [get, list]}
 - {apiGroups: ["*"], resources: ["*/scale"], verbs: [get]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, watch]}
 - {apiGroups: [kubervisor.k8s.io], resources: [kubervisorservices], verbs: [get, list, watch, patch]}

@@ -7,6 +7,7 @@
 //! | file | step |
 //! |---|---|
 //! | `status_ledger` | the ledger and the report in the resource's status |
+//! | `allowance` | how often a report is written that comes without a ledger |
 //! | `owner` | which replica writes that status, by a generation |
 //! | `fleet` | cached pods → the fleet that the gate plans on |
 //! | `listing` | where the EndpointSlices do not follow the labels, and the cause |
@@ -19,6 +20,7 @@
 //! | `finalizer`, `release` | the resource's finalizer; marks off pods that are released |
 //! | `cleanup` | marks off serving pods without an entry in the ledger |
 
+mod allowance;
 mod cleanup;
 mod errors;
 mod evict;
@@ -83,6 +85,9 @@ use crate::{
 
 /// Writes of one plan that run at a time.
 const MAX_CONCURRENT_WRITES: usize = 32;
+
+/// The spec that was read with the ledger is newer than the policy: that follows in milliseconds and ends the wait.
+const SPEC_LAG: Duration = Duration::from_secs(1);
 
 /// The resource whose fleet it is.
 #[derive(Clone, Debug)]
@@ -297,6 +302,9 @@ impl TrafficSink for LabelSink {
         if let Some(left) = self.ledger_store.postponed() {
             return Ok(self.postpone(now, left));
         }
+        if self.ledger_store.is_ahead_of(policy) {
+            return Ok(self.postpone(now, SPEC_LAG));
+        }
         self.managers.learn(&self.client, &self.cluster, &ledger).await;
         let observed = self.read_fleet(now, policy, ledger, None);
         match self.cluster.refresh_scales(&self.owners).await {
@@ -311,6 +319,9 @@ impl TrafficSink for LabelSink {
 
     async fn confirm(&mut self, now: Timestamp, policy: &Policy) -> Result<Observed, SinkError> {
         let ledger = self.ledger_store.read().await?;
+        if self.ledger_store.is_ahead_of(policy) {
+            return Ok(self.postpone(now, SPEC_LAG));
+        }
         let Some(selector) = self.selector(policy) else {
             return Ok(self.read_fleet(now, policy, ledger, None));
         };

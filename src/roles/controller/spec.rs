@@ -24,7 +24,8 @@ pub(super) fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord
             let sees = |rule: &&Rule| deps.live.is_none() && rule.detector.uses_keepalives_only();
             state.health.lock().without_keepalives =
                 manifest.rules.iter().filter(sees).map(|rule| rule.breaker.clone()).collect();
-            state.policy.send_replace(Arc::new(manifest.policy.clone()));
+            let generation = Some(resource.generation);
+            state.policy.send_replace(Arc::new(Policy { generation, ..manifest.policy.clone() }));
             state.manifest.send_replace(Some(Arc::new(manifest)));
         }
         Err(problems) => {
@@ -32,6 +33,7 @@ pub(super) fn update(deps: &Deps, worker: &mut Worker, resource: &ResourceRecord
             let mut policy = Policy::without_manifest(&state.settings.name);
             let service = resource.object.pointer("/spec/service").and_then(serde_json::Value::as_str);
             service.unwrap_or_default().clone_into(&mut policy.service);
+            policy.generation = Some(resource.generation);
             state.reconciler.retain_breakers(|_| false);
             state.policy.send_replace(Arc::new(policy));
         }

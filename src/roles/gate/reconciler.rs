@@ -183,8 +183,9 @@ impl GateReconciler {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
                 () = self.woken.notified() => {}
-                () = next_value(&mut changes) => {}
-                () = next_value(&mut policies) => {}
+                // A closed channel, as of a policy without a file, waits for ever.
+                Ok(()) = changes.changed() => {}
+                Ok(()) = policies.changed() => {}
             }
             tokio::time::sleep_until(earliest).await;
         }
@@ -210,6 +211,9 @@ impl GateReconciler {
         if !dry_run && confirmation_needed(&plan, &in_force, &observed, &verdicts) {
             now = self.deps.clock.wall();
             observed = sink.confirm(now, policy).await?;
+            if let Some(until) = observed.stand_aside {
+                return Ok(until.since(now).clamp(MIN_INTERVAL_IDLE, MAX_INTERVAL));
+            }
             (verdicts, unknown) = self.verdicts_for(now, &observed);
             in_force = observed.in_force(now, policy);
             plan = gate::plan(now, &in_force, &observed.fleet, &observed.ledger, &verdicts);
@@ -390,11 +394,4 @@ fn until(now: Timestamp, plan: &Plan, observed: &Observed) -> Duration {
     }
     let next = [plan.next_wakeup, observed.look_again].into_iter().flatten().min();
     next.map_or(MAX_INTERVAL, |at| at.since(now)).clamp(MIN_INTERVAL_IDLE, MAX_INTERVAL)
-}
-
-/// Waits for the next value; forever once the sender is dropped, as it is for a policy without a file.
-async fn next_value<T>(values: &mut watch::Receiver<T>) {
-    if values.changed().await.is_err() {
-        std::future::pending().await
-    }
 }

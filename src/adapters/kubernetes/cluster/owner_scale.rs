@@ -4,9 +4,12 @@
 //! Read by quorum reads when a fleet has such an owner, because watches of every kind that may own pods cost memory and
 //! rights in every cluster.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use hyper::Request;
 use kube::Client;
 use serde_json::Value;
@@ -23,6 +26,8 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Owners that are read at a time.
 const MAX_CONCURRENT_GETS: usize = 16;
+/// A LIST of owners reads at most so many: a namespace may hold thousands of finished Jobs.
+const MAX_LISTED: usize = 500;
 
 /// The number of pods that an owner wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,7 @@ pub(super) enum OwnerScale {
 }
 
 /// A scale, and when it was read.
+#[derive(Clone)]
 pub(super) struct CachedScale {
     pub(super) scale: OwnerScale,
     read: Instant,
@@ -82,9 +88,13 @@ impl Cluster {
     /// Reads what these owners want, if that is not watched. Whether something changed.
     pub(super) async fn read_scales(&self, owners: &[OwnerKey]) -> Result<bool, ListError> {
         let rewinds = self.rewinds();
+        let listed = &list(&self.shared.client, owners).await?;
         let reads = owners.iter().filter(|key| is_read(&key.owner)).map(|key| async move {
             let path = self.shared.read().scales.get(&*key.owner.uid).and_then(|known| known.path.clone());
-            let known = read(&self.shared.client, key, path).await?;
+            let known = match listed.get(&*key.owner.uid) {
+                Some(known) => known.clone(),
+                None => read(&self.shared.client, key, path).await?,
+            };
             let scale = known.scale.clone();
             Ok(self.shared.write(|state| {
                 if state.rewinds != rewinds {
@@ -101,23 +111,66 @@ impl Cluster {
     }
 }
 
+/// A kind whose objects themselves say how many pods they want.
+#[derive(Clone, Copy)]
+struct CountingKind {
+    plural: &'static str,
+    wanted: fn(&Value) -> u32,
+}
+
+impl CountingKind {
+    fn of(owner: &OwnerRef) -> Option<Self> {
+        match &*owner.kind {
+            "DaemonSet" if owner.group() == "apps" => Some(Self { plural: "daemonsets", wanted: daemons }),
+            "Job" if owner.group() == "batch" => Some(Self { plural: "jobs", wanted: active }),
+            _ => None,
+        }
+    }
+
+    fn path(self, OwnerKey { namespace, owner }: &OwnerKey) -> String {
+        format!("/apis/{}/namespaces/{namespace}/{}", owner.api_version, self.plural)
+    }
+
+    fn read(self, found: &Value) -> CachedScale {
+        let selects_switch = traffic_key_in(&found["spec"]["selector"]).is_some();
+        CachedScale {
+            scale: OwnerScale::Pods((self.wanted)(found)),
+            read: Instant::now(),
+            path: None,
+            selects_switch,
+        }
+    }
+}
+
+/// Several owners of one kind and namespace by one LIST, where the objects themselves count: a `scale` subresource has
+/// none. What is not in it, because it is refused or too long, is read by GETs.
+async fn list(client: &Client, owners: &[OwnerKey]) -> Result<ScaleCache, ListError> {
+    let mut paths = BTreeMap::<String, (CountingKind, usize)>::new();
+    for key in owners {
+        if let Some(kind) = CountingKind::of(&key.owner) {
+            paths.entry(kind.path(key)).or_insert((kind, 0)).1 += 1;
+        }
+    }
+    let several = paths.into_iter().filter(|(_, (_, count))| *count > 1);
+    let lists = several.map(|(path, (kind, _))| async move {
+        let list = ask(client, &format!("{path}?limit={MAX_LISTED}"), "owners").await?;
+        let items = list.as_ref().ok().and_then(|list| list["items"].as_array()).into_iter().flatten();
+        let known =
+            items.filter_map(|item| Some((item["metadata"]["uid"].as_str()?.into(), kind.read(item))));
+        Ok::<_, ListError>(known.collect::<Vec<_>>())
+    });
+    Ok(try_join_all(lists).await?.into_iter().flatten().collect())
+}
+
 /// Reads one owner; `path`: of its `scale`, if that is known.
 async fn read(client: &Client, key: &OwnerKey, path: Option<String>) -> Result<CachedScale, ListError> {
-    let OwnerKey { namespace, owner } = key;
+    let owner = &key.owner;
     let known =
         |scale, path, selects_switch| CachedScale { scale, read: Instant::now(), path, selects_switch };
-    let own = match &*owner.kind {
-        "DaemonSet" if owner.group() == "apps" => Some(("daemonsets", daemons as fn(&Value) -> u32)),
-        "Job" if owner.group() == "batch" => Some(("jobs", active as fn(&Value) -> u32)),
-        _ => None,
-    };
-    if let Some((plural, wanted)) = own {
-        let path = format!("/apis/{}/namespaces/{namespace}/{plural}/{}", owner.api_version, owner.name);
+    if let Some(kind) = CountingKind::of(owner) {
+        let path = format!("{}/{}", kind.path(key), owner.name);
         return Ok(match get(client, &path, owner).await? {
-            Ok(found) => {
-                let switched = traffic_key_in(&found["spec"]["selector"]).is_some();
-                known(OwnerScale::Pods(wanted(&found)), None, switched)
-            }
+            Ok(found) => kind.read(&found),
             Err(why) => known(why, None, false),
         });
     }

@@ -111,6 +111,15 @@ impl State {
         Mark { rewinds: self.rewinds, highest: self.highest.get(&kind).copied().unwrap_or(0) }
     }
 
+    /// The cached workloads of a kind.
+    pub(super) fn workloads(&self, kind: Kind) -> &Table<WorkloadRecord> {
+        match kind {
+            Kind::Deployments => &self.deployments,
+            Kind::StatefulSets => &self.stateful_sets,
+            _ => &self.replica_sets,
+        }
+    }
+
     pub(super) fn feed(&mut self, index: usize, change: impl FnOnce(&mut Feed)) {
         if let Some(feed) = self.feeds.get_mut(index) {
             change(feed);

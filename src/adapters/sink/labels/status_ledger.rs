@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     LabelSettings,
+    allowance::{Allowance, REPORT_EVERY},
     errors::WriteRefusal,
     owner::{BESIDE_THE_REPORT, OwnerClaim},
     request,
@@ -29,16 +30,12 @@ use crate::{
     decide::{
         fleet::Epoch,
         gate::ledger::{EntryState, Ledger, LedgerError},
+        policy::Policy,
     },
 };
 
 /// Nothing is planned for this long after another process wrote the ledger, which may still be sending its plan.
 const POSTPONE: Duration = Duration::from_secs(3);
-/// Reports without a ledger to store: this many at once, then one each [`REPORT_EVERY`].
-const BURST: u32 = 5;
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// Reports wait this long after writes to pods, which leaves the endpoint controllers CPU.
-const DEFER: Duration = Duration::from_secs(1);
 
 /// One resource's ledger and report.
 pub(super) struct StatusLedger {
@@ -86,7 +83,7 @@ impl StatusLedger {
             pruned: false,
             seen: None,
             postponed_until: None,
-            allowance: Allowance { left: BURST, since: Instant::now(), deferred_until: None },
+            allowance: Allowance::new(Instant::now()),
             claim,
         }
     }
@@ -130,14 +127,21 @@ impl StatusLedger {
         Ok(ledger)
     }
 
+    /// The resource that the ledger was read with has a newer spec than the policy: a pause, a dry run or a higher floor, say.
+    /// A write that rests on this resource would pass the compare-and-swap with a plan of the older spec.
+    pub(super) fn is_ahead_of(&self, policy: &Policy) -> bool {
+        let stored = self.record.as_ref().map(|record| record.generation);
+        policy.generation.is_some_and(|known| stored.is_some_and(|stored| stored > known))
+    }
+
     pub(super) fn postponed(&self) -> Option<Duration> {
         let left = self.postponed_until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
-    /// Pods were written: reports wait for [`DEFER`].
+    /// Pods were written: reports wait for a second.
     pub(super) fn defer_reports(&mut self) {
-        self.allowance.deferred_until = Some(Instant::now() + DEFER);
+        self.allowance.defer();
     }
 
     pub(super) fn current(&self) -> Option<&Ledger> {
@@ -149,7 +153,7 @@ impl StatusLedger {
         self.record.as_ref()?.object.get("status")
     }
 
-    /// Stores `next` and the report; without `next` only the report, at most [`BURST`] and then one each [`REPORT_EVERY`].
+    /// Stores `next` and the report; without `next` only the report, as often as [`Allowance`] grants it.
     pub(super) async fn write(
         &mut self,
         next: Option<&Ledger>,
@@ -168,7 +172,7 @@ impl StatusLedger {
             }
             // Not deferred: until a landing is stored, a person's `yes` looks like a withdrawal that has not landed.
             if next.is_some() {
-                self.allowance.deferred_until = None;
+                self.allowance.hasten();
             }
             if let Some(left) = self.allowance.take() {
                 return Ok(Reservation::Later(left));
@@ -351,50 +355,4 @@ fn body(record: &ResourceRecord, status: &Value) -> Value {
 fn decode(value: &Value, uid: &str) -> Result<Ledger, LedgerError> {
     let bytes = serde_json::to_vec(value).map_err(LedgerError::DecodeLedger)?;
     Ledger::decode(&bytes, uid)
-}
-
-/// How many reports without a ledger may still be written.
-struct Allowance {
-    left: u32,
-    since: Instant,
-    /// Reports wait until then.
-    deferred_until: Option<Instant>,
-}
-
-impl Allowance {
-    /// Takes one; `None`: it may be written now, otherwise after this.
-    fn take(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let grown = now.duration_since(self.since).as_secs() / REPORT_EVERY.as_secs();
-        if grown > 0 {
-            self.left = self.left.saturating_add(u32::try_from(grown).unwrap_or(BURST)).min(BURST);
-            self.since = now;
-        }
-        let refilled = (self.left == 0).then_some(self.since + REPORT_EVERY);
-        let wait = self.deferred_until.max(refilled).map(|until| until.saturating_duration_since(now));
-        let wait = wait.filter(|wait| !wait.is_zero());
-        if wait.is_none() {
-            self.left = self.left.saturating_sub(1);
-        }
-        wait
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn reports_come_in_bursts_and_then_one_by_one_and_none_right_after_a_withdrawal() {
-        let mut allowance = Allowance { left: BURST, since: Instant::now(), deferred_until: None };
-        assert!((0..BURST).all(|_| allowance.take().is_none()));
-        assert_eq!(allowance.take(), Some(REPORT_EVERY));
-        tokio::time::advance(REPORT_EVERY).await;
-        assert_eq!((allowance.take(), allowance.take()), (None, Some(REPORT_EVERY)));
-        tokio::time::advance(REPORT_EVERY).await;
-        allowance.deferred_until = Some(Instant::now() + DEFER);
-        assert_eq!(allowance.take(), Some(DEFER));
-        tokio::time::advance(DEFER).await;
-        assert_eq!(allowance.take(), None);
-    }
 }
