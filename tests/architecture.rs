@@ -5,6 +5,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/named_tests.rs"]
+mod named_tests;
 #[path = "architecture/picture.rs"]
 mod picture;
 #[path = "architecture/recipes.rs"]
