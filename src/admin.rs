@@ -274,3 +274,84 @@ fn found(page: Option<Value>, missing: impl FnOnce() -> String) -> Response {
         None => (StatusCode::NOT_FOUND, Json(json!({ "error": missing() }))).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// One replica, which counts what it is asked to change.
+    struct Replica {
+        alarms: Alarms,
+        changes: Arc<Changes>,
+    }
+
+    #[derive(Default)]
+    struct Changes(AtomicUsize);
+
+    #[async_trait]
+    impl MemberControl for Changes {
+        async fn set_cordoned(&self, _member: &str, _cordoned: bool) -> Result<(), StoreError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        async fn hand_over(&self) -> Result<(), StoreError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    impl Views for Replica {
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn ensemble(&self) -> Value {
+            Value::Null
+        }
+
+        fn cluster(&self) -> Value {
+            Value::Null
+        }
+
+        fn replicas(&self) -> Option<Arc<dyn MemberControl>> {
+            Some(Arc::<Changes>::clone(&self.changes))
+        }
+
+        fn fleets(&self) -> Vec<Arc<GateSnapshot>> {
+            Vec::new()
+        }
+
+        fn alarms(&self) -> &Alarms {
+            &self.alarms
+        }
+    }
+
+    /// The codes of all three changes, sent from there.
+    async fn codes(views: &Shown, from: &str) -> [u16; 3] {
+        let peer = || ConnectInfo(Peer(from.parse().unwrap()));
+        let (state, id) = (|| State(Arc::clone(views)), || Path("a-1".to_owned()));
+        let handed_over = hand_over(state(), peer()).await;
+        let cordoned = cordon(state(), peer(), id()).await;
+        let uncordoned = uncordon(state(), peer(), id()).await;
+        [handed_over, cordoned, uncordoned].map(|answer| answer.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn members_are_changed_from_the_replicas_own_machine_only() {
+        let changes = Arc::<Changes>::default();
+        let replica = Replica { alarms: Alarms::new(Clock::start()), changes: Arc::clone(&changes) };
+        let views: Shown = Arc::new(replica);
+        for stranger in ["10.0.0.7:40000", "[fd00::7]:40000"] {
+            assert_eq!(codes(&views, stranger).await, [403; 3]);
+        }
+        assert_eq!(changes.0.load(Ordering::Relaxed), 0);
+        for here in ["127.0.0.1:40000", "[::1]:40000"] {
+            assert_eq!(codes(&views, here).await, [200; 3]);
+        }
+        assert_eq!(changes.0.load(Ordering::Relaxed), 6);
+    }
+}

@@ -22,5 +22,7 @@ mod cluster;
 mod command;
 #[path = "replicas/failures.rs"]
 mod failures;
+#[path = "replicas/keepalives.rs"]
+mod keepalives;
 #[path = "replicas/sharing.rs"]
 mod sharing;

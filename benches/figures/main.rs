@@ -70,7 +70,7 @@ const fn section(name: &'static str, measure: fn(&mut Report) -> anyhow::Result<
     Section { name, measure, timed }
 }
 
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 17] = [
     section("absorb", absorb::measure, true),
     section("callback", callback::measure, true),
     section("snapshot", core_figures::measure_snapshot, true),
@@ -83,7 +83,9 @@ const SECTIONS: [Section; 15] = [
     section("withdraw", plane_withdraw::measure, false),
     section("many", plane_many::measure, false),
     section("cache", plane_memory::measure, false),
-    section("replicas", plane_replicas::measure, false),
+    section("takeover", plane_replicas::measure_take_over, false),
+    section("rolling", plane_replicas::measure_rolling, false),
+    section("sharing", plane_replicas::measure_sharing, false),
     section("view", view::measure, true),
     section("report", replay::measure, true),
 ];

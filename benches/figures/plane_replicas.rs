@@ -28,22 +28,25 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The default of `--lease`, which is renewed every third of it.
 const DEFAULT_LEASE: u64 = 15;
 
-pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
-    on_a_plane(async |stage| replicas(report, stage).await)
+/// An owner that is killed, stopped or frozen: when others work on its resources.
+pub(crate) fn measure_take_over(report: &mut Report) -> anyhow::Result<()> {
+    on_a_plane(async |stage| Bench::start(stage).await?.successions(report).await)
 }
 
-async fn replicas(report: &mut Report, stage: &Stage) -> anyhow::Result<()> {
-    let fleets = Fleets::make(stage, "replicas", SERVICES, 1).await?;
-    let detector = Detector::start().await?;
-    fleets.gate_each(&detector, PERIOD)?;
-    let bench = Bench { stage, fleets, detector };
-    bench.successions(report).await?;
-    bench.rolling_restart(report).await?;
-    let one = bench.minute(1).await?;
-    let three = bench.minute(3).await?;
-    let five = bench.minute(5).await?;
-    sharing(report, &one, &three, &five);
-    Ok(())
+pub(crate) fn measure_rolling(report: &mut Report) -> anyhow::Result<()> {
+    on_a_plane(async |stage| Bench::start(stage).await?.rolling_restart(report).await)
+}
+
+/// What several replicas ask, write and use, over what one does.
+pub(crate) fn measure_sharing(report: &mut Report) -> anyhow::Result<()> {
+    on_a_plane(async |stage| {
+        let bench = Bench::start(stage).await?;
+        let one = bench.minute(1).await?;
+        let three = bench.minute(3).await?;
+        let five = bench.minute(5).await?;
+        sharing(report, &one, &three, &five);
+        Ok(())
+    })
 }
 
 struct Bench<'a> {
@@ -69,7 +72,14 @@ impl Minute {
     }
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    async fn start(stage: &'a Stage) -> anyhow::Result<Self> {
+        let fleets = Fleets::make(stage, "replicas", SERVICES, 1).await?;
+        let detector = Detector::start().await?;
+        fleets.gate_each(&detector, PERIOD)?;
+        Ok(Self { stage, fleets, detector })
+    }
+
     fn replica(&self, name: &str, lease: u64) -> anyhow::Result<Controller> {
         Controller::replica(&self.fleets, name, lease)
     }

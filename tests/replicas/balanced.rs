@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, keepalive_ports},
     controller::Controller,
     fleet::{Link, Pod},
     plane::until,
@@ -174,10 +174,7 @@ async fn expired(replicas: &[Controller; 3]) -> f64 {
 async fn behind_a_balancer_no_pod_expires_and_no_down_is_lost_while_replicas_are_killed() {
     let scale = Scale::of_this_run();
     let cluster = Cluster::start(0).await;
-    // Addresses of their own: no connection of another process takes the port of a replica that is down.
-    let process = std::process::id().to_be_bytes();
-    let ports: [SocketAddr; 3] =
-        [1, 2, 3].map(|host| (Ipv4Addr::new(127, process[2] | 0x80, process[3], host), 8000).into());
+    let ports = keepalive_ports();
     let replica = |at: usize| {
         cluster
             .recipe(["one", "two", "three"][at])

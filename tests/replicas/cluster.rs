@@ -2,7 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Once},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use kube::Client;
@@ -17,6 +21,15 @@ use crate::{
 
 /// Seconds until the others take over from a replica that is gone.
 pub(super) const LEASE: u64 = 3;
+
+/// Ports for the keepalives of three replicas, on addresses of their own: no connection of another process or test takes
+/// the port of a replica that is down.
+pub(super) fn keepalive_ports() -> [SocketAddr; 3] {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id().to_be_bytes();
+    let first = TAKEN.fetch_add(3, Ordering::Relaxed);
+    [0, 1, 2].map(|host| (Ipv4Addr::new(127, process[2] | 0x80, process[3], first + host), 8000).into())
+}
 
 /// A namespace with resources, replicas and their detectors.
 pub(super) struct Cluster {

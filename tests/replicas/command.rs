@@ -36,6 +36,11 @@ async fn a_drained_member_gets_no_work_until_it_is_uncordoned() {
     let row =
         page["members"].as_array().unwrap().iter().find(|row| row["pod"] == "uid-of-one").unwrap().clone();
     assert_eq!((&row["cordoned"], &row["load"]), (&true.into(), &0.into()), "{row}");
+    // Whatever becomes of the others.
+    assert_eq!(second.stop(), Some(0));
+    second.launch();
+    second.ready().await;
+    cluster.until_shared_by(&[&second]).await;
     assert!(run(&second, &["uncordon", "one"]).status.success());
     until("it has work again", || async { (!cluster.work(&[&first]).await[0].is_empty()).then_some(()) })
         .await;

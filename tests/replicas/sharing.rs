@@ -21,6 +21,16 @@ async fn each_resource_is_worked_on_once_and_a_new_replica_takes_its_share() {
         assert!(after.is_subset(before), "nothing moves between the others: {before:?} {after:?}");
     }
     assert!(!after[2].is_empty(), "{after:?}");
+    until("each record has the number of resources of its member", || async {
+        let page = first.page("cluster").await;
+        let mut loads: Vec<u64> =
+            page["members"].as_array()?.iter().filter_map(|row| row["load"].as_u64()).collect();
+        let mut shares: Vec<u64> = after.iter().map(|work| work.len() as u64).collect();
+        loads.sort_unstable();
+        shares.sort_unstable();
+        (loads == shares).then_some(())
+    })
+    .await;
     // Each detector is asked by one process: no more than its period allows.
     let asked: Vec<usize> = cluster.services().iter().map(|name| cluster.signals.asked(name)).collect();
     let (begun, audited) = (Instant::now(), cluster.plane.audit(&cluster.namespace).len());

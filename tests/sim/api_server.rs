@@ -75,6 +75,22 @@ impl ApiServer {
         stored
     }
 
+    /// The requests about Leases that were refused or not answered, as lines like those of a trace.
+    pub fn refusals(&self) -> Vec<String> {
+        self.objects.lock().refusals.clone()
+    }
+
+    /// How many requests about Leases of one host were refused or not answered in a row, at most, since
+    /// [`forget_lost`](Self::forget_lost).
+    pub fn lost_in_a_row(&self) -> u32 {
+        self.objects.lock().lost.values().map(|(_, longest)| *longest).max().unwrap_or(0)
+    }
+
+    /// Counts them anew.
+    pub fn forget_lost(&self) {
+        self.objects.lock().lost.clear();
+    }
+
     /// Rises with each change.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
@@ -125,6 +141,10 @@ impl ApiServer {
         let writes = parts.method != Method::GET;
         let (delay, busy, twice, unanswered) = self.objects.lock().draw(writes);
         tokio::time::sleep(delay).await;
+        if target.collection.ends_with("/leases") {
+            let refused = busy.then_some("refused").or(unanswered.then_some("not answered"));
+            self.objects.lock().note_request(&parts.method, peer, refused);
+        }
         if busy {
             let refused = Refused(429, "TooManyRequests", "busy".into());
             return Ok(refused.response());

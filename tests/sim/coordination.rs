@@ -30,9 +30,15 @@ use crate::{
 
 /// 2026-01-01, when each run begins.
 const BEGIN: i64 = 1_767_225_600_000;
-/// What may follow an ended lease until the next owner works. The last change of a replica in trouble may come late: its
-/// own lease ends, it is a member anew, and all acknowledge once more.
-const SETTLING: Duration = Duration::from_secs(4);
+/// What may follow an ended lease until the next owner works, if the API server answers at least each second request of a
+/// replica about Leases.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// What each further request costs that it refuses or does not answer: the request's deadline, and the longest pause before
+/// the next attempt, to which as much is added at random.
+fn attempt() -> Duration {
+    LEASE / 6 + LEASE / 8 * 2
+}
 
 /// What the replicas do, and for how long.
 pub struct Scenario {
@@ -55,10 +61,12 @@ pub struct Scenario {
 pub struct Outcome {
     pub violation: Option<String>,
     pub trace: Vec<String>,
-    /// Each stored change, in order.
+    /// Each stored change, and each request about a Lease that the API server did not answer as it should.
     pub stored: Vec<String>,
     pub digest: u64,
     pub longest_unowned: Duration,
+    /// How long a service may be without an owner, as far as the API server answers.
+    pub limit: Duration,
 }
 
 /// What the main loop can do to a running process.
@@ -70,6 +78,7 @@ struct Running {
 
 struct Run<'a> {
     sim: Sim<'a>,
+    limit: Duration,
     plan: Plan,
     server: ApiServer,
     recorder: Recorder,
@@ -113,7 +122,10 @@ pub fn run(seed: u64, scenario: &Scenario, mutant: Option<Mutant>) -> Outcome {
         });
     }
     let away = BTreeSet::new();
-    let mut run = Run { sim, plan, server, recorder, running, away };
+    // A slow clock sees the end of another's lease later.
+    let slowest = plan.machines.iter().map(|machine| machine.percent).min().unwrap_or(100).min(100);
+    let limit = LEASE * 100 / slowest + SETTLING;
+    let mut run = Run { sim, limit, plan, server, recorder, running, away };
     run.play(scenario);
     run.recorder.check_history(&run.server.history());
     (scenario.check)(&run.server, &run.recorder);
@@ -122,8 +134,9 @@ pub fn run(seed: u64, scenario: &Scenario, mutant: Option<Mutant>) -> Outcome {
         violation: run.recorder.violation(),
         digest: digest(&trace, &run.server.history()),
         trace,
-        stored: recorder::lines(&run.server.history()).collect(),
+        stored: recorder::lines(&run.server.history()).chain(run.server.refusals()).collect(),
         longest_unowned: run.recorder.longest_unowned(),
+        limit: run.limit,
     }
 }
 
@@ -165,15 +178,12 @@ impl Run<'_> {
         }
         steps.sort_by_key(|(at, ..)| *at);
         let mut steps = steps.into_iter().peekable();
-        // A slow clock sees the end of another's lease later.
-        let slowest = self.plan.machines.iter().map(|machine| machine.percent).min().unwrap_or(100).min(100);
-        let limit = LEASE * 100 / slowest + SETTLING;
         while self.sim.elapsed() < scenario.duration && self.recorder.violation().is_none() {
             self.recorder.set_now(self.sim.elapsed());
             while let Some((_, begins, fault, host)) = steps.next_if(|(at, ..)| *at <= self.sim.elapsed()) {
                 self.recorder.tell(&format!("{host} {fault:?} {}", if begins { "begins" } else { "ends" }));
                 self.apply(begins, fault, host);
-                self.recorder.disturbed();
+                self.disturbed();
             }
             if let Err(error) = self.sim.step() {
                 self.recorder.violate(format!("a host failed: {error}"));
@@ -181,11 +191,18 @@ impl Run<'_> {
             let away = self.away.iter().filter(|host| **host != "api").count();
             let live = self.plan.machines.len() - away;
             if live * 2 > self.plan.machines.len() && !self.away.contains("api") {
-                self.recorder.check_owned(limit);
+                let lost = self.server.lost_in_a_row().saturating_sub(1);
+                self.recorder.check_owned(self.limit + attempt() * lost);
             } else {
-                self.recorder.disturbed();
+                self.disturbed();
             }
         }
+    }
+
+    /// What has no owner is counted from now on.
+    fn disturbed(&self) {
+        self.recorder.disturbed();
+        self.server.forget_lost();
     }
 
     fn apply(&mut self, begins: bool, fault: Fault, host: &'static str) {
@@ -219,13 +236,13 @@ impl Run<'_> {
 
 /// Prints what the run of a seed has shown; panics if a promise was broken.
 pub fn report(seed: u64, outcome: &Outcome) {
-    let Outcome { violation, trace, stored, digest, longest_unowned } = outcome;
+    let Outcome { violation, trace, stored, digest, longest_unowned, limit } = outcome;
     if std::env::var_os("SIM_TRACE").is_some() || violation.is_some() {
         let mut lines: Vec<&String> = trace.iter().chain(stored).collect();
         lines.sort_by_key(|line| line.get(..6));
         lines.iter().for_each(|line| println!("{line}"));
     }
-    println!("seed {seed}: digest {digest:016x}, longest without an owner {longest_unowned:?}");
+    println!("seed {seed}: digest {digest:016x}, longest without an owner {longest_unowned:?} of {limit:?}");
     if let Some(violation) = violation {
         panic!("seed {seed}: {violation}");
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::api_server::Faults;
@@ -34,6 +35,10 @@ pub struct Objects {
     dice: fastrand::Rng,
     /// Hosts that get no answer: what they ask for is done.
     pub deaf: BTreeSet<IpAddr>,
+    /// Requests about Leases that were refused or not answered, as lines of a trace.
+    pub refusals: Vec<String>,
+    /// How many of them each host has had in a row: now, and at most.
+    pub lost: BTreeMap<IpAddr, (u32, u32)>,
 }
 
 /// Why a request is refused: code, reason, message.
@@ -58,6 +63,8 @@ impl Objects {
             faults: Faults::default(),
             dice: fastrand::Rng::with_seed(seed),
             deaf: BTreeSet::new(),
+            refusals: Vec::new(),
+            lost: BTreeMap::new(),
         }
     }
 
@@ -69,6 +76,18 @@ impl Objects {
         let (busy, twice, unanswered) =
             (hit(faults.busy), writes && hit(faults.twice), hit(faults.unanswered));
         (delay, busy, twice.then(|| Duration::from_secs(2).mul_f64(self.dice.f64())), unanswered)
+    }
+
+    /// Notes whether a request about Leases was answered as it should be.
+    pub fn note_request(&mut self, method: &Method, host: IpAddr, refused: Option<&str>) {
+        let (run, longest) = self.lost.entry(host).or_default();
+        *run = if refused.is_some() { *run + 1 } else { 0 };
+        *longest = (*longest).max(*run);
+        if let Some(how) = refused {
+            let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
+            let host = turmoil::reverse_lookup(host).unwrap_or_default();
+            self.refusals.push(format!("{at:>6} ms     {method} of Leases by {host} {how}"));
+        }
     }
 
     pub fn store(&mut self, path: &str, mut object: Value) -> Value {

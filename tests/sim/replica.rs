@@ -141,7 +141,8 @@ impl Driver {
             }
         }
         let running: BTreeSet<String> = self.workers.keys().cloned().collect();
-        self.replicas.publish(running).await.is_ok()
+        let load = running.len();
+        self.replicas.publish(running, load).await.is_ok()
     }
 
     fn may_run(&self, service: &str) -> bool {

@@ -14,7 +14,8 @@ pub(crate) fn cluster_page(
     now: Moment,
     services: impl Fn(&MemberState) -> Value,
 ) -> Value {
-    let members = store.membership().borrow().clone();
+    let mut members = store.membership().borrow().to_vec();
+    members.sort_by(|one, other| one.member.id.cmp(&other.member.id));
     let rows = members.iter().map(|state| {
         let MemberState { member, status, renewed } = state;
         json!({

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -24,6 +25,10 @@ use crate::{
     },
 };
 
+/// A load that has changed is published after this time at the latest and not more often, so that the number of writes
+/// does not grow with the number of services.
+const LOAD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The replicas of one cluster name.
 pub struct Replicas {
     name: String,
@@ -37,6 +42,8 @@ pub struct Replicas {
 struct ReplicaState {
     ownership: Ownership,
     status: MemberStatus,
+    /// When the status was published last.
+    published: Moment,
     /// When the present view began, until this replica has begun what is newly its own.
     handing_over: Option<Moment>,
 }
@@ -73,6 +80,7 @@ impl Replicas {
         let state = ReplicaState {
             ownership: Ownership::new(&member.id),
             status: MemberStatus { weight, ..MemberStatus::default() },
+            published: clock.now(),
             handing_over: None,
         };
         Self { name, store, member, clock, metrics, state: Mutex::new(state) }
@@ -83,9 +91,14 @@ impl Replicas {
         ReplicaChanges { membership: self.store.membership(), leadership: self.store.leadership() }
     }
 
-    /// The id of this process.
-    pub fn id(&self) -> &str {
-        &self.member.id
+    /// This process.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The members as they are known now.
+    pub fn members(&self) -> Arc<Vec<MemberState>> {
+        Arc::clone(&self.store.membership().borrow())
     }
 
     /// Whether this process leads the cluster: what is to be done once is the leader's.
@@ -97,7 +110,7 @@ impl Replicas {
     pub fn refresh(&self) {
         // While our lease is not known to hold, others may count us as gone.
         let known = *self.store.leadership().borrow() != Leadership::Unknown;
-        let members = Arc::clone(&self.store.membership().borrow());
+        let members = self.members();
         // What was acknowledged before it ended says nothing: the others must see first that we are back.
         let known = known && self.published_lapses(&members) == Some(self.store.lapses());
         let mut state = self.state.lock();
@@ -128,7 +141,7 @@ impl Replicas {
 
     /// The owner of each of these services by the present members; without one where nobody may have any.
     pub fn owners(&self, services: impl Iterator<Item = String>) -> BTreeMap<String, Member> {
-        let members = Arc::clone(&self.store.membership().borrow());
+        let members = self.members();
         let view = MembershipView::of(members.iter().map(replica).collect());
         let by_id: BTreeMap<&str, &Member> =
             members.iter().map(|state| (state.member.id.as_str(), &state.member)).collect();
@@ -137,33 +150,45 @@ impl Replicas {
         services.filter_map(owned).collect()
     }
 
-    /// Tells what this process works on, and publishes the present view once everything else has ended.
+    /// Tells what this process works on by the hash, and how much in all; publishes the present view once everything else
+    /// has ended. Returns after what time it is to be called again, because the load is published then.
     ///
     /// # Errors
     /// The store does not answer; to be called again.
-    pub async fn publish(&self, running: BTreeSet<String>) -> Result<(), StoreError> {
-        let load = u32::try_from(running.len()).unwrap_or(u32::MAX);
-        let due = {
+    pub async fn publish(
+        &self,
+        running: BTreeSet<String>,
+        load: usize,
+    ) -> Result<Option<Duration>, StoreError> {
+        let load = u32::try_from(load).unwrap_or(u32::MAX);
+        let now = self.clock.now();
+        let (due, wait) = {
             let mut state = self.state.lock();
             self.metrics.owned.set(i64::from(load));
             state.ownership.set_running(running);
             if state.ownership.is_settled()
                 && let Some(since) = state.handing_over.take()
             {
-                self.metrics.hand_over.observe(self.clock.now().since(since).as_secs_f64());
+                self.metrics.hand_over.observe(now.since(since).as_secs_f64());
             }
             let lapses = self.store.lapses();
-            let published = self.published_lapses(&self.store.membership().borrow());
+            let published = self.published_lapses(&self.members());
             let lapsed = published.is_some_and(|published| published != lapses);
-            let view = state.ownership.acknowledgement();
-            (view.is_some() || lapsed).then(|| {
+            let acknowledged = state.ownership.acknowledgement();
+            let wait =
+                (load != state.status.load).then(|| LOAD_INTERVAL.saturating_sub(now.since(state.published)));
+            let due = acknowledged.is_some() || lapsed || wait == Some(Duration::ZERO);
+            let due = due.then(|| {
+                let view = if lapsed { acknowledged } else { acknowledged.or(state.status.view) };
                 state.status = MemberStatus { view, load, lapses, ..state.status.clone() };
+                state.published = now;
                 state.status.clone()
-            })
+            });
+            (due, wait)
         };
         match due {
-            Some(status) => self.store.publish(status).await,
-            None => Ok(()),
+            Some(status) => self.store.publish(status).await.map(|()| None),
+            None => Ok(wait),
         }
     }
 
@@ -173,10 +198,10 @@ impl Replicas {
         self.metrics.moved("lost", ended);
     }
 
-    /// `/cluster`; `services`: all that are shared.
-    pub fn page(&self, services: impl Iterator<Item = String>) -> Value {
+    /// `/cluster`; `owners`: whose each of the shared services is.
+    pub fn page(&self, owners: BTreeMap<String, Member>) -> Value {
         let mut by_owner: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (service, owner) in self.owners(services) {
+        for (service, owner) in owners {
             by_owner.entry(owner.id).or_default().push(service);
         }
         cluster_page(&self.name, &*self.store, self.clock.now(), |state| {

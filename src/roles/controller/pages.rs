@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     deps::Deps,
     key::{self, ResourceKey},
-    sharing::service_key,
+    sharing::{self, service_key},
 };
 use crate::{
     adapters::kubernetes::events::Event,
@@ -70,7 +70,7 @@ impl Views for ControllerPages {
     fn cluster(&self) -> Value {
         if let Some(replicas) = self.deps.replicas.get() {
             let all = self.deps.cluster.resources();
-            return replicas.page(all.iter().map(|resource| service_key(&key::of(resource))));
+            return replicas.page(sharing::owners(&self.deps, replicas, &all));
         }
         match &self.master {
             Some(master) => master.cluster(),
@@ -87,15 +87,15 @@ impl Views for ControllerPages {
         let Some(replicas) = self.deps.replicas.get() else { return Vec::new() };
         let here = self.fleets().into_iter().map(|fleet| (fleet.namespace.clone(), fleet.name.clone()));
         let here: BTreeSet<ResourceKey> = here.collect();
-        let others = self.deps.cluster.resources().into_iter().map(|resource| key::of(&resource));
-        let others: Vec<ResourceKey> = others.filter(|key| !here.contains(key)).collect();
-        let owners = replicas.owners(others.iter().map(service_key));
-        let row = |key: &ResourceKey| {
-            let owner = owners.get(&service_key(key));
+        let mut others = self.deps.cluster.resources();
+        others.retain(|resource| !here.contains(&key::of(resource)));
+        let owners = sharing::owners(&self.deps, replicas, &others);
+        let row = |key: ResourceKey| {
+            let owner = owners.get(&service_key(&key));
             let owner = owner.map(|owner| json!({ "member": owner.id, "address": owner.address }));
             json!({"namespace": key.0, "name": key.1, "owner": owner})
         };
-        others.iter().map(row).collect()
+        others.iter().map(|resource| row(key::of(resource))).collect()
     }
 
     fn fleets(&self) -> Vec<Arc<GateSnapshot>> {

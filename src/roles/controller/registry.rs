@@ -300,11 +300,17 @@ impl Registry {
         replicas.count_moves(began, ended);
         let hashed = self.workers.iter().filter(|(_, worker)| !sharing::follows_ensemble(&self.deps, worker));
         let running = hashed.map(|(key, _)| sharing::service_key(key)).collect();
-        if let Err(error) = replicas.publish(running).await {
-            tracing::warn!(%error, "the other replicas do not know what ended here; tried again");
-            let again = Instant::now() + LIST_CHECK_INTERVAL;
-            self.list_check = Some(self.list_check.map_or(again, |check| check.min(again)));
-        }
+        let published = replicas.publish(running, self.workers.len()).await;
+        let given_up = sharing::give_up_ensemble(&self.deps).await;
+        let again = match given_up.and(published) {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(%error, "what is handed over is not stored yet; tried again");
+                Some(LIST_CHECK_INTERVAL)
+            }
+        };
+        let again = again.map(|wait| Instant::now() + wait);
+        self.list_check = self.list_check.into_iter().chain(again).min();
     }
 
     async fn stop_orphaned_workers(

@@ -57,7 +57,7 @@ impl Worker {
             namespace: resource.namespace.to_string(),
             name: resource.name.to_string(),
             uid: resource.uid.to_string(),
-            owner: deps.replicas.get().map(|replicas| replicas.id().to_owned()),
+            owner: deps.replicas.get().map(|replicas| replicas.member().id.clone()),
             requests_checked: deps.requests_checked,
         };
         let policy = watch::Sender::new(Arc::new(Policy::without_manifest(&settings.name)));

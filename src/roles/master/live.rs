@@ -10,7 +10,7 @@ use super::{
     reader::{EnsembleReader, PodRow},
 };
 use crate::{
-    adapters::store::Leadership,
+    adapters::store::{Leadership, MemberState, Store, StoreError},
     clock::Clock,
     decide::{
         detect::members::{MemberRow, Members},
@@ -28,14 +28,14 @@ type CachedMembers = (Moment, Arc<Members>);
 pub struct LiveEnsemble {
     clock: Clock,
     reader: Arc<EnsembleReader>,
-    leadership: watch::Receiver<Leadership>,
+    store: Arc<dyn Store>,
     cached: Arc<Mutex<Option<CachedMembers>>>,
 }
 
 impl LiveEnsemble {
     pub(super) fn new(shared: &Shared) -> Self {
-        let leadership = shared.store.leadership();
-        Self { clock: shared.clock, reader: Arc::clone(&shared.reader), leadership, cached: Arc::default() }
+        let (reader, store) = (Arc::clone(&shared.reader), Arc::clone(&shared.store));
+        Self { clock: shared.clock, reader, store, cached: Arc::default() }
     }
 
     /// Every member, also those that said `down` or expired lately, at most 100 ms old; `None` while this master does
@@ -55,7 +55,20 @@ impl LiveEnsemble {
 
     /// Whether this master leads: it alone has the ensemble.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.store.leadership()
+    }
+
+    /// The masters of this ensemble, this one included.
+    pub fn masters(&self) -> watch::Receiver<Arc<Vec<MemberState>>> {
+        self.store.membership()
+    }
+
+    /// Another master leads next, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn hand_over(&self) -> Result<(), StoreError> {
+        self.store.hand_over().await
     }
 
     /// Counts up with every change of members or of what they report; ages do not count.

@@ -15,9 +15,6 @@ use crate::{
     clock::backoff,
 };
 
-/// Longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
 /// Seconds after which the API server ends a watch.
 const WATCH_SECONDS: u32 = 290;
 
@@ -35,24 +32,33 @@ pub(super) enum FeedEvent<K> {
     Failed(StoreError),
 }
 
-/// Sends what it sees into `events` until nobody receives. A watch may be silent for `silence`, which bookmarks break too.
+/// How long a feed waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FeedTimes {
+    /// A watch that shows nothing for so long is dead; bookmarks break the silence too.
+    pub(super) silence: Duration,
+    /// Longest pause between two attempts.
+    pub(super) pause: Duration,
+}
+
+/// Sends what it sees into `events` until nobody receives.
 pub(super) async fn follow<K: StoredObject>(
     requests: Requests,
     selector: String,
-    silence: Duration,
+    times: FeedTimes,
     events: mpsc::UnboundedSender<FeedEvent<K>>,
 ) {
-    let pauses = || backoff(Duration::from_millis(50), LONGEST_PAUSE);
+    let pauses = || backoff(Duration::from_millis(50), times.pause);
     let mut delays = pauses();
     loop {
-        match round(&requests, &selector, silence, &events).await {
+        match round(&requests, &selector, times.silence, &events).await {
             Ok(()) => delays = pauses(),
             Err(failure) => drop(events.send(FeedEvent::Failed(failure.into()))),
         }
         if events.is_closed() {
             return;
         }
-        tokio::time::sleep(delays.next().unwrap_or(LONGEST_PAUSE)).await;
+        tokio::time::sleep(delays.next().unwrap_or(times.pause)).await;
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
     use crate::adapters::store::StoreMetrics;
 
-    const SILENCE: Duration = Duration::from_secs(150);
+    const TIMES: FeedTimes = FeedTimes { silence: Duration::from_secs(150), pause: Duration::from_secs(1) };
 
     const LIST: &[u8] =
         br#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[]}"#;
@@ -127,7 +133,7 @@ mod tests {
     /// The moments of the first lists.
     async fn lists(requests: Requests) -> (Duration, Duration) {
         let (sender, mut events) = mpsc::unbounded_channel();
-        let feed = tokio::spawn(follow::<ConfigMap>(requests, String::new(), SILENCE, sender));
+        let feed = tokio::spawn(follow::<ConfigMap>(requests, String::new(), TIMES, sender));
         let (began, mut seen) = (Instant::now(), Vec::new());
         while seen.len() < 2 {
             match events.recv().await.unwrap() {
@@ -145,6 +151,6 @@ mod tests {
     async fn a_watch_that_shows_nothing_is_dead_and_the_objects_are_listed_again() {
         let (first, second) = lists(silent_api_server()).await;
         assert!(first < Duration::from_secs(1), "{first:?}");
-        assert!(second >= SILENCE && second < SILENCE + LONGEST_PAUSE, "{second:?}");
+        assert!(second >= TIMES.silence && second < TIMES.silence + TIMES.pause, "{second:?}");
     }
 }

@@ -74,13 +74,26 @@ impl LeaseTable {
         self.listed_at = self.listed_at.max(begun);
     }
 
-    /// We may have seen nothing for a while: each Lease has its full time from now on.
+    /// Our clock tells nothing of the time in which we were stopped: each Lease that had not ended has its full time from
+    /// now on.
     pub(super) fn observe_anew(&mut self) {
+        self.begin_again(1);
+    }
+
+    /// Our own lease has ended, and those of the others may have for the same reason, such as an API server that was away:
+    /// each that was live has half of its time from now on to be renewed.
+    pub(super) fn allow_return(&mut self) {
+        self.begin_again(2);
+    }
+
+    /// Each Lease that had not ended ends after this part of its time, or later.
+    fn begin_again(&mut self, part: u32) {
         let now = self.clock.now();
-        self.by_name
-            .values_mut()
-            .filter(|seen| self.listed_at < seen.ends(self.default))
-            .for_each(|seen| seen.since = now);
+        for seen in self.by_name.values_mut().filter(|seen| self.listed_at < seen.ends(self.default)) {
+            let duration = seen.ends(self.default).since(seen.since);
+            let begun = now.since_origin().saturating_sub(duration - duration / part);
+            seen.since = seen.since.max(Moment::after_origin(begun));
+        }
     }
 
     /// The ends of all that have not ended.
@@ -221,5 +234,19 @@ mod tests {
         tokio::time::advance(LEASE).await;
         table.listed(table.clock.now());
         assert!(table.live_members().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_our_own_lease_has_ended_each_other_one_has_half_of_its_time_to_return() {
+        let (mut table, _) = table();
+        tokio::time::advance(LEASE * 2).await;
+        table.allow_return();
+        table.listed(table.clock.now());
+        assert_eq!((table.awaits_list(), table.live_members().len()), (false, 1));
+        tokio::time::advance(LEASE / 2).await;
+        table.listed(table.clock.now());
+        assert!(table.live_members().is_empty());
+        table.allow_return();
+        assert!(table.live_members().is_empty(), "it had ended before");
     }
 }

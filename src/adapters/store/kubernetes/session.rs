@@ -7,13 +7,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinError,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::election::Candidacy;
 use super::{
     KubernetesShared, SessionRequest,
-    feed::{self, FeedEvent},
+    feed::{self, FeedEvent, FeedTimes},
     lease_table::LeaseTable,
     leases::{SeenLease, name_of},
     names::{ObjectRole, object_name, selector},
@@ -42,6 +45,15 @@ enum Task {
     Lead,
 }
 
+/// What a session waits for.
+enum Wake {
+    Lease(FeedEvent<Lease>),
+    Head(FeedEvent<ConfigMap>),
+    Asked(SessionRequest),
+    TakenOver(Result<election::TakenOver, JoinError>),
+    Due,
+}
+
 pub(super) struct KubernetesSession {
     shared: Arc<KubernetesShared>,
     leases: LeaseTable,
@@ -66,6 +78,8 @@ pub(super) struct KubernetesSession {
     list_at: Moment,
     leases_known: bool,
     head_known: bool,
+    /// The newest head that came while we led.
+    skipped_head: Option<Option<ConfigMap>>,
     /// What cannot be done, and why.
     hindrances: BTreeMap<Task, String>,
     leadership: watch::Receiver<Leadership>,
@@ -84,9 +98,10 @@ impl KubernetesSession {
         let (head_sender, head_events) = mpsc::unbounded_channel();
         let requests = || shared.requests.clone();
         // Our own renewals, three in each lease, are seen in the feed of Leases, so that a feed without any is dead.
-        let leases = feed::follow(requests(), selector(prefix, None), membership.lease / 2, lease_sender);
-        let heads =
-            feed::follow(requests(), selector(prefix, Some(ObjectRole::Head)), HEAD_SILENCE, head_sender);
+        let times = FeedTimes { silence: membership.lease / 2, pause: longest_pause(membership.lease) };
+        let leases = feed::follow(requests(), selector(prefix, None), times, lease_sender);
+        let times = FeedTimes { silence: HEAD_SILENCE, ..times };
+        let heads = feed::follow(requests(), selector(prefix, Some(ObjectRole::Head)), times, head_sender);
         let _feeds = [tokio::spawn(leases), tokio::spawn(heads)].map(AbortOnDropHandle::new);
         Self {
             leases: LeaseTable::new(prefix, shared.clock, membership.lease),
@@ -104,6 +119,7 @@ impl KubernetesSession {
             list_at: now,
             leases_known: false,
             head_known: false,
+            skipped_head: None,
             hindrances: BTreeMap::new(),
             leadership: shared.lease_state.subscribe(),
             lease_events,
@@ -115,18 +131,39 @@ impl KubernetesSession {
 
     /// Runs for ever.
     pub(super) async fn run(&mut self, asked: &mut mpsc::UnboundedReceiver<SessionRequest>) {
+        let (clock, lease) = (self.shared.clock, self.shared.membership.lease);
+        let mut begun = clock.now();
         loop {
             self.act().await;
-            let (clock, due) = (self.shared.clock, self.due());
-            tokio::select! {
-                Some(event) = self.lease_events.recv() => self.see(event),
-                Some(event) = self.head_events.recv() => self.read_head(event).await,
-                Some(request) = asked.recv() => self.answer(request).await,
-                done = election::taken_over(&mut self.candidacy) => self.begin_term(done).await,
+            // Requests have deadlines: together they are over sooner.
+            self.notice_gap(begun + lease);
+            let due = self.due().max(clock.now());
+            let wake = tokio::select! {
+                Some(event) = self.lease_events.recv() => Wake::Lease(event),
+                Some(event) = self.head_events.recv() => Wake::Head(event),
+                Some(request) = asked.recv() => Wake::Asked(request),
+                done = election::taken_over(&mut self.candidacy) => Wake::TakenOver(done),
                 // A commit may have found that the term is over.
-                Ok(()) = self.leadership.changed() => {}
-                () = clock.sleep_until(Some(due)) => {}
+                Ok(()) = self.leadership.changed() => Wake::Due,
+                () = clock.sleep_until(Some(due)) => Wake::Due,
+            };
+            self.notice_gap(due);
+            begun = clock.now();
+            match wake {
+                Wake::Lease(event) => self.see(event),
+                Wake::Head(event) => self.read_head(event).await,
+                Wake::Asked(request) => self.answer(request).await,
+                Wake::TakenOver(done) => self.begin_term(done).await,
+                Wake::Due => {}
             }
+        }
+    }
+
+    /// The present was expected at this moment at the latest: if it is much later, this process was stopped, its machine
+    /// was suspended, or its clock has jumped, and no Lease is known to have ended meanwhile.
+    fn notice_gap(&mut self, expected: Moment) {
+        if self.shared.clock.now() > expected + self.shared.requests.deadline {
+            self.leases.observe_anew();
         }
     }
 
@@ -142,7 +179,7 @@ impl KubernetesSession {
             self.renew().await;
         }
         if self.shared.lease_state.has_lapsed() {
-            self.leases.observe_anew();
+            self.leases.allow_return();
         }
         if self.leases_known {
             self.confirm_ends().await;
@@ -150,6 +187,11 @@ impl KubernetesSession {
         }
         if self.leases_known && self.head_known {
             self.follow_election().await;
+        }
+        if self.term.is_none()
+            && let Some(head) = self.skipped_head.take()
+        {
+            self.mirror_head(head).await;
         }
     }
 
@@ -264,8 +306,15 @@ impl KubernetesSession {
         };
         if self.term.is_some() {
             self.head_known = true;
+            // It may be a newer leader's, of whom the feed of Leases tells later.
+            self.skipped_head = Some(head);
             return;
         }
+        self.mirror_head(head).await;
+    }
+
+    async fn mirror_head(&mut self, head: Option<ConfigMap>) {
+        self.skipped_head = None;
         let records = match &head {
             Some(head) => self.shared.writer.reader().followed(head).await,
             None => Ok(BTreeMap::new()),
@@ -309,5 +358,10 @@ impl KubernetesSession {
 
 /// Delays between attempts to renew.
 fn delays(lease: Duration) -> ExponentialBackoff {
-    backoff(Duration::from_millis(100), (lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(2)))
+    backoff(Duration::from_millis(100), longest_pause(lease))
+}
+
+/// Longest pause between two attempts.
+fn longest_pause(lease: Duration) -> Duration {
+    (lease / 8).clamp(Duration::from_millis(200), Duration::from_secs(2))
 }

@@ -19,7 +19,7 @@ use crate::{
     core_task,
 };
 
-type TakenOver = Result<(u64, Records), RequestFailure>;
+pub(super) type TakenOver = Result<(u64, Records), RequestFailure>;
 
 /// The time between an election and the first moment of its term: the records become ours, which may take longer than
 /// the lease, and the Leases are renewed meanwhile.
