@@ -44,7 +44,7 @@ struct CallbackProgress {
 }
 
 /// The ensemble as a run gets it.
-struct Joined {
+struct RunInput {
     snapshot: Arc<Snapshot>,
     digest: Digest,
     /// `$FLEET_FILE`, if a callback is to run.
@@ -86,7 +86,7 @@ impl CallbackLoop {
         let Some(cause) = progress.schedule.due(self.shared.clock.now()) else { return Ok(()) };
         let ours = self.term;
         let done = progress.succeeded.filter(|_| cause == Cause::Change);
-        let Some(Joined { snapshot, digest, fleet }) = self.join(done).await else {
+        let Some(RunInput { snapshot, digest, fleet }) = self.join(done).await else {
             return Err(StoreError::LeadershipLost(ours));
         };
         self.shared.publish_digest(digest, snapshot.len());
@@ -119,14 +119,14 @@ impl CallbackLoop {
 
     /// The input of a run whose digest is not `done`, on a blocking thread, because joining and hashing 50 000 pods takes
     /// tens of milliseconds, and `$FLEET_FILE` as much; `None` while this master does not lead.
-    async fn join(&self, done: Option<Digest>) -> Option<Joined> {
+    async fn join(&self, done: Option<Digest>) -> Option<RunInput> {
         let shared = Arc::clone(&self.shared);
         let joined = blocking(move || {
             let snapshot = shared.ingest.with_ensemble(|ensemble, _| ensemble.snapshot())?;
             let digest = snapshot.digest();
             let runs = done != Some(digest) && shared.callback.is_some();
             let fleet = runs.then(|| Bytes::from(shared.gate.fleet_file(&shared.reader)));
-            Some(Joined { snapshot, digest, fleet })
+            Some(RunInput { snapshot, digest, fleet })
         });
         joined.await.flatten()
     }
