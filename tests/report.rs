@@ -26,6 +26,8 @@ mod samples;
 mod scan;
 #[path = "support/scraper.rs"]
 mod scraper;
+#[path = "report/services.rs"]
+mod services;
 #[path = "report/shop.rs"]
 mod shop;
 #[path = "support/stage.rs"]

@@ -17,7 +17,7 @@ use super::{
     model::{FleetOrigin, PolicyReport, ReportModel, VERSION},
     picture::{FleetPicture, PodPhase},
     progress::ReportProgress,
-    queries::{QueryPlan, Servers, common_service},
+    queries::{QueryPlan, Servers, namespace_of},
     recorder::ReplayRecorder,
     request::ReportRequest,
     time_range::TimeRange,
@@ -48,16 +48,16 @@ struct PolicyRun {
     readers: Vec<(String, usize)>,
 }
 
-/// Replays the policies; stops at `stop` with what there is by then.
+/// Replays the policies of one Service; stops at `stop` with what there is by then.
 ///
 /// # Errors
-/// 2 for policies that cannot be replayed together, 1 when the server gives nothing at all.
+/// 2 for policies without a history, 1 when the server gives nothing at all.
 pub async fn replay(
     request: ReportRequest,
     progress: &ReportProgress,
     stop: &CancellationToken,
 ) -> Result<ReportModel, Exit> {
-    let (namespace, _) = common_service(&request.variants, request.namespace.as_deref())?;
+    let namespace = namespace_of(&request.variants, request.namespace.as_deref())?;
     let client = SourceClient::new(Arc::new(Files), Clock::start());
     let fetcher = HistoryFetcher::new(
         client.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?,
