@@ -32,6 +32,8 @@ mod services;
 mod shop;
 #[path = "support/stage.rs"]
 mod stage;
+#[path = "report/stale.rs"]
+mod stale;
 #[path = "support/traces.rs"]
 mod traces;
 #[path = "support/trial.rs"]
