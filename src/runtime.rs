@@ -2,7 +2,11 @@
 //!
 //! Master and controller use the same functions, so that a flag, a signal or a taken port means the same in both.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -89,6 +93,22 @@ impl Runtime {
     pub fn keepalive_port(&self, listen: &Listen) -> Result<Server, Exit> {
         let metrics = self.metrics.with_registry(wire::WireMetrics::register);
         Server::bind(listen, metrics).map_err(|error| Exit::Usage(error.to_string()))
+    }
+}
+
+/// The operator's sources, for the commands that take nothing else from the environment of a controller.
+#[derive(Debug, clap::Args)]
+pub struct SourcesArgs {
+    /// The sources of metrics that the controller is started with, with their credentials.
+    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
+    pub sources: Option<PathBuf>,
+}
+
+impl SourcesArgs {
+    /// # Errors
+    /// As of [`sources`].
+    pub fn read(&self) -> Result<OperatorSources, Exit> {
+        sources(self.sources.as_deref())
     }
 }
 

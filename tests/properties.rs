@@ -10,6 +10,8 @@ mod detection;
 mod ensemble;
 #[path = "properties/gate.rs"]
 mod gate;
+#[path = "properties/standing.rs"]
+mod standing;
 #[path = "support/traces.rs"]
 mod traces;
 #[path = "support/trial.rs"]

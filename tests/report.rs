@@ -26,10 +26,14 @@ mod samples;
 mod scan;
 #[path = "support/scraper.rs"]
 mod scraper;
+#[path = "report/services.rs"]
+mod services;
 #[path = "report/shop.rs"]
 mod shop;
 #[path = "support/stage.rs"]
 mod stage;
+#[path = "report/stale.rs"]
+mod stale;
 #[path = "support/traces.rs"]
 mod traces;
 #[path = "support/trial.rs"]

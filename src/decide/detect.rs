@@ -16,6 +16,7 @@ use super::{
 
 pub mod deviation;
 pub mod discrete;
+mod findings;
 #[cfg(test)]
 mod flag;
 pub mod listed;
@@ -29,11 +30,10 @@ pub mod series;
 pub mod settings;
 pub mod windows;
 
-use self::{listed::FleetScope, queried::QueryAnswer, series::ByPod, windows::BreakerWindows};
+use self::{findings::AnswerFindings, windows::BreakerWindows};
 #[cfg(test)]
 pub(crate) use flag::PayloadFlag;
 pub use metric_source::MetricSource;
-use payload::Sample;
 pub use payload::{Good, PayloadRule, SilenceRule};
 pub use settings::{
     Consecutive, Custom, Deviation, Direction, Discrete, Outlier, OutlierSource, Query, Values,
@@ -122,53 +122,6 @@ impl Detector {
     pub fn timeout(&self) -> Option<Duration> {
         let queried = || self.query().map(|(query, _)| query.timeout);
         self.custom().map(|custom| custom.timeout).or_else(queried)
-    }
-
-    /// Judges the pods by an answer, in their order, and counts the parts that belong to none of them; `None`: no
-    /// answer, or one of another kind.
-    fn judge_answer(
-        &self,
-        answer: &QueryAnswer,
-        pods: &[&Observation],
-        scope: &FleetScope,
-        windows: &mut BreakerWindows,
-    ) -> Option<(Vec<Judgement>, usize)> {
-        Some(match (self, answer) {
-            (Self::Discrete(discrete), QueryAnswer::Vector(vector)) => {
-                discrete::judge(discrete, vector, pods, scope)
-            }
-            (Self::Deviation(deviation), QueryAnswer::Vector(vector)) => {
-                deviation::judge(deviation, vector, pods, scope)
-            }
-            (Self::Outlier(outlier), answer) => {
-                let (samples, strangers) = outlier.samples(answer, pods, scope)?;
-                let compared = outlier::judge(outlier, &samples);
-                (windows.judge(outlier.consecutive, pods, compared, true), strangers)
-            }
-            (Self::Custom(custom), QueryAnswer::Named(named)) => listed::judge(custom, scope, named, pods),
-            _ => return None,
-        })
-    }
-}
-
-impl Outlier {
-    /// Each pod's number by an answer, and the parts that belong to none of them; `None`: an answer of another kind.
-    fn samples(
-        &self,
-        answer: &QueryAnswer,
-        pods: &[&Observation],
-        scope: &FleetScope,
-    ) -> Option<(Vec<Sample>, usize)> {
-        match (&self.source, answer) {
-            (OutlierSource::Query(query), QueryAnswer::Vector(vector)) => {
-                let (by_pod, strangers) = ByPod::new(vector, pods, query, scope);
-                Some((pods.iter().map(|pod| by_pod.sample(pod)).collect(), strangers))
-            }
-            (OutlierSource::Custom(custom), QueryAnswer::Named(named)) => {
-                Some(listed::samples(custom, scope, named, pods))
-            }
-            _ => None,
-        }
     }
 }
 
@@ -259,8 +212,9 @@ fn judge(
         Detector::Silence(silence) => pods.iter().map(|pod| payload::silence(silence, pod)).collect(),
         Detector::Payload(bounds) => pods.iter().map(|pod| payload::bounds(bounds, pod)).collect(),
         Detector::Outlier(outlier @ Outlier { source: OutlierSource::Pointer(pointer), .. }) => {
-            let compared = outlier::judge(outlier, &payload::samples(pointer, &pods));
-            windows.judge(outlier.consecutive, &pods, compared, due)
+            let samples = payload::samples(pointer, &pods);
+            let found = AnswerFindings::compared(outlier, &pods, &samples, windows, due);
+            return source(rule, now, &pods, found.judgements).with_measurements(found.measurements);
         }
         #[cfg(test)]
         Detector::Flag(flag) => pods.iter().map(|pod| flag::judge(flag, pod)).collect(),
@@ -273,7 +227,7 @@ fn judge(
 }
 
 /// The pods that are judged: all that did not announce their end.
-fn judged_pods(observations: &[Observation]) -> Vec<&Observation> {
+pub(super) fn judged_pods(observations: &[Observation]) -> Vec<&Observation> {
     observations.iter().filter(|pod| pod.status != LifeStatus::Down).collect()
 }
 

@@ -23,6 +23,7 @@ mod planning;
 mod request;
 mod restore;
 pub mod set_back;
+mod standing;
 pub mod verb;
 
 use serde::Serialize;

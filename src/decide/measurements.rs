@@ -29,8 +29,10 @@ pub struct Measurements {
 impl Measurements {
     /// The finite ones of `values`, without a range.
     pub fn new(values: impl Iterator<Item = (Uid, f64)>) -> Self {
+        let mut all = Vec::with_capacity(values.size_hint().1.unwrap_or(0));
         let finite = values.filter(|(_, value)| value.is_finite());
-        Self { values: finite.map(|(uid, value)| Measurement { uid, value }).collect(), ..Self::default() }
+        all.extend(finite.map(|(uid, value)| Measurement { uid, value }));
+        Self { values: all.into(), ..Self::default() }
     }
 
     /// The value of a pod.

@@ -19,7 +19,7 @@ use self::{
 };
 use super::{
     detect::{
-        Rule, Windows,
+        Rule, Windows, judged_pods,
         listed::FleetScope,
         queried::{self, JudgedAnswer},
     },
@@ -70,6 +70,8 @@ pub struct Replay {
     fleet: ReplayFleet,
     next_evaluation: Timestamp,
     wakeup: Option<Timestamp>,
+    /// The last plan, while the next one is known to be the same ([`Plan::stands`]).
+    standing: Option<Plan>,
 }
 
 impl Replay {
@@ -95,6 +97,7 @@ impl Replay {
             fleet: ReplayFleet::default(),
             next_evaluation: from,
             wakeup: None,
+            standing: None,
         }
     }
 
@@ -129,6 +132,8 @@ impl Replay {
             }
             if changed {
                 self.fleet.rebuild(&self.ledger);
+                self.standing = None;
+                cursors.iter_mut().for_each(StepCursor::forget_pods);
             }
             if due.is_some_and(|due| due <= now) {
                 self.evaluate(now, &mut cursors, log);
@@ -141,14 +146,15 @@ impl Replay {
     fn evaluate(&mut self, now: Timestamp, cursors: &mut [StepCursor<'_>], log: &mut dyn ReplayLog) {
         let (due, next) = queried::due(&self.rules, now, &mut self.windows, |_| false);
         self.fleet.age(now);
+        let pods = judged_pods(self.fleet.observations());
         for (rule, cursor) in self.rules.iter().zip(cursors) {
             if !due.iter().any(|due| std::ptr::eq(*due, rule)) {
                 continue;
             }
-            let answer = cursor.at(now);
-            let (observations, scope) = (self.fleet.observations(), &self.scope);
-            let judged = queried::judge(rule, now, observations, answer, scope, &mut self.windows);
+            let answer = cursor.joined(now, &pods, &self.scope);
+            let judged = queried::judge_joined(rule, now, &pods, answer, &self.scope, &mut self.windows);
             log.evaluated(&judged);
+            self.standing = self.standing.take().filter(|_| self.verdicts.are_as_calm_as(&judged.source));
             self.verdicts.replace(judged.source);
         }
         // Without a due time nothing is evaluated any more; there is one as long as there are rules.
@@ -157,6 +163,13 @@ impl Replay {
 
     /// Plans until nothing is left to do at this moment.
     fn settle(&mut self, now: Timestamp, log: &mut dyn ReplayLog) {
+        if let Some(standing) = &mut self.standing {
+            standing.at = now;
+            let plan = &*standing;
+            let (fleet, verdicts, after) = (self.fleet.view(), &self.verdicts, &self.ledger);
+            debug_assert_eq!(*plan, gate::plan(now, &self.policy, fleet, after, verdicts));
+            return log.planned(&ReplayStep { plan, fleet, verdicts, after, last: true });
+        }
         for round in 1..=PLANS {
             let plan = gate::plan(now, &self.policy, self.fleet.view(), &self.ledger, &self.verdicts);
             let next = plan.committed(&self.ledger);
@@ -164,7 +177,10 @@ impl Replay {
             let (fleet, verdicts) = (self.fleet.view(), &self.verdicts);
             log.planned(&ReplayStep { plan: &plan, fleet, verdicts, after, last });
             self.wakeup = plan.next_wakeup;
-            let Some(next) = next else { return };
+            let Some(next) = next else {
+                self.standing = Some(plan).filter(|plan| plan.stands(&self.ledger));
+                return;
+            };
             self.ledger = next;
             self.fleet.project(&self.ledger);
         }

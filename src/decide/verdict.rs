@@ -135,14 +135,33 @@ impl Source {
         at: Timestamp,
         mut opinions: Vec<(Uid, Opinion)>,
     ) -> Self {
-        opinions.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| y.strictness(x)));
-        opinions.dedup_by(|(later, _), (kept, _)| later == kept);
+        // Most callers have them in order.
+        if !opinions.is_sorted_by(|(a, _), (b, _)| a < b) {
+            opinions.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| y.strictness(x)));
+            opinions.dedup_by(|(later, _), (kept, _)| later == kept);
+        }
         Self { name: name.into(), kind, at, measurements: Measurements::default(), opinions }
     }
 
     /// The same verdicts, with what was measured.
     pub fn with_measurements(self, measurements: Measurements) -> Self {
         Self { measurements, ..self }
+    }
+
+    /// Whether both judge the same pods, none of them bad, and lack a verdict on the same ones for the same causes.
+    pub fn is_as_calm_as(&self, other: &Self) -> bool {
+        let calm = |(mine, theirs): (&(Uid, Opinion), &(Uid, Opinion))| {
+            let same = match (&mine.1, &theirs.1) {
+                (Opinion::Judged(Judgement::Good), Opinion::Judged(Judgement::Good)) => true,
+                (Opinion::Judged(Judgement::None(mine)), Opinion::Judged(Judgement::None(theirs))) => {
+                    mine == theirs
+                }
+                _ => false,
+            };
+            same && mine.0 == theirs.0
+        };
+        (&self.name, self.kind, self.opinions.len()) == (&other.name, other.kind, other.opinions.len())
+            && self.opinions.iter().zip(&other.opinions).all(calm)
     }
 
     /// In order of the UID.
@@ -195,6 +214,11 @@ impl Verdicts {
         self.evaluation += 1;
         self.sources.retain(|old| old.name != source.name || old.kind != source.kind);
         self.sources.push(source);
+    }
+
+    /// Whether the last run of the same source was as calm as this one ([`Source::is_as_calm_as`]).
+    pub fn are_as_calm_as(&self, source: &Source) -> bool {
+        self.sources.iter().any(|old| old.is_as_calm_as(source))
     }
 }
 

@@ -15,9 +15,9 @@ pub struct Args {
     /// Manifests and policies, YAML or JSON; `-` is stdin.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The sources of metrics that the controller is started with.
-    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
-    pub sources: Option<PathBuf>,
+    /// Sources that the manifests may name.
+    #[command(flatten)]
+    pub sources: runtime::SourcesArgs,
 }
 
 /// Checks every file; a line for each good `KubervisorService` on stdout, one for each mistake on stderr.
@@ -25,7 +25,7 @@ pub struct Args {
 /// # Errors
 /// [`Exit::Usage`] when any file has a mistake.
 pub async fn run(args: Args) -> Result<(), Exit> {
-    let sources = runtime::sources(args.sources.as_deref())?;
+    let sources = args.sources.read()?;
     // For any process, with any TTL.
     let context = Context { detectors: Detectors::All, timing: None, sources };
     let mut bad = 0;

@@ -48,6 +48,28 @@ pub fn notice(text: &str) {
     let _best_effort = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// With four significant digits; large and small numbers with an exponent.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e7).contains(&size) {
+        return format!("{value:.3e}");
+    }
+    let decimals = match size {
+        1000.0.. => 0,
+        100.0.. => 1,
+        10.0.. => 2,
+        1.0.. => 3,
+        0.1.. => 4,
+        0.01.. => 5,
+        _ => 6,
+    };
+    let text = format!("{value:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// The first characters, with those that are invisible or turn the direction of text as `\u{...}`.
 pub(super) fn visible(text: &str, limit: usize) -> String {
     let mut shown = String::new();
@@ -84,6 +106,13 @@ pub(super) fn xml(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_four_significant_digits() {
+        let numbers = [0.0, 3.5, 0.123_456, 12.345, -12_345.678, 0.001_234_5, 0.000_02, 7e12, -3.0];
+        let expected = ["0", "3.5", "0.1235", "12.35", "-12346", "0.001234", "2.000e-5", "7.000e12", "-3"];
+        assert_eq!(numbers.map(number), expected);
+    }
 
     #[test]
     fn marks_that_turn_text_and_control_characters_are_written_out_and_long_text_is_cut() {

@@ -88,7 +88,8 @@ pub struct Args {
 /// Arguments that `kubervisor report` and `kubectl kubervisor report` share.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// A file with KubervisorServices, YAML or JSON; `-` is stdin. May be repeated, to compare policies of one Service.
+    /// A file with KubervisorServices, YAML or JSON; `-` is stdin. May be repeated. Policies of one Service are compared;
+    /// each Service has a report of its own.
     #[arg(
         short = 'f',
         long = "file",
@@ -125,9 +126,9 @@ pub struct ReplayArgs {
     /// Exit with 3 if one of these occurred.
     #[arg(long, env = "KUBERVISOR_REPORT_FAIL_ON", value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub fail_on: Vec<FailOn>,
-    /// The sources of metrics that the controller is started with.
-    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
-    pub sources: Option<PathBuf>,
+    /// Sources that the manifests may name.
+    #[command(flatten)]
+    pub sources: runtime::SourcesArgs,
 }
 
 impl ReplayArgs {
@@ -184,14 +185,47 @@ pub(super) async fn replayed(
     scope: ReportScope,
     output: ReportFormat,
 ) -> Result<(), Exit> {
-    let request = read(args, scope, Clock::start().wall())?;
+    let requests = read(args, scope, Clock::start().wall())?.by_service()?;
     let page = args.page()?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
-    let progress = ReportProgress::new(request.range);
-    let model = replaying::replay(request, &progress, &stop).await;
-    progress.done();
-    deliver(&model?, page, args, output)
+    let (models, failed) = in_turn(requests, &stop).await?;
+    let concluded = deliver(&models, page, args, output);
+    // What --fail-on names is told before what could not be replayed.
+    concluded.and(failed.map_or(Ok(()), |failed| Err(Exit::Failed(anyhow::anyhow!(failed)))))
+}
+
+/// The reports, one for each Service, and which could not be made. A Service that cannot be replayed keeps no other one
+/// from it.
+///
+/// # Errors
+/// As of [`replaying::replay`], where nothing was replayed.
+async fn in_turn(
+    requests: Vec<ReportRequest>,
+    stop: &CancellationToken,
+) -> Result<(Vec<ReportModel>, Option<String>), Exit> {
+    let alone = requests.len() == 1;
+    let (mut models, mut failed) = (Vec::new(), Vec::new());
+    for request in requests {
+        let (progress, name) = (ReportProgress::new(request.range), request.resources());
+        let replayed = replaying::replay(request, &progress, stop).await;
+        progress.done();
+        match replayed {
+            Ok(model) => models.push(model),
+            Err(exit) if alone => return Err(exit),
+            // It has no breaker with a history.
+            Err(Exit::Usage(why)) => output::notice(&format!("{name} is left out: {why}\n")),
+            Err(exit) => {
+                output::notice(&format!("{name} could not be replayed: {exit}\n"));
+                failed.push(name);
+            }
+        }
+    }
+    if models.is_empty() {
+        return Err(Exit::Failed(anyhow::anyhow!("none of the resources could be replayed")));
+    }
+    let failed = (!failed.is_empty()).then(|| format!("not replayed: {}", failed.join(", ")));
+    Ok((models, failed))
 }
 
 /// A report of the episodes that a resource keeps.
@@ -211,33 +245,41 @@ pub(super) async fn recorded(
     }
     let page = args.page()?;
     let resource = cluster.service(namespace, name).await?;
-    deliver(&resource_record::read(&resource, Clock::start().wall()), page, args, output)
+    deliver(&[resource_record::read(&resource, Clock::start().wall())], page, args, output)
 }
 
+/// Writes the reports of all Services as one output.
 fn deliver(
-    model: &ReportModel,
+    models: &[ReportModel],
     page: Option<PageFile>,
     args: &ReplayArgs,
     output: ReportFormat,
 ) -> Result<(), Exit> {
     if let Some(page) = page {
-        page.write(&page::render(model).map_err(anyhow::Error::msg)?)?;
+        page.write(&page::render(models).map_err(anyhow::Error::msg)?)?;
     }
     let printed = match output {
-        ReportFormat::Text => text::render(model),
+        ReportFormat::Text => models.iter().map(text::render).collect::<Vec<_>>().join("\n"),
         ReportFormat::Json => {
-            output::json(&serde_json::to_value(model).context("cannot write the report as JSON")?)?
+            let value = match models {
+                [model] => serde_json::to_value(model),
+                several => serde_json::to_value(several),
+            };
+            output::json(&value.context("cannot write the report as JSON")?)?
         }
-        ReportFormat::Yaml => serde_saphyr::to_string(model).context("cannot write the report as YAML")?,
-        ReportFormat::Junit => junit::render(model, &args.fail_on),
+        ReportFormat::Yaml => {
+            let documents: Result<Vec<String>, _> = models.iter().map(serde_saphyr::to_string).collect();
+            documents.context("cannot write the report as YAML")?.join("---\n")
+        }
+        ReportFormat::Junit => junit::render(models, &args.fail_on),
     };
     output::print(&printed)?;
-    fail_on::conclude(model, &args.fail_on)
+    fail_on::conclude(models, &args.fail_on)
 }
 
 fn read(args: &ReplayArgs, scope: ReportScope, now: Timestamp) -> Result<ReportRequest, Exit> {
     let range = TimeRange::read(&args.from, &args.to, now)?;
-    let sources = runtime::sources(args.sources.as_deref())?;
+    let sources = args.sources.read()?;
     let context = Context { detectors: Detectors::All, timing: None, sources };
     let selector = match (&scope.selector, &args.service_file) {
         (Some(_), Some(_)) => {

@@ -21,12 +21,14 @@ mod proposal;
 mod ranking;
 mod survey;
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use self::{
     grouping::{GroupedBy, groups},
     printed::ReplayedProposal,
-    proposal::{Proposal, propose},
+    proposal::{Proposal, ServerName, propose},
     survey::{Survey, Surveyor},
 };
 use super::{
@@ -37,8 +39,9 @@ use super::{
     },
 };
 use crate::{
-    api::{self, Context, Detectors},
+    api::{self, Context, Detectors, OperatorSources},
     clock::Clock,
+    decide::detect::MetricSource,
     exit::Exit,
     runtime,
 };
@@ -47,8 +50,20 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The Prometheus to ask; the manifests name it, too.
-    #[arg(long, env = "KUBERVISOR_SCAN_PROMETHEUS", value_name = "URL")]
-    pub prometheus: String,
+    #[arg(
+        long,
+        env = "KUBERVISOR_SCAN_PROMETHEUS",
+        value_name = "URL",
+        required_unless_present = "source",
+        conflicts_with = "source"
+    )]
+    pub prometheus: Option<String>,
+    /// The one of --sources to ask instead, with its credentials; the manifests name it, too.
+    #[arg(long, env = "KUBERVISOR_SCAN_SOURCE", value_name = "NAME")]
+    pub source: Option<String>,
+    /// Where --source is found.
+    #[command(flatten)]
+    pub sources: runtime::SourcesArgs,
     /// The namespace whose Services are looked at.
     #[arg(
         short,
@@ -66,8 +81,36 @@ pub struct Args {
     pub to: String,
 }
 
-/// For any process.
-const CONTEXT: Context = Context { detectors: Detectors::All, timing: None, sources: &[] };
+/// The Prometheus that is asked, as the manifests name it.
+#[derive(Clone, Debug)]
+struct ScannedServer {
+    name: ServerName,
+    source: Arc<MetricSource>,
+    /// All of the operator.
+    sources: OperatorSources,
+}
+
+impl ScannedServer {
+    /// # Errors
+    /// 2 for a source that `--sources` does not have.
+    fn of(args: &Args) -> Result<Self, Exit> {
+        let sources = args.sources.read()?;
+        let Some(name) = &args.source else {
+            let url = args.prometheus.clone().unwrap_or_default();
+            let source = Arc::new(MetricSource::at(&url));
+            return Ok(Self { name: ServerName::Address(url), source, sources });
+        };
+        let found = sources.iter().find(|(known, _)| known == name);
+        let (_, source) = found.ok_or_else(|| {
+            let known: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
+            let known = if known.is_empty() { "no source".to_owned() } else { known.join(", ") };
+            Exit::Usage(format!(
+                "--source is {name:?}; --sources has {known}: write the name of one of these"
+            ))
+        })?;
+        Ok(Self { name: ServerName::Source(name.clone()), source: Arc::clone(source), sources })
+    }
+}
 
 /// Looks, proposes, replays, prints.
 ///
@@ -75,7 +118,8 @@ const CONTEXT: Context = Context { detectors: Detectors::All, timing: None, sour
 /// 2 for wrong arguments; 1 when the server does not answer, or nothing can be proposed.
 pub async fn run(args: Args) -> Result<(), Exit> {
     let range = TimeRange::read(&args.from, &args.to, Clock::start().wall())?;
-    let surveyor = Surveyor::new(&args.prometheus, &args.namespace, range)?;
+    let server = ScannedServer::of(&args)?;
+    let surveyor = Surveyor::new(Arc::clone(&server.source), &args.namespace, range)?;
     let stop = CancellationToken::new();
     runtime::stop_on_signals(&stop)?;
     let survey = tokio::select! {
@@ -92,10 +136,10 @@ pub async fn run(args: Args) -> Result<(), Exit> {
             output::notice("interrupted: the other proposals are not replayed\n");
             break;
         }
-        replayed.push(replay(&args, range, proposal, &stop).await?);
+        replayed.push(replay(&args.namespace, &server, range, proposal, &stop).await?);
     }
     replayed.sort_by(ReplayedProposal::order);
-    output::print(&printed::render(&replayed, range, grouped_by, &left_out))
+    output::print(&printed::render(&replayed, range, &server.name, grouped_by, &left_out))
 }
 
 /// The proposals, and what is said about the other groups.
@@ -125,14 +169,16 @@ fn nothing(args: &Args, left_out: &[String]) -> Exit {
 
 /// Replays a proposal; one that cannot be replayed says why.
 async fn replay(
-    args: &Args,
+    namespace: &str,
+    server: &ScannedServer,
     range: TimeRange,
     proposal: Proposal,
     stop: &CancellationToken,
 ) -> Result<ReplayedProposal, Exit> {
-    let manifest = proposal.manifest(&args.namespace, &args.prometheus);
+    let manifest = proposal.manifest(namespace, &server.name);
+    let context = Context { detectors: Detectors::All, timing: None, sources: server.sources };
     // A mistake here is one of a name in the series, such as a Service's that is none.
-    let parsed = api::parse(&proposal.group.name, &manifest, CONTEXT);
+    let parsed = api::parse(&proposal.group.name, &manifest, context);
     let mut found = parsed.map_err(|problems| Exit::Usage(problems.to_string()))?;
     let text = manifest.clone();
     let variants = found.drain(..).map(|manifest| PolicyVariant {
@@ -146,9 +192,9 @@ async fn replay(
         pods: Some(proposal.group.pods.clone()),
         show_queries: true,
         range,
-        namespace: Some(args.namespace.clone()),
+        namespace: Some(namespace.to_owned()),
         prometheus: None,
-        sources: &[],
+        sources: server.sources,
         selector: None,
         fleet_query: None,
         labels: None,

@@ -112,7 +112,7 @@ fn policies_that_do_not_go_together_and_labels_with_mistakes_are_refused() {
         let text = said(&output);
         assert_eq!((output.status.code(), text.contains(words)), (Some(2), true), "{further:?}: {text}");
     };
-    refused(&["-f", &other], "several Services (shop/api, shop/web)");
+    refused(&["-f", &other, "--selector", "app=web"], "give the pods of one Service");
     refused(&["--set", "breakers[nobody].outlier.threshold=3"], "no such field");
     refused(&["--set", "breakers[slow].outlier.thresholt=3"], "thresholt");
     refused(&["--set", "breakers[slow].outlier.threshold=-3"], "threshold");

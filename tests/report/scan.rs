@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, process::Output};
 
+use serde_json::json;
+
 use crate::{
-    front::Front,
+    front::{Fault, Front},
     shop::{LENGTH, SCRAPED, Shop},
     stage::{Stage, kubervisor, said},
 };
@@ -126,6 +128,55 @@ fn query_of(request: &str) -> String {
     let parameters = if head.starts_with("POST") { body } else { target.split_once('?').unwrap().1 };
     let address = reqwest::Url::parse(&format!("http://x/?{parameters}")).unwrap();
     address.query_pairs().find(|(name, _)| name == "query").unwrap().1.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_scanned_with_its_credentials_and_what_is_printed_names_it_and_can_be_replayed() {
+    let (stage, mut shop) = (Stage::new(), Shop::new());
+    serve(&mut shop, "cart", 5, None);
+    serve(&mut shop, "web", 6, Some(3));
+    let prometheus = shop.serve(&stage).await;
+    let front = Front::start(&stage, prometheus.address, |request| {
+        let refused = "HTTP/1.1 401 X\r\nContent-Length: 9\r\nConnection: close\r\n\r\nwho is it";
+        (!request.contains("authorization: Bearer s3cret\r\n")).then(|| Fault::Says(refused.to_owned()))
+    })
+    .await;
+    let token = stage.write("token", "s3cret").display().to_string();
+    let source = json!({"name": "central", "url": format!("http://{}", front.address), "auth": {"bearer": {"file": token}}});
+    let sources =
+        stage.write("sources.json", &json!({"sources": [source]}).to_string()).display().to_string();
+    let (from, to) = (shop.start.to_string(), (shop.start + LENGTH).to_string());
+    let scan = |server: &[&str]| {
+        kubervisor(&[&["scan", "-n", "shop", "--from", &from, "--to", &to], server].concat(), &[])
+    };
+    let output = scan(&["--source", "central", "--sources", &sources]);
+    assert!(output.status.success(), "{}", said(&output));
+    let found = proposals(&output);
+    assert_eq!(found.len(), 2, "{}", said(&output));
+    for (value, text) in &found {
+        assert_eq!(value["spec"]["breakers"][0]["source"], "central", "{text}");
+        assert!(!text.contains("prometheusService:") && !text.contains("s3cret"), "{text}");
+    }
+    let file = stage.write("proposed.yaml", &String::from_utf8(output.stdout).unwrap()).display().to_string();
+    let replayed = kubervisor(
+        &["report", "-f", &file, "--sources", &sources, "--from", &from, "--to", &to, "-o", "json"],
+        &[],
+    );
+    assert!(replayed.status.success(), "{}", said(&replayed));
+    let models: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    let names: Vec<&str> = (0..2).map(|n| models[n]["policies"][0]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["shop/web", "shop/cart"], "in the order of the scan");
+    assert_eq!(models[0]["policies"][0]["summary"]["episodes"], 1);
+
+    let address = format!("http://{}", front.address);
+    let without = scan(&["--prometheus", &address]);
+    assert_eq!(without.status.code(), Some(1));
+    assert!(said(&without).contains("401"), "{}", said(&without));
+    let unknown = scan(&["--source", "elsewhere", "--sources", &sources]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(said(&unknown).contains("--sources has central"), "{}", said(&unknown));
+    let both = scan(&["--source", "central", "--sources", &sources, "--prometheus", &address]);
+    assert_eq!(both.status.code(), Some(2), "{}", said(&both));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,28 +1,20 @@
 //! Deviation from the fleet's mean. The query divides each pod's value by the mean, so that 1 is the mean.
 
 use super::{
-    Deviation, Direction, Observation,
-    listed::FleetScope,
+    Deviation, Direction,
     payload::{Sample, beyond},
-    series::{ByPod, Vector},
 };
 use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
-/// One judgement per pod, in their order, and the number of elements that match none.
-pub fn judge(
-    rule: &Deviation,
-    vector: &Vector,
-    pods: &[&Observation],
-    scope: &FleetScope,
-) -> (Vec<Judgement>, usize) {
-    let (by_pod, strangers) = ByPod::new(vector, pods, &rule.query, scope);
-    let one = |pod: &&Observation| match by_pod.sample(pod) {
-        Sample::None(cause) => Judgement::None(cause),
-        Sample::Number { value, .. } if value >= 0.0 => measure(rule, value),
+/// One judgement per pod, in their order.
+pub(super) fn judge(rule: &Deviation, samples: &[Sample]) -> Vec<Judgement> {
+    let one = |sample: &Sample| match sample {
+        Sample::None(cause) => Judgement::None(cause.clone()),
+        Sample::Number { value, .. } if *value >= 0.0 => measure(rule, *value),
         // A negative number is no share of a mean.
         Sample::Number { .. } => Judgement::None(NoVerdict::NoNumber),
     };
-    (pods.iter().map(one).collect(), strangers)
+    samples.iter().map(one).collect()
 }
 
 /// The range of the good shares; `None`: open on that side.
@@ -58,12 +50,22 @@ fn measure(rule: &Deviation, value: f64) -> Judgement {
 mod tests {
     use super::*;
     use crate::decide::{
-        detect::series::tests::{pod, query, scope, vector},
+        detect::{
+            Observation,
+            series::{
+                Vector,
+                tests::{by_pod, pod, query, vector},
+            },
+        },
         time::Timestamp,
     };
 
     fn rule() -> Deviation {
         Deviation { query: query(), max_percent: 75.0, direction: Direction::Both }
+    }
+
+    fn judge(rule: &Deviation, vector: &Vector, pods: &[&Observation]) -> (Vec<Judgement>, usize) {
+        by_pod(vector, pods, |by_pod| super::judge(rule, &by_pod.samples(pods)))
     }
 
     /// `B` bad, `.` good, `?` neither.
@@ -76,7 +78,7 @@ mod tests {
             Judgement::Good => '.',
             _ => '?',
         };
-        let (judgements, _) = judge(rule, &vector(&elements), &pods.iter().collect::<Vec<_>>(), &scope());
+        let (judgements, _) = judge(rule, &vector(&elements), &pods.iter().collect::<Vec<_>>());
         judgements.into_iter().map(letter).collect()
     }
 
@@ -102,7 +104,7 @@ mod tests {
         let mut vector = vector(&[("two", "", 9.0), ("two", "", 9.0), ("old", "", 9.0), ("ghost", "", 9.0)]);
         vector.elements[2].at = Timestamp::from_unix_millis(0);
         let pods = [&pod("none"), &pod("two"), &pod("old")];
-        let (judgements, strangers) = judge(&rule(), &vector, &pods, &scope());
+        let (judgements, strangers) = judge(&rule(), &vector, &pods);
         assert_eq!(
             judgements,
             [
@@ -117,11 +119,10 @@ mod tests {
 
     #[test]
     fn the_numbers_are_in_the_evidence_and_severity_grows_with_distance() {
-        let bad =
-            |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")], &scope()).0.remove(0) {
-                Judgement::Bad { severity, evidence } => (severity, evidence),
-                other => panic!("{other:?}"),
-            };
+        let bad = |value| match judge(&rule(), &vector(&[("a", "", value)]), &[&pod("a")]).0.remove(0) {
+            Judgement::Bad { severity, evidence } => (severity, evidence),
+            other => panic!("{other:?}"),
+        };
         let (near, evidence) = bad(2.0);
         assert_eq!((evidence.value, evidence.threshold), (Some(2.0), Some(1.75)));
         assert_eq!(bad(0.0).1.threshold, Some(0.25));

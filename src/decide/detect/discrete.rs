@@ -6,38 +6,34 @@ use std::collections::HashMap;
 
 use super::{
     Discrete, Observation, Values,
-    listed::FleetScope,
-    series::{ByPod, Vector, VectorElement},
+    series::{ByPod, VectorElement},
 };
 use crate::decide::verdict::{Evidence, Judgement, NoVerdict};
 
-/// One judgement per pod, in their order, and the number of elements that match none.
-pub fn judge(
+/// One judgement per pod, in their order, with the percentage of bad events where there is one.
+pub(super) fn judge(
     rule: &Discrete,
-    vector: &Vector,
+    by_pod: &ByPod<'_>,
     pods: &[&Observation],
-    scope: &FleetScope,
-) -> (Vec<Judgement>, usize) {
-    let (by_pod, strangers) = ByPod::new(vector, pods, &rule.query, scope);
-    let one = |pod: &&Observation| match shares(rule, &by_pod, pod) {
-        Ok((bad, good)) => settle(rule, bad, good),
-        Err(cause) => Judgement::None(cause),
+) -> Vec<(Judgement, Option<f64>)> {
+    let one = |(index, pod): (usize, &&Observation)| {
+        let shares = shares(rule, by_pod, index, pod);
+        match shares.and_then(|(bad, good)| Ok((bad, good, enough(rule, bad, good)?))) {
+            Ok((bad, good, percent)) => (settle(rule, bad, good, percent), Some(percent)),
+            Err(cause) => (Judgement::None(cause), None),
+        }
     };
-    (pods.iter().map(one).collect(), strangers)
-}
-
-/// The percentage of bad events of one pod.
-///
-/// # Errors
-/// Why it has none.
-pub(super) fn percent(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Result<f64, NoVerdict> {
-    let (bad, good) = shares(rule, by_pod, pod)?;
-    enough(rule, bad, good)
+    pods.iter().enumerate().map(one).collect()
 }
 
 /// The bad and the good events of one pod.
-fn shares(rule: &Discrete, by_pod: &ByPod<'_>, pod: &Observation) -> Result<(f64, f64), NoVerdict> {
-    let elements = by_pod.of(pod)?;
+fn shares(
+    rule: &Discrete,
+    by_pod: &ByPod<'_>,
+    index: usize,
+    pod: &Observation,
+) -> Result<(f64, f64), NoVerdict> {
+    let elements = by_pod.of(index, pod)?;
     if elements.iter().any(|one| !rule.has_key(one)) {
         return Err(NoVerdict::NoKey { label: rule.key.clone() });
     }
@@ -72,11 +68,8 @@ fn enough(rule: &Discrete, bad: f64, good: f64) -> Result<f64, NoVerdict> {
     Ok(bad / all * 100.0)
 }
 
-fn settle(rule: &Discrete, bad: f64, good: f64) -> Judgement {
-    let (percent, tolerance) = match enough(rule, bad, good) {
-        Ok(percent) => (percent, f64::from(rule.tolerance)),
-        Err(cause) => return Judgement::None(cause),
-    };
+fn settle(rule: &Discrete, bad: f64, good: f64, percent: f64) -> Judgement {
+    let tolerance = f64::from(rule.tolerance);
     if percent <= tolerance {
         return Judgement::Good;
     }
@@ -112,7 +105,10 @@ impl Discrete {
 mod tests {
     use super::*;
     use crate::decide::{
-        detect::series::tests::{pod, query, scope, vector},
+        detect::series::{
+            Vector,
+            tests::{by_pod, pod, query, vector},
+        },
         time::Timestamp,
     };
 
@@ -126,9 +122,14 @@ mod tests {
         }
     }
 
+    fn judge(rule: &Discrete, vector: &Vector, pods: &[&Observation]) -> Vec<Judgement> {
+        let judged = |by_pod: &ByPod<'_>| super::judge(rule, by_pod, pods);
+        by_pod(vector, pods, judged).0.into_iter().map(|(judgement, _)| judgement).collect()
+    }
+
     fn of_a(rule: &Discrete, elements: &[(&str, f64)]) -> Judgement {
         let elements: Vec<_> = elements.iter().map(|&(key, value)| ("a", key, value)).collect();
-        judge(rule, &vector(&elements), &[&pod("a")], &scope()).0.remove(0)
+        judge(rule, &vector(&elements), &[&pod("a")]).remove(0)
     }
 
     fn is_bad(judgement: &Judgement) -> bool {
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn two_series_for_one_value_of_one_pod_discard_that_pod_only() {
         let vector = vector(&[("a", "500", 9.0), ("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 1.0)]);
-        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")], &scope());
+        let judgements = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
         assert_eq!(judgements[0], Judgement::None(NoVerdict::SeveralSeries { label: String::new() }));
         assert!(is_bad(&judgements[1]), "several values of one pod are the rule");
     }
@@ -196,14 +197,11 @@ mod tests {
         let mut vector = vector(&[("a", "500", 9.0)]);
         vector.elements[0].key = None;
         assert_eq!(
-            judge(&rule(), &vector, &[&pod("a")], &scope()).0,
+            judge(&rule(), &vector, &[&pod("a")]),
             [Judgement::None(NoVerdict::NoKey { label: "code".into() })]
         );
         let listed = Discrete { values: Values::Bad(vec![String::new()]), ..rule() };
-        assert!(
-            is_bad(&judge(&listed, &vector, &[&pod("a")], &scope()).0[0]),
-            "where the list names it, it is"
-        );
+        assert!(is_bad(&judge(&listed, &vector, &[&pod("a")])[0]), "where the list names it, it is");
     }
 
     #[test]
@@ -211,7 +209,7 @@ mod tests {
         let mut vector = vector(&[("a", "500", 9.0), ("b", "500", 9.0), ("b", "200", 9.0)]);
         vector.elements[0].at = Timestamp::from_unix_millis(0);
         vector.elements[1].at = Timestamp::from_unix_millis(0);
-        let (judgements, _) = judge(&rule(), &vector, &[&pod("a"), &pod("b")], &scope());
+        let judgements = judge(&rule(), &vector, &[&pod("a"), &pod("b")]);
         assert_eq!(judgements, [Judgement::None(NoVerdict::TooOld { seconds: 60 }), Judgement::Good]);
     }
 

@@ -1,12 +1,8 @@
 //! The values that a detector judges, good ones included, with the range of the good ones: see [`Measurements`].
 
 use super::{
-    Detector, Observation, Outlier, OutlierSource, deviation, discrete,
-    listed::FleetScope,
-    outlier,
+    Detector, Observation,
     payload::{self, Good, Sample},
-    queried::QueryAnswer,
-    series::ByPod,
 };
 use crate::decide::measurements::Measurements;
 
@@ -26,70 +22,44 @@ impl Detector {
                 };
                 Measurements { low, high, ..values(pods, samples.iter().map(number)) }
             }
-            Self::Outlier(outlier @ Outlier { source: OutlierSource::Pointer(pointer), .. }) => {
-                compared(outlier, pods, &payload::samples(pointer, pods))
-            }
-            _ => Measurements::default(),
-        }
-    }
-
-    /// The values of a query's answer; empty for other detectors, and for a service that only names pods.
-    pub(super) fn measure_answer(
-        &self,
-        answer: &QueryAnswer,
-        pods: &[&Observation],
-        scope: &FleetScope,
-    ) -> Measurements {
-        match (self, answer) {
-            (Self::Discrete(rule), QueryAnswer::Vector(vector)) => {
-                let (by_pod, _) = ByPod::new(vector, pods, &rule.query, scope);
-                let percent = pods.iter().map(|pod| discrete::percent(rule, &by_pod, pod).ok());
-                let high = Some(f64::from(rule.tolerance));
-                Measurements { high, ..values(pods, percent) }
-            }
-            (Self::Deviation(rule), QueryAnswer::Vector(vector)) => {
-                let (by_pod, _) = ByPod::new(vector, pods, &rule.query, scope);
-                let (low, high) = deviation::range(rule);
-                let shares = pods.iter().map(|pod| number(&by_pod.sample(pod)));
-                Measurements { low, high, ..values(pods, shares) }
-            }
-            (Self::Outlier(outlier), answer) => outlier
-                .samples(answer, pods, scope)
-                .map_or_else(Measurements::default, |(samples, _)| compared(outlier, pods, &samples)),
             _ => Measurements::default(),
         }
     }
 }
 
 /// One value for each pod, in their order.
-fn values(pods: &[&Observation], values: impl Iterator<Item = Option<f64>>) -> Measurements {
+pub(super) fn values(pods: &[&Observation], values: impl Iterator<Item = Option<f64>>) -> Measurements {
     let named = pods.iter().zip(values).filter_map(|(pod, value)| Some((pod.uid.clone(), value?)));
     Measurements::new(named)
 }
 
-fn number(sample: &Sample) -> Option<f64> {
+pub(super) fn number(sample: &Sample) -> Option<f64> {
     match sample {
         Sample::Number { value, .. } => Some(*value),
         Sample::None(_) => None,
     }
 }
 
-/// The thresholds of the comparisons on either side of the median.
-fn compared(outlier: &Outlier, pods: &[&Observation], samples: &[Sample]) -> Measurements {
-    let measured = values(pods, samples.iter().map(number));
-    match outlier::bounds(outlier, samples) {
-        Some((median, low, high)) => Measurements { median: Some(median), low, high, ..measured },
-        None => measured,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::decide::detect::{
-        Consecutive, Direction, Discrete, Values,
-        series::tests::{pod, query, scope, vector},
+    use crate::decide::{
+        detect::{
+            Consecutive, Direction, Discrete, Outlier, OutlierSource, Rule, Values, Windows,
+            queried::{QueryAnswer, judge},
+            series::tests::{pod, query, scope, vector},
+        },
+        time::Timestamp,
     };
+
+    fn measured(detector: &Detector, elements: &[(&str, &str, f64)], pods: &[&str]) -> Measurements {
+        let rule = Rule { breaker: "x".into(), every: Duration::from_secs(5), detector: detector.clone() };
+        let (answer, now) = (QueryAnswer::Vector(vector(elements)), Timestamp::default());
+        let pods: Vec<Observation> = pods.iter().map(|name| pod(name)).collect();
+        judge(&rule, now, &pods, &answer, &scope(), &mut Windows::default()).source.measurements
+    }
 
     #[test]
     fn every_pod_with_a_value_is_measured_beside_the_range_of_good_ones() {
@@ -102,10 +72,8 @@ mod tests {
             direction: Direction::Both,
             consecutive: Consecutive { of: 3, bad: 3 },
         });
-        let pods = ["a", "b", "c", "d", "low", "none"].map(pod);
         let elements = [("a", "", 5.0), ("b", "", 5.1), ("c", "", 5.0), ("d", "", 90.0), ("low", "", -4.0)];
-        let answer = QueryAnswer::Vector(vector(&elements));
-        let measured = rule.measure_answer(&answer, &pods.iter().collect::<Vec<_>>(), &scope());
+        let measured = measured(&rule, &elements, &["a", "b", "c", "d", "low", "none"]);
         assert_eq!(measured.values.len(), 5, "a pod without a series has no value");
         assert_eq!(measured.of("uid-d"), Some(90.0));
         assert_eq!((measured.low, measured.median, measured.high), (Some(4.0), Some(5.0), Some(6.0)));
@@ -120,8 +88,7 @@ mod tests {
             tolerance: 50,
             min_activity: 0,
         });
-        let answer = QueryAnswer::Vector(vector(&[("a", "200", 3.0), ("a", "500", 1.0)]));
-        let measured = rule.measure_answer(&answer, &[&pod("a"), &pod("b")], &scope());
+        let measured = measured(&rule, &[("a", "200", 3.0), ("a", "500", 1.0)], &["a", "b"]);
         assert_eq!(
             (measured.of("uid-a"), measured.of("uid-b"), measured.high),
             (Some(25.0), None, Some(50.0))

@@ -11,7 +11,10 @@ use super::{
     Direction, Outlier,
     payload::{Sample, beyond},
 };
-use crate::decide::verdict::{Evidence, NoVerdict};
+use crate::decide::{
+    measurements::Measurements,
+    verdict::{Evidence, NoVerdict},
+};
 
 /// Scales the MAD of normal noise to its standard deviation.
 const SCALE: f64 = 1.4826;
@@ -25,24 +28,47 @@ pub enum PeerComparison {
         beyond: bool,
         /// In [0, 1); 0 when not beyond.
         severity: f64,
-        /// Value, threshold and median.
-        evidence: Evidence,
+        /// What was compared.
+        numbers: PeerNumbers,
     },
     /// No comparison, and why.
     None(NoVerdict),
 }
 
+/// The numbers of a comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PeerNumbers {
+    /// The pod's value.
+    pub value: f64,
+    /// The bound on the side of the value.
+    pub threshold: f64,
+    /// The median of the peers.
+    pub median: f64,
+}
+
 /// The fleet's median and limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct PeerBaseline {
+pub(super) struct PeerBaseline {
     median: f64,
     /// The largest good distance from the median.
     limit: f64,
 }
 
-/// Compares each sample with the fleet, in their order.
-pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
-    let baseline = baseline(rule, samples);
+impl PeerNumbers {
+    /// As evidence of a bad pod.
+    pub(super) fn evidence(self, note: String) -> Evidence {
+        let Self { value, threshold, median } = self;
+        let (value, threshold, median) = (Some(value), Some(threshold), Some(median));
+        Evidence { rule: "outlier".into(), value, threshold, median, note: Some(note) }
+    }
+}
+
+/// Compares each sample with the fleet's [`baseline`], in their order.
+pub(super) fn judge(
+    rule: &Outlier,
+    baseline: Option<PeerBaseline>,
+    samples: &[Sample],
+) -> Vec<PeerComparison> {
     let compare = |sample: &Sample| match (sample, baseline) {
         (Sample::Number { value, .. }, Some(baseline)) => measure(rule, baseline, *value),
         (Sample::Number { .. }, None) => PeerComparison::None(NoVerdict::NoPeers),
@@ -51,19 +77,20 @@ pub fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
     samples.iter().map(compare).collect()
 }
 
-/// The median, and the values below and above which a sample is beyond; `None` where nothing is compared.
-pub(super) fn bounds(rule: &Outlier, samples: &[Sample]) -> Option<(f64, Option<f64>, Option<f64>)> {
-    let PeerBaseline { median, limit } = baseline(rule, samples)?;
+/// The values with the median and those below and above which a sample is beyond, where anything is compared.
+pub(super) fn measured(rule: &Outlier, baseline: Option<PeerBaseline>, values: Measurements) -> Measurements {
+    let Some(PeerBaseline { median, limit }) = baseline else { return values };
     let (below, above) = (Some(median - limit), Some(median + limit));
-    Some(match rule.direction {
-        Direction::High => (median, None, above),
-        Direction::Low => (median, below, None),
-        Direction::Both => (median, below, above),
-    })
+    let (low, high) = match rule.direction {
+        Direction::High => (None, above),
+        Direction::Low => (below, None),
+        Direction::Both => (below, above),
+    };
+    Measurements { low, high, median: Some(median), ..values }
 }
 
 /// `None` without enough values, or without a spread or `minDeviation` to measure by.
-fn baseline(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
+pub(super) fn baseline(rule: &Outlier, samples: &[Sample]) -> Option<PeerBaseline> {
     let numbers = |with_withheld: bool| -> Vec<f64> {
         let number = |sample: &Sample| match *sample {
             Sample::Number { value, withheld } if with_withheld || !withheld => Some(value),
@@ -91,14 +118,8 @@ fn measure(rule: &Outlier, PeerBaseline { median, limit }: PeerBaseline, value: 
         Direction::Both => limit.copysign(value - median),
     };
     let severity = if is_beyond { beyond(distance, limit) } else { 0.0 };
-    let evidence = Evidence {
-        rule: "outlier".into(),
-        value: Some(value),
-        threshold: Some(median + side),
-        median: Some(median),
-        note: None,
-    };
-    PeerComparison::Measured { beyond: is_beyond, severity, evidence }
+    let numbers = PeerNumbers { value, threshold: median + side, median };
+    PeerComparison::Measured { beyond: is_beyond, severity, numbers }
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -132,6 +153,10 @@ mod tests {
         }
     }
 
+    fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
+        super::judge(rule, baseline(rule, samples), samples)
+    }
+
     fn numbers(values: &[f64]) -> Vec<Sample> {
         values.iter().map(|&value| Sample::Number { value, withheld: false }).collect()
     }
@@ -160,11 +185,11 @@ mod tests {
         let samples = numbers(&[10.0, 11.0, 9.0, 10.5, 9.5, 30.0]);
         assert_eq!(verdicts(&rule(), &samples), ".....B");
         // Median 10.25, distances 0.25 0.75 1.25 0.25 0.75 19.75: MAD 0.75, limit 3.5 x 1.4826 x 0.75.
-        let PeerComparison::Measured { severity, evidence, .. } = judge(&rule(), &samples).remove(5) else {
+        let PeerComparison::Measured { severity, numbers, .. } = judge(&rule(), &samples).remove(5) else {
             panic!()
         };
-        assert_eq!((evidence.median, evidence.value), (Some(10.25), Some(30.0)));
-        assert!((evidence.threshold.unwrap() - (10.25 + 3.891_825)).abs() < 1e-9, "{evidence:?}");
+        assert_eq!((numbers.median, numbers.value), (10.25, 30.0));
+        assert!((numbers.threshold - (10.25 + 3.891_825)).abs() < 1e-9, "{numbers:?}");
         assert!(severity > 0.7 && severity < 1.0);
     }
 
@@ -224,10 +249,10 @@ mod tests {
         }
         let samples = numbers(&[10.0, 10.1, 9.9, 10.05, 9.95, 15.1, 14.9]);
         assert_eq!(verdicts(&relative(0.5), &samples), ".....B.", "median 10.05, limit 5.025");
-        let PeerComparison::Measured { evidence, .. } = judge(&relative(0.5), &samples).remove(5) else {
+        let PeerComparison::Measured { numbers, .. } = judge(&relative(0.5), &samples).remove(5) else {
             panic!()
         };
-        assert!((evidence.threshold.unwrap() - 15.075).abs() < 1e-9, "{evidence:?}");
+        assert!((numbers.threshold - 15.075).abs() < 1e-9, "{numbers:?}");
     }
 
     #[test]

@@ -2,19 +2,21 @@
 //!
 //! A query takes time, so there are two steps: [`due`] returns the rules to query now; [`judge`] takes the answer and
 //! the pods as they are at its arrival. Without an answer no pod has a verdict, and `onNoData` applies.
+//!
+//! An answer is joined with the pods by name before it is judged. A replay of a history has the same series and the same
+//! pods for thousands of evaluations, so it makes the join once and calls [`judge_joined`].
 
 use std::borrow::Cow;
 
 use super::{
-    Observation, Rule, Windows, judged_pods,
+    Observation, Rule, Windows,
+    findings::AnswerFindings,
+    judged_pods,
     listed::{FleetScope, NamedPod},
-    series::Vector,
+    series::{JoinedVector, SeriesJoin, Vector},
     source,
 };
-use crate::decide::{
-    time::Timestamp,
-    verdict::{Judgement, NoVerdict, Source},
-};
+use crate::decide::{time::Timestamp, verdict::Source};
 
 /// The answer to one rule's query.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,17 @@ pub enum QueryAnswer {
     Vector(Vector),
     /// The pods that a custom service lists.
     Named(Vec<NamedPod>),
+    /// No usable answer.
+    Nothing,
+}
+
+/// An answer whose series have found their pods.
+#[derive(Clone, Copy, Debug)]
+pub enum JoinedAnswer<'a> {
+    /// Prometheus' instant vector.
+    Vector(JoinedVector<'a>),
+    /// The pods that a custom service lists; they are joined when they are judged.
+    Named(&'a [NamedPod]),
     /// No usable answer.
     Nothing,
 }
@@ -94,11 +107,31 @@ pub fn judge(
     windows: &mut Windows,
 ) -> JudgedAnswer {
     let pods = judged_pods(observations);
-    let judged = rule.detector.judge_answer(answer, &pods, scope, windows.of(&rule.breaker));
-    let (judgements, strangers) =
-        judged.unwrap_or_else(|| (vec![Judgement::None(NoVerdict::NoAnswer); pods.len()], 0));
-    let measured = rule.detector.measure_answer(answer, &pods, scope);
-    let source = source(rule, now, &pods, judgements).with_measurements(measured);
+    match answer {
+        QueryAnswer::Vector(vector) => {
+            let join = SeriesJoin::new(vector.elements.iter(), &pods, scope);
+            let joined = JoinedAnswer::Vector(JoinedVector { vector, join: &join, series: None });
+            judge_joined(rule, now, &pods, joined, scope, windows)
+        }
+        QueryAnswer::Named(named) => {
+            judge_joined(rule, now, &pods, JoinedAnswer::Named(named), scope, windows)
+        }
+        QueryAnswer::Nothing => judge_joined(rule, now, &pods, JoinedAnswer::Nothing, scope, windows),
+    }
+}
+
+/// Judges the pods by an answer that is joined with them.
+pub fn judge_joined(
+    rule: &Rule,
+    now: Timestamp,
+    pods: &[&Observation],
+    answer: JoinedAnswer<'_>,
+    scope: &FleetScope,
+    windows: &mut Windows,
+) -> JudgedAnswer {
+    let found = rule.detector.find(answer, pods, scope, windows.of(&rule.breaker));
+    let AnswerFindings { judgements, measurements, strangers } = found;
+    let source = source(rule, now, pods, judgements).with_measurements(measurements);
     JudgedAnswer { source, strangers }
 }
 
@@ -112,7 +145,7 @@ mod tests {
             Consecutive, Detector, Direction, LifeStatus, Outlier, OutlierSource, listed,
             series::tests::{pod, query, vector},
         },
-        verdict::Opinion,
+        verdict::{Judgement, NoVerdict, Opinion},
     };
 
     fn at(seconds: i64) -> Timestamp {

@@ -39,9 +39,34 @@ pub struct Vector {
     pub elements: Vec<VectorElement>,
 }
 
-/// The elements of a vector by pod name.
+/// Which series belong to which pod. It holds for as long as the pods and the series are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeriesJoin {
+    /// For each pod the index of its name, which two pods may share.
+    of_pods: Vec<usize>,
+    /// For each series the index of the name that it belongs to; `None`: of no pod of this fleet.
+    of_series: Vec<Option<usize>>,
+    names: usize,
+}
+
+/// A vector whose series have found their pods.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinedVector<'a> {
+    /// The vector.
+    pub vector: &'a Vector,
+    /// Of the judged pods and the series.
+    pub join: &'a SeriesJoin,
+    /// The series of each element; `None`: each element is one, in the vector's order.
+    pub series: Option<&'a [usize]>,
+}
+
+/// The elements of a vector by pod.
 pub(super) struct ByPod<'a> {
-    by_name: HashMap<&'a str, Vec<&'a VectorElement>>,
+    /// In order of the pods' names.
+    elements: Vec<&'a VectorElement>,
+    /// For each name the end of its elements.
+    ends: Vec<usize>,
+    join: &'a SeriesJoin,
     asked: Timestamp,
     limit: Duration,
     window: Duration,
@@ -62,35 +87,65 @@ impl VectorElement {
     }
 }
 
-impl<'a> ByPod<'a> {
-    /// The elements that match `pods`, and the number of those that do not.
-    pub(super) fn new(
-        vector: &'a Vector,
-        pods: &[&'a Observation],
-        query: &Query,
+impl SeriesJoin {
+    /// `series` are elements with their labels; only these matter.
+    pub fn new<'s>(
+        series: impl Iterator<Item = &'s VectorElement>,
+        pods: &[&Observation],
         scope: &FleetScope,
-    ) -> (Self, usize) {
-        let mut by_name: HashMap<&str, Vec<&VectorElement>> =
-            pods.iter().map(|pod| (pod.id.as_str(), Vec::new())).collect();
-        let mut strangers = 0;
-        for element in &vector.elements {
+    ) -> Self {
+        let mut names: HashMap<&str, usize> = HashMap::with_capacity(pods.len());
+        let mut of_pods = Vec::with_capacity(pods.len());
+        for pod in pods {
+            let next = names.len();
+            of_pods.push(*names.entry(pod.id.as_str()).or_insert(next));
+        }
+        let place = |element: &VectorElement| {
             let ours = element.namespace.as_ref().is_none_or(|namespace| *namespace == scope.namespace);
-            let named = element.pod.as_deref().filter(|_| ours);
-            match named.and_then(|pod| by_name.get_mut(pod)) {
-                Some(own) => own.push(element),
+            names.get(element.pod.as_deref().filter(|_| ours)?).copied()
+        };
+        Self { of_pods, of_series: series.map(place).collect(), names: names.len() }
+    }
+}
+
+impl<'a> ByPod<'a> {
+    /// The elements that match the pods, and the number of those that do not.
+    pub(super) fn new(joined: JoinedVector<'a>, query: &Query) -> (Self, usize) {
+        let JoinedVector { vector, join, series } = joined;
+        let place = |index: usize| {
+            let series = series.map_or(Some(index), |series| series.get(index).copied())?;
+            join.of_series.get(series).copied().flatten()
+        };
+        let mut starts = vec![0; join.names + 1];
+        let mut strangers = 0;
+        for index in 0..vector.elements.len() {
+            match place(index).and_then(|place| starts.get_mut(place + 1)) {
+                Some(count) => *count += 1,
                 None => strangers += 1,
             }
         }
+        let mut all = 0;
+        for start in &mut starts {
+            all += *start;
+            *start = all;
+        }
+        let mut elements: Vec<&VectorElement> = vector.elements.iter().take(all).collect();
+        for (index, element) in vector.elements.iter().enumerate() {
+            let Some(next) = place(index).and_then(|place| starts.get_mut(place)) else { continue };
+            elements.get_mut(*next).into_iter().for_each(|slot| *slot = element);
+            *next += 1;
+        }
         let (asked, limit, window) = (vector.asked, query.max_sample_age, query.min_pod_age);
-        (Self { by_name, asked, limit, window }, strangers)
+        // Each start has moved to its end.
+        (Self { elements, ends: starts, join, asked, limit, window }, strangers)
     }
 
-    /// A pod's elements, in no order.
-    pub(super) fn of(&self, pod: &Observation) -> Result<&[&'a VectorElement], NoVerdict> {
+    /// The elements of the pod with this index, in no order.
+    pub(super) fn of(&self, index: usize, pod: &Observation) -> Result<&[&'a VectorElement], NoVerdict> {
         if let Some(cause) = pod.too_young(self.window) {
             return Err(cause);
         }
-        match self.by_name.get(pod.id.as_str()).map_or(&[][..], Vec::as_slice) {
+        match self.own(index).unwrap_or_default() {
             [] => Err(NoVerdict::NoSeries),
             elements if elements.iter().all(|one| self.is_stale(one)) => {
                 Err(NoVerdict::TooOld { seconds: self.limit.as_secs() })
@@ -99,14 +154,25 @@ impl<'a> ByPod<'a> {
         }
     }
 
+    fn own(&self, index: usize) -> Option<&[&'a VectorElement]> {
+        let name = *self.join.of_pods.get(index)?;
+        let start = name.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.elements.get(start..*self.ends.get(name)?)
+    }
+
+    /// Each pod's single value, in their order.
+    pub(super) fn samples(&self, pods: &[&Observation]) -> Vec<Sample> {
+        pods.iter().enumerate().map(|(index, pod)| self.sample(index, pod)).collect()
+    }
+
     /// Whether the sample is older than the limit at the time of the query, so that a slow answer makes none stale.
     pub(super) fn is_stale(&self, element: &VectorElement) -> bool {
         self.asked.since(element.at) > self.limit
     }
 
     /// A pod's single value.
-    pub(super) fn sample(&self, pod: &Observation) -> Sample {
-        match self.of(pod) {
+    pub(super) fn sample(&self, index: usize, pod: &Observation) -> Sample {
+        match self.of(index, pod) {
             Err(cause) => Sample::None(cause),
             Ok([only]) => match only.value {
                 Some(value) if value.is_finite() => Sample::Number { value, withheld: pod.withheld },
@@ -168,10 +234,20 @@ pub(super) mod tests {
         Vector { asked: at, elements: elements.iter().map(element).collect() }
     }
 
+    /// What `of` makes of the elements by pod, and the number of those that match none.
+    pub(in crate::decide::detect) fn by_pod<T>(
+        vector: &Vector,
+        pods: &[&Observation],
+        of: impl FnOnce(&ByPod<'_>) -> T,
+    ) -> (T, usize) {
+        let join = SeriesJoin::new(vector.elements.iter(), pods, &scope());
+        let (by_pod, strangers) = ByPod::new(JoinedVector { vector, join: &join, series: None }, &query());
+        (of(&by_pod), strangers)
+    }
+
     fn samples(vector: &Vector, pods: &[Observation]) -> (Vec<Sample>, usize) {
         let pods: Vec<&Observation> = pods.iter().collect();
-        let (by_pod, strangers) = ByPod::new(vector, &pods, &query(), &scope());
-        (pods.iter().map(|pod| by_pod.sample(pod)).collect(), strangers)
+        by_pod(vector, &pods, |by_pod| by_pod.samples(&pods))
     }
 
     #[test]
@@ -206,6 +282,28 @@ pub(super) mod tests {
         let mut histogram = self::vector(&[("a", "", 1.0)]);
         histogram.elements[0].value = None;
         assert_eq!(samples(&histogram, &[pod("a")]).0, [Sample::None(NoVerdict::Histogram)]);
+    }
+
+    #[test]
+    fn a_join_holds_for_every_vector_of_the_same_series_and_two_pods_may_share_a_name() {
+        let all = vector(&[("b", "", 2.0), ("stranger", "", 9.0), ("a", "", 1.0)]);
+        let twin = Observation { uid: "uid-twin".into(), ..pod("a") };
+        let pods = [&pod("a"), &twin, &pod("b")];
+        let join = SeriesJoin::new(all.elements.iter(), &pods, &scope());
+        let of = |series: &[usize]| {
+            let elements = series.iter().map(|series| all.elements[*series].clone()).collect();
+            let vector = Vector { elements, ..all.clone() };
+            let joined = JoinedVector { vector: &vector, join: &join, series: Some(series) };
+            let (by_pod, strangers) = ByPod::new(joined, &query());
+            let value = |sample| match sample {
+                Sample::Number { value, .. } => value,
+                Sample::None(_) => f64::NEG_INFINITY,
+            };
+            (by_pod.samples(&pods).into_iter().map(value).collect::<Vec<_>>(), strangers)
+        };
+        assert_eq!(of(&[2, 1, 0]), (vec![1.0, 1.0, 2.0], 1));
+        assert_eq!(of(&[0]), (vec![f64::NEG_INFINITY, f64::NEG_INFINITY, 2.0], 0));
+        assert_eq!(of(&[]), (vec![f64::NEG_INFINITY; 3], 0));
     }
 
     #[test]

@@ -108,9 +108,9 @@ impl BreakerWindows {
 /// The judgement of a comparison, with `count` bad evaluations in the window.
 fn judgement(rule: Consecutive, count: u32, comparison: PeerComparison) -> Judgement {
     match comparison {
-        PeerComparison::Measured { severity, mut evidence, .. } if count >= rule.bad => {
-            evidence.note = Some(format!("{count} of the last {} looks were bad", rule.of));
-            Judgement::Bad { severity, evidence }
+        PeerComparison::Measured { severity, numbers, .. } if count >= rule.bad => {
+            let note = format!("{count} of the last {} looks were bad", rule.of);
+            Judgement::Bad { severity, evidence: numbers.evidence(note) }
         }
         PeerComparison::Measured { .. } => Judgement::Good,
         PeerComparison::None(cause) => Judgement::None(cause),
@@ -123,8 +123,8 @@ mod tests {
 
     use super::*;
     use crate::decide::{
-        detect::LifeStatus,
-        verdict::{Evidence, NoVerdict},
+        detect::{LifeStatus, outlier::PeerNumbers},
+        verdict::NoVerdict,
     };
 
     const RULE: Consecutive = Consecutive { of: 5, bad: 3 };
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn comparison(beyond: bool) -> PeerComparison {
-        PeerComparison::Measured { beyond, severity: 0.5, evidence: Evidence::default() }
+        PeerComparison::Measured { beyond, severity: 0.5, numbers: PeerNumbers::default() }
     }
 
     /// The judgements of one pod over these comparisons: `x` beyond, `.` within, `?` no data, `-` beyond, between two

@@ -346,7 +346,12 @@ impl<'a, V, I: Iterator<Item = (&'a Uid, V)>> UidJoin<I> {
     }
 
     pub(super) fn at(&mut self, uid: &Uid) -> Option<V> {
-        while self.rest.next_if(|(key, _)| *key < uid).is_some() {}
-        self.rest.next_if(|(key, _)| *key == uid).map(|(_, value)| value)
+        loop {
+            // Equal ones are the same text in memory most of the time, which is compared at once.
+            if let Some((_, value)) = self.rest.next_if(|(key, _)| *key == uid) {
+                return Some(value);
+            }
+            self.rest.next_if(|(key, _)| *key < uid)?;
+        }
     }
 }

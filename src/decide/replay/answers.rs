@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::decide::{
     detect::{
-        queried::QueryAnswer,
-        series::{Vector, VectorElement},
+        Observation,
+        listed::FleetScope,
+        queried::JoinedAnswer,
+        series::{JoinedVector, SeriesJoin, Vector, VectorElement},
     },
     time::Timestamp,
 };
@@ -83,18 +85,17 @@ impl RangeSeries {
     }
 }
 
-/// The instant answer at one step after the other. The elements are moved, never copied, because a week has millions of
-/// samples.
+/// The instant answer at one step after the other, joined with the pods. The elements are moved, never copied, and the
+/// join is kept while the pods are the same, because a week has millions of samples.
 pub(super) struct StepCursor<'a> {
     range: Option<&'a RangeAnswer>,
-    answer: QueryAnswer,
+    answer: Vector,
     /// The series of each element of the answer.
     series: Vec<usize>,
     /// By series: its element, while it has no sample.
     absent: Vec<Option<VectorElement>>,
+    join: Option<SeriesJoin>,
 }
-
-const NOTHING: QueryAnswer = QueryAnswer::Nothing;
 
 impl<'a> StepCursor<'a> {
     /// `None`: nothing is ever answered.
@@ -102,16 +103,32 @@ impl<'a> StepCursor<'a> {
         let absent = range.map_or_else(Vec::new, |range| {
             range.series.iter().map(|series| Some(series.element.clone())).collect()
         });
-        Self { range, answer: QueryAnswer::Vector(Vector::default()), series: Vec::new(), absent }
+        Self { range, answer: Vector::default(), series: Vec::new(), absent, join: None }
     }
 
-    /// The answer to the query at `now`.
-    pub(super) fn at(&mut self, now: Timestamp) -> &QueryAnswer {
+    /// The pods have changed.
+    pub(super) fn forget_pods(&mut self) {
+        self.join = None;
+    }
+
+    /// The answer to the query at `now`; `pods` are the same as at the last call, or were forgotten.
+    pub(super) fn joined(
+        &mut self,
+        now: Timestamp,
+        pods: &[&Observation],
+        scope: &FleetScope,
+    ) -> JoinedAnswer<'_> {
+        let Some(range) = self.range.filter(|_| self.go_to(now)) else { return JoinedAnswer::Nothing };
+        let elements = || range.series.iter().map(|series| &series.element);
+        let join = self.join.get_or_insert_with(|| SeriesJoin::new(elements(), pods, scope));
+        JoinedAnswer::Vector(JoinedVector { vector: &self.answer, join, series: Some(&self.series) })
+    }
+
+    /// Sets the answer to that at `now`. `false`: there is none.
+    fn go_to(&mut self, now: Timestamp) -> bool {
         let found = self.range.and_then(|range| Some((range, range.index(now)?)));
-        let (Some((range, index)), QueryAnswer::Vector(vector)) = (found, &mut self.answer) else {
-            return &NOTHING;
-        };
-        let Vector { asked, elements } = vector;
+        let Some((range, index)) = found else { return false };
+        let Vector { asked, elements } = &mut self.answer;
         *asked = now;
         let sample = |series: usize| range.series.get(series).and_then(|series| series.at(index));
         let set = |element: &mut VectorElement, value: f64| {
@@ -137,7 +154,7 @@ impl<'a> StepCursor<'a> {
             elements.push(element);
             self.series.push(series);
         }
-        &self.answer
+        true
     }
 }
 
@@ -164,8 +181,11 @@ mod tests {
     }
 
     /// Pod and value of each element, sorted.
-    fn shown(answer: &QueryAnswer) -> String {
-        let QueryAnswer::Vector(vector) = answer else { return "nothing".to_owned() };
+    fn shown(cursor: &mut StepCursor<'_>, now: Timestamp) -> String {
+        let scope = FleetScope { namespace: "shop".into(), by_uid: true };
+        let JoinedAnswer::Vector(JoinedVector { vector, .. }) = cursor.joined(now, &[], &scope) else {
+            return "nothing".to_owned();
+        };
         let one = |element: &VectorElement| {
             assert_eq!(element.at, vector.asked);
             format!("{}={:?}", element.pod.as_deref().unwrap_or_default(), element.value)
@@ -182,7 +202,7 @@ mod tests {
         let second = range(110, vec![series("c", &[5.0, 6.0]), series("a", &[7.0, ABSENT])]);
         let both = first.followed_by(second);
         let mut cursor = StepCursor::new(Some(&both));
-        let steps: Vec<String> = [100, 105, 110, 115].map(|second| shown(cursor.at(at(second)))).to_vec();
+        let steps: Vec<String> = [100, 105, 110, 115].map(|second| shown(&mut cursor, at(second))).to_vec();
         assert_eq!(
             steps,
             ["a=Some(1.0) b=Some(3.0)", "a=Some(2.0) b=Some(4.0)", "a=Some(7.0) c=Some(5.0)", "c=Some(6.0)"]
@@ -201,13 +221,13 @@ mod tests {
             ],
         };
         let mut cursor = StepCursor::new(Some(&range));
-        assert_eq!(shown(cursor.at(at(100))), "a=Some(1.0)");
-        assert_eq!(shown(cursor.at(at(105))), "", "an answer without a sample is empty, not missing");
-        assert_eq!(shown(cursor.at(at(110))), "a=Some(3.0) b=Some(7.0)");
-        assert_eq!(shown(cursor.at(at(115))), "a=Some(NaN) b=None", "NaN is a sample");
-        assert_eq!(shown(cursor.at(at(120))), "nothing", "behind the range");
-        assert_eq!(shown(cursor.at(at(95))), "nothing", "before the range");
-        assert_eq!(shown(cursor.at(at(103))), "nothing", "between two steps");
-        assert_eq!(shown(StepCursor::new(None).at(at(100))), "nothing");
+        assert_eq!(shown(&mut cursor, at(100)), "a=Some(1.0)");
+        assert_eq!(shown(&mut cursor, at(105)), "", "an answer without a sample is empty, not missing");
+        assert_eq!(shown(&mut cursor, at(110)), "a=Some(3.0) b=Some(7.0)");
+        assert_eq!(shown(&mut cursor, at(115)), "a=Some(NaN) b=None", "NaN is a sample");
+        assert_eq!(shown(&mut cursor, at(120)), "nothing", "behind the range");
+        assert_eq!(shown(&mut cursor, at(95)), "nothing", "before the range");
+        assert_eq!(shown(&mut cursor, at(103)), "nothing", "between two steps");
+        assert_eq!(shown(&mut StepCursor::new(None), at(100)), "nothing");
     }
 }

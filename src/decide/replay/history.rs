@@ -75,7 +75,9 @@ impl ReplayFleet {
     pub(super) fn apply(&mut self, event: &FleetEvent) {
         match &event.change {
             FleetChange::Appears(pod) => {
-                self.pods.insert(pod.uid.clone(), pod.clone());
+                // A text of its own: replays on several threads would count its owners in the same place of memory.
+                let uid = Uid::from(pod.uid.as_str());
+                self.pods.insert(uid.clone(), HistoricPod { uid, ..pod.clone() });
             }
             FleetChange::Ready(uid, ready) => {
                 if let Some(pod) = self.pods.get_mut(uid) {
@@ -133,8 +135,8 @@ impl ReplayFleet {
     /// Sets the pods' ages.
     pub(super) fn age(&mut self, now: Timestamp) {
         for (observation, pod) in self.observations.iter_mut().zip(self.pods.values()) {
-            let age = pod.created.map(|created| now.since(created));
-            observation.name_age = age.filter(|_| pod.reusable_name);
+            let created = pod.created.filter(|_| pod.reusable_name);
+            observation.name_age = created.map(|created| now.since(created));
         }
     }
 

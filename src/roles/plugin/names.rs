@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::roles::report::time_range::span;
+
 /// `web-1` or `pod/web-1`.
 pub(super) fn pod(text: &str) -> Result<String, String> {
     bare(text, &["pod", "pods", "po"], "web-1 or pod/web-1")
@@ -49,9 +51,8 @@ pub(in crate::roles) fn object(text: &str) -> Result<String, String> {
 /// `10s` or `2m`; a number alone is of seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
-    let written = || text.parse::<jiff::SignedDuration>().ok()?.try_into().ok();
     seconds
-        .or_else(written)
+        .or_else(|| span(text))
         .ok_or_else(|| "write a time such as 10s or 2m, or a number of seconds".to_owned())
 }
 

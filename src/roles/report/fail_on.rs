@@ -45,17 +45,18 @@ impl FailOn {
     }
 }
 
-/// The exit code of a report.
+/// The exit code of the reports.
 ///
 /// # Errors
 /// 3 if something occurred that is named, else 1 for a partial report.
-pub(super) fn conclude(model: &ReportModel, fail_on: &[FailOn]) -> Result<(), Exit> {
-    let occurred = |what: &&FailOn| model.policies.iter().any(|policy| what.occurred(policy));
+pub(super) fn conclude(models: &[ReportModel], fail_on: &[FailOn]) -> Result<(), Exit> {
+    let policies = || models.iter().flat_map(|model| &model.policies);
+    let occurred = |what: &&FailOn| policies().any(|policy| what.occurred(policy));
     let found: Vec<&str> = fail_on.iter().filter(occurred).map(|what| what.word()).collect();
     if !found.is_empty() {
         return Err(Exit::Found(format!("--fail-on: {} occurred", found.join(", "))));
     }
-    match &model.partial {
+    match models.iter().find_map(|model| model.partial.as_ref()) {
         Some(why) => Err(Exit::Failed(anyhow::anyhow!("the report is partial; {why}"))),
         None => Ok(()),
     }

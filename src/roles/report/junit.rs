@@ -8,11 +8,13 @@ use super::{
 use crate::roles::output::{visible, xml};
 
 /// The results as XML.
-pub(super) fn render(model: &ReportModel, fail_on: &[FailOn]) -> String {
+pub(super) fn render(models: &[ReportModel], fail_on: &[FailOn]) -> String {
     let mut xml =
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"kubervisor report\">\n".to_owned();
-    for policy in &model.policies {
-        xml.push_str(&suite(model, policy, fail_on));
+    for model in models {
+        for policy in &model.policies {
+            xml.push_str(&suite(model, policy, fail_on));
+        }
     }
     xml.push_str("</testsuites>\n");
     xml

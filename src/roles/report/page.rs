@@ -4,6 +4,7 @@
 //! The page has the view's look, and its time line is the view's. It stays small however long the range is: what is drawn
 //! has columns, and lists have an end that says what is left out.
 
+mod episode_line;
 mod file;
 mod lanes;
 mod values;
@@ -14,9 +15,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::file::PageFile;
-use self::values::ValueChart;
+use self::{episode_line::EpisodeLine, values::ValueChart};
 use super::{
-    model::{BreakerReport, EpisodeEnd, PolicyReport, ReplayEpisode, ReportModel},
+    model::{BreakerReport, PolicyReport, ReplayEpisode, ReportModel},
     text,
 };
 use crate::{
@@ -65,48 +66,59 @@ struct BreakerSection {
     chart: Option<ValueChart>,
 }
 
+/// The report of one Service, as the template writes it.
 #[derive(Serialize)]
-struct EpisodeLine {
-    pod: String,
-    /// Its row in the time line, if it has one.
-    row: Option<usize>,
+struct ReportSection {
+    /// Before the identifier of its table of policies.
+    prefix: String,
     from: String,
     to: String,
-    minutes: String,
-    breaker: String,
-    /// The breaker's place among those with a chart.
-    chart: Option<usize>,
-    value: String,
-    threshold: String,
-    median: String,
-    retry: u32,
-    ended: &'static str,
-    reason: String,
+    length: String,
+    partial: Option<String>,
+    fleet: String,
+    pods: usize,
+    notes: Vec<String>,
+    columns: Vec<&'static str>,
+    policies: Vec<PolicySection>,
 }
 
 /// Writes the page.
 ///
 /// # Errors
 /// A mistake in the template: a test renders it.
-pub(super) fn render(model: &ReportModel) -> Result<String, String> {
-    let share = model.policies.len().max(1);
-    let sections: Vec<PolicySection> = model
-        .policies
-        .iter()
-        .zip(1..)
-        .map(|(policy, number)| PolicySection::new(model, policy, number, share))
-        .collect();
+pub(super) fn render(models: &[ReportModel]) -> Result<String, String> {
+    let share = models.iter().map(|model| model.policies.len()).sum::<usize>().max(1);
+    let mut numbers = 1..;
+    let sections: Vec<ReportSection> =
+        models.iter().map(|model| ReportSection::new(model, &mut numbers, share)).collect();
     let style_hash = STANDARD.encode(Sha256::digest(STYLE));
     template::render(
         "report.html",
         context! {
-            style => STYLE, style_hash => style_hash,
-            what => text::verb(model), from => moment(model.from), to => moment(model.replayed_to), length => text::length(model),
-            partial => model.partial.clone(), fleet => model.fleet.text.clone(), pods => model.fleet.pods, notes => model.notes.clone(),
-            columns => text::comparison_columns(&model.policies), policies => Serde(&sections),
-            version => model.kubervisor,
+            style => STYLE, style_hash => style_hash, what => models.first().map(text::verb), reports => Serde(&sections),
+            version => env!("CARGO_PKG_VERSION"),
         },
     )
+}
+
+impl ReportSection {
+    fn new(model: &ReportModel, numbers: &mut impl Iterator<Item = usize>, share: usize) -> Self {
+        let sections = model.policies.iter().zip(numbers);
+        let policies: Vec<PolicySection> =
+            sections.map(|(policy, number)| PolicySection::new(model, policy, number, share)).collect();
+        Self {
+            prefix: policies.first().map(|policy| policy.prefix.clone()).unwrap_or_default(),
+            from: moment(model.from),
+            to: moment(model.replayed_to),
+            length: text::length(model),
+            partial: model.partial.clone(),
+            fleet: model.fleet.text.clone(),
+            pods: model.fleet.pods,
+            notes: model.notes.clone(),
+            columns: text::comparison_columns(&model.policies),
+            policies,
+        }
+    }
 }
 
 impl PolicySection {
@@ -156,47 +168,6 @@ fn breaker_section(
     }
 }
 
-impl EpisodeLine {
-    fn new(episode: &ReplayEpisode, policy: &PolicyReport, chart: &FleetChart) -> Self {
-        let evidence = &episode.evidence;
-        Self {
-            pod: episode.pod.clone(),
-            row: chart.row(&episode.pod),
-            from: moment(episode.from),
-            to: end(episode.from, episode.to),
-            minutes: format!("{:.1}", episode.minutes()),
-            breaker: episode.breaker.clone(),
-            chart: policy.breakers.iter().position(|breaker| breaker.name == episode.breaker),
-            value: text::number(evidence.value),
-            threshold: text::number(evidence.threshold),
-            median: text::number(evidence.median),
-            retry: episode.retry,
-            ended: match (episode.killed_at, episode.paused_at, episode.ended) {
-                (Some(_), ..) => "killed",
-                (None, Some(_), EpisodeEnd::Lasting) => "paused",
-                (_, _, EpisodeEnd::Admitted) => "admitted",
-                (_, _, EpisodeEnd::Deleted) => "deleted",
-                (_, _, EpisodeEnd::Lasting) => "lasting",
-                (_, _, EpisodeEnd::Over) => "over",
-            },
-            // The numbers have columns of their own.
-            reason: match episode.reason.split_once(", value ") {
-                Some((what, _)) if episode.evidence.value.is_some() => what.to_owned(),
-                _ => episode.reason.clone(),
-            },
-        }
-    }
-}
-
-/// The day only where it is another one.
-fn end(from: Timestamp, to: Timestamp) -> String {
-    let (from, to) = (moment(from), moment(to));
-    match (from.split_once(' '), to.split_once(' ')) {
-        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
-        _ => to,
-    }
-}
-
 /// To the second, for a column.
 fn moment(at: Timestamp) -> String {
     let text = at.to_string();
@@ -215,8 +186,8 @@ pub(super) mod tests {
         },
         roles::report::{
             model::{
-                BreakerReport, DecisionKind, EpisodeEvidence, FleetOrigin, PolicyPicture, ReplaySummary,
-                VERSION,
+                BreakerReport, DecisionKind, EpisodeEnd, EpisodeEvidence, FleetOrigin, PolicyPicture,
+                ReplaySummary, VERSION,
             },
             picture::{BreakerPicture, FleetPicture, PodPhase},
             time_range::TimeRange,
@@ -324,13 +295,13 @@ pub(super) mod tests {
     fn the_page_of_a_hundred_pods_and_a_week_is_at_most_two_mebibytes_however_much_happens() {
         for episodes in [1, 100, 50_000] {
             let model = busy(episodes);
-            let page = render(&model).unwrap();
+            let page = render(std::slice::from_ref(&model)).unwrap();
             assert!(page.len() <= 2 << 20, "{episodes} episodes: {} bytes", page.len());
             assert!(page.matches("class=\"withheld\"").count() >= episodes.min(90), "{episodes}");
             assert!(page.contains("<path class=\"out\" d=\"M"), "{episodes}");
             let one = model.policies[0].clone();
             let many = ReportModel { policies: vec![one; 8], ..model };
-            let page = render(&many).unwrap();
+            let page = render(&[many]).unwrap();
             assert!(page.len() <= 4 << 20, "8 policies with {episodes} episodes: {} bytes", page.len());
         }
     }
@@ -346,7 +317,7 @@ pub(super) mod tests {
         policy.episodes = vec![ReplayEpisode { reason: hostile.clone(), ..episode(&hostile, 60, 120) }];
         model.notes = vec![hostile.clone()];
         model.partial = Some(hostile);
-        let page = render(&model).unwrap();
+        let page = render(std::slice::from_ref(&model)).unwrap();
         assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{7}'));
         assert!(page.contains("&lt;script&gt;") && page.contains("\\u{202e}"), "{page}");
         assert!(!page.contains(&"x".repeat(1000)), "long names are cut");
@@ -357,18 +328,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_end_has_its_day_only_where_it_is_another_one() {
-        assert_eq!(end(at(0), at(60)), "22:14:20");
-        assert_eq!(end(at(0), at(7200)), "2023-11-15 00:13:20");
-    }
-
-    #[test]
     fn several_policies_are_compared_in_a_table_that_leads_to_each() {
         let mut model = model(3600);
         let mut other = model.policies[0].clone();
         other.changes = vec!["panicThreshold=60".to_owned()];
         model.policies.push(other);
-        let page = render(&model).unwrap();
+        let page = render(std::slice::from_ref(&model)).unwrap();
         assert!(
             page.contains("<a href=\"#policy-2-title\">shop&#x2f;web with panicThreshold=60</a>"),
             "{page}"

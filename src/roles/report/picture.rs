@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::decide::{fleet::Uid, measurements::Measurements, time::Timestamp};
+use crate::decide::{
+    fleet::Uid,
+    measurements::{Measurement, Measurements},
+    time::Timestamp,
+};
 
 use super::time_range::TimeRange;
 
@@ -176,20 +180,36 @@ impl BreakerPicture {
             (Some(low), Some(high)) => (value - f64::midpoint(low, high)).abs(),
             _ => value,
         };
+        let mut strange: Vec<&Measurement> = Vec::new();
+        // Lines and values are both in order of the UID.
+        let mut lines = self.pods.iter_mut();
+        let mut line = lines.next();
         for one in &*measured.values {
             (spread.least, spread.most) = (spread.least.min(one.value), spread.most.max(one.value));
-            if !self.pods.contains_key(&one.uid) {
-                if self.pods.len() >= LINES {
-                    self.more_pods = true;
-                    continue;
-                }
-                self.pods.insert(one.uid.clone(), vec![f32::NAN; BUCKETS]);
+            while line.as_ref().is_some_and(|(uid, _)| **uid != one.uid && **uid < one.uid) {
+                line = lines.next();
             }
-            let slot = self.pods.get_mut(&one.uid).and_then(|line| line.get_mut(bucket));
-            #[allow(clippy::cast_possible_truncation, reason = "a picture needs no more digits")]
-            if let Some(slot) = slot.filter(|slot| slot.is_nan() || far(one.value) > far(f64::from(**slot))) {
-                *slot = one.value as f32;
+            match &mut line {
+                Some((uid, values)) if **uid == one.uid => keep_worst(values, bucket, one.value, far),
+                _ => strange.push(one),
             }
         }
+        for one in strange {
+            if self.pods.len() < LINES || self.pods.contains_key(&one.uid) {
+                let line = self.pods.entry(one.uid.clone()).or_insert_with(|| vec![f32::NAN; BUCKETS]);
+                keep_worst(line, bucket, one.value, far);
+            } else {
+                self.more_pods = true;
+            }
+        }
+    }
+}
+
+/// Keeps the value if it is nearer to the bad side than the bucket's one.
+fn keep_worst(line: &mut [f32], bucket: usize, value: f64, far: impl Fn(f64) -> f64) {
+    let slot = line.get_mut(bucket);
+    #[allow(clippy::cast_possible_truncation, reason = "a picture needs no more digits")]
+    if let Some(slot) = slot.filter(|slot| slot.is_nan() || far(value) > far(f64::from(**slot))) {
+        *slot = value as f32;
     }
 }

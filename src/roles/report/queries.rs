@@ -120,36 +120,19 @@ pub(super) fn left_out(manifest: &Manifest) -> Vec<LeftOut> {
     without.map(|rule| LeftOut { breaker: rule.breaker.clone(), why: why(rule).to_owned() }).collect()
 }
 
-/// The namespace and the Service that all policies are of.
+/// The namespace that all policies are of, which are of one Service.
 ///
 /// # Errors
-/// 2 when they are of several Services, or none has a breaker with a history.
-pub(super) fn common_service(
-    variants: &[PolicyVariant],
-    flag: Option<&str>,
-) -> Result<(String, String), Exit> {
-    let mut all: BTreeSet<(String, String)> = BTreeSet::new();
-    for PolicyVariant { manifest, .. } in variants {
-        let namespace = flag.or(manifest.namespace.as_deref()).unwrap_or("default");
-        all.insert((namespace.to_owned(), manifest.policy.service.clone()));
-    }
-    if all.len() > 1 {
-        let named: Vec<String> =
-            all.iter().map(|(namespace, service)| format!("{namespace}/{service}")).collect();
-        return Err(Exit::Usage(format!(
-            "the policies are of several Services ({}); make one report for each Service",
-            named.join(", ")
-        )));
-    }
-    if !variants
-        .iter()
-        .flat_map(|variant| &variant.manifest.rules)
-        .any(|rule| rule.detector.query().is_some())
-    {
+/// 2 when none has a breaker with a history.
+pub(super) fn namespace_of(variants: &[PolicyVariant], flag: Option<&str>) -> Result<String, Exit> {
+    let mut rules = variants.iter().flat_map(|variant| &variant.manifest.rules);
+    if !rules.any(|rule| rule.detector.query().is_some()) {
         return Err(Exit::Usage(
             "no breaker has a query to Prometheus; keepalive and customService have no history that could be replayed"
                 .to_owned(),
         ));
     }
-    all.pop_first().ok_or_else(|| Exit::Usage("there is no policy; write -f FILE".to_owned()))
+    let first =
+        variants.first().ok_or_else(|| Exit::Usage("there is no policy; write -f FILE".to_owned()))?;
+    Ok(first.service(flag).0.to_owned())
 }

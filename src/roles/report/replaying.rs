@@ -1,12 +1,13 @@
-//! The work of a report: the history is fetched in parts, and every policy goes through each part while the next one is
-//! on its way. Memory holds two parts, however long the range is.
+//! The work of a report: the history is fetched in parts, and every policy goes through each part while the next ones are
+//! on their way. Memory holds a few parts, however long the range is.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     model::{FleetOrigin, PolicyReport, ReportModel, VERSION},
     picture::{FleetPicture, PodPhase},
     progress::ReportProgress,
-    queries::{QueryPlan, Servers, common_service},
+    queries::{QueryPlan, Servers, namespace_of},
     recorder::ReplayRecorder,
     request::ReportRequest,
     time_range::TimeRange,
@@ -37,8 +38,8 @@ use crate::{
     exit::{self, Exit},
 };
 
-/// Parts that are fetched or waiting, beyond the one that is replayed.
-const PARTS_AHEAD: usize = 2;
+/// Parts that are fetched or waiting, beyond those that the replay has: as many as there may be requests.
+const PARTS_AHEAD: usize = 3;
 
 /// A policy on its way.
 struct PolicyRun {
@@ -47,16 +48,16 @@ struct PolicyRun {
     readers: Vec<(String, usize)>,
 }
 
-/// Replays the policies; stops at `stop` with what there is by then.
+/// Replays the policies of one Service; stops at `stop` with what there is by then.
 ///
 /// # Errors
-/// 2 for policies that cannot be replayed together, 1 when the server gives nothing at all.
+/// 2 for policies without a history, 1 when the server gives nothing at all.
 pub async fn replay(
     request: ReportRequest,
     progress: &ReportProgress,
     stop: &CancellationToken,
 ) -> Result<ReportModel, Exit> {
-    let (namespace, _) = common_service(&request.variants, request.namespace.as_deref())?;
+    let namespace = namespace_of(&request.variants, request.namespace.as_deref())?;
     let client = SourceClient::new(Arc::new(Files), Clock::start());
     let fetcher = HistoryFetcher::new(
         client.map_err(|error| Exit::Failed(anyhow::Error::new(error)))?,
@@ -141,33 +142,27 @@ impl ReportWork {
             tokio::spawn(async move { fetch_part(&fetcher, &queries, origin, range).await })
         });
         let mut fetched = stream::iter(fetched).buffered(PARTS_AHEAD);
-        let mut current: Option<HistoryPart> = None;
+        let mut current = match part_of(&mut fetched, stop).await? {
+            Ok(None) => return Ok(None),
+            Ok(Some(part)) => part,
+            Err(why) => return Err(Exit::Failed(anyhow::anyhow!("nothing could be replayed: {why}"))),
+        };
+        let mut following = part_of(&mut fetched, stop).await?;
         loop {
-            let next = tokio::select! {
-                () = stop.cancelled() => Err("interrupted".to_owned()),
-                next = fetched.next() => match next {
-                    None => Ok(None),
-                    Some(Ok(Ok(part))) => Ok(Some(part)),
-                    Some(Ok(Err(error))) => Err(exit::chain(&error)),
-                    Some(Err(stopped)) => return Err(Exit::Failed(anyhow::Error::new(stopped))),
-                },
-            };
-            let following = next.as_ref().ok().and_then(Option::as_ref);
-            if let Some(current) = current.take() {
-                self.replay_part(&current, following).await?;
-                progress.reached(self.replayed_to);
-            }
-            match next {
+            self.notes.extend(current.notes.iter().cloned());
+            let next = following.as_ref().ok().and_then(Option::as_ref);
+            // Polled meanwhile, so that requests begin.
+            let after =
+                async { if next.is_some() { part_of(&mut fetched, stop).await } else { Ok(Ok(None)) } };
+            let (replayed, after) = tokio::join!(self.replay_part(&current, next), after);
+            replayed?;
+            progress.reached(self.replayed_to);
+            current = match following {
                 Ok(None) => return Ok(None),
-                Ok(Some(part)) => {
-                    self.notes.extend(part.notes.iter().cloned());
-                    current = Some(part);
-                }
-                Err(why) if self.replayed_to == self.range.from => {
-                    return Err(Exit::Failed(anyhow::anyhow!("nothing could be replayed: {why}")));
-                }
+                Ok(Some(part)) => part,
                 Err(why) => return Ok(Some(format!("the replay ends at {}: {why}", self.replayed_to))),
-            }
+            };
+            following = after?;
         }
     }
 
@@ -206,7 +201,9 @@ impl ReportWork {
                 events.drain(..count).collect()
             }
             FleetHistory::Series(series) => {
-                let usable = |part: &HistoryPart| part.answers.iter().flatten().cloned().collect::<Vec<_>>();
+                fn usable(part: &HistoryPart) -> Vec<&RangeAnswer> {
+                    part.answers.iter().flatten().collect()
+                }
                 let next = next.map(usable);
                 series.events(part.range, &usable(part), next.as_deref())
             }
@@ -249,6 +246,22 @@ impl ReportWork {
                 .collect(),
             picture: self.picture,
         }
+    }
+}
+
+/// The next part, if there is one, or why there are no more.
+async fn part_of(
+    fetched: &mut (impl Stream<Item = Result<Result<HistoryPart, HistoryError>, JoinError>> + Unpin),
+    stop: &CancellationToken,
+) -> Result<Result<Option<HistoryPart>, String>, Exit> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(Err("interrupted".to_owned())),
+        next = fetched.next() => match next {
+            None => Ok(Ok(None)),
+            Some(Ok(Ok(part))) => Ok(Ok(Some(part))),
+            Some(Ok(Err(error))) => Ok(Err(exit::chain(&error))),
+            Some(Err(stopped)) => Err(Exit::Failed(anyhow::Error::new(stopped))),
+        },
     }
 }
 

@@ -38,6 +38,45 @@ pub struct ReportRequest {
     pub labels: Option<IncidentLabels>,
 }
 
+impl ReportRequest {
+    /// A request for each Service, in the order of the manifests: policies of one Service are compared, those of several
+    /// are replayed in turn.
+    ///
+    /// # Errors
+    /// 2 when the fleet of several Services is given, which is that of one.
+    pub(super) fn by_service(mut self) -> Result<Vec<Self>, Exit> {
+        let mut groups: Vec<Vec<PolicyVariant>> = Vec::new();
+        for variant in std::mem::take(&mut self.variants) {
+            let flag = self.namespace.as_deref();
+            let service = variant.service(flag);
+            let same = |group: &&mut Vec<PolicyVariant>| {
+                group.first().is_some_and(|first| first.service(flag) == service)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.push(variant),
+                None => groups.push(vec![variant]),
+            }
+        }
+        if groups.len() > 1 && (self.selector.is_some() || self.fleet_query.is_some()) {
+            return Err(Exit::Usage(format!(
+                "--selector, --service-file and --fleet-query give the pods of one Service, and the manifests are of {}; \
+                 write the manifests of one Service",
+                groups.len()
+            )));
+        }
+        Ok(groups.into_iter().map(|variants| Self { variants, ..self.clone() }).collect())
+    }
+
+    /// The resources that it is about.
+    pub(super) fn resources(&self) -> String {
+        let names = self.variants.iter().map(|variant| {
+            let (namespace, _) = variant.service(self.namespace.as_deref());
+            format!("{namespace}/{}", variant.manifest.policy.name)
+        });
+        names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// `app=web,tier=front`, without the switch.
 ///
 /// # Errors

@@ -51,8 +51,8 @@ impl SeriesFleet {
     pub(super) fn events(
         &mut self,
         part: TimeRange,
-        current: &[RangeAnswer],
-        next: Option<&[RangeAnswer]>,
+        current: &[&RangeAnswer],
+        next: Option<&[&RangeAnswer]>,
     ) -> Vec<FleetEvent> {
         let (now, later) =
             (self.sightings(current), next.map(|next| self.sightings(next)).unwrap_or_default());
@@ -83,7 +83,7 @@ impl SeriesFleet {
         events
     }
 
-    fn sightings<'a>(&self, answers: &'a [RangeAnswer]) -> Sightings<'a> {
+    fn sightings<'a>(&self, answers: &[&'a RangeAnswer]) -> Sightings<'a> {
         let mut all = Sightings::new();
         for answer in answers {
             for series in &answer.series {
@@ -162,7 +162,9 @@ mod tests {
             let next = (number + 1 < parts).then(|| part(number + 1));
             let step = |step: usize| at(i64::try_from(step).unwrap());
             let range = TimeRange { from: step(number * length), to: step((number + 1) * length) };
-            for event in fleet.events(range, &part(number), next.as_deref()) {
+            let current = part(number);
+            let next: Option<Vec<&RangeAnswer>> = next.as_ref().map(|next| next.iter().collect());
+            for event in fleet.events(range, &current.iter().collect::<Vec<_>>(), next.as_deref()) {
                 assert!(event.at < range.to);
                 let step = event.at.unix_millis() / 1000 / STEP;
                 all.push(match event.change {

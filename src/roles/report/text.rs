@@ -7,7 +7,7 @@ use comfy_table::presets::NOTHING;
 use super::model::{
     BreakerReport, DecisionKind, EpisodeEvidence, FleetSpan, PolicyReport, ReportModel, WorstPod,
 };
-use crate::roles::output::{table, visible};
+use crate::roles::output::{self, table, visible};
 
 /// Characters of a name or a reason that are shown.
 const SHOWN: usize = 160;
@@ -210,26 +210,7 @@ fn why(pod: &WorstPod) -> String {
     visible(pod.reason.split(", value").next().unwrap_or_default(), 60)
 }
 
-/// With four digits that count.
+/// A number for people, or a dash.
 pub(in crate::roles) fn number(value: Option<f64>) -> String {
-    match value {
-        None => "-".to_owned(),
-        Some(value) if value == 0.0 || (1e-3..1e6).contains(&value.abs()) => {
-            let rounded = format!("{value:.4}");
-            rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-        Some(value) => format!("{value:.3e}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_as_many_digits_as_a_reader_needs() {
-        let shown = [Some(0.0), Some(3.5), Some(0.123_456), Some(-12_345.678), Some(1e-9), Some(7e12), None]
-            .map(number);
-        assert_eq!(shown, ["0", "3.5", "0.1235", "-12345.678", "1.000e-9", "7.000e12", "-"]);
-    }
+    value.map_or_else(|| "-".to_owned(), output::number)
 }

@@ -84,27 +84,11 @@ pub(super) fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     Some(Timestamp::from_unix_millis(0) + since)
 }
 
-/// A span of time in Prometheus' form: `7d`, `1h30m`, `90s`, `2w`.
-pub(super) fn span(text: &str) -> Option<Duration> {
-    let (mut rest, mut all) = (text.trim(), Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, after) = rest.split_at(digits);
-        let number: u32 = number.parse().ok()?;
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            "w" => 7 * 86_400,
-            _ => return None,
-        };
-        all = all.checked_add(Duration::from_secs(seconds).checked_mul(number)?)?;
-        rest = after;
-    }
-    (!all.is_zero()).then_some(all)
+/// A span of time: `7d`, `1h30m`, `90s`, `2w`; a day has 24 hours.
+pub(in crate::roles) fn span(text: &str) -> Option<Duration> {
+    let span: jiff::Span = text.trim().parse().ok()?;
+    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(span).ok()
 }
 
 #[cfg(test)]

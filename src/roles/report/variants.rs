@@ -21,8 +21,16 @@ pub struct PolicyVariant {
     pub changes: Vec<String>,
     /// The manifest with them.
     pub manifest: Manifest,
-    /// The file's text, without the changes.
+    /// Its document in the file, without the changes.
     pub text: String,
+}
+
+impl PolicyVariant {
+    /// Namespace and name of its Service; `flag` is the namespace that the user gave.
+    pub(super) fn service<'v>(&'v self, flag: Option<&'v str>) -> (&'v str, &'v str) {
+        let namespace = flag.or(self.manifest.namespace.as_deref()).unwrap_or("default");
+        (namespace, &self.manifest.policy.service)
+    }
 }
 
 /// A field of the spec and the values to try.
@@ -119,11 +127,11 @@ fn of_file(path: &Path, settings: &[Setting], context: Context) -> Result<Vec<Po
     let text = api::text_of(path).map_err(refused)?;
     let manifests = api::parse(&file, &text, context).map_err(refused)?;
     if settings.is_empty() {
-        let variant = |manifest| PolicyVariant {
+        let variant = |manifest: Manifest| PolicyVariant {
             file: file.clone(),
             changes: Vec::new(),
+            text: own_document(&text, &manifest.policy.name).to_owned(),
             manifest,
-            text: text.clone(),
         };
         return Ok(manifests.into_iter().map(variant).collect());
     }
@@ -134,10 +142,26 @@ fn of_file(path: &Path, settings: &[Setting], context: Context) -> Result<Vec<Po
         {
             let name = format!("{file} with {}", changes.join(", "));
             let manifest = api::from_value(&name, value, context).map_err(refused)?;
-            variants.push(PolicyVariant { file: file.clone(), changes, manifest, text: text.clone() });
+            let text = own_document(&text, &manifest.policy.name).to_owned();
+            variants.push(PolicyVariant { file: file.clone(), changes, manifest, text });
         }
     }
     Ok(variants)
+}
+
+/// The document that holds this resource alone, with the comments above it; else the whole text.
+fn own_document<'t>(text: &'t str, name: &str) -> &'t str {
+    let starts = text.match_indices("\n---").map(|(at, _)| at + 1);
+    let starts: Vec<usize> = std::iter::once(0).chain(starts).chain([text.len()]).collect();
+    let mut documents = starts.windows(2).filter_map(|ends| match ends {
+        [from, to] => text.get(*from..*to),
+        _ => None,
+    });
+    let holds_it = |document: &&str| {
+        let found = api::resources("", document).unwrap_or_default();
+        matches!(found.as_slice(), [only] if only["metadata"]["name"] == name)
+    };
+    documents.find(holds_it).unwrap_or(text)
 }
 
 /// The resource with every combination of the values.
@@ -196,6 +220,21 @@ mod tests {
         let settings: Result<Vec<Setting>, String> =
             settings.iter().map(|text| Setting::read(text)).collect();
         combinations(&resource, &settings?)
+    }
+
+    #[test]
+    fn a_resource_among_others_has_its_own_document_with_the_comments_above_it() {
+        let one = |name: &str| {
+            format!(
+                "# {name}\napiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata: {{name: {name}}}\n\
+                 spec: {{service: {name}}}\n"
+            )
+        };
+        let text = format!("# all\n---\n{}---\nkind: Service\n---\n{}", one("a"), one("b"));
+        assert_eq!(own_document(&text, "a"), format!("---\n{}", one("a")));
+        assert_eq!(own_document(&text, "b"), format!("---\n{}", one("b")));
+        assert_eq!(own_document(&text, "c"), text);
+        assert_eq!(own_document(&one("a"), "a"), one("a"));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::{cmp::Ordering, fmt::Write as _};
 
-use super::{grouping::GroupedBy, proposal::Proposal, ranking::Usefulness};
+use super::{
+    grouping::GroupedBy,
+    proposal::{Proposal, ServerName},
+    ranking::Usefulness,
+};
 use crate::{
     exit::Exit,
     roles::{
@@ -105,6 +109,7 @@ fn findings(model: &ReportModel, policy: &PolicyReport) -> Vec<String> {
 pub(super) fn render(
     all: &[ReplayedProposal],
     range: TimeRange,
+    server: &ServerName,
     grouped_by: GroupedBy,
     left_out: &[String],
 ) -> String {
@@ -116,10 +121,15 @@ pub(super) fn render(
         range.to
     );
     comment(&mut text, grouped_by.text());
-    comment(
-        &mut text,
-        "prometheusService is the address that was asked: write the one that the controller reaches.",
-    );
+    let server = match server {
+        ServerName::Address(_) => {
+            "prometheusService is the address that was asked: write the one that the controller reaches."
+        }
+        ServerName::Source(_) => {
+            "source is the one of --sources that was asked: the controller is to be started with it, too."
+        }
+    };
+    comment(&mut text, server);
     for left in left_out {
         comment(&mut text, &format!("Without a proposal: {left}"));
     }

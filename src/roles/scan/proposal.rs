@@ -30,6 +30,15 @@ pub(super) struct Proposal {
     pub(super) breakers: Vec<ProposedBreaker>,
 }
 
+/// The server that was asked, as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ServerName {
+    /// `prometheusService`.
+    Address(String),
+    /// `source`.
+    Source(String),
+}
+
 /// A breaker and what speaks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProposedBreaker {
@@ -134,7 +143,13 @@ impl ProposedBreaker {
 
 impl Proposal {
     /// The resource, as YAML.
-    pub(super) fn manifest(&self, namespace: &str, server: &str) -> String {
+    pub(super) fn manifest(&self, namespace: &str, server: &ServerName) -> String {
+        let (source, address) = match server {
+            ServerName::Address(address) => {
+                (String::new(), format!("        prometheusService: {address:?}\n"))
+            }
+            ServerName::Source(source) => (format!("      source: {source:?}\n"), String::new()),
+        };
         let (name, peers) = (&self.group.name, PEERS.min(self.at_once - 1).max(FEWEST));
         let mut text = format!(
             "apiVersion: kubervisor.k8s.io/v1alpha1\nkind: KubervisorService\nmetadata:\n  name: {name:?}\n  \
@@ -144,8 +159,8 @@ impl Proposal {
         for ProposedBreaker { name, promql, pod_key, min_deviation, reason } in &self.breakers {
             let _infallible = write!(
                 text,
-                "    # {reason}\n    - name: {name}\n      evaluationPeriod: 30\n      minPodsAvailableRatio: 70\n      \
-                 outlier:\n        prometheusService: {server:?}\n        podNamekey: {pod_key}\n        promQL: >-\n          \
+                "    # {reason}\n    - name: {name}\n      evaluationPeriod: 30\n      minPodsAvailableRatio: 70\n{source}      \
+                 outlier:\n{address}        podNamekey: {pod_key}\n        promQL: >-\n          \
                  {promql}\n        minPeers: {peers}\n        minDeviation: {min_deviation}\n"
             );
         }
@@ -185,7 +200,7 @@ mod tests {
     fn the_manifest_of_every_convention_has_no_mistake_and_is_a_dry_run() {
         for convention in CONVENTIONS {
             let proposal = propose(&group(6), &[sighting(convention.metric, 6)]).unwrap();
-            let text = proposal.manifest("shop", "http://prometheus:9090");
+            let text = proposal.manifest("shop", &ServerName::Address("http://prometheus:9090".into()));
             let manifests =
                 api::parse("proposal", &text, CONTEXT).unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(manifests.len(), 1);
@@ -219,6 +234,6 @@ mod tests {
         assert_eq!(propose(&group(2), &http(2)), Err(NoProposal::TooFewPods(2)));
         assert_eq!(propose(&group(9), &http(4)), Err(NoProposal::NoUsualMetric));
         let small = propose(&group(4), &http(4)).unwrap();
-        assert!(small.manifest("shop", "p:1").contains("minPeers: 3"));
+        assert!(small.manifest("shop", &ServerName::Address("p:1".into())).contains("minPeers: 3"));
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Surveyor<'a> {
 impl<'a> Surveyor<'a> {
     /// # Errors
     /// 2 for what is no namespace, 1 when no client can be made.
-    pub(super) fn new(server: &str, namespace: &'a str, range: TimeRange) -> Result<Self, Exit> {
+    pub(super) fn new(source: Arc<MetricSource>, namespace: &'a str, range: TimeRange) -> Result<Self, Exit> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if namespace.is_empty() || namespace.len() > 63 || !namespace.chars().all(fits) {
             return Err(Exit::Usage(format!(
@@ -50,7 +50,7 @@ impl<'a> Surveyor<'a> {
         }
         let client = SourceClient::new(Arc::new(Files), Clock::start());
         let query = Query {
-            source: Arc::new(MetricSource::at(server)),
+            source,
             promql: String::new(),
             pod_name_key: String::new(),
             namespace_key: String::new(),

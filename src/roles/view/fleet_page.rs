@@ -17,9 +17,12 @@ use crate::{
         },
         time::Timestamp,
     },
-    roles::gate::{
-        episodes::{Episode, EpisodeKind},
-        snapshot::{BreakerReading, GateSnapshot, PodSnapshot},
+    roles::{
+        gate::{
+            episodes::{Episode, EpisodeKind},
+            snapshot::{BreakerReading, GateSnapshot, PodSnapshot},
+        },
+        output::number,
     },
 };
 
@@ -278,36 +281,5 @@ fn word(verb: Verb) -> &'static str {
         Verb::Kill => "kill",
         Verb::Release => "release from the ledger",
         Verb::Forget => "forget",
-    }
-}
-
-/// Up to four significant digits; large and small numbers with an exponent.
-pub(in crate::roles) fn number(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-3..1e7).contains(&size) {
-        return format!("{value:.3e}");
-    }
-    let decimals = if size >= 1000.0 {
-        0
-    } else if size >= 10.0 {
-        1
-    } else {
-        3
-    };
-    let text = format!("{value:.decimals$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        let written = [0.0, 0.25, 12.345, 1234.5, 5_000_000_000.0, 0.00002, -3.0].map(number);
-        assert_eq!(written, ["0", "0.25", "12.3", "1234", "5.000e9", "2.000e-5", "-3"]);
     }
 }

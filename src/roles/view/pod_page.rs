@@ -4,12 +4,14 @@ use serde::Serialize;
 
 use super::{
     chart::FleetChart,
-    fleet_page::number,
     timeline::{FleetTimeline, LanePhase, seconds},
 };
 use crate::{
     decide::{fleet::Traffic, time::Timestamp},
-    roles::gate::snapshot::{GateSnapshot, PodSnapshot},
+    roles::{
+        gate::snapshot::{GateSnapshot, PodSnapshot},
+        output::number,
+    },
 };
 
 /// Everything that the template writes.

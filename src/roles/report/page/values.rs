@@ -10,10 +10,12 @@ use super::super::{
 };
 use crate::{
     decide::fleet::Uid,
-    roles::view::{
-        chart::{LEFT, Tick, TimeAxis, WIDTH, rounded},
-        fleet_page::number,
-        timeline::seconds,
+    roles::{
+        output::number,
+        view::{
+            chart::{LEFT, Tick, TimeAxis, WIDTH, rounded},
+            timeline::seconds,
+        },
     },
 };
 
