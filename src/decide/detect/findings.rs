@@ -2,18 +2,28 @@
 
 use super::{
     Detector, Observation, Outlier, OutlierSource, deviation, discrete,
-    listed::{self, FleetScope},
+    listed::{self, FleetScope, NamedPod},
     measured::{number, values},
     outlier,
     payload::Sample,
-    queried::JoinedAnswer,
-    series::ByPod,
+    series::{ByPod, JoinedVector},
     windows::BreakerWindows,
 };
 use crate::decide::{
     measurements::Measurements,
     verdict::{Judgement, NoVerdict},
 };
+
+/// An answer whose series have found their pods.
+#[derive(Clone, Copy, Debug)]
+pub enum JoinedAnswer<'a> {
+    /// Prometheus' instant vector.
+    Vector(JoinedVector<'a>),
+    /// The pods that a custom service lists; they are joined when they are judged.
+    Named(&'a [NamedPod]),
+    /// No usable answer.
+    Nothing,
+}
 
 /// Verdicts and values, in the order of the pods.
 #[derive(Debug)]

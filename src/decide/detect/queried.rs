@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+pub use super::findings::JoinedAnswer;
 use super::{
     Observation, Rule, Windows,
     findings::AnswerFindings,
@@ -25,17 +26,6 @@ pub enum QueryAnswer {
     Vector(Vector),
     /// The pods that a custom service lists.
     Named(Vec<NamedPod>),
-    /// No usable answer.
-    Nothing,
-}
-
-/// An answer whose series have found their pods.
-#[derive(Clone, Copy, Debug)]
-pub enum JoinedAnswer<'a> {
-    /// Prometheus' instant vector.
-    Vector(JoinedVector<'a>),
-    /// The pods that a custom service lists; they are joined when they are judged.
-    Named(&'a [NamedPod]),
     /// No usable answer.
     Nothing,
 }
