@@ -10,6 +10,8 @@ mod documented;
 mod helm;
 #[path = "chart/installed.rs"]
 mod installed;
+#[path = "chart/objects.rs"]
+mod objects;
 #[path = "support/plane.rs"]
 mod plane;
 #[path = "chart/refused.rs"]

@@ -223,7 +223,7 @@ pub async fn run(cli: PluginCli) -> Result<PluginOutput, Exit> {
             ask(global, RequestVerb::Resume, target, request).await
         }
         Some(PluginCommand::Completion { completion }) => Ok(completion::script(&completion)),
-        Some(PluginCommand::Complete { complete }) => completion::candidates(complete),
+        Some(PluginCommand::Complete { complete }) => completion::candidates(complete).await,
     }
 }
 

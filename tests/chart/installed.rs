@@ -192,3 +192,33 @@ async fn a_cluster_without_the_prometheus_operator_refuses_its_kinds_before_anyt
     let made = plane.kubectl(User::Admin, &["get", "all", "-n", "monitoring-absent", "-o", "name"], "");
     assert_eq!(String::from_utf8_lossy(&made.stdout), "", "nothing of the release was made");
 }
+
+#[tokio::test]
+async fn the_notes_say_the_scope_and_the_next_two_commands() {
+    let plane = plane::alone().await;
+    let chart = chart().display().to_string();
+    for (values, expected) in [
+        (
+            &[][..],
+            ["works on all namespaces.", "2. Gate a Service", "kubectl wait --for=condition=Ready kvs/NAME"],
+        ),
+        (
+            &["--set", "dryRun=true"],
+            ["changes no pod (dryRun)", "(WouldWithhold)", "--reuse-values --set dryRun=false"],
+        ),
+        (
+            &["--set", "namespaces={default}", "--set", "release.enabled=false"],
+            ["works on default.", "2. Gate a Service", "kubectl patch service NAME"],
+        ),
+    ] {
+        let install = ["install", "noted", &chart, "--namespace", "default", "--dry-run=server"];
+        let named = ["--set", "fullnameOverride=noted", "--set", "crds.install=false"];
+        let said = helm(&plane, &[&install[..], &named[..], values].concat());
+        let notes = said.split_once("NOTES:").unwrap().1;
+        for words in expected.into_iter().chain(["helm test noted --namespace default --logs"]) {
+            assert!(notes.contains(words), "{words}: {notes}");
+        }
+        let keeps = !values.contains(&"release.enabled=false");
+        assert_eq!(notes.contains("helm uninstall gives all traffic back first"), keeps, "{notes}");
+    }
+}

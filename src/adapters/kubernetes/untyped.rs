@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use kube::{
     Client,
     api::{ListParams, Patch, PatchParams, PostParams},
-    core::Request,
+    core::{ObjectList, PartialObjectMeta, Request},
 };
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ use crate::exit::{Exit, chain};
 
 /// The path of the resource's group and version.
 pub(crate) const GROUP: &str = "/apis/kubervisor.k8s.io/v1alpha1";
+/// The path of the namespaces.
+pub(crate) const NAMESPACES: &str = "/api/v1/namespaces";
 /// When `--request-timeout` is not given.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -137,14 +139,14 @@ impl ClusterClient {
     /// The pod, if there is one of that name.
     pub(crate) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, ClusterError> {
         let what = format!("pod {name} in namespace {namespace}");
-        self.get(&format!("/api/v1/namespaces/{namespace}/pods"), name, &what).await
+        self.get(&pods_of(namespace), name, &what).await
     }
 
     /// The pods with these labels, such as `app=web`.
     pub(crate) async fn pods(&self, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
         let which = ListParams::default().labels(labels);
         let what = format!("pods in namespace {namespace}");
-        self.list(&format!("/api/v1/namespaces/{namespace}/pods"), &which, &what).await
+        self.list(&pods_of(namespace), &which, &what).await
     }
 
     /// Events of the pods of that name, in no order.
@@ -203,6 +205,16 @@ impl ClusterClient {
         }
     }
 
+    /// The names of the objects at `path`, as recent as the API server's cache.
+    pub(crate) async fn names(&self, path: &str) -> Result<Vec<String>, ClusterError> {
+        let which = ListParams::default().match_any();
+        let request = Request::new(path).list_metadata(&which);
+        let request = request.map_err(|error| self.refused(path, chain(&error)))?;
+        let found = self.client.request::<ObjectList<PartialObjectMeta>>(request).await;
+        let found = found.map_err(|error| self.error(error, path))?;
+        Ok(found.items.into_iter().filter_map(|object| object.metadata.name).collect())
+    }
+
     /// The object of that name at `path`, if there is one.
     pub(crate) async fn get(
         &self,
@@ -248,6 +260,11 @@ impl ClusterClient {
 /// The path of a namespace's KubervisorServices.
 pub(crate) fn services_of(namespace: &str) -> String {
     format!("{GROUP}/namespaces/{namespace}/kubervisorservices")
+}
+
+/// The path of a namespace's pods.
+pub(crate) fn pods_of(namespace: &str) -> String {
+    format!("{NAMESPACES}/{namespace}/pods")
 }
 
 pub(crate) fn missing(kind: &'static str, namespace: &str, name: &str, hint: &'static str) -> ClusterError {

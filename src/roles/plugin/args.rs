@@ -19,7 +19,7 @@ use crate::{
     roles::report::ReportScope,
 };
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct GlobalArgs {
     /// The namespace; that of the context when not given.
     #[arg(short, long, global = true, value_parser = names::object, conflicts_with = "all_namespaces")]

@@ -4,7 +4,9 @@
 //! `kubectl kubervisor`, of which the last one may be empty. The answer has the form of kubectl's own: a line for each
 //! candidate with its description behind a tab, then a colon and a number.
 
-use std::{ffi::OsString, fmt::Write as _};
+mod objects;
+
+use std::{ffi::OsString, fmt::Write as _, io};
 
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, engine::complete, generate};
@@ -44,14 +46,21 @@ pub(super) fn script(args: &CompletionArgs) -> PluginOutput {
 ///
 /// # Errors
 /// When the current directory cannot be read.
-pub(super) fn candidates(args: CompleteArgs) -> Result<PluginOutput, Exit> {
+pub(super) async fn candidates(args: CompleteArgs) -> Result<PluginOutput, Exit> {
     let mut words = vec![OsString::from(PROGRAM)];
     words.extend(args.words);
     if words.len() == 1 {
         words.push(OsString::new());
     }
     let last = words.len() - 1;
-    let found = complete(&mut PluginCli::command(), words, last, None).map_err(|error| {
+    let unfinished = PluginCli::command().ignore_errors(true);
+    let mut command = match unfinished.try_get_matches_from(&words[..last]) {
+        Ok(so_far) => objects::with_names(PluginCli::command(), &so_far),
+        // It asks for help or the version.
+        Err(_) => PluginCli::command(),
+    };
+    let completion = tokio::task::spawn_blocking(move || complete(&mut command, words, last, None));
+    let found = completion.await.map_err(io::Error::other).flatten().map_err(|error| {
         Exit::Failed(anyhow::Error::new(error).context("cannot complete the command line"))
     })?;
     let mut data = String::new();
@@ -69,18 +78,24 @@ pub(super) fn candidates(args: CompleteArgs) -> Result<PluginOutput, Exit> {
 mod tests {
     use super::*;
 
-    fn lines(words: &[&str]) -> Vec<String> {
+    async fn lines(words: &[&str]) -> Vec<String> {
         let words = words.iter().map(OsString::from).collect();
-        candidates(CompleteArgs { words }).unwrap().data.lines().map(str::to_owned).collect()
+        candidates(CompleteArgs { words }).await.unwrap().data.lines().map(str::to_owned).collect()
     }
 
-    #[test]
-    fn the_last_word_becomes_a_command_a_flag_or_a_value() {
-        assert_eq!(lines(&["exp"])[0].split('\t').next(), Some("explain"));
-        assert!(lines(&[]).iter().any(|line| line.starts_with("explain\t")), "{:?}", lines(&[]));
-        assert!(lines(&["list", "--all-n"]).iter().any(|line| line.starts_with("--all-namespaces\t")));
-        assert!(lines(&["list", "--color", "nev"]).iter().any(|line| line.starts_with("never")));
-        assert_eq!(lines(&["no-such-command", "x"]), [":4"]);
-        assert!(!lines(&["__"]).iter().any(|line| line.contains("complete")), "it is for kubectl");
+    #[tokio::test]
+    async fn the_last_word_becomes_a_command_a_flag_or_a_value() {
+        assert_eq!(lines(&["exp"]).await[0].split('\t').next(), Some("explain"));
+        for (words, expected) in [
+            (&[][..], "explain\t"),
+            (&["list", "--all-n"], "--all-namespaces\t"),
+            (&["list", "--color", "nev"], "never"),
+            (&["--version", "exp"], "explain\t"),
+        ] {
+            let found = lines(words).await;
+            assert!(found.iter().any(|line| line.starts_with(expected)), "{words:?}: {found:?}");
+        }
+        assert_eq!(lines(&["no-such-command", "x"]).await, [":4"]);
+        assert!(!lines(&["__"]).await.iter().any(|line| line.contains("complete")), "it is for kubectl");
     }
 }
