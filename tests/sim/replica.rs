@@ -31,7 +31,7 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(3);
 
 /// How long a service is left to the replica that has claimed it, as in the controller.
-const SUPERSEDED_PAUSE: Duration = Duration::from_secs(5);
+const SUPERSEDED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Delay before a publication that failed is tried again, as in the controller.
 const RETRY: Duration = Duration::from_millis(200);

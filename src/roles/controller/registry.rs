@@ -45,8 +45,9 @@ use crate::{
 /// Interval between checks whether all resources are listed.
 const LIST_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a resource is left to the replica that has taken it over.
-const SUPERSEDED_PAUSE: Duration = Duration::from_secs(5);
+/// How long a resource is left to the replica that has taken it over: short, because a write that arrives late supersedes the
+/// owner too, and then nobody else works on it.
+const SUPERSEDED_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Registry {
     deps: Arc<Deps>,
