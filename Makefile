@@ -8,6 +8,9 @@ DEMO_FLAGS ?=
 NODES ?= 3
 PREFIX ?= $(HOME)/.local
 REPLICAS ?= 0
+ARCH ?= $(shell uname -m)
+# What an image for another processor needs besides.
+IMAGE_NEEDS := $(if $(filter-out $(shell uname -m),$(ARCH)),cross-$(ARCH))
 
 .PHONY: help setup demo report-demo cluster node node-demo crd image manifest plugin-archive install-plugin test test-node check lint deny \
 	bench soak doc
@@ -54,9 +57,9 @@ crd: ## regenerate crds/kubervisorservices.yaml from the code
 	@UPDATE=1 cargo test --quiet --test crd definition
 	@cp crds/kubervisorservices.yaml charts/kubervisor/files/
 
-image: ## the container image, as an OCI archive: target/image/kubervisor.tar
-	@scripts/need build image
-	@scripts/image
+image: ## the container image, as an OCI archive: target/image/kubervisor.tar (ARCH=x86_64 or aarch64)
+	@scripts/need build image $(IMAGE_NEEDS)
+	@scripts/image $(ARCH)
 
 manifest: ## one plain manifest, rendered from the chart: target/kubervisor.yaml
 	@scripts/need build test

@@ -84,6 +84,33 @@ fn file_system() -> &'static Path {
     })
 }
 
+/// A hash map's order in a program of this name that is started twice, with what `scripts/programs` loads before it.
+fn orders_of_a_hash_map(name: &str) -> [Vec<u8>; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program, library) =
+        (folder.path().join("main.rs"), folder.path().join(name), folder.path().join("fixed-random.so"));
+    let order = "fn main() { for n in (0..64).collect::<std::collections::HashSet<u8>>() { print!(\"{n} \"); } }";
+    fs::write(&source, order).unwrap();
+    let done = |command: &mut Command| {
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    };
+    done(Command::new("rustc").arg(&source).arg("-o").arg(&program));
+    let c = root().join("scripts/fixed-random.c");
+    done(Command::new("cc").args(["-fPIC", "-shared", "-o"]).arg(&library).arg(c));
+    [(); 2].map(|()| done(Command::new(&program).env("LD_PRELOAD", &library)))
+}
+
+/// promql-parser's build script writes its grammar's tables in the order of a hash map.
+#[test]
+fn build_scripts_have_the_same_random_numbers_at_each_run_and_no_other_program_has() {
+    let [first, second] = orders_of_a_hash_map("build-script-build");
+    assert_eq!(first, second);
+    let [first, second] = orders_of_a_hash_map("rustc");
+    assert_ne!(first, second);
+}
+
 /// The compiled dependencies are shared: `make soak` compiles them twice as well.
 #[test]
 fn two_builds_in_different_folders_give_one_digest() {
