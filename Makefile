@@ -93,8 +93,10 @@ check: ## the fast part: format, clippy, unit and property tests
 	@cargo test --quiet --workspace --lib --bins --test architecture --test properties --test gate
 
 lint:
+	@scripts/need lint
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
 deny:
 	@scripts/need deny

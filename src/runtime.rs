@@ -96,10 +96,10 @@ impl Runtime {
     }
 }
 
-/// The operator's sources, for the commands that take nothing else from the environment of a controller.
+/// The operator's sources.
 #[derive(Debug, clap::Args)]
 pub struct SourcesArgs {
-    /// The sources of metrics that the controller is started with, with their credentials.
+    /// Sources of metrics that resources may name, with credentials from files.
     #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
     pub sources: Option<PathBuf>,
 }

@@ -89,7 +89,8 @@ fn orders_of_a_hash_map(name: &str) -> [Vec<u8>; 2] {
     let folder = tempfile::tempdir().unwrap();
     let (source, program, library) =
         (folder.path().join("main.rs"), folder.path().join(name), folder.path().join("fixed-random.so"));
-    let order = "fn main() { for n in (0..64).collect::<std::collections::HashSet<u8>>() { print!(\"{n} \"); } }";
+    let order =
+        "fn main() { for n in (0..64).collect::<std::collections::HashSet<u8>>() { print!(\"{n} \"); } }";
     fs::write(&source, order).unwrap();
     let done = |command: &mut Command| {
         let done = command.output().unwrap();

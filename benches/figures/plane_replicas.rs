@@ -167,8 +167,16 @@ impl<'a> Bench<'a> {
     async fn rolling_restart(&self, report: &mut Report) -> anyhow::Result<()> {
         let names = ["one", "two", "three"];
         let mut replicas =
-            names.iter().map(|name| self.replica(name, LEASE)).collect::<anyhow::Result<Vec<_>>>()?;
+            names[..2].iter().map(|name| self.replica(name, LEASE)).collect::<anyhow::Result<Vec<_>>>()?;
         self.shared(&replicas.iter().collect::<Vec<_>>()).await?;
+        let from = Instant::now();
+        replicas.push(self.replica(names[2], LEASE)?);
+        self.shared(&replicas.iter().collect::<Vec<_>>()).await?;
+        report.add(
+            Figure::new("a third replica is started -> it has its share", from.elapsed().as_secs_f64(), "s")
+                .goal(Goal::AtMost(5.0))
+                .note(format!("{SERVICES} services, lease {LEASE} s")),
+        );
         let from = Instant::now();
         for (at, name) in names.iter().enumerate() {
             replicas[at].signal(Signal::SIGTERM)?;

@@ -264,6 +264,11 @@ impl Ensemble {
         }
     }
 
+    /// Whether the latest state of this pod is not confirmed by the store.
+    pub fn is_unconfirmed(&self, key: Key) -> bool {
+        self.pending.is_unconfirmed(key)
+    }
+
     /// Pods whose latest state is not confirmed by the store, as keepalives to forward to the next leader.
     ///
     /// Live pods only while not silent; pods that sent `down` always.

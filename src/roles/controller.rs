@@ -107,9 +107,9 @@ pub struct Args {
     /// Takes keepalives there: the Kontrol master in the same process.
     #[arg(long, env = "KUBERVISOR_KEEPALIVES", value_name = "ADDR")]
     pub keepalives: Option<String>,
-    /// Sources of metrics that resources may name, with credentials from files.
-    #[arg(long, env = "KUBERVISOR_SOURCES", value_name = "FILE")]
-    pub sources: Option<PathBuf>,
+    /// Sources of metrics that the resources may name.
+    #[command(flatten)]
+    pub sources: runtime::SourcesArgs,
     /// Decides and reports, and changes no pod.
     #[arg(long, env = "KUBERVISOR_DRY_RUN")]
     pub dry_run: bool,
@@ -170,7 +170,7 @@ pub async fn run(args: Args) -> Result<(), Exit> {
     runtime::stop_on_signals(&stop)?;
     let addr = address(args.addr.as_deref().unwrap_or(default_addr()), "--addr (KUBERVISOR_ADDR)")?;
     let admin_addr = address(&args.admin_addr, "--admin-addr (KUBERVISOR_ADMIN_ADDR)")?;
-    let sources = runtime::sources(args.sources.as_deref())?;
+    let sources = args.sources.read()?;
     let mut ports = AdminPorts::bind(addr, admin_addr).await?;
     ports.names = args.view.names();
     let view = args.view.bind().await?;

@@ -231,9 +231,11 @@ async fn ctrl_c_leaves_a_report_that_says_where_it_ends() {
     })
     .await;
     let file = stage.write("policy.json", &policy(&json!({})).to_string());
+    let page = stage.write("page.html", "the page of before");
     let (from, to) = (shop.start.to_string(), (shop.start + LENGTH).to_string());
     let child = Command::new(PROGRAM)
         .args(["report", "-f", file.to_str().unwrap(), "--from", &from, "--to", &to, "-o", "json"])
+        .args(["--html", page.to_str().unwrap()])
         .args(["--prometheus", &front.address.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -256,6 +258,9 @@ async fn ctrl_c_leaves_a_report_that_says_where_it_ends() {
     let replayed = model["replayedTo"].as_str().unwrap();
     assert!([shop.time(10_000), shop.time(20_000)].iter().any(|end| end == replayed), "{replayed}");
     assert_eq!(episodes(&model)[0].0, "web-3", "what happened before is there");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"), "a whole page");
+    assert!(page.contains("interrupted") && page.contains("web-3"), "that says the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,13 @@ impl Pending {
         in_flight.chain(self.queue.iter().copied())
     }
 
+    /// Whether the record of `key` is queued, or in the batch in flight.
+    pub(super) fn is_unconfirmed(&self, key: Key) -> bool {
+        let in_flight =
+            |batch: &InFlight| batch.put.iter().any(|(put, _)| *put == key) || batch.delete.contains(&key);
+        self.queued.contains(&key) || self.in_flight.as_ref().is_some_and(in_flight)
+    }
+
     /// Whether no batch can start: one is in flight, or the queue is empty.
     pub(super) fn is_blocked(&self) -> bool {
         self.in_flight.is_some() || self.queue.is_empty()

@@ -37,8 +37,8 @@ impl PortHandler {
         Self { master: None, commands: Some(commands), stop }
     }
 
-    fn ingest(&self) -> Result<&Ingest, Refusal> {
-        self.master.as_ref().map(|(ingest, _)| &**ingest).ok_or_else(no_master)
+    fn ingest(&self) -> Result<&Arc<Ingest>, Refusal> {
+        self.master.as_ref().map(|(ingest, _)| ingest).ok_or_else(no_master)
     }
 }
 
@@ -52,7 +52,7 @@ impl Handler for PortHandler {
     }
 
     fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
-        Answer::Now(self.ingest().and_then(|ingest| ingest.forwarded(peer, raw)))
+        self.ingest().map_or_else(|refusal| Answer::Now(Err(refusal)), |ingest| ingest.forwarded(peer, raw))
     }
 
     fn invoke(&self, peer: SocketAddr, raw: Bytes) -> BoxFuture<'static, Result<Option<String>, Refusal>> {

@@ -8,7 +8,10 @@ mod refusals;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,11 +27,15 @@ use crate::{
     alarms::Alarms,
     clock::Clock,
     decide::{
-        ensemble::{Ensemble, KeepaliveEffect, Rejection},
+        ensemble::{Ensemble, KeepaliveEffect, Rejection, Ticket},
         keepalive::Keepalive,
+        key::Key,
         time::Moment,
     },
 };
+
+/// The longest time that the answer to a `down` waits for the store, below the 1 s of a forwarded keepalive.
+const STORED_WITHIN: Duration = Duration::from_millis(700);
 
 /// What happens to a keepalive.
 enum IngestMode {
@@ -57,6 +64,8 @@ pub(crate) struct Ingest {
     pub(super) dirty: Notify,
     /// Counts the changes that a snapshot shows; the callback and the gate wait for them.
     revisions: watch::Sender<u64>,
+    /// A batch of changes is stored or has failed, or this master no longer leads.
+    batches: watch::Sender<()>,
     /// The masters' addresses, which alone may forward.
     pub(super) members: watch::Sender<Vec<Ipv4Addr>>,
     refusals: Refusals,
@@ -73,17 +82,20 @@ impl Ingest {
             state: Mutex::new(IngestState { mode: IngestMode::Holding, pending: PendingPings::default() }),
             dirty: Notify::new(),
             revisions: watch::Sender::new(0),
+            batches: watch::Sender::new(()),
             members: watch::Sender::new(Vec::new()),
             turns: AtomicU64::new(0),
         }
     }
 
-    /// A keepalive from a client.
-    pub(crate) fn ping(&self, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
+    /// A keepalive from a client. A leader answers a `down` when it is stored ([`STORED_WITHIN`]): nobody sends it again.
+    pub(crate) fn ping(self: &Arc<Self>, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
         let mut state = self.state.lock();
         match &mut state.mode {
             IngestMode::Leading(ensemble) => {
-                Answer::Now(self.observe(ensemble, self.policy.required(peer), peer, raw))
+                let observed = self.observe(ensemble, self.policy.required(peer), peer, raw);
+                drop(state);
+                self.answer(observed, raw)
             }
             IngestMode::Following(forwarder) => {
                 let forwarder = forwarder.clone();
@@ -102,19 +114,58 @@ impl Ingest {
     }
 
     /// A keepalive that another master has checked.
-    pub(crate) fn forwarded(&self, peer: SocketAddr, raw: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn forwarded(self: &Arc<Self>, peer: SocketAddr, raw: &[u8]) -> Answer<Result<(), Refusal>> {
         if !self.members.borrow().iter().any(|member| peer.ip() == *member) {
             self.metrics.refused.of("not_a_member").inc();
             let message = "is no registered master of this ensemble: it may not forward";
-            return Err(RefusalKind::Forbidden.because(format!("{} {message}", peer.ip())));
+            return Answer::Now(Err(RefusalKind::Forbidden.because(format!("{} {message}", peer.ip()))));
         }
-        match &mut self.state.lock().mode {
+        let mut state = self.state.lock();
+        let observed = match &mut state.mode {
             IngestMode::Leading(ensemble) => self.observe(ensemble, None, peer, raw),
             IngestMode::Following(_) | IngestMode::Holding | IngestMode::Stopping => {
                 let message = "this master does not lead; a keepalive is forwarded once only";
                 Err(RefusalKind::Unavailable.because(message))
             }
+        };
+        drop(state);
+        self.answer(observed, raw)
+    }
+
+    fn answer(
+        self: &Arc<Self>,
+        observed: Result<KeepaliveEffect, Refusal>,
+        raw: &[u8],
+    ) -> Answer<Result<(), Refusal>> {
+        if let Ok(KeepaliveEffect::Left) = observed
+            && let Ok(down) = Keepalive::parse(raw)
+        {
+            return self.when_stored(down.key());
         }
+        Answer::Now(observed.map(|_| ()))
+    }
+
+    /// Answers when the latest state of the pod is stored, when this master leads no longer (then the next leader gets
+    /// it), or after [`STORED_WITHIN`]: it is taken anyway.
+    fn when_stored(self: &Arc<Self>, key: Key) -> Answer<Result<(), Refusal>> {
+        let (ingest, mut batches) = (Arc::clone(self), self.batches.subscribe());
+        Answer::Later(Box::pin(async move {
+            let stored = async {
+                while ingest.with_ensemble(|ensemble, _| ensemble.is_unconfirmed(key)).unwrap_or(false)
+                    && batches.changed().await.is_ok()
+                {}
+            };
+            _ = tokio::time::timeout(STORED_WITHIN, stored).await;
+            Ok(())
+        }))
+    }
+
+    /// The store has the batch of this ticket, or it is to be written again.
+    pub(super) fn end_batch(&self, ticket: Ticket, stored: bool) {
+        self.with_ensemble(
+            |ensemble, _| if stored { ensemble.confirm(ticket) } else { ensemble.fail(ticket) },
+        );
+        self.batches.send_replace(());
     }
 
     /// Keeps a keepalive until there is a leader; a later one of the same pod replaces it.
@@ -123,7 +174,9 @@ impl Ingest {
         match &mut state.mode {
             // This master has become leader since the keepalive arrived, and has taken what was pending.
             IngestMode::Leading(ensemble) => {
-                return self.observe(ensemble, self.policy.required(ping.peer), ping.peer, &ping.raw);
+                return self
+                    .observe(ensemble, self.policy.required(ping.peer), ping.peer, &ping.raw)
+                    .map(|_| ());
             }
             IngestMode::Stopping => return Err(stopping()),
             IngestMode::Following(_) | IngestMode::Holding => {}
@@ -176,6 +229,8 @@ impl Ingest {
             let peer = SocketAddr::new(key.address().into(), 0);
             state.pending.put(PendingPing { key, turn, peer, raw: raw.into() });
         }
+        drop(state);
+        self.batches.send_replace(());
     }
 
     /// This process stops: keepalives are refused, because they would be lost.
@@ -232,14 +287,14 @@ impl Ingest {
         required: Option<Ipv4Addr>,
         peer: SocketAddr,
         raw: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<KeepaliveEffect, Refusal> {
         let observed = self.watched(ensemble, |ensemble, now| ensemble.observe(now, raw, required));
         let observed = observed.map_err(|rejection| self.refusals.refuse(&rejection, peer, raw))?;
         self.metrics.taken(observed);
         if observed != KeepaliveEffect::Heartbeat {
             self.dirty.notify_one();
         }
-        Ok(())
+        Ok(observed)
     }
 }
 

@@ -55,10 +55,10 @@ async fn persist_last_changes(shared: &Shared, term: Term) {
         let ticket = changes.ticket;
         if let Err(error) = shared.store.commit(term, batch(changes)).await {
             tracing::warn!(%error, "the last changes of this term are not stored");
-            shared.ingest.with_ensemble(|ensemble, _| ensemble.fail(ticket));
+            shared.ingest.end_batch(ticket, false);
             return;
         }
-        shared.ingest.with_ensemble(|ensemble, _| ensemble.confirm(ticket));
+        shared.ingest.end_batch(ticket, true);
     }
 }
 
@@ -70,10 +70,7 @@ fn take_changes(shared: &Shared) -> Option<RecordChanges> {
 async fn persist(shared: &Shared, term: Term, changes: RecordChanges, stop: &CancellationToken) -> bool {
     let ticket = changes.ticket;
     let written = commit(shared, term, batch(changes), stop).await;
-    let confirmed = written.is_ok();
-    shared.ingest.with_ensemble(
-        |ensemble, _| if confirmed { ensemble.confirm(ticket) } else { ensemble.fail(ticket) },
-    );
+    shared.ingest.end_batch(ticket, written.is_ok());
     match written {
         Ok(()) => true,
         Err(StoreError::TooLarge { .. }) => {

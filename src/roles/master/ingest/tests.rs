@@ -1,5 +1,6 @@
 //! One ingest through the changes of leadership.
 
+use futures::future::BoxFuture;
 use serde_json::json;
 
 use super::*;
@@ -7,15 +8,15 @@ use crate::decide::{alarm_reason::AlarmReason, ensemble::Settings, key::Key};
 
 const TTL: Duration = Duration::from_secs(20);
 
-fn ingest() -> Ingest {
+fn ingest() -> Arc<Ingest> {
     with_alarms(AddressPolicy::Any).0
 }
 
-fn with_alarms(policy: AddressPolicy) -> (Ingest, Alarms) {
+fn with_alarms(policy: AddressPolicy) -> (Arc<Ingest>, Alarms) {
     let clock = Clock::start();
     let alarms = Alarms::new(clock);
     let metrics = IngestMetrics::register(&mut prometheus_client::registry::Registry::default());
-    (Ingest::new(clock, alarms.clone(), metrics, policy), alarms)
+    (Arc::new(Ingest::new(clock, alarms.clone(), metrics, policy)), alarms)
 }
 
 fn peer() -> SocketAddr {
@@ -65,6 +66,43 @@ async fn an_earlier_keepalive_that_comes_back_late_does_not_replace_a_goodbye() 
     assert_eq!(snapshot(&ingest), "[]");
 }
 
+/// The answer to a `down`, sent to a leader whose store has the pod.
+fn down(forwarded: bool) -> (Arc<Ingest>, BoxFuture<'static, Result<(), Refusal>>) {
+    let ingest = ingest();
+    ingest.members.send_replace(vec![Ipv4Addr::new(127, 0, 0, 9)]);
+    ingest.lead(ensemble());
+    ingest.ping(peer(), &keepalive("x", false));
+    snapshot(&ingest);
+    let down = keepalive("x", true);
+    let answer = if forwarded { ingest.forwarded(peer(), &down) } else { ingest.ping(peer(), &down) };
+    let Answer::Later(answer) = answer else { panic!("not stored yet") };
+    (ingest, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_answers_a_down_when_it_is_stored() {
+    for forwarded in [false, true] {
+        let (ingest, mut answer) = down(forwarded);
+        let changes = || ingest.with_ensemble(|ensemble, _| ensemble.take_changes()).flatten().unwrap();
+        for stored in [false, true] {
+            let changes = changes();
+            assert!(futures::poll!(&mut answer).is_pending(), "being written");
+            ingest.end_batch(changes.ticket, stored);
+            assert_eq!(futures::poll!(&mut answer).is_ready(), stored);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_store_does_not_answer_answers_a_down_nevertheless() {
+    for forwarded in [false, true] {
+        let (_ingest, answer) = down(forwarded);
+        let began = tokio::time::Instant::now();
+        answer.await.unwrap();
+        assert!(began.elapsed() >= STORED_WITHIN && began.elapsed() < Duration::from_secs(1));
+    }
+}
+
 #[tokio::test]
 async fn what_could_not_be_stored_is_kept_for_the_next_term() {
     let ingest = ingest();
@@ -73,9 +111,10 @@ async fn what_could_not_be_stored_is_kept_for_the_next_term() {
     assert!(snapshot(&ingest).contains("\"seq\":0"));
     let stored = ingest.with_ensemble(|ensemble, _| ensemble.snapshot()).unwrap();
     assert_eq!(stored.len(), 1);
-    let Answer::Now(Ok(())) = ingest.ping(peer(), &keepalive("x", true)) else { panic!("taken") };
+    let Answer::Later(answer) = ingest.ping(peer(), &keepalive("x", true)) else { panic!("not stored yet") };
     // The term ends before the `down` is stored; the next one restores what is.
     ingest.hold();
+    answer.await.unwrap();
     ingest.lead(ensemble());
     assert_eq!(snapshot(&ingest), "[]", "it said down, and that is final");
     let Answer::Now(Err(refusal)) = ingest.ping(peer(), &keepalive("x", false)) else { panic!("refused") };
