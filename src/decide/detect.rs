@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::{
     fleet::Uid,
+    measurements::Measurements,
     time::Timestamp,
-    verdict::{Judgement, NoVerdict, Opinion, Source, SourceKind},
+    verdict::{Judgement, NoVerdict, Source},
 };
 
 pub mod deviation;
@@ -213,8 +214,9 @@ fn judge(
         Detector::Payload(bounds) => pods.iter().map(|pod| payload::bounds(bounds, pod)).collect(),
         Detector::Outlier(outlier @ Outlier { source: OutlierSource::Pointer(pointer), .. }) => {
             let samples = payload::samples(pointer, &pods);
-            let found = AnswerFindings::compared(outlier, &pods, &samples, windows, due);
-            return source(rule, now, &pods, found.judgements).with_measurements(found.measurements);
+            let found =
+                AnswerFindings::compared(outlier, &pods, &samples, windows, due, Measurements::default());
+            return source(None, rule, now, &pods, found.judgements).with_measurements(found.measurements);
         }
         #[cfg(test)]
         Detector::Flag(flag) => pods.iter().map(|pod| flag::judge(flag, pod)).collect(),
@@ -223,7 +225,7 @@ fn judge(
             Vec::new()
         }
     };
-    source(rule, now, &pods, judgements).with_measurements(rule.detector.measure(&pods))
+    source(None, rule, now, &pods, judgements).with_measurements(rule.detector.measure(&pods))
 }
 
 /// The pods that are judged: all that did not announce their end.
@@ -231,8 +233,12 @@ pub(super) fn judged_pods(observations: &[Observation]) -> Vec<&Observation> {
     observations.iter().filter(|pod| pod.status != LifeStatus::Down).collect()
 }
 
-fn source(rule: &Rule, now: Timestamp, pods: &[&Observation], judgements: Vec<Judgement>) -> Source {
-    let opinions = judgements.into_iter().map(Opinion::Judged);
-    let opinions = pods.iter().map(|pod| pod.uid.clone()).zip(opinions).collect();
-    Source::new(&rule.breaker, SourceKind::Breaker, now, opinions)
+fn source(
+    place: Option<Source>,
+    rule: &Rule,
+    now: Timestamp,
+    pods: &[&Observation],
+    judgements: Vec<Judgement>,
+) -> Source {
+    Source::judged(place, &rule.breaker, now, pods.iter().map(|pod| &pod.uid), judgements)
 }

@@ -27,12 +27,18 @@ pub struct Measurements {
 }
 
 impl Measurements {
-    /// The finite ones of `values`, without a range.
-    pub fn new(values: impl Iterator<Item = (Uid, f64)>) -> Self {
-        let mut all = Vec::with_capacity(values.size_hint().1.unwrap_or(0));
+    /// The finite ones of `values`, without a range; in the memory of `self`, where nobody else has it and it has the same
+    /// pods.
+    pub fn renewed<'a>(mut self, values: impl Iterator<Item = (&'a Uid, f64)> + Clone) -> Self {
         let finite = values.filter(|(_, value)| value.is_finite());
-        all.extend(finite.map(|(uid, value)| Measurement { uid, value }));
-        Self { values: all.into(), ..Self::default() }
+        let same = self.values.iter().map(|one| &one.uid).eq(finite.clone().map(|(uid, _)| uid));
+        match Arc::get_mut(&mut self.values).filter(|_| same) {
+            Some(places) => places.iter_mut().zip(finite).for_each(|(place, (_, value))| place.value = value),
+            None => {
+                self.values = finite.map(|(uid, value)| Measurement { uid: uid.clone(), value }).collect()
+            }
+        }
+        Self { values: self.values, ..Self::default() }
     }
 
     /// The value of a pod.

@@ -27,7 +27,7 @@ use super::{
     gate::{self, Plan, ledger::Ledger},
     policy::{FloorRule, Policy},
     time::Timestamp,
-    verdict::Verdicts,
+    verdict::{Source, Verdicts},
 };
 
 /// Plans in a row at one moment: each may find what the last one made possible. A plan over its own result has no
@@ -70,6 +70,8 @@ pub struct Replay {
     fleet: ReplayFleet,
     next_evaluation: Timestamp,
     wakeup: Option<Timestamp>,
+    /// By rule: judgements whose memory the next ones take.
+    spare: Vec<Option<Source>>,
     /// The last plan, while the next one is known to be the same ([`Plan::stands`]).
     standing: Option<Plan>,
 }
@@ -89,6 +91,7 @@ impl Replay {
         policy.breakers.retain(|breaker| !left_out(&breaker.name));
         Self {
             policy,
+            spare: vec![None; rules.len()],
             rules,
             scope,
             windows: Windows::default(),
@@ -147,15 +150,16 @@ impl Replay {
         let (due, next) = queried::due(&self.rules, now, &mut self.windows, |_| false);
         self.fleet.age(now);
         let pods = judged_pods(self.fleet.observations());
-        for (rule, cursor) in self.rules.iter().zip(cursors) {
+        for ((rule, cursor), spare) in self.rules.iter().zip(cursors).zip(&mut self.spare) {
             if !due.iter().any(|due| std::ptr::eq(*due, rule)) {
                 continue;
             }
             let answer = cursor.joined(now, &pods, &self.scope);
-            let judged = queried::judge_joined(rule, now, &pods, answer, &self.scope, &mut self.windows);
+            let judged =
+                queried::judge_joined(rule, now, &pods, answer, &self.scope, &mut self.windows, spare.take());
             log.evaluated(&judged);
             self.standing = self.standing.take().filter(|_| self.verdicts.are_as_calm_as(&judged.source));
-            self.verdicts.replace(judged.source);
+            *spare = self.verdicts.replace(judged.source);
         }
         // Without a due time nothing is evaluated any more; there is one as long as there are rules.
         self.next_evaluation = next.unwrap_or(Timestamp::from_unix_millis(i64::MAX));

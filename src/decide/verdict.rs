@@ -143,6 +143,27 @@ impl Source {
         Self { name: name.into(), kind, at, measurements: Measurements::default(), opinions }
     }
 
+    /// A breaker's judgements, one for each pod, in their order. They are written in the memory of `place`, an earlier run's,
+    /// where that has the same pods in this order.
+    pub fn judged<'a>(
+        place: Option<Self>,
+        name: &str,
+        at: Timestamp,
+        pods: impl Iterator<Item = &'a Uid> + Clone,
+        judgements: Vec<Judgement>,
+    ) -> Self {
+        let judged = judgements.into_iter().map(Opinion::Judged);
+        let fits =
+            |place: &Self| place.name == name && place.opinions.iter().map(|(uid, _)| uid).eq(pods.clone());
+        match place.filter(fits) {
+            Some(mut place) => {
+                place.opinions.iter_mut().zip(judged).for_each(|((_, slot), opinion)| *slot = opinion);
+                Self { at, ..place }
+            }
+            None => Self::new(name, SourceKind::Breaker, at, pods.cloned().zip(judged).collect()),
+        }
+    }
+
     /// The same verdicts, with what was measured.
     pub fn with_measurements(self, measurements: Measurements) -> Self {
         Self { measurements, ..self }
@@ -209,11 +230,13 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Replaces the verdicts of `source`'s last run.
-    pub fn replace(&mut self, source: Source) {
+    /// Replaces the verdicts of `source`'s last run, which are returned.
+    pub fn replace(&mut self, source: Source) -> Option<Source> {
         self.evaluation += 1;
-        self.sources.retain(|old| old.name != source.name || old.kind != source.kind);
+        let last = self.sources.iter().position(|old| old.name == source.name && old.kind == source.kind);
+        let last = last.map(|index| self.sources.remove(index));
         self.sources.push(source);
+        last
     }
 
     /// Whether the last run of the same source was as calm as this one ([`Source::is_as_calm_as`]).

@@ -41,32 +41,38 @@ impl AnswerFindings {
         Self { judgements, measurements: Measurements::default(), strangers: 0 }
     }
 
-    /// Of numbers that are compared with each other; `push` as in [`BreakerWindows::judge`].
+    /// Of numbers that are compared with each other; `push` as in [`BreakerWindows::judge`], `place` as in [`values`].
     pub(super) fn compared(
         outlier: &Outlier,
         pods: &[&Observation],
         samples: &[Sample],
         windows: &mut BreakerWindows,
         push: bool,
+        place: Measurements,
     ) -> Self {
         let baseline = outlier::baseline(outlier, samples);
         let compared = outlier::judge(outlier, baseline, samples);
         Self {
             judgements: windows.judge(outlier.consecutive, pods, compared, push),
-            measurements: outlier::measured(outlier, baseline, values(pods, samples.iter().map(number))),
+            measurements: outlier::measured(
+                outlier,
+                baseline,
+                values(place, pods, samples.iter().map(number)),
+            ),
             strangers: 0,
         }
     }
 }
 
 impl Detector {
-    /// Judges the pods by an answer, and measures them.
+    /// Judges the pods by an answer, and measures them, in the memory of `place` where it has the same pods.
     pub(super) fn find(
         &self,
         answer: JoinedAnswer<'_>,
         pods: &[&Observation],
         scope: &FleetScope,
         windows: &mut BreakerWindows,
+        place: Measurements,
     ) -> AnswerFindings {
         match (self, answer) {
             (Self::Discrete(rule), JoinedAnswer::Vector(joined)) => {
@@ -74,13 +80,14 @@ impl Detector {
                 let (judgements, percent): (Vec<_>, Vec<_>) =
                     discrete::judge(rule, &by_pod, pods).into_iter().unzip();
                 let high = Some(f64::from(rule.tolerance));
-                let measurements = Measurements { high, ..values(pods, percent.into_iter()) };
+                let measurements = Measurements { high, ..values(place, pods, percent.iter().copied()) };
                 AnswerFindings { judgements, measurements, strangers }
             }
             (Self::Deviation(rule), JoinedAnswer::Vector(joined)) => {
                 let (by_pod, strangers) = ByPod::new(joined, &rule.query);
                 let (samples, (low, high)) = (by_pod.samples(pods), deviation::range(rule));
-                let measurements = Measurements { low, high, ..values(pods, samples.iter().map(number)) };
+                let measurements =
+                    Measurements { low, high, ..values(place, pods, samples.iter().map(number)) };
                 AnswerFindings { judgements: deviation::judge(rule, &samples), measurements, strangers }
             }
             (Self::Outlier(outlier), answer) => {
@@ -89,7 +96,7 @@ impl Detector {
                 };
                 AnswerFindings {
                     strangers,
-                    ..AnswerFindings::compared(outlier, pods, &samples, windows, true)
+                    ..AnswerFindings::compared(outlier, pods, &samples, windows, true, place)
                 }
             }
             (Self::Custom(custom), JoinedAnswer::Named(named)) => {

@@ -9,10 +9,11 @@ use crate::decide::measurements::Measurements;
 impl Detector {
     /// The values of keepalives; empty for other detectors.
     pub(super) fn measure(&self, pods: &[&Observation]) -> Measurements {
+        let place = Measurements::default();
         match self {
             Self::Silence(rule) => {
                 let ages = pods.iter().map(|pod| pod.heard.then_some(pod.age.as_secs_f64()));
-                Measurements { high: Some(rule.after.as_secs_f64()), ..values(pods, ages) }
+                Measurements { high: Some(rule.after.as_secs_f64()), ..values(place, pods, ages) }
             }
             Self::Payload(rule) => {
                 let samples = payload::samples(&rule.pointer, pods);
@@ -20,17 +21,20 @@ impl Detector {
                     Good::Within { min, max } => (min, max),
                     Good::OneOf(_) => (None, None),
                 };
-                Measurements { low, high, ..values(pods, samples.iter().map(number)) }
+                Measurements { low, high, ..values(place, pods, samples.iter().map(number)) }
             }
             _ => Measurements::default(),
         }
     }
 }
 
-/// One value for each pod, in their order.
-pub(super) fn values(pods: &[&Observation], values: impl Iterator<Item = Option<f64>>) -> Measurements {
-    let named = pods.iter().zip(values).filter_map(|(pod, value)| Some((pod.uid.clone(), value?)));
-    Measurements::new(named)
+/// One value for each pod, in their order; in the memory of `place` where it has the same pods.
+pub(super) fn values(
+    place: Measurements,
+    pods: &[&Observation],
+    values: impl Iterator<Item = Option<f64>> + Clone,
+) -> Measurements {
+    place.renewed(pods.iter().zip(values).filter_map(|(pod, value)| Some((&pod.uid, value?))))
 }
 
 pub(super) fn number(sample: &Sample) -> Option<f64> {

@@ -4,7 +4,8 @@
 //! the pods as they are at its arrival. Without an answer no pod has a verdict, and `onNoData` applies.
 //!
 //! An answer is joined with the pods by name before it is judged. A replay of a history has the same series and the same
-//! pods for thousands of evaluations, so it makes the join once and calls [`judge_joined`].
+//! pods for thousands of evaluations, so it makes the join once, calls [`judge_joined`], and gives it the memory of earlier
+//! judgements.
 
 use std::borrow::Cow;
 
@@ -101,16 +102,17 @@ pub fn judge(
         QueryAnswer::Vector(vector) => {
             let join = SeriesJoin::new(vector.elements.iter(), &pods, scope);
             let joined = JoinedAnswer::Vector(JoinedVector { vector, join: &join, series: None });
-            judge_joined(rule, now, &pods, joined, scope, windows)
+            judge_joined(rule, now, &pods, joined, scope, windows, None)
         }
         QueryAnswer::Named(named) => {
-            judge_joined(rule, now, &pods, JoinedAnswer::Named(named), scope, windows)
+            judge_joined(rule, now, &pods, JoinedAnswer::Named(named), scope, windows, None)
         }
-        QueryAnswer::Nothing => judge_joined(rule, now, &pods, JoinedAnswer::Nothing, scope, windows),
+        QueryAnswer::Nothing => judge_joined(rule, now, &pods, JoinedAnswer::Nothing, scope, windows, None),
     }
 }
 
-/// Judges the pods by an answer that is joined with them.
+/// Judges the pods by an answer that is joined with them. The judgements are written in the memory of `place`, earlier ones
+/// of this breaker that nobody needs, where they are of the same pods.
 pub fn judge_joined(
     rule: &Rule,
     now: Timestamp,
@@ -118,10 +120,12 @@ pub fn judge_joined(
     answer: JoinedAnswer<'_>,
     scope: &FleetScope,
     windows: &mut Windows,
+    mut place: Option<Source>,
 ) -> JudgedAnswer {
-    let found = rule.detector.find(answer, pods, scope, windows.of(&rule.breaker));
+    let values = place.as_mut().map(|place| std::mem::take(&mut place.measurements)).unwrap_or_default();
+    let found = rule.detector.find(answer, pods, scope, windows.of(&rule.breaker), values);
     let AnswerFindings { judgements, measurements, strangers } = found;
-    let source = source(rule, now, pods, judgements).with_measurements(measurements);
+    let source = source(place, rule, now, pods, judgements).with_measurements(measurements);
     JudgedAnswer { source, strangers }
 }
 
