@@ -37,8 +37,8 @@ pub enum Judgement {
     Bad {
         /// 0..1; the largest is withheld first.
         severity: f64,
-        /// The numbers of the rule.
-        evidence: Evidence,
+        /// The numbers of the rule; boxed, because most judgements have none.
+        evidence: Box<Evidence>,
     },
     /// No verdict, and why.
     None(NoVerdict),

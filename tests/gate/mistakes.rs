@@ -12,7 +12,7 @@ use kubervisor::decide::{
     },
     policy::{ActivatorStrategy, Breaker, FloorRule},
     time::Timestamp,
-    verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
+    verdict::{Judgement, Opinion, Source, SourceKind},
 };
 
 use super::world::{Sink, World, breaker, ratio};
@@ -74,7 +74,7 @@ fn mistake_5_rates_below_one_order_the_pods_and_nan_comes_last() {
 #[test]
 fn mistake_5_two_verdicts_on_one_pod_do_not_overwrite_each_other() {
     let mut world = World::new(Sink::Labels, ratio(50), 4);
-    let bad = Judgement::Bad { severity: 1.0, evidence: Evidence::default() };
+    let bad = Judgement::Bad { severity: 1.0, evidence: Box::default() };
     for twice in [[bad.clone(), Judgement::Good], [Judgement::Good, bad]] {
         let opinions = twice.map(|judgement| (world.uid("p0"), Opinion::Judged(judgement)));
         let source = Source::new("rate", SourceKind::Breaker, world.now, opinions.to_vec());

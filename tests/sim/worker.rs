@@ -10,7 +10,7 @@ use kubervisor::{
     api::{self, Context, Detectors},
     decide::{
         policy::Policy,
-        verdict::{Evidence, Judgement, Opinion, Source, SourceKind},
+        verdict::{Judgement, Opinion, Source, SourceKind},
     },
     roles::gate::{
         metrics::GateMetrics,
@@ -96,7 +96,7 @@ fn verdicts(replica: &Replica, name: &str) -> Source {
     let is_bad = |pod: &str| (0..4).any(|at| pod == format!("{name}-{}", (turn + at) % PODS));
     let pods = replica.cluster.pods_named(NAMESPACE, name);
     let opinions = pods.iter().map(|pod| {
-        let bad = Judgement::Bad { severity: 1.0, evidence: Evidence::default() };
+        let bad = Judgement::Bad { severity: 1.0, evidence: Box::default() };
         (pod.uid.clone(), Opinion::Judged(if is_bad(&pod.name) { bad } else { Judgement::Good }))
     });
     Source::new("errors", SourceKind::Breaker, replica.runtime.clock.wall(), opinions.collect())

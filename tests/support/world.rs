@@ -229,7 +229,7 @@ pub(crate) fn bad_with(severity: f64) -> Judgement {
         threshold: Some(0.1),
         ..Evidence::default()
     };
-    Judgement::Bad { severity, evidence }
+    Judgement::Bad { severity, evidence: Box::new(evidence) }
 }
 
 /// A breaker with everything at its default but its name.

@@ -36,13 +36,13 @@ fn measure(rule: &Deviation, value: f64) -> Judgement {
     let side = rule.max_percent.copysign(value - 1.0) / 100.0;
     Judgement::Bad {
         severity: beyond(percent, rule.max_percent),
-        evidence: Evidence {
+        evidence: Box::new(Evidence {
             rule: "continuousValueDeviation, share of the mean".into(),
             value: Some(value),
             threshold: Some(1.0 + side),
             note: Some(format!("{percent:.1} percent away")),
             ..Evidence::default()
-        },
+        }),
     }
 }
 

@@ -75,13 +75,13 @@ fn settle(rule: &Discrete, bad: f64, good: f64, percent: f64) -> Judgement {
     }
     Judgement::Bad {
         severity: (percent - tolerance) / (100.0 - tolerance),
-        evidence: Evidence {
+        evidence: Box::new(Evidence {
             rule: "discreteValueOutOfList, percent".into(),
             value: Some(percent),
             threshold: Some(tolerance),
             note: Some(format!("{bad} bad of {}", bad + good)),
             ..Evidence::default()
-        },
+        }),
     }
 }
 

@@ -18,7 +18,10 @@ pub(super) fn judge(rule: &PayloadFlag, pod: &Observation) -> Judgement {
         Some(Value::Bool(true)) => Judgement::Good,
         Some(Value::Bool(false)) => Judgement::Bad {
             severity: 1.0,
-            evidence: Evidence { rule: format!("payloadFlag of {:?}", rule.pointer), ..Evidence::default() },
+            evidence: Box::new(Evidence {
+                rule: format!("payloadFlag of {:?}", rule.pointer),
+                ..Evidence::default()
+            }),
         },
         _ => Judgement::None(NoVerdict::NoValue),
     }

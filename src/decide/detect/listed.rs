@@ -110,7 +110,7 @@ fn judgement(bad: &NamedPod) -> Judgement {
     let note = bad.reason.clone().unwrap_or_else(|| "the service named it".to_owned());
     let evidence =
         Evidence { rule: "customService".into(), value: bad.value, note: Some(note), ..Evidence::default() };
-    Judgement::Bad { severity: 1.0, evidence }
+    Judgement::Bad { severity: 1.0, evidence: Box::new(evidence) }
 }
 
 #[cfg(test)]

@@ -62,12 +62,12 @@ pub fn silence(rule: &SilenceRule, pod: &Observation) -> Judgement {
     let (age, after) = (pod.age.as_secs_f64(), rule.after.as_secs_f64());
     Judgement::Bad {
         severity: beyond(age, after),
-        evidence: Evidence {
+        evidence: Box::new(Evidence {
             rule: "keepalive.silentAfter".into(),
             value: Some(age),
             threshold: Some(after),
             ..Evidence::default()
-        },
+        }),
     }
 }
 
@@ -135,12 +135,12 @@ fn within(rule: &PayloadRule, number: f64, min: Option<f64>, max: Option<f64>) -
     let Some((bound, limit)) = crossed else { return Judgement::Good };
     Judgement::Bad {
         severity: beyond(number, limit),
-        evidence: Evidence {
+        evidence: Box::new(Evidence {
             rule: format!("keepalive.{bound} of {:?}", rule.pointer),
             value: Some(number),
             threshold: Some(limit),
             ..Evidence::default()
-        },
+        }),
     }
 }
 
@@ -153,12 +153,12 @@ fn one_of(rule: &PayloadRule, value: &Value, good: &[Value]) -> Judgement {
     }
     Judgement::Bad {
         severity: 1.0,
-        evidence: Evidence {
+        evidence: Box::new(Evidence {
             rule: format!("keepalive.oneOf of {:?}", rule.pointer),
             value: value.as_f64(),
             note: Some(format!("found {}", brief(value))),
             ..Evidence::default()
-        },
+        }),
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
 
     fn evidence(judgement: Judgement) -> (f64, Evidence) {
         match judgement {
-            Judgement::Bad { severity, evidence } => (severity, evidence),
+            Judgement::Bad { severity, evidence } => (severity, *evidence),
             other => panic!("not bad: {other:?}"),
         }
     }

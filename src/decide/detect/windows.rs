@@ -110,7 +110,7 @@ fn judgement(rule: Consecutive, count: u32, comparison: PeerComparison) -> Judge
     match comparison {
         PeerComparison::Measured { severity, numbers, .. } if count >= rule.bad => {
             let note = format!("{count} of the last {} looks were bad", rule.of);
-            Judgement::Bad { severity, evidence: numbers.evidence(note) }
+            Judgement::Bad { severity, evidence: Box::new(numbers.evidence(note)) }
         }
         PeerComparison::Measured { .. } => Judgement::Good,
         PeerComparison::None(cause) => Judgement::None(cause),

@@ -67,7 +67,7 @@ fn a_successful_run_replaces_the_earlier_verdicts_of_its_source() {
 
 #[test]
 fn a_severity_that_is_not_a_number_counts_as_0() {
-    let bad = |severity| Opinion::Judged(Judgement::Bad { severity, evidence: Evidence::default() });
+    let bad = |severity| Opinion::Judged(Judgement::Bad { severity, evidence: Box::default() });
     assert_eq!(bad(f64::NAN).severity(), 0.0);
     assert_eq!(bad(7.0).severity(), 1.0);
 }

@@ -305,7 +305,7 @@ fn opinion<'a>(opinions: &'a [(Uid, Opinion)], uid: &Uid) -> Option<&'a Opinion>
 fn evidence(verdicts: &Verdicts, action: &Action) -> EpisodeEvidence {
     let source = verdicts.sources.iter().find(|source| source.name == action.breaker);
     match source.and_then(|source| opinion(source.opinions(), &action.uid)) {
-        Some(Opinion::Judged(Judgement::Bad { evidence, .. })) => evidence.into(),
+        Some(Opinion::Judged(Judgement::Bad { evidence, .. })) => (&**evidence).into(),
         _ => EpisodeEvidence::default(),
     }
 }

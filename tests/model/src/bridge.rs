@@ -12,7 +12,7 @@ use crate::{
         },
         policy::{ActivatorStrategy, Breaker, FloorRule, OnNoData, Policy},
         time::Timestamp,
-        verdict::{Evidence, Judgement, Opinion, Source, SourceKind, Verdicts},
+        verdict::{Judgement, Opinion, Source, SourceKind, Verdicts},
     },
     world::{GONE, Kind, LIVES, Message, PODS, PackedEntry, PackedFence, PackedLedger, Pod, Switch},
 };
@@ -308,7 +308,7 @@ fn verdicts(view: &View) -> Verdicts {
     let opinion = |(slot, pod): (usize, &Pod), bad: u8| {
         let rank = u8::try_from(if last { slot } else { PODS - slot }).unwrap();
         let judgement = if bad >> slot & 1 == 1 {
-            Judgement::Bad { severity: 0.5 + f64::from(rank) / 10.0, evidence: Evidence::default() }
+            Judgement::Bad { severity: 0.5 + f64::from(rank) / 10.0, evidence: Box::default() }
         } else {
             Judgement::Good
         };
