@@ -171,9 +171,11 @@ async fn a_down_over_loopback_stops_it_gracefully_too() {
 async fn each_start_has_a_nonce_of_its_own() {
     let master = Master::open();
     let recipe = brisk(Recipe::of_master(&master));
-    let agent = recipe.start();
+    let mut agent = recipe.start();
     let first = master.hears(1).await.remove(0).json()["nonce"].clone();
-    drop(agent);
+    // Its port is free when it has ended, not when it is killed.
+    agent.signal(Signal::SIGKILL);
+    agent.ended().await;
     let (heard, _agent) = (master.heard().len(), recipe.start());
     master.hears_that(heard.min(1), |one| one.json()["nonce"] != first).await;
 }
