@@ -68,13 +68,13 @@ pub(super) fn judge(
     rule: &Outlier,
     baseline: Option<PeerBaseline>,
     samples: &[Sample],
-) -> Vec<PeerComparison> {
-    let compare = |sample: &Sample| match (sample, baseline) {
+) -> impl Iterator<Item = PeerComparison> {
+    let compare = move |sample: &Sample| match (sample, baseline) {
         (Sample::Number { value, .. }, Some(baseline)) => measure(rule, baseline, *value),
         (Sample::Number { .. }, None) => PeerComparison::None(NoVerdict::NoPeers),
         (Sample::None(cause), _) => PeerComparison::None(cause.clone()),
     };
-    samples.iter().map(compare).collect()
+    samples.iter().map(compare)
 }
 
 /// The values with the median and those below and above which a sample is beyond, where anything is compared.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn judge(rule: &Outlier, samples: &[Sample]) -> Vec<PeerComparison> {
-        super::judge(rule, baseline(rule, samples), samples)
+        super::judge(rule, baseline(rule, samples), samples).collect()
     }
 
     fn numbers(values: &[f64]) -> Vec<Sample> {

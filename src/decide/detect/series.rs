@@ -47,6 +47,8 @@ pub struct SeriesJoin {
     /// For each series the index of the name that it belongs to; `None`: of no pod of this fleet.
     of_series: Vec<Option<usize>>,
     names: usize,
+    /// Each name has one series at most.
+    unambiguous: bool,
 }
 
 /// A vector whose series have found their pods.
@@ -62,14 +64,24 @@ pub struct JoinedVector<'a> {
 
 /// The elements of a vector by pod.
 pub(super) struct ByPod<'a> {
-    /// In order of the pods' names.
-    elements: Vec<&'a VectorElement>,
-    /// For each name the end of its elements.
-    ends: Vec<usize>,
+    elements: NamedElements<'a>,
     join: &'a SeriesJoin,
     asked: Timestamp,
     limit: Duration,
     window: Duration,
+}
+
+/// The elements of each name.
+enum NamedElements<'a> {
+    /// One at most.
+    Single(Vec<Option<&'a VectorElement>>),
+    /// Any number.
+    Several {
+        /// In order of the names.
+        all: Vec<&'a VectorElement>,
+        /// For each name the end of its elements.
+        ends: Vec<usize>,
+    },
 }
 
 impl VectorElement {
@@ -104,7 +116,59 @@ impl SeriesJoin {
             let ours = element.namespace.as_ref().is_none_or(|namespace| *namespace == scope.namespace);
             names.get(element.pod.as_deref().filter(|_| ours)?).copied()
         };
-        Self { of_pods, of_series: series.map(place).collect(), names: names.len() }
+        let of_series: Vec<Option<usize>> = series.map(place).collect();
+        let mut seen = vec![false; names.len()];
+        let mut first = |name: usize| seen.get_mut(name).is_some_and(|seen| !std::mem::replace(seen, true));
+        let unambiguous = of_series.iter().flatten().all(|name| first(*name));
+        Self { of_pods, of_series, names: names.len(), unambiguous }
+    }
+}
+
+impl<'a> NamedElements<'a> {
+    /// By the name that `place` gives for an element's index, and the number of those without one.
+    fn single(vector: &'a Vector, names: usize, place: impl Fn(usize) -> Option<usize>) -> (Self, usize) {
+        let (mut slots, mut strangers) = (vec![None; names], 0);
+        for (index, element) in vector.elements.iter().enumerate() {
+            match place(index).and_then(|place| slots.get_mut(place)) {
+                Some(slot) => *slot = Some(element),
+                None => strangers += 1,
+            }
+        }
+        (Self::Single(slots), strangers)
+    }
+
+    /// As [`Self::single`].
+    fn several(vector: &'a Vector, names: usize, place: impl Fn(usize) -> Option<usize>) -> (Self, usize) {
+        let (mut starts, mut strangers) = (vec![0; names + 1], 0);
+        for index in 0..vector.elements.len() {
+            match place(index).and_then(|place| starts.get_mut(place + 1)) {
+                Some(count) => *count += 1,
+                None => strangers += 1,
+            }
+        }
+        let mut count = 0;
+        for start in &mut starts {
+            count += *start;
+            *start = count;
+        }
+        let mut all: Vec<&VectorElement> = vector.elements.iter().take(count).collect();
+        for (index, element) in vector.elements.iter().enumerate() {
+            let Some(next) = place(index).and_then(|place| starts.get_mut(place)) else { continue };
+            all.get_mut(*next).into_iter().for_each(|slot| *slot = element);
+            *next += 1;
+        }
+        // Each start has moved to its end.
+        (Self::Several { all, ends: starts }, strangers)
+    }
+
+    fn of(&self, name: usize) -> Option<&[&'a VectorElement]> {
+        match self {
+            Self::Single(slots) => slots.get(name).map(Option::as_slice),
+            Self::Several { all, ends } => {
+                let start = name.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied())?;
+                all.get(start..*ends.get(name)?)
+            }
+        }
     }
 }
 
@@ -116,28 +180,12 @@ impl<'a> ByPod<'a> {
             let series = series.map_or(Some(index), |series| series.get(index).copied())?;
             join.of_series.get(series).copied().flatten()
         };
-        let mut starts = vec![0; join.names + 1];
-        let mut strangers = 0;
-        for index in 0..vector.elements.len() {
-            match place(index).and_then(|place| starts.get_mut(place + 1)) {
-                Some(count) => *count += 1,
-                None => strangers += 1,
-            }
-        }
-        let mut all = 0;
-        for start in &mut starts {
-            all += *start;
-            *start = all;
-        }
-        let mut elements: Vec<&VectorElement> = vector.elements.iter().take(all).collect();
-        for (index, element) in vector.elements.iter().enumerate() {
-            let Some(next) = place(index).and_then(|place| starts.get_mut(place)) else { continue };
-            elements.get_mut(*next).into_iter().for_each(|slot| *slot = element);
-            *next += 1;
-        }
+        let (elements, strangers) = match join.unambiguous {
+            true => NamedElements::single(vector, join.names, place),
+            false => NamedElements::several(vector, join.names, place),
+        };
         let (asked, limit, window) = (vector.asked, query.max_sample_age, query.min_pod_age);
-        // Each start has moved to its end.
-        (Self { elements, ends: starts, join, asked, limit, window }, strangers)
+        (Self { elements, join, asked, limit, window }, strangers)
     }
 
     /// The elements of the pod with this index, in no order.
@@ -155,9 +203,7 @@ impl<'a> ByPod<'a> {
     }
 
     fn own(&self, index: usize) -> Option<&[&'a VectorElement]> {
-        let name = *self.join.of_pods.get(index)?;
-        let start = name.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        self.elements.get(start..*self.ends.get(name)?)
+        self.elements.of(*self.join.of_pods.get(index)?)
     }
 
     /// Each pod's single value, in their order.

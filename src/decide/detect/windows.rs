@@ -84,12 +84,12 @@ impl BreakerWindows {
         &mut self,
         rule: Consecutive,
         pods: &[&Observation],
-        compared: Vec<PeerComparison>,
+        compared: impl IntoIterator<Item = PeerComparison>,
         push: bool,
     ) -> Vec<Judgement> {
         let mask = u64::MAX >> (64 - rule.of.clamp(1, 64));
         let mut kept = BTreeMap::new();
-        let mut judgements = Vec::with_capacity(compared.len());
+        let mut judgements = Vec::with_capacity(pods.len());
         for (pod, comparison) in pods.iter().zip(compared) {
             let mut bits = self.bad.get(&pod.uid).copied().unwrap_or(0) & mask;
             if let (true, PeerComparison::Measured { beyond, .. }) = (push, &comparison) {
@@ -190,11 +190,11 @@ mod tests {
         let pods: Vec<_> = (0..1000).map(|n| pod(&format!("uid-{n}"))).collect();
         let pods: Vec<_> = pods.iter().collect();
         for bad_one in [3, 1001] {
-            let compared = (0..1000).map(|n| comparison(n == bad_one)).collect();
+            let compared = (0..1000).map(|n| comparison(n == bad_one));
             let _ = windows.judge(RULE, &pods, compared, true);
         }
         assert_eq!(serde_json::to_string(&windows).unwrap(), r#"{"bad":{"uid-3":2}}"#);
-        let _ = windows.judge(RULE, &pods[5..], (5..1000).map(|_| comparison(false)).collect(), true);
+        let _ = windows.judge(RULE, &pods[5..], (5..1000).map(|_| comparison(false)), true);
         assert_eq!(serde_json::to_string(&windows).unwrap(), "{}", "entries of absent pods are removed");
     }
 

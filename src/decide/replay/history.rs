@@ -57,6 +57,8 @@ pub(super) struct ReplayFleet {
     desired: Option<u32>,
     view: Fleet,
     observations: Vec<Observation>,
+    /// The time since the creation of some pod matters.
+    ages: bool,
 }
 
 impl Default for ReplayFleet {
@@ -66,6 +68,7 @@ impl Default for ReplayFleet {
             desired: None,
             view: Fleet::new(0, Vec::new()),
             observations: Vec::new(),
+            ages: false,
         }
     }
 }
@@ -113,6 +116,7 @@ impl ReplayFleet {
             name_age: None,
             payload: Arc::default(),
         };
+        self.ages = pods.clone().any(|pod| pod.reusable_name && pod.created.is_some());
         self.observations = pods.map(observation).collect();
         self.project(ledger);
     }
@@ -134,6 +138,9 @@ impl ReplayFleet {
 
     /// Sets the pods' ages.
     pub(super) fn age(&mut self, now: Timestamp) {
+        if !self.ages {
+            return;
+        }
         for (observation, pod) in self.observations.iter_mut().zip(self.pods.values()) {
             let created = pod.created.filter(|_| pod.reusable_name);
             observation.name_age = created.map(|created| now.since(created));
