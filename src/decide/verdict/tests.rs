@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::decide::measurements::Measurements;
 
 fn call_of(verdict: &TrafficVerdict) -> Call {
     match verdict.opinion {
@@ -70,4 +71,29 @@ fn a_severity_that_is_not_a_number_counts_as_0() {
     let bad = |severity| Opinion::Judged(Judgement::Bad { severity, evidence: Box::default() });
     assert_eq!(bad(f64::NAN).severity(), 0.0);
     assert_eq!(bad(7.0).severity(), 1.0);
+}
+
+#[test]
+fn judgements_in_the_memory_of_earlier_ones_are_as_new_ones_whoever_those_were_of() {
+    let bad = || Judgement::Bad { severity: 0.5, evidence: Box::default() };
+    let judged = |place, names: &[&str], all: Vec<Judgement>| {
+        let uids: Vec<Uid> = names.iter().map(|name| Uid::from(*name)).collect();
+        Source::judged(place, "rate", Timestamp::from_unix_millis(all.len() as i64), uids.iter(), all)
+    };
+    let fresh = judged(None, &["a", "b"], vec![Judgement::Good, bad()]);
+    for before in [&["a", "b"][..], &["a"], &["b", "a"], &["a", "c"], &["a", "b", "c"], &[]] {
+        let place = judged(None, before, before.iter().map(|_| bad()).collect());
+        assert_eq!(judged(Some(place), &["a", "b"], vec![Judgement::Good, bad()]), fresh, "{before:?}");
+        let of = |names: &[&str], value: f64, place: Measurements| {
+            let uids: Vec<Uid> = names.iter().map(|name| Uid::from(*name)).collect();
+            place.renewed(uids.iter().zip([value, f64::NAN, value]))
+        };
+        let fresh = of(&["a", "x", "b"], 2.0, Measurements::default());
+        let place = Measurements { high: Some(1.0), ..of(before, 1.0, Measurements::default()) };
+        let shared = place.clone();
+        assert_eq!(of(&["a", "x", "b"], 2.0, place), fresh, "{before:?}");
+        assert!(shared.values.iter().all(|one| one.value == 1.0), "nobody else's values change");
+    }
+    let owned = |value| Measurements::default().renewed([(&Uid::from("a"), value)].into_iter());
+    assert_eq!(owned(1.0).renewed([(&Uid::from("a"), 2.0)].into_iter()), owned(2.0));
 }

@@ -109,8 +109,8 @@ pub struct BreakerPicture {
     range: TimeRange,
     /// Of the whole fleet.
     pub spread: Vec<ValueSpread>,
-    /// Of single pods: in each bucket the value nearest to the bad side.
-    pub pods: BTreeMap<Uid, Vec<f32>>,
+    /// Of single pods, in order of the UID: in each bucket the value nearest to the bad side.
+    lines: Vec<(Uid, Vec<f32>)>,
     /// Pods beyond those whose values are kept.
     pub more_pods: bool,
 }
@@ -141,7 +141,7 @@ impl BreakerPicture {
             breaker: breaker.to_owned(),
             range,
             spread: vec![ValueSpread::NONE; BUCKETS],
-            pods: BTreeMap::new(),
+            lines: Vec::new(),
             more_pods: false,
         }
     }
@@ -166,6 +166,12 @@ impl BreakerPicture {
         bucket.min(BUCKETS - 1)
     }
 
+    /// The values of a pod, if they are kept.
+    pub(super) fn line(&self, uid: &Uid) -> Option<&[f32]> {
+        let at = self.lines.binary_search_by(|(kept, _)| kept.cmp(uid)).ok()?;
+        self.lines.get(at).map(|(_, line)| &**line)
+    }
+
     /// Adds the values of an evaluation.
     pub(super) fn add(&mut self, at: Timestamp, measured: &Measurements) {
         let bucket = self.bucket(at);
@@ -182,25 +188,31 @@ impl BreakerPicture {
         };
         let mut strange: Vec<&Measurement> = Vec::new();
         // Lines and values are both in order of the UID.
-        let mut lines = self.pods.iter_mut();
-        let mut line = lines.next();
+        let mut at = 0;
         for one in &*measured.values {
             (spread.least, spread.most) = (spread.least.min(one.value), spread.most.max(one.value));
-            while line.as_ref().is_some_and(|(uid, _)| **uid != one.uid && **uid < one.uid) {
-                line = lines.next();
+            while self.lines.get(at).is_some_and(|(uid, _)| *uid != one.uid && *uid < one.uid) {
+                at += 1;
             }
-            match &mut line {
-                Some((uid, values)) if **uid == one.uid => keep_worst(values, bucket, one.value, far),
+            match self.lines.get_mut(at) {
+                Some((uid, line)) if *uid == one.uid => keep_worst(line, bucket, one.value, far),
                 _ => strange.push(one),
             }
         }
         for one in strange {
-            if self.pods.len() < LINES || self.pods.contains_key(&one.uid) {
-                let line = self.pods.entry(one.uid.clone()).or_insert_with(|| vec![f32::NAN; BUCKETS]);
-                keep_worst(line, bucket, one.value, far);
-            } else {
-                self.more_pods = true;
-            }
+            let at = match self.lines.binary_search_by(|(uid, _)| uid.cmp(&one.uid)) {
+                Ok(at) => at,
+                Err(at) if self.lines.len() < LINES => {
+                    self.lines.insert(at, (one.uid.clone(), vec![f32::NAN; BUCKETS]));
+                    at
+                }
+                Err(_) => {
+                    self.more_pods = true;
+                    continue;
+                }
+            };
+            let line = self.lines.get_mut(at);
+            line.into_iter().for_each(|(_, line)| keep_worst(line, bucket, one.value, far));
         }
     }
 }

@@ -101,7 +101,7 @@ impl ValueChart {
         let withheld = by_pod(episodes);
         let drawn = withheld.iter().filter_map(|own| {
             let first = own.first()?;
-            let values = picture.pods.get(&Uid::from(first.uid.as_str()))?;
+            let values = picture.line(&Uid::from(first.uid.as_str()))?;
             let all = || values.iter().map(|value| f64::from(*value));
             let mut out = vec![false; values.len()];
             for episode in own {
