@@ -57,7 +57,11 @@ async fn a_leader_hands_over_at_once_and_stays_a_member() {
     let replicas = cluster.replicas(["one", "two"]).await;
     let leads =
         async |replica: &Controller| replica.page("cluster").await["leadership"]["posture"] == "leading";
-    let first_leads = leads(&replicas[0]).await;
+    let one_leads = || async {
+        let (first, second) = (leads(&replicas[0]).await, leads(&replicas[1]).await);
+        (first != second).then_some(first)
+    };
+    let (first_leads, _) = until("one of them leads", one_leads).await;
     let (leader, other) = if first_leads { (0, 1) } else { (1, 0) };
     let refused = run(&replicas[other], &["hand-over"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("does not lead"));
