@@ -90,7 +90,7 @@ impl Ensemble {
             odd: BTreeMap::new(),
             pending: Pending::default(),
             sequence: Sequence::default(),
-            latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0)),
+            latest: Arc::new(SnapshotBuilder::with_room_for(0, 0).finish(0, None)),
             revision: 0,
             clock: Moment::ORIGIN,
             grace: Moment::ORIGIN,
@@ -370,14 +370,14 @@ impl Ensemble {
         let bytes = visible.iter().map(|pod| pod.text.len()).sum();
         let mut builder = SnapshotBuilder::with_room_for(visible.len(), bytes);
         for pod in visible {
-            pod.text = builder.push(pod.text.bytes(old.pods()));
+            pod.text = builder.push(&pod.text, &old);
         }
         for pod in self.table.pods_mut().filter(|pod| !pod.is_visible()) {
             if let PodText::Shared(..) = pod.text {
                 pod.text = PodText::Own(pod.text.bytes(old.pods()).into());
             }
         }
-        builder.finish(self.revision)
+        builder.finish(self.revision, Some(&old))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 const ALPHABET: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// A pod's key; ordered like the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Key(u32);
 
 /// A text that is not a key.
@@ -42,7 +42,8 @@ impl fmt::Display for Key {
                 break;
             }
         }
-        digits[start..].iter().try_for_each(|&d| fmt::Write::write_char(f, char::from(d)))
+        // Always text: the alphabet is ASCII.
+        f.write_str(std::str::from_utf8(&digits[start..]).unwrap_or_default())
     }
 }
 
@@ -59,6 +60,12 @@ impl FromStr for Key {
             Ok(value * 62 + digit as u64)
         })?;
         u32::try_from(value).map(Self).map_err(|_| refuse())
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::decide::{digest::Digest, key::Key};
+use crate::decide::{
+    digest::{Digest, HashStates},
+    key::Key,
+};
 
 /// The exact bytes of `PODS`; clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,9 @@ pub struct Snapshot {
     revision: u64,
     pods: Pods,
     spans: Vec<(u32, u32)>,
-    digest: OnceLock<Digest>,
+    /// States of the hash of its beginning, where it equals that of the snapshot before.
+    beginning: HashStates,
+    digest: OnceLock<(Digest, HashStates)>,
 }
 
 impl Snapshot {
@@ -53,9 +58,15 @@ impl Snapshot {
         &self.pods
     }
 
-    /// MD5 of these bytes; computed at the first call (O(bytes)), so call it outside locks.
+    /// MD5 of these bytes; computed at the first call (O(bytes) from the first one that differs from the snapshot
+    /// before), so call it outside locks.
     pub fn digest(&self) -> Digest {
-        *self.digest.get_or_init(|| Digest::of(&self.pods))
+        self.digest.get_or_init(|| Digest::resume(&self.pods, &self.beginning)).0
+    }
+
+    /// The states of the hash of its beginning, as far as they are known.
+    fn states(&self) -> &HashStates {
+        self.digest.get().map_or(&self.beginning, |(_, states)| states)
     }
 
     /// The number of pods.
@@ -108,7 +119,7 @@ impl<'a> CanonicalPod<'a> {
 }
 
 /// The canonical bytes of one pod: owned, or a span of the newest snapshot.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum PodText {
     Own(Box<[u8]>),
     Shared(u32, u32),
@@ -138,6 +149,10 @@ fn range((start, end): (u32, u32)) -> Range<usize> {
 pub(super) struct SnapshotBuilder {
     pods: Vec<u8>,
     spans: Vec<(u32, u32)>,
+    /// All texts so far were at the same place in the snapshot before.
+    same: bool,
+    /// So many bytes equal those of the snapshot before.
+    unchanged: u32,
 }
 
 impl SnapshotBuilder {
@@ -145,23 +160,38 @@ impl SnapshotBuilder {
     pub(super) fn with_room_for(count: usize, bytes: usize) -> Self {
         let mut pods = Vec::with_capacity(bytes + count.max(1) + 1);
         pods.push(b'[');
-        Self { pods, spans: Vec::with_capacity(count) }
+        Self { pods, spans: Vec::with_capacity(count), same: true, unchanged: 0 }
     }
 
-    pub(super) fn push(&mut self, text: &[u8]) -> PodText {
+    /// `text` may be a span of the snapshot `before`.
+    pub(super) fn push(&mut self, text: &PodText, before: &Snapshot) -> PodText {
         if !self.spans.is_empty() {
             self.pods.push(b',');
         }
         let offset = |pods: &Vec<u8>| u32::try_from(pods.len()).unwrap_or(u32::MAX);
         let start = offset(&self.pods);
-        self.pods.extend_from_slice(text);
+        self.pods.extend_from_slice(text.bytes(&before.pods));
         let end = offset(&self.pods);
         self.spans.push((start, end));
-        PodText::Shared(start, end)
+        let copy = PodText::Shared(start, end);
+        self.same &= *text == copy;
+        if self.same {
+            self.unchanged = end;
+        }
+        copy
     }
 
-    pub(super) fn finish(mut self, revision: u64) -> Snapshot {
+    /// The snapshot that comes after `before`.
+    pub(super) fn finish(mut self, revision: u64, before: Option<&Snapshot>) -> Snapshot {
         self.pods.push(b']');
-        Snapshot { revision, pods: Pods(Arc::new(self.pods)), spans: self.spans, digest: OnceLock::new() }
+        Snapshot {
+            revision,
+            beginning: before
+                .map(|before| before.states().within(self.unchanged as usize))
+                .unwrap_or_default(),
+            pods: Pods(Arc::new(self.pods)),
+            spans: self.spans,
+            digest: OnceLock::new(),
+        }
     }
 }

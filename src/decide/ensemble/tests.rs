@@ -103,6 +103,32 @@ fn a_snapshot_is_the_exact_bytes_and_their_digest_in_order_of_arrival() {
 }
 
 #[test]
+fn a_digest_that_goes_on_from_the_snapshot_before_is_that_of_all_bytes() {
+    let mut ensemble = Ensemble::new(settings());
+    let pad = "x".repeat(2000);
+    let payload = |value: u32| format!(r#","payload":"{value} {pad}""#);
+    for host in 1..100 {
+        see(&mut ensemble, 0, &beat(host, &format!("web-{host}"), NO_NONCE, &payload(0))).unwrap();
+    }
+    let mut random = 7_u32;
+    let mut draw = |below: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % below
+    };
+    for round in 1..300 {
+        let host = u8::try_from(1 + draw(110)).unwrap();
+        let more = if draw(6) == 0 { r#","down":true"#.to_owned() } else { payload(round) };
+        // Without a nonce a pod may come back after its `down`.
+        see(&mut ensemble, 0, &beat(host, &format!("web-{host}"), NO_NONCE, &more)).unwrap();
+        let snapshot = ensemble.snapshot();
+        // Some snapshots are never hashed.
+        if draw(3) > 0 {
+            assert_eq!(snapshot.digest(), Digest::of(snapshot.pods()), "round {round}");
+        }
+    }
+}
+
+#[test]
 fn a_heartbeat_changes_nothing_and_is_never_stored() {
     let mut ensemble = pair();
     let revision = ensemble.revision();

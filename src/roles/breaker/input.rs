@@ -3,6 +3,7 @@
 //! An invalid value of one pod (a number out of range, an `id` that is no text) affects this pod's row only.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io::{IsTerminal, Read},
     sync::Arc,
@@ -75,8 +76,8 @@ impl BreakerInput {
 
     fn of(pods: &str, fleet: &str, state: &str) -> Result<Self, anyhow::Error> {
         let rows: Vec<InputRow<'_>> = serde_json::from_str(pods).context("PODS is no JSON array of pods")?;
-        let fleet: Vec<FleetRow> = serde_json::from_str(fleet).context("$FLEET_FILE cannot be read")?;
-        let mut by_key: HashMap<String, FleetRow> =
+        let fleet: Vec<FleetRow<'_>> = serde_json::from_str(fleet).context("$FLEET_FILE cannot be read")?;
+        let mut by_key: HashMap<String, FleetRow<'_>> =
             fleet.into_iter().map(|row| (row.key.to_string(), row)).collect();
         let mut all: Vec<InputPod> = rows
             .into_iter()
@@ -87,7 +88,7 @@ impl BreakerInput {
             })
             .collect();
         // Pods that are only in the fleet file have expired, or went down.
-        let mut rest: Vec<(String, FleetRow)> = by_key.into_iter().collect();
+        let mut rest: Vec<(String, FleetRow<'_>)> = by_key.into_iter().collect();
         rest.sort_by(|(a, _), (b, _)| a.cmp(b));
         all.extend(rest.into_iter().map(|(key, row)| {
             InputPod::new(&key, &row.id.clone(), row.nonce.clone().as_deref(), Value::Null, Some(row))
@@ -97,11 +98,11 @@ impl BreakerInput {
 }
 
 impl InputPod {
-    fn new(key: &str, id: &str, nonce: Option<&str>, payload: Value, known: Option<FleetRow>) -> Self {
+    fn new(key: &str, id: &str, nonce: Option<&str>, payload: Value, known: Option<FleetRow<'_>>) -> Self {
         let uid = Uid::from(format!("{key}/{id}/{}", nonce.unwrap_or_default()));
         let age = known.as_ref().and_then(|row| Duration::try_from_secs_f64(row.age).ok());
         let (status, traffic, breaker) = match known {
-            Some(row) => (row.status, row.traffic, row.breaker),
+            Some(row) => (row.status, row.traffic, row.breaker.map(Cow::into_owned)),
             // Without $FLEET_FILE every pod in PODS is live.
             None => (LifeStatus::Live, Traffic::Yes, None),
         };

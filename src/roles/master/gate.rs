@@ -4,6 +4,7 @@
 //! gate decides and reports, and nothing is written.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -45,6 +46,9 @@ use crate::{
 
 /// How often the policy file is checked for changes.
 const POLICY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Room for a row of `$FLEET_FILE` without a verdict.
+const FLEET_ROW_BYTES: usize = 160;
 
 /// The gate's configuration, read before the store is open.
 pub(crate) struct GateConfig {
@@ -212,8 +216,10 @@ impl GateHandle {
         let stories: BTreeMap<&str, &PodSnapshot> =
             views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
         let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
-        let mut file = vec![b'['];
-        for row in reader.rows().iter().flatten() {
+        let rows = reader.rows().unwrap_or_default();
+        let mut file = Vec::with_capacity(rows.len() * FLEET_ROW_BYTES);
+        file.push(b'[');
+        for row in &rows {
             if file.len() > 1 {
                 file.push(b',');
             }
@@ -247,24 +253,28 @@ impl GateHandle {
     }
 }
 
-fn fleet_row(row: &PodRow, stories: &BTreeMap<&str, &PodSnapshot>, ledgers: &[&Ledger]) -> FleetRow {
-    let (uid, record) = (row.record.uid(), &row.record);
+fn fleet_row<'a>(
+    row: &'a PodRow,
+    stories: &BTreeMap<&str, &'a PodSnapshot>,
+    ledgers: &[&'a Ledger],
+) -> FleetRow<'a> {
+    let (uid, record) = (row.record.uid(), &*row.record);
     let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(uid));
     let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(uid));
     let story = stories.get(uid.as_str());
     let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
     FleetRow {
-        id: record.id.clone(),
+        id: record.id.as_str().into(),
         key: record.key,
-        role: record.role.clone(),
-        nonce: record.nonce.clone(),
+        role: record.role.as_str().into(),
+        nonce: record.nonce.as_deref().map(Cow::from),
         age: row.age.as_secs_f64(),
         status: row.status,
         traffic: story.map_or(Traffic::Yes, |story| story.traffic),
-        breaker: entry.map(|entry| entry.breaker.clone()),
+        breaker: entry.map(|entry| entry.breaker.as_str().into()),
         break_at: entry.map(|entry| entry.break_at),
         retry_count: retries.unwrap_or(0),
-        verdict: story.map(|story| story.summary.clone()).filter(|summary| !summary.is_empty()),
+        verdict: story.filter(|story| !story.summary.is_empty()).map(|story| story.summary.as_str().into()),
     }
 }
 

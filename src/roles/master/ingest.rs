@@ -62,6 +62,8 @@ pub(crate) struct Ingest {
     state: Mutex<IngestState>,
     /// There are changes to persist, or an earlier expiry than before.
     pub(super) dirty: Notify,
+    /// There are changes to persist, all of pods whose sequence number is stored: they may wait for more.
+    pub(super) changed: Notify,
     /// Counts the changes that a snapshot shows; the callback and the gate wait for them.
     revisions: watch::Sender<u64>,
     /// A batch of changes is stored or has failed, or this master no longer leads.
@@ -81,6 +83,7 @@ impl Ingest {
             policy,
             state: Mutex::new(IngestState { mode: IngestMode::Holding, pending: PendingPings::default() }),
             dirty: Notify::new(),
+            changed: Notify::new(),
             revisions: watch::Sender::new(0),
             batches: watch::Sender::new(()),
             members: watch::Sender::new(Vec::new()),
@@ -291,8 +294,10 @@ impl Ingest {
         let observed = self.watched(ensemble, |ensemble, now| ensemble.observe(now, raw, required));
         let observed = observed.map_err(|rejection| self.refusals.refuse(&rejection, peer, raw))?;
         self.metrics.taken(observed);
-        if observed != KeepaliveEffect::Heartbeat {
-            self.dirty.notify_one();
+        match observed {
+            KeepaliveEffect::Heartbeat => {}
+            KeepaliveEffect::Changed => self.changed.notify_one(),
+            _ => self.dirty.notify_one(),
         }
         Ok(observed)
     }

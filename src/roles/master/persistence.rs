@@ -2,7 +2,7 @@
 //!
 //! A new sequence number is durable before any snapshot shows it. An unchanged heartbeat writes nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ use crate::{
     decide::ensemble::{Ensemble, RecordChanges},
 };
 
+/// Time for which changed payloads are gathered into one batch. A callback that they start begins before it is over, and
+/// its start does not share the processor with the write.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// Runs until `stop`, or until leadership is lost.
 pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: CancellationToken) {
     loop {
@@ -24,6 +28,11 @@ pub(crate) async fn persist_changes(shared: Arc<Shared>, term: Term, stop: Cance
         tokio::select! {
             () = stop.cancelled() => return persist_last_changes(&shared, term).await,
             () = shared.ingest.dirty.notified() => {}
+            () = shared.ingest.changed.notified() => tokio::select! {
+                () = stop.cancelled() => {}
+                () = shared.ingest.dirty.notified() => {}
+                () = tokio::time::sleep(GATHER) => {}
+            },
             () = shared.clock.sleep_until(expiry) => {}
         }
         let expired = shared.ingest.with_ensemble(Ensemble::expire).unwrap_or_default();
