@@ -62,7 +62,7 @@ pub(crate) struct Ingest {
     state: Mutex<IngestState>,
     /// There are changes to persist, or an earlier expiry than before.
     pub(super) dirty: Notify,
-    /// There are changes to persist, all of pods whose sequence number is stored: they may wait for more.
+    /// A known pod's content has changed: it is to be persisted, and may wait for more.
     pub(super) changed: Notify,
     /// Counts the changes that a snapshot shows; the callback and the gate wait for them.
     revisions: watch::Sender<u64>,
