@@ -105,7 +105,7 @@ impl Play {
     pub(super) async fn run(&mut self) {
         for act in ACTS.iter().take(self.acts()) {
             self.story.begin_act(act.title, act.promise);
-            self.watch.observed().timer_delay = Duration::ZERO;
+            self.watch.observed().forget_delays();
             let played = (act.play)(self).await;
             let verdict = match (played, self.stage.unexpected_exit()) {
                 (Ok(figures), None) => Verdict { held: true, figures },
@@ -191,6 +191,29 @@ impl Play {
         self.stage.kill_app(VICTIM).await?;
         self.watch.observed().dead.insert(VICTIM);
         self.story.note(Kind::Fault, format!("{} and its agent: killed (SIGKILL)", name(VICTIM)));
+        let out = self.out_at_its_ttl(from, &victim).await;
+        // The acts after this one have all apps, whatever has become of the promise.
+        let again = Instant::now();
+        self.stage.start_app(VICTIM);
+        self.watch.observed().dead.remove(&VICTIM);
+        self.story.note(Kind::Fault, format!("{} and its agent: started again", name(VICTIM)));
+        let back = self.until("it is listed again", |seen| seen.settled(again, |l| l.len() == APPS)).await?;
+        let (silent, failures) = out?;
+        Ok(format!(
+            "killed app out {} after its last keepalive (TTL {} s); client failures {failures} -> 0 per second; \
+             started again, listed after {}",
+            seconds(silent),
+            TTL.as_secs(),
+            seconds(back - again),
+        ))
+    }
+
+    /// How long the killed app was silent when it was out, and the client's failures in the worst second.
+    async fn out_at_its_ttl(
+        &self,
+        from: Instant,
+        victim: &BTreeSet<SocketAddrV4>,
+    ) -> anyhow::Result<(Duration, usize)> {
         let out = self
             .until("the dead app is out", |seen| seen.settled(from, |listed| victim.is_disjoint(listed)))
             .await?;
@@ -199,7 +222,7 @@ impl Play {
         // The age of the last keepalive is rounded, and the page is read a moment after it was made.
         let earliest = TTL.saturating_sub(ALLOWANCE);
         ensure!(silent >= earliest, "out after {} of silence, before its TTL", seconds(silent));
-        let latest = TTL + ALLOWANCE + self.timer_allowance();
+        let latest = TTL + ALLOWANCE + self.machine_allowance();
         ensure!(
             silent <= latest,
             "out after {} of silence, {} were allowed",
@@ -207,19 +230,7 @@ impl Play {
             seconds(latest)
         );
         self.quiet_again().await?;
-        let failures = self.log.worst_second(from);
-        let again = Instant::now();
-        self.stage.start_app(VICTIM);
-        self.watch.observed().dead.remove(&VICTIM);
-        self.story.note(Kind::Fault, format!("{} and its agent: started again", name(VICTIM)));
-        let back = self.until("it is listed again", |seen| seen.settled(again, |l| l.len() == APPS)).await?;
-        Ok(format!(
-            "killed app out {} after its last keepalive (TTL {} s); client failures {failures} -> 0 per second; \
-             started again, listed after {}",
-            seconds(silent),
-            TTL.as_secs(),
-            seconds(back - again),
-        ))
+        Ok((silent, self.log.worst_second(from)))
     }
 
     async fn master_is_killed(&mut self) -> anyhow::Result<String> {
@@ -290,7 +301,7 @@ impl Play {
             })
             .await?;
         let after = none.saturating_duration_since(last);
-        let latest = EVALUATION + ALLOWANCE + self.timer_allowance();
+        let latest = EVALUATION + ALLOWANCE + self.machine_allowance();
         ensure!(
             after <= latest,
             "{} after the last bad payload, {} were allowed",
@@ -358,9 +369,11 @@ impl Play {
         Ok(())
     }
 
-    /// Four times the worst delay of a timer on this machine, for which no promise is broken.
-    pub(super) fn timer_allowance(&self) -> Duration {
-        self.watch.observed().timer_delay * 4
+    /// Four times the worst delays of a timer and of the disk on this machine in this act, for which no promise is broken:
+    /// a verdict is in the ledger, the file and its directory before it counts.
+    pub(super) fn machine_allowance(&self) -> Duration {
+        let seen = self.watch.observed();
+        (seen.timer_delay + seen.disk_delay) * 4
     }
 
     async fn fault(&self, apps: &[usize], fault: Fault, what: &str) -> anyhow::Result<()> {

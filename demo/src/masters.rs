@@ -236,7 +236,7 @@ impl Play {
         for (app, (before, after)) in ENSEMBLES.iter().zip(before.iter().zip(&after)) {
             ensure!(before.seqs == after.seqs, "{app}: seq was {:?} and is {:?}", before.seqs, after.seqs);
         }
-        let bound = LEASE * 2 + self.timer_allowance();
+        let bound = LEASE * 2 + self.machine_allowance();
         ensure!(took <= bound, "led again after {}, {} were allowed", seconds(took), seconds(bound));
         Ok(format!(
             "{} ensembles on {HOSTS} hosts: {} led by another host {} after the kill, with keepalives of all its pods \

@@ -3,11 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     net::SocketAddrV4,
+    os::unix::fs::FileExt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use anyhow::Context;
 use serde::Deserialize;
 use tokio::{
     task::JoinSet,
@@ -27,6 +30,7 @@ use kubervisor::decide::time::Timestamp;
 const FILES: Duration = Duration::from_millis(20);
 const PAGES: Duration = Duration::from_millis(100);
 const SAMPLES: Duration = Duration::from_millis(250);
+const DISK: Duration = Duration::from_millis(500);
 /// An error rate above this is drawn as bad.
 const BAD: f64 = 0.1;
 
@@ -55,6 +59,8 @@ pub(super) struct Observed {
     pub(super) last_keepalive: BTreeMap<String, Instant>,
     /// Largest delay of our own timer, which shows how busy the machine is.
     pub(super) timer_delay: Duration,
+    /// Longest time until written bytes were on the disk.
+    pub(super) disk_delay: Duration,
 }
 
 /// `/services`.
@@ -143,6 +149,9 @@ impl Watch {
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
         let watch = Self { observed: Arc::new(Mutex::new(Observed::nothing())) };
+        // Without a name, so that nothing of it can be left behind.
+        let probe = tempfile::tempfile_in(&places.directory).context("cannot make a file for the demo")?;
+        tasks.spawn(watch.clone().measure_disk(probe));
         tasks.spawn(watch.clone().follow_files(places.clone()));
         tasks.spawn(watch.clone().follow_pages(
             client(Duration::from_secs(1))?,
@@ -178,6 +187,22 @@ impl Watch {
                 *since = if broken { since.or(Some(now)) } else { None };
             }
             seen.payloads = payloads;
+        }
+    }
+
+    async fn measure_disk(self, probe: File) {
+        let probe = Arc::new(probe);
+        let mut round = interval(DISK);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            let (began, file) = (Instant::now(), Arc::clone(&probe));
+            let written =
+                tokio::task::spawn_blocking(move || file.write_at(b"x", 0).and_then(|_| file.sync_all()));
+            if let Ok(Ok(())) = written.await {
+                let mut seen = self.observed();
+                seen.disk_delay = seen.disk_delay.max(began.elapsed());
+            }
         }
     }
 
@@ -245,7 +270,13 @@ impl Observed {
             ensemble: BTreeMap::new(),
             last_keepalive: BTreeMap::new(),
             timer_delay: Duration::ZERO,
+            disk_delay: Duration::ZERO,
         }
+    }
+
+    /// An act counts its own delays.
+    pub(super) fn forget_delays(&mut self) {
+        (self.timer_delay, self.disk_delay) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// The first change since `from` from which on the file has been as `wanted`.

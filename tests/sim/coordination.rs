@@ -122,9 +122,11 @@ pub fn run(seed: u64, scenario: &Scenario, mutant: Option<Mutant>) -> Outcome {
         });
     }
     let away = BTreeSet::new();
-    // A slow clock sees the end of another's lease later.
-    let slowest = plan.machines.iter().map(|machine| machine.percent).min().unwrap_or(100).min(100);
-    let limit = LEASE * 100 / slowest + SETTLING;
+    // A slow clock sees the end of another's lease later. A fast one ends its own sooner, after fewer late answers, and each
+    // such end is one more hand-over.
+    let speeds = || plan.machines.iter().map(|machine| machine.percent).chain([100]);
+    let (slowest, fastest) = (speeds().min().unwrap_or(100), speeds().max().unwrap_or(100));
+    let limit = LEASE * 100 / slowest + SETTLING * fastest / 100;
     let mut run = Run { sim, limit, plan, server, recorder, running, away };
     run.play(scenario);
     run.recorder.check_history(&run.server.history());

@@ -83,6 +83,7 @@ pub async fn work(
         }
     };
     tokio::select! {
+        () = stop.cancelled() => {}
         () = reconciler.run(&mut sink, changes.subscribe(), &stop) => {}
         () = judge => {}
         () = wake => {}

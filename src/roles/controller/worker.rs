@@ -144,6 +144,8 @@ async fn run(state: Arc<WorkerState>, stop: CancellationToken) {
     );
     let breakers = run_breakers(Arc::new(Host(Arc::clone(&state))), state.manifest.subscribe(), None, &stop);
     tokio::select! {
+        // No request under way is waited for: when our Lease has ended, another replica begins within its margin.
+        () = stop.cancelled() => {}
         () = state.reconciler.run(&mut sink, state.changes.subscribe(), &stop) => {}
         () = breakers => {}
         () = release::run(&state) => {}
