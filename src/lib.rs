@@ -13,7 +13,7 @@
 //! - `roles → adapters → decide` and `api → decide`; `decide` has no clock, no I/O and no
 //!   randomness: time is an argument, the next wake-up is a result. `tests/architecture.rs` checks it.
 //! - Only [`decide::gate::plan`] takes a pod out of traffic, and never below the floor.
-//! - A plain heartbeat is never written to a store; a change is durable before it appears in a snapshot.
+//! - A plain heartbeat is never written to a store; a pod's sequence number is durable before it appears in a snapshot.
 //! - Input is checked against its limit before memory is reserved for it.
 //!
 //! # Module map
@@ -27,6 +27,7 @@
 //! | [`config`] | `KONTROL_*` and `KUBERVISOR_*` → validated configuration |
 //! | [`clock`], [`alarms`] | the two clocks; conditions that need an operator |
 //! | [`core_task`] | tasks whose unexpected end ends the process |
+//! | [`memory`] | freed memory goes back to the system |
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -43,6 +44,7 @@ pub mod config;
 pub mod core_task;
 pub mod decide;
 pub mod exit;
+pub mod memory;
 pub mod metrics;
 pub mod roles;
 pub mod runtime;

@@ -36,6 +36,7 @@ use crate::{
     config::{self, Config, Listen, PodFacts, RunAs, environment::Environment, flags::Flags},
     core_task::until_stopped,
     exit::Exit,
+    memory,
     metrics::Metrics,
     roles::view::{
         View,
@@ -68,7 +69,8 @@ impl Runtime {
         Self { clock, alarms, metrics }
     }
 
-    /// Waits for `stop`, or until a task ends without which the process does not do its work.
+    /// Waits for `stop`, or until a task ends without which the process does not do its work; meanwhile memory that is
+    /// freed goes back to the system.
     ///
     /// # Errors
     /// [`Exit::Failed`] names that task; `stop` is cancelled then too.
@@ -76,6 +78,7 @@ impl Runtime {
         let why = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             why = self.alarms.fatal() => why,
+            never = memory::return_unused() => match never {},
         };
         stop.cancel();
         // What has failed may also keep the stop from its end.

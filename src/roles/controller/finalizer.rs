@@ -38,7 +38,7 @@ pub(super) async fn ensure(state: &WorkerState, retry_forbidden: bool) -> bool {
 
 /// Retries a forbidden finalizer beside the worker's other tasks; never returns.
 pub(super) async fn ensure_later(state: &WorkerState, ensured: bool) {
-    if !ensured && ensure(state, true).await {
+    if !ensured && Box::pin(ensure(state, true)).await {
         state.mode.send_modify(|mode| mode.unsecured = None);
         state.wake();
     }

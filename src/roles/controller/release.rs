@@ -29,7 +29,7 @@ pub(super) async fn run(state: &WorkerState) {
             Ok(_) = snapshots.wait_for(|snapshot| all_released(snapshot, since)) => {}
             _ = postures.wait_for(|mode| !mode.leaving) => continue,
         }
-        match clean(state).await {
+        match Box::pin(clean(state)).await {
             Ok(true) => return,
             // It only lost its pods to another resource: wait for a change, such as new pods.
             Ok(false) => {

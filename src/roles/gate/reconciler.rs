@@ -161,7 +161,9 @@ impl GateReconciler {
         loop {
             changes.borrow_and_update();
             let policy = policies.borrow_and_update().clone();
-            let wait = match self.reconcile(sink, &mut state, &policy).await {
+            // Boxed: tens of KiB that a worker needs only while it reconciles.
+            let reconciled = Box::pin(self.reconcile(sink, &mut state, &policy)).await;
+            let wait = match reconciled {
                 Ok(wait) => {
                     state.retry = RETRY.0;
                     self.deps.alarms.clear(AlarmReason::GateFrozen);
