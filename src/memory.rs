@@ -66,7 +66,7 @@ mod tests {
         let mut peak = Peak::default();
         let looks = [10, 90, 85, 82, 40, 40, 47, 39, 38].map(|mebibytes: usize| mebibytes << 20);
         let passed: Vec<bool> = looks.into_iter().map(|in_use| peak.has_passed(in_use)).collect();
-        assert_eq!(passed, [false, false, false, true, false, false, false, true, false]);
+        assert_eq!(passed, [false, false, false, true, true, false, false, true, false]);
     }
 
     #[cfg(target_env = "gnu")]

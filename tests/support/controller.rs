@@ -8,7 +8,10 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -236,7 +239,17 @@ impl Drop for Controller {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    // On an address of this process, below the ports that the kernel gives to outgoing connections, and never the same one
+    // twice: nothing holds a port until its controller has started.
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    let process = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, process[2] | 0x80, process[3], 254);
+    loop {
+        let address = (ip, NEXT.fetch_add(1, Ordering::Relaxed)).into();
+        if TcpListener::bind::<SocketAddr>(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 async fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
