@@ -10,6 +10,8 @@ mod backfill;
 mod chromium;
 #[path = "browser/live.rs"]
 mod live;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "browser/report.rs"]
 mod report;
 #[path = "support/scraper.rs"]

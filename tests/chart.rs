@@ -14,6 +14,8 @@ mod installed;
 mod objects;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "chart/refused.rs"]
 mod refused;
 #[path = "chart/rendered.rs"]

@@ -27,6 +27,8 @@ mod owners;
 mod people;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "controller/rehearsal.rs"]
 mod rehearsal;
 #[path = "controller/release.rs"]

@@ -10,6 +10,8 @@ mod fleet;
 mod hosted;
 #[path = "detectors/login.rs"]
 mod login;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "detectors/prometheus.rs"]
 mod prometheus;
 #[path = "support/scraper.rs"]

@@ -48,6 +48,8 @@ mod output;
 mod pages;
 #[path = "e2e/pause.rs"]
 mod pause;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "e2e/signals.rs"]
 mod signals;
 #[path = "support/stage.rs"]

@@ -21,6 +21,8 @@ mod objects;
 mod owners;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "faults/refused.rs"]

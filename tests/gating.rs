@@ -9,6 +9,8 @@ mod controller;
 mod keepalives;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "gating/prometheus.rs"]
 mod prometheus;
 #[path = "support/scraper.rs"]

@@ -10,6 +10,8 @@ mod conventions;
 mod live;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/scraper.rs"]
 mod scraper;
 #[path = "support/shop.rs"]

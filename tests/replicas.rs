@@ -6,6 +6,8 @@
 mod controller;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/shop.rs"]
 mod shop;
 #[path = "support/signals.rs"]

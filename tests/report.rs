@@ -20,6 +20,8 @@ mod front;
 mod live;
 #[path = "report/page.rs"]
 mod page;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "report/samples.rs"]
 mod samples;
 #[path = "report/scan.rs"]

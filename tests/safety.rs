@@ -29,6 +29,8 @@ mod objects;
 mod plan;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "safety/proxied.rs"]
 mod proxied;
 #[path = "support/proxy.rs"]

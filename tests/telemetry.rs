@@ -1,6 +1,8 @@
 //! `docs/metrics.md` against a live master: every metric is in the table, with its type and labels, and none else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/stage.rs"]
 mod stage;
 

@@ -12,6 +12,8 @@ mod load;
 mod pages;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "view/readers.rs"]
 mod readers;
 #[path = "support/shop.rs"]

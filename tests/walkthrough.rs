@@ -24,6 +24,8 @@ mod document;
 mod own_pod;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/shop.rs"]
 mod shop;
 #[path = "support/stage.rs"]

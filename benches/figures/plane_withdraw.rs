@@ -96,7 +96,7 @@ fn tell(report: &mut Report, ours: &mut [f64], bare: &mut [f64], requests: &[Vec
             .beside("bare loop of 32", yardstick)
             .note(format!("median of {ROUNDS}, slowest {slowest:.0}")),
     );
-    report.add(Figure::new("withdrawal over a bare loop", took / yardstick, "x").goal(Goal::AtMost(1.3)));
+    report.add(Figure::new("withdrawal over a bare loop", took / yardstick, "x").goal(Goal::AtMost(1.2)));
     let most = requests.iter().max_by_key(|asked| needed(asked));
     let note = most.map_or_else(String::new, |asked| format!("all within 3 s: {}", counted(asked)));
     let count = most.map_or(0, |asked| needed(asked));

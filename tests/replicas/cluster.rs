@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Once,
         atomic::{AtomicU8, Ordering},
@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     controller::{self, Controller},
     plane::{self, Shared, User, until},
+    ports::own_address,
     shop::{self, Recipe, Shop},
     signals::Signals,
 };
@@ -26,9 +27,8 @@ pub(super) const LEASE: u64 = 3;
 /// the port of a replica that is down.
 pub(super) fn keepalive_ports() -> [SocketAddr; 3] {
     static TAKEN: AtomicU8 = AtomicU8::new(1);
-    let process = std::process::id().to_be_bytes();
     let first = TAKEN.fetch_add(3, Ordering::Relaxed);
-    [0, 1, 2].map(|host| (Ipv4Addr::new(127, process[2] | 0x80, process[3], first + host), 8000).into())
+    [0, 1, 2].map(|host| (own_address(first + host), 8000).into())
 }
 
 /// A namespace with resources, replicas and their detectors.

@@ -4,14 +4,11 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +18,8 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+
+use crate::ports;
 
 /// How long a start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -239,17 +238,7 @@ impl Drop for Controller {
 }
 
 fn free() -> SocketAddr {
-    // On an address of this process, below the ports that the kernel gives to outgoing connections, and never the same one
-    // twice: nothing holds a port until its controller has started.
-    static NEXT: AtomicU16 = AtomicU16::new(10_000);
-    let process = std::process::id().to_be_bytes();
-    let ip = Ipv4Addr::new(127, process[2] | 0x80, process[3], 254);
-    loop {
-        let address = (ip, NEXT.fetch_add(1, Ordering::Relaxed)).into();
-        if TcpListener::bind::<SocketAddr>(address).is_ok() {
-            return address;
-        }
-    }
+    ports::free(ports::own_address(254)).into()
 }
 
 async fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {

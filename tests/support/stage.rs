@@ -15,11 +15,11 @@ mod wait;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,7 @@ pub use self::{
     puppet::{Puppet, keeping_alive},
     wait::{CAP, throughout, until},
 };
+use crate::ports;
 
 /// The TTL of these tests, in seconds.
 pub const TTL: f64 = 2.5;
@@ -129,7 +130,7 @@ impl Stage {
                 format!("embedded:{}", self.file(&format!("master-{host}.redb")).display()),
             )
             .env("KONTROL_CALLBACK", self.recorder().display());
-        let (probes, admin) = (free(node.address), free(node.address));
+        let (probes, admin) = (ports::free(*node.address.ip()), ports::free(*node.address.ip()));
         let mut node = node.env("KUBERVISOR_ADDR", probes).env("KUBERVISOR_ADMIN_ADDR", admin);
         (node.probes, node.admin) = (Some(probes), Some(admin));
         node
@@ -142,7 +143,7 @@ impl Stage {
 
     fn node(&self, id: &str, host: u8, role: &str) -> Node {
         let ip = self.ip(host);
-        let address = free(SocketAddrV4::new(ip, 0));
+        let address = ports::free(ip);
         Node {
             id: id.to_owned(),
             address,
@@ -458,18 +459,6 @@ fn tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
-}
-
-fn free(near: SocketAddrV4) -> SocketAddrV4 {
-    // Below the ports that the kernel gives to outgoing connections, and never the same one twice: nothing holds a port
-    // until its node has started.
-    static NEXT: AtomicU16 = AtomicU16::new(10_000);
-    loop {
-        let address = SocketAddrV4::new(*near.ip(), NEXT.fetch_add(1, Ordering::Relaxed));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
 }
 
 /// The kernel kills the process when the test's thread ends, however it ends.

@@ -149,9 +149,7 @@ fn range((start, end): (u32, u32)) -> Range<usize> {
 pub(super) struct SnapshotBuilder {
     pods: Vec<u8>,
     spans: Vec<(u32, u32)>,
-    /// All texts so far were at the same place in the snapshot before.
-    same: bool,
-    /// So many bytes equal those of the snapshot before.
+    /// So many bytes equal those of the snapshot before: up to the end of the last text that was at the same place there.
     unchanged: u32,
 }
 
@@ -160,11 +158,12 @@ impl SnapshotBuilder {
     pub(super) fn with_room_for(count: usize, bytes: usize) -> Self {
         let mut pods = Vec::with_capacity(bytes + count.max(1) + 1);
         pods.push(b'[');
-        Self { pods, spans: Vec::with_capacity(count), same: true, unchanged: 0 }
+        Self { pods, spans: Vec::with_capacity(count), unchanged: 0 }
     }
 
     /// `text` may be a span of the snapshot `before`.
     pub(super) fn push(&mut self, text: &PodText, before: &Snapshot) -> PodText {
+        let all_unchanged = self.unchanged == self.spans.last().map_or(0, |(_, end)| *end);
         if !self.spans.is_empty() {
             self.pods.push(b',');
         }
@@ -174,8 +173,7 @@ impl SnapshotBuilder {
         let end = offset(&self.pods);
         self.spans.push((start, end));
         let copy = PodText::Shared(start, end);
-        self.same &= *text == copy;
-        if self.same {
+        if all_unchanged && *text == copy {
             self.unchanged = end;
         }
         copy
