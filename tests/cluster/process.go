@@ -22,6 +22,9 @@ import (
 // patience is how long anything may take to come up on a busy machine.
 const patience = 120 * time.Second
 
+// mostStartsAgain bounds the starts of a component that only ends again.
+const mostStartsAgain = 10
+
 // process is one component that was started.
 type process struct {
 	name, log string
@@ -56,6 +59,15 @@ func (p *plane) start(name string) error {
 		p.ended <- started
 	}()
 	return p.until(started, func() error { return p.serves(name) })
+}
+
+// startAgain does what a kubelet does for a static pod of the control plane that ended by itself: a scheduler, for
+// one, ends when its cache contradicts a binding whose answer was lost with the API server.
+func (p *plane) startAgain(name string) error {
+	if p.startedAgain[name]++; p.startedAgain[name] > mostStartsAgain {
+		return fmt.Errorf("%s ended by itself %d times and is not started again", name, p.startedAgain[name])
+	}
+	return p.start(name)
 }
 
 // serves is nil once the component does its work; controllers, scheduler and kubelet need no waiting for.

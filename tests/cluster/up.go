@@ -24,15 +24,17 @@ type plane struct {
 	real    bool
 	ports   map[string]int
 	running map[string]*process
-	ended   chan *process
-	stop    chan os.Signal
+	// startedAgain counts, for each component, the starts after it ended by itself.
+	startedAgain map[string]int
+	ended        chan *process
+	stop         chan os.Signal
 }
 
 // up starts everything, says where it is, and ends everything when it is told to, or when whoever
 // started it is gone.
 func up() error {
 	p := &plane{
-		running: map[string]*process{}, ended: make(chan *process, 64), stop: make(chan os.Signal, 1),
+		running: map[string]*process{}, startedAgain: map[string]int{}, ended: make(chan *process, 64), stop: make(chan os.Signal, 1),
 	}
 	control := flag.Bool("control", false, "take commands from standard input (kill, freeze, thaw, start, pid NAME); its end is ours")
 	flag.IntVar(&p.nodes, "nodes", 3, "how many nodes the kubelet stand-in keeps")
@@ -139,10 +141,13 @@ func (p *plane) obey(lines <-chan string) error {
 		case ended := <-p.ended:
 			if p.running[ended.name] == ended {
 				delete(p.running, ended.name)
-				if lines == nil {
-					return ended.why()
-				}
 				fmt.Fprintln(os.Stderr, "cluster:", ended.why())
+				if err := p.startAgain(ended.name); err != nil {
+					if lines == nil {
+						return err
+					}
+					fmt.Fprintln(os.Stderr, "cluster:", err)
+				}
 			}
 		case line, more := <-lines:
 			if !more {

@@ -7,6 +7,10 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -59,6 +63,19 @@ async fn after_each_component_was_killed_a_new_fleet_still_gets_ready() {
     })
     .await;
     let namespace = plane.namespace(&client, "kills").await;
+    web(&plane, &client, &namespace, 2).await;
+}
+
+#[tokio::test]
+async fn a_component_that_ends_by_itself_is_started_again() {
+    let plane = plane::alone().await;
+    for component in [Component::ControllerManager, Component::Scheduler] {
+        let before = plane.pid(component);
+        kill(Pid::from_raw(before.cast_signed()), Signal::SIGKILL).unwrap();
+        until("another process runs", || async { (plane.pid(component) != before).then_some(()) }).await;
+    }
+    let client = plane.client(User::Admin).await;
+    let namespace = plane.namespace(&client, "by-itself").await;
     web(&plane, &client, &namespace, 2).await;
 }
 

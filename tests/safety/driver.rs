@@ -238,8 +238,10 @@ impl Driver {
                 _ => self.turn_controller(which, false),
             }
         }
-        // Pods whose binding an API server's end has cut off may wait for minutes in the scheduler; a start takes them all.
-        self.plane.while_away(&[Component::Scheduler], || {});
+        // What an API server's end has cut off stays in the memory of others: pods whose binding had no answer wait for
+        // minutes in the scheduler, and a Service whose slices were written without an answer is given up after 15
+        // attempts ("informer cache is out of date"). A start takes them all.
+        self.plane.while_away(&[Component::Scheduler, Component::ControllerManager], || {});
         let began = Instant::now();
         let mut wrong = Some(String::new());
         while let Some(what) = wrong {
