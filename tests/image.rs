@@ -5,12 +5,14 @@
 
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Read,
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -274,7 +276,7 @@ fn the_plugins_archive_has_program_completion_and_licence_and_krews_manifest_its
 
 /// From the start to the first 200 of /ready, and the resident memory then.
 async fn start(kubeconfig: &str) -> (Duration, f64) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = ports::free(Ipv4Addr::LOCALHOST).port();
     let mut controller = run(65532, "kubervisor");
     controller.args([
         "controller",

@@ -7,6 +7,8 @@
 mod etcd_server;
 #[path = "support/plane.rs"]
 mod plane;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/yardstick.rs"]

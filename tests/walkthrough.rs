@@ -35,7 +35,7 @@ mod terminal;
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -105,10 +105,7 @@ struct Ports([(&'static str, u16); 3]);
 
 impl Ports {
     fn free() -> Self {
-        // Held together, so that they differ.
-        let held =
-            ["8086", "8087", "8300"].map(|name| (name, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()));
-        Self(held.map(|(name, listener)| (name, listener.local_addr().unwrap().port())))
+        Self(["8086", "8087", "8300"].map(|name| (name, ports::free(Ipv4Addr::LOCALHOST).port())))
     }
 
     /// Where a controller is without being told.

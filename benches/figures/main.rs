@@ -41,6 +41,8 @@ mod etcd;
 mod fleet;
 #[path = "../../tests/support/plane.rs"]
 mod plane;
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 #[path = "../../tests/support/running.rs"]
 mod running;
 #[path = "../../tests/support/scraper.rs"]

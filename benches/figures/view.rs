@@ -45,7 +45,7 @@ impl Fleets {
         let fleet = |number: usize| {
             let pod = |pod: u32| PodSnapshot {
                 id: format!("web-{number}-7d9f8c5b6-{pod:05}"),
-                uid: format!("00000000-0000-0000-0000-{number:06}{pod:06}"),
+                uid: format!("00000000-0000-0000-0000-{number:06}{pod:06}").as_str().into(),
                 detail: None,
                 ready: true,
                 traffic: Traffic::Yes,
@@ -54,7 +54,7 @@ impl Fleets {
                 retry_count: 0,
                 explanation: None,
                 summary: String::new(),
-                history: Vec::new(),
+                history: [].into(),
             };
             let budget =
                 Budget { desired: PODS, existing: PODS, floor: 50, serving: PODS, ..Budget::default() };

@@ -184,7 +184,7 @@ pub struct Fleet {
     pub desired: u32,
     /// The Service's selector has the traffic key. `false`: every pod is admitted.
     pub gated: bool,
-    /// The resource is being deleted: every pod is admitted, none is claimed.
+    /// The resource is being deleted: every pod is admitted, and none is claimed but to be given back.
     pub leaving: bool,
     /// The sink can evict pods.
     pub can_kill: bool,

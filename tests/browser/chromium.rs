@@ -1,17 +1,14 @@
 //! Debian's Chromium without a screen, driven by its own chromedriver: WebDriver is JSON over HTTP, so that the client
 //! that other tests use is enough.
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    process::Stdio,
-};
+use std::{net::Ipv4Addr, process::Stdio};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::stage::until;
+use crate::{ports, stage::until};
 
 /// A browser with one window and a profile that is thrown away.
 pub(super) struct Browser {
@@ -25,7 +22,7 @@ impl Browser {
     /// Starts driver and browser.
     pub(super) async fn start() -> Self {
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = ports::free(Ipv4Addr::LOCALHOST).port();
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
             .stdin(Stdio::null())

@@ -121,3 +121,21 @@ async fn a_pod_that_refuses_twice_is_asked_and_the_log_says_why() {
     assert!(line.contains("the pod is as we saw it"), "{line}");
     stage.recover().await;
 }
+
+/// The finalizer, and with it the last of the marks.
+#[tokio::test]
+async fn a_release_that_is_refused_once_is_tried_again_within_seconds() {
+    let plane = plane::shared().await;
+    for (resource, refusal) in [("kubervisorservices", Refusal::conflict()), ("pods", Refusal::internal())] {
+        let (stage, proxy) = Stage::proxied(&plane, "release").await;
+        stage.withhold(&stage.pods[0]).await;
+        let name = stage.shop.name.as_str();
+        let patch = Matching::verb("patch").of(resource).first(1);
+        proxy.on(patch, Fault::Refuse(refusal));
+        stage.shop.resources().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+        let gone = || async { stage.shop.resources().get_opt(name).await.ok()?.is_none().then_some(()) };
+        let ((), took) = plane::until("it is gone", gone).await;
+        println!("{resource}: {took:?}");
+        assert!(took < Duration::from_secs(20), "{resource}: {took:?}");
+    }
+}

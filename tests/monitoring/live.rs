@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     controller::{self, Controller},
     plane::{self, Alone, Component, User},
-    queries, read,
+    ports, queries, read,
     scraper::Prometheus,
     shop::{self, Shop},
     signals::Signals,
@@ -25,7 +25,7 @@ struct Agent(Child);
 
 impl Agent {
     fn start(master: SocketAddrV4) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = ports::free(Ipv4Addr::LOCALHOST).port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubervisor"));
         command.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         for (name, value) in [
@@ -73,13 +73,6 @@ fn shortened() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn free() -> SocketAddrV4 {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap() {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(_) => unreachable!("it was bound to an IPv4 address"),
-    }
-}
-
 impl Scene {
     async fn set() -> Self {
         let plane = plane::alone().await;
@@ -92,7 +85,7 @@ impl Scene {
             .spec("defaultActivator", json!({"mode": "periodic", "period": 0.5, "maxPeriod": 0.5}))
             .breaker("slow", &signals.service("bad"), 50);
         let shop = recipe.apply(&plane, &client, &namespace).await;
-        let keepalives = free();
+        let keepalives = ports::free(Ipv4Addr::LOCALHOST);
         let controller = controller::Recipe::with_kubeconfig(plane.kubeconfig(User::Kubervisor))
             .namespace(&namespace)
             .argument("--keepalives")

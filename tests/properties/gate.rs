@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kubervisor::decide::{
-    fleet::{Fence, Fleet, PodView, Traffic, Uid},
+    fleet::{Epoch, Fence, Fleet, PodView, Traffic, Uid},
     gate::{
         self,
         action::{Action, Verb},
@@ -59,6 +59,40 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index().prop_map(Event::Replace),
         1 => (index(), any::<bool>()).prop_map(|(pod, yes)| Event::Human(pod, yes)),
     ]
+}
+
+/// What people, and clients that strip what they do not know, do to the marks on a pod.
+#[derive(Clone, Debug)]
+struct Edit {
+    pod: prop::sample::Index,
+    unclaimed: bool,
+    /// `None`: as it is; else the fence is gone, of another ledger, or older than the entry.
+    fence: Option<Option<Fence>>,
+    traffic: Option<Traffic>,
+    unmarked: bool,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let fences = prop::sample::select(vec![
+        None,
+        Some(Fence { epoch: Epoch(0xf), serial: 3 }),
+        Some(Fence { epoch: EPOCH, serial: 0 }),
+    ]);
+    let words = prop::sample::select(vec![
+        Traffic::Yes,
+        Traffic::No,
+        Traffic::Pause,
+        Traffic::Unlabelled,
+        Traffic::Other,
+    ]);
+    let parts = (any::<bool>(), prop::option::of(fences), prop::option::of(words), any::<bool>());
+    (any::<prop::sample::Index>(), parts).prop_map(|(pod, (unclaimed, fence, traffic, unmarked))| Edit {
+        pod,
+        unclaimed,
+        fence,
+        traffic,
+        unmarked,
+    })
 }
 
 /// A patch under way, with the floor and the losses at the time of its list.
@@ -183,6 +217,16 @@ impl Simulation {
         self.world.pods.insert(new.uid.clone(), new);
     }
 
+    fn edit(&mut self, edit: &Edit) {
+        self.trace.push(format!("{edit:?}"));
+        self.change(&edit.pod, |pod| {
+            pod.claimed &= !edit.unclaimed;
+            pod.fence = edit.fence.unwrap_or(pod.fence);
+            pod.traffic = edit.traffic.unwrap_or(pod.traffic);
+            pod.break_at = pod.break_at.filter(|_| !edit.unmarked);
+        });
+    }
+
     fn pick(&self, which: &prop::sample::Index) -> Uid {
         let uids: Vec<_> = self.world.pods.keys().cloned().collect();
         which.get(&uids).clone()
@@ -253,6 +297,32 @@ proptest! {
         let dark = simulation.world.pods.values().filter(|pod| pod.traffic != Traffic::Yes && pod.break_at.is_some());
         prop_assert_eq!(dark.count(), 0, "{:?}\n{:#?}", simulation.trace, simulation.world.ledger);
         prop_assert!(simulation.world.ledger.entries.is_empty(), "{:?}\n{:#?}", simulation.trace, simulation.world.ledger);
+    }
+
+    #[test]
+    fn a_fleet_whose_resource_ends_is_given_back_whatever_is_on_its_pods(
+        policy in policy(),
+        pods in 1..9_u32,
+        dry_run in any::<bool>(),
+        events in prop::collection::vec(event(), 1..60),
+        edits in prop::collection::vec(edit(), 0..9),
+    ) {
+        let mut simulation = Simulation::new(policy, pods);
+        for event in &events {
+            simulation.apply(event)?;
+        }
+        simulation.network.clear();
+        edits.iter().for_each(|edit| simulation.edit(edit));
+        let world = &mut simulation.world;
+        let entered: Vec<Uid> = world.ledger.entries.keys().cloned().collect();
+        (world.leaving, world.policy.dry_run) = (true, dry_run);
+        world.settle();
+        // A person's pause stays until the marks come off.
+        let left = world.ledger.entries.values().filter(|entry| !entry.human).count();
+        prop_assert_eq!(left, 0, "{:?}\n{:#?}\n{:#?}", simulation.trace, world.ledger, world.pods);
+        let ours = entered.iter().filter_map(|uid| world.pods.get(uid)).filter(|pod| pod.claimed);
+        let dark = ours.filter(|pod| pod.traffic == Traffic::No && pod.break_at.is_some()).count();
+        prop_assert_eq!(dark, 0, "{:?}\n{:#?}", simulation.trace, world.pods);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::TcpListener,
+    net::Ipv4Addr,
     path::Path,
     process::{Command, Output},
 };
 
 use serde_json::Value;
 
-use crate::{cluster::Cluster, controller::Controller, plane::until};
+use crate::{cluster::Cluster, controller::Controller, plane::until, ports};
 
 fn run(replica: &Controller, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kubervisor"))
@@ -73,11 +73,8 @@ async fn a_leader_hands_over_at_once_and_stays_a_member() {
 /// `make cluster REPLICAS=3`, with a command instead of a person.
 #[test]
 fn three_controllers_on_a_control_plane_of_their_own_share_it() {
-    // Two ports for each, which nobody has.
-    let ports: Vec<String> = {
-        let free: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        free.iter().map(|port| port.local_addr().unwrap().port().to_string()).collect()
-    };
+    // Two for each.
+    let ports: Vec<String> = (0..6).map(|_| ports::free(Ipv4Addr::LOCALHOST).port().to_string()).collect();
     let asked = format!("kubervisor cluster --admin-addr 127.0.0.1:{} -o json", ports[1]);
     let ran = Command::new("scripts/replicas")
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -17,6 +17,8 @@ use nix::{
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
+
+use crate::ports;
 
 /// The user that [`Etcd::enable_login`] makes for the product.
 pub const USER: &str = "kontrol";
@@ -64,6 +66,7 @@ impl Etcd {
     pub fn prepare(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let scheme = if options.tls { "https" } else { "http" };
+        let free_port = || ports::free(Ipv4Addr::LOCALHOST).port();
         let (client, peer) = (free_port(), free_port());
         if options.tls {
             certificates(&directory);
@@ -225,10 +228,6 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// The kernel kills the process when the test's thread ends, however it ends.

@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) verdicts: Verdicts,
     pub(crate) can_kill: bool,
     pub(crate) gated: bool,
+    /// The resource is being deleted.
+    pub(crate) leaving: bool,
     pub(crate) log: Vec<(Timestamp, Verb, String)>,
 }
 
@@ -58,6 +60,7 @@ impl World {
             verdicts: Verdicts::default(),
             can_kill: false,
             gated: true,
+            leaving: false,
             log: Vec::new(),
         }
     }
@@ -68,7 +71,7 @@ impl World {
             pods.iter_mut().for_each(|pod| self.ledger.project(pod));
         }
         let mut fleet = Fleet::new(self.desired, pods);
-        (fleet.can_kill, fleet.gated) = (self.can_kill, self.gated);
+        (fleet.can_kill, fleet.gated, fleet.leaving) = (self.can_kill, self.gated, self.leaving);
         fleet
     }
 

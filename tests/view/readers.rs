@@ -1,7 +1,7 @@
 //! `--view-addr` on a real API server: who reads is asked there, and sees the namespaces that it may read.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::Command,
     time::Duration,
 };
@@ -11,13 +11,14 @@ use reqwest::{Client, RequestBuilder, StatusCode, header, redirect::Policy};
 use crate::{
     controller::Recipe as ControllerRecipe,
     plane::{self, Plane, User, until},
+    ports,
     shop::{self, Recipe},
 };
 
 const NAME: &str = "view.test";
 
 fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    ports::free(Ipv4Addr::LOCALHOST).into()
 }
 
 fn kubectl(plane: &Plane, arguments: &[&str], input: &str) -> String {

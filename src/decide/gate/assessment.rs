@@ -220,6 +220,12 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context:
         return slot.decide(EntryDecision::Release(ReleaseReason::Gone), "another resource has claimed it");
     }
     let Some(fence) = pod.fence.filter(|fence| fence.epoch == write_fence.epoch) else {
+        let dark = pod.break_at.is_some() && matches!(pod.traffic, Traffic::No | Traffic::Pause);
+        // Nobody claims a pod for a resource that ends, unless it has to be given back.
+        if fleet.leaving && fleet.absence_proven && !pod.claimed && (elsewhere || !dark) {
+            return slot
+                .decide(EntryDecision::Release(ReleaseReason::Gone), "nothing of this resource is on it");
+        }
         return slot.decide(EntryDecision::Wait, "its fence is not of this ledger: to be claimed again");
     };
     let moved = fence.newer(slot.entry.fence);
@@ -246,7 +252,10 @@ fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context:
         Traffic::Unlabelled => {
             slot.decide(EntryDecision::Wait, "its switch was removed: to be claimed again")
         }
-        Traffic::Other => slot.decide(EntryDecision::Wait, "its switch has a value that is not ours"),
+        Traffic::Other if !fleet.leaving => {
+            slot.decide(EntryDecision::Wait, "its switch has a value that is not ours")
+        }
+        Traffic::Other => leave_to_other(slot, moved),
     }
     if moved {
         let entry = slot.entry.to_mut();
@@ -271,6 +280,15 @@ fn reconcile_yes(slot: &mut EntryAssessment<'_>, now: Timestamp, policy: &Policy
             slot.decide(EntryDecision::Cancel, "another client gave it its traffic back");
         }
     }
+}
+
+/// The switch has a value that is not ours, and the resource ends: the value stays, once our withdrawal cannot land any more.
+fn leave_to_other(slot: &mut EntryAssessment<'_>, moved: bool) {
+    if moved || slot.entry.state.landed() {
+        return slot.decide(EntryDecision::Release(ReleaseReason::Foreign), "another writer set its switch");
+    }
+    slot.set_state(EntryState::Cancelling);
+    slot.decide(EntryDecision::Cancel, "another writer set its switch: our withdrawal is cancelled");
 }
 
 fn reconcile_no(slot: &mut EntryAssessment<'_>, pod: &PodView, moved: bool) {

@@ -240,20 +240,27 @@ fn budget(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>) -> Budget
 
 /// Indices of the pods without our name, without a fence of this ledger or without a switch; and of those whose fence
 /// was set back (a restored backup): their entries are released only by a newer fence.
+///
+/// In a dry run, and for a resource that ends, only those with an entry, so that they can be given back.
 fn claims(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>, write_fence: Fence) -> Vec<usize> {
-    if policy.dry_run || fleet.leaving {
-        return Vec::new();
-    }
     let all = assessment.candidates.iter().enumerate().filter(|(_, candidate)| !candidate.pod.terminating);
     let unclaimed = all.filter(|(_, candidate)| {
         let pod = candidate.pod;
+        let slot = assessment.slot_of(candidate);
+        let behind = |fence| {
+            let held = slot.filter(|_| fleet.absence_proven);
+            held.is_some_and(|slot: &EntryAssessment<'_>| slot.entry.fence.newer(fence))
+        };
+        let fenced = pod.fence.is_some_and(|fence| fence.epoch == write_fence.epoch && !behind(fence));
+        if policy.dry_run || fleet.leaving {
+            let waits = slot.is_some_and(|slot| slot.decision == EntryDecision::Wait);
+            let elsewhere = !pod.claimed && pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
+            return waits && !elsewhere && (!fenced || pod.traffic == Traffic::Unlabelled);
+        }
         if !pod.selected {
             // Only so that it can be given back.
             return pod.fence.is_none_or(|fence| pod.claimed && fence.epoch != write_fence.epoch);
         }
-        let held = assessment.slot_of(candidate).filter(|_| fleet.absence_proven);
-        let behind = |fence| held.is_some_and(|slot: &EntryAssessment<'_>| slot.entry.fence.newer(fence));
-        let fenced = pod.fence.is_some_and(|fence| fence.epoch == write_fence.epoch && !behind(fence));
         !pod.claimed || !fenced || pod.traffic == Traffic::Unlabelled
     });
     unclaimed.map(|(index, _)| index).collect()

@@ -25,6 +25,8 @@ pub(super) async fn run(state: &WorkerState) {
         }
         let since = state.deps.process.clock.wall();
         let mut snapshots = state.reconciler.subscribe();
+        // The reconcile that a change had caused may have begun before `since`.
+        state.wake();
         tokio::select! {
             Ok(_) = snapshots.wait_for(|snapshot| all_released(snapshot, since)) => {}
             _ = postures.wait_for(|mode| !mode.leaving) => continue,

@@ -1,13 +1,16 @@
 //! The history of each pod: its newest [`ENTRIES`] entries, for the pods of the fleet and the last `DEPARTED` that left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use crate::{
-    adapters::sink::Observed,
+    adapters::sink::PodDetail,
     decide::{
-        fleet::Presence,
+        fleet::{Fleet, Presence, Uid},
         gate::{Plan, action::Verb, ledger::ActionOutcome},
         time::Timestamp,
     },
@@ -37,32 +40,44 @@ pub struct HistoryEntry {
 /// Keyed by name, so that a restarted pod's history continues.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    entries: BTreeMap<String, VecDeque<HistoryEntry>>,
-    presence: BTreeMap<String, Presence>,
+    pods: BTreeMap<String, PodHistory>,
     departed: VecDeque<String>,
+}
+
+/// What is kept of one pod.
+#[derive(Clone, Debug, Default)]
+struct PodHistory {
+    /// `None`: it is not of the fleet.
+    presence: Option<Presence>,
+    /// Oldest first; snapshots share them.
+    entries: Arc<[HistoryEntry]>,
 }
 
 impl History {
     /// Notes which pods joined, left, fell silent or came back since the last call.
-    pub fn observe(&mut self, now: Timestamp, observed: &Observed) {
-        let named = observed.fleet.pods().iter().map(|pod| {
-            let presence = observed.details.get(&pod.uid).map_or(pod.presence, |detail| detail.presence);
-            (pod.name.clone(), presence)
+    pub fn observe(&mut self, now: Timestamp, fleet: &Fleet, details: &BTreeMap<Uid, PodDetail>) {
+        let named = fleet.pods().iter().map(|pod| {
+            let presence = details.get(&pod.uid).map_or(pod.presence, |detail| detail.presence);
+            (pod.name.as_str(), presence)
         });
-        let presence: BTreeMap<String, Presence> = named.collect();
-        let before = std::mem::replace(&mut self.presence, presence.clone());
+        let presence: BTreeMap<&str, Presence> = named.collect();
         for (name, is) in &presence {
-            match (before.get(name), is) {
-                (None, _) => self.note(name, plain(now, "joined the fleet")),
-                (Some(Presence::Present), Presence::Unknown) => self.note(name, plain(now, "fell silent")),
-                (Some(Presence::Unknown), Presence::Present) => {
-                    self.note(name, plain(now, "was heard again"))
-                }
-                _ => {}
-            }
+            let pod = self.pod(name);
+            let what = match (pod.presence.replace(*is), is) {
+                (None, _) => "joined the fleet",
+                (Some(Presence::Present), Presence::Unknown) => "fell silent",
+                (Some(Presence::Unknown), Presence::Present) => "was heard again",
+                _ => continue,
+            };
+            pod.note(plain(now, what));
         }
-        for name in before.keys().filter(|name| !presence.contains_key(*name)) {
-            self.note(name, plain(now, "left the fleet"));
+        let here = |pod: &PodHistory| pod.presence.is_some();
+        let gone = self.pods.iter().filter(|(name, pod)| here(pod) && !presence.contains_key(name.as_str()));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            let pod = self.pod(&name);
+            pod.presence = None;
+            pod.note(plain(now, "left the fleet"));
             self.depart(name);
         }
     }
@@ -83,35 +98,39 @@ impl History {
                 reason: action.reason.clone(),
             };
             // A rehearsal repeats its actions at every reconcile; they are noted once.
-            let newest = self.entries.get(&action.name).and_then(VecDeque::back);
+            let pod = self.pod(&action.name);
+            let newest = pod.entries.last();
             if !rehearsed || newest.is_none_or(|last| (last.what, &last.reason) != (what, &entry.reason)) {
-                self.note(&action.name, entry);
+                pod.note(entry);
             }
         }
     }
 
     /// Oldest first.
-    pub fn of(&self, name: &str) -> Vec<HistoryEntry> {
-        self.entries.get(name).map(|entries| entries.iter().cloned().collect()).unwrap_or_default()
+    pub fn of(&self, name: &str) -> Arc<[HistoryEntry]> {
+        self.pods.get(name).map(|pod| Arc::clone(&pod.entries)).unwrap_or_default()
     }
 
-    fn note(&mut self, name: &str, entry: HistoryEntry) {
-        let entries = self.entries.entry(name.to_owned()).or_default();
-        if entries.len() == ENTRIES {
-            entries.pop_front();
-        }
-        entries.push_back(entry);
+    fn pod(&mut self, name: &str) -> &mut PodHistory {
+        self.pods.entry(name.to_owned()).or_default()
     }
 
-    fn depart(&mut self, name: &str) {
-        self.departed.push_back(name.to_owned());
+    fn depart(&mut self, name: String) {
+        self.departed.push_back(name);
         if self.departed.len() > DEPARTED
             && let Some(oldest) = self.departed.pop_front()
-            && !self.presence.contains_key(&oldest)
+            && self.pods.get(&oldest).is_some_and(|pod| pod.presence.is_none())
             && !self.departed.contains(&oldest)
         {
-            self.entries.remove(&oldest);
+            self.pods.remove(&oldest);
         }
+    }
+}
+
+impl PodHistory {
+    fn note(&mut self, entry: HistoryEntry) {
+        let oldest = (self.entries.len() + 1).saturating_sub(ENTRIES);
+        self.entries = self.entries.iter().skip(oldest).cloned().chain([entry]).collect();
     }
 }
 
@@ -130,5 +149,84 @@ fn done(verb: Verb) -> (&'static str, &'static str) {
         Verb::Kill => ("killed", "dry run: would be killed"),
         Verb::Release => ("released from the ledger", "dry run: would be released from the ledger"),
         Verb::Forget => ("forgotten: silent, and its place is filled", "dry run: would be forgotten"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::fleet::{Fence, PodView};
+
+    fn fleet(pods: &[(&str, Presence)]) -> Fleet {
+        let view = |(name, presence): &(&str, Presence)| PodView {
+            presence: *presence,
+            ..PodView::serving(*name, *name, Fence::default())
+        };
+        Fleet::new(0, pods.iter().map(view).collect())
+    }
+
+    fn observe(history: &mut History, millis: i64, pods: &[(&str, Presence)]) {
+        history.observe(Timestamp::from_unix_millis(millis), &fleet(pods), &BTreeMap::new());
+    }
+
+    fn told(history: &History, name: &str) -> Vec<&'static str> {
+        history.of(name).iter().map(|entry| entry.what).collect()
+    }
+
+    #[test]
+    fn joining_silence_return_and_leaving_are_noted_once_each() {
+        let mut history = History::default();
+        let courses: [&[_]; 6] = [
+            &[("a", Presence::Present)],
+            &[("a", Presence::Present)],
+            &[("a", Presence::Unknown)],
+            &[("a", Presence::Present)],
+            &[],
+            &[("a", Presence::Present)],
+        ];
+        for (at, pods) in (0..).zip(courses) {
+            observe(&mut history, at, pods);
+        }
+        let all =
+            ["joined the fleet", "fell silent", "was heard again", "left the fleet", "joined the fleet"];
+        assert_eq!(told(&history, "a"), all);
+        assert_eq!(
+            history.of("a").iter().map(|entry| entry.at.unix_millis()).collect::<Vec<_>>(),
+            [0, 2, 3, 4, 5]
+        );
+    }
+
+    #[test]
+    fn the_newest_entries_of_a_pod_are_kept() {
+        let mut history = History::default();
+        let is = |at: i64| if at % 2 == 0 { Presence::Present } else { Presence::Unknown };
+        for at in 0..100 {
+            observe(&mut history, at, &[("a", is(at))]);
+        }
+        let kept = history.of("a");
+        assert_eq!(
+            (kept.len(), kept[0].at.unix_millis(), kept[ENTRIES - 1].at.unix_millis()),
+            (ENTRIES, 80, 99)
+        );
+    }
+
+    #[test]
+    fn the_last_pods_that_left_are_kept_and_whoever_is_back() {
+        let mut history = History::default();
+        let names: Vec<String> = (0..DEPARTED).map(|number| format!("pod-{number}")).collect();
+        observe(&mut history, 0, &[("pod-0", Presence::Present), ("back", Presence::Present)]);
+        observe(&mut history, 1, &[]);
+        observe(&mut history, 2, &[("back", Presence::Present)]);
+        for (at, name) in (3..).zip(&names) {
+            observe(&mut history, at, &[("back", Presence::Present), (name, Presence::Present)]);
+        }
+        observe(&mut history, 1000, &[("back", Presence::Present)]);
+        assert_eq!(history.pods.len(), DEPARTED + 1);
+        assert_eq!(told(&history, "back").len(), 3);
+        assert_eq!(told(&history, "pod-0").len(), 4, "it left a second time, among the last");
+        observe(&mut history, 1001, &[("back", Presence::Present), ("late", Presence::Present)]);
+        observe(&mut history, 1002, &[("back", Presence::Present)]);
+        assert_eq!(told(&history, "pod-0"), [""; 0]);
+        assert_eq!(told(&history, "pod-1"), ["joined the fleet", "left the fleet"]);
     }
 }

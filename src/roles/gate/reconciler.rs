@@ -225,7 +225,7 @@ impl GateReconciler {
             plan = rehearsal.clone();
         }
         let wait = until(now, &plan, &observed);
-        state.history.observe(now, &observed);
+        state.history.observe(now, &observed.fleet, &observed.details);
         let mut snapshot = GateSnapshot::clone(&self.snapshot.borrow());
         (snapshot.unknown_verdicts, snapshot.rehearsal) = (unknown, rehearsal);
         snapshot.record_readings(&verdicts);

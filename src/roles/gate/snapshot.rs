@@ -19,6 +19,7 @@ use crate::{
         fleet::{PodView, Presence, Traffic, Uid},
         gate::{
             Plan,
+            action::Verb,
             budget::Budget,
             explain::{Explanation, PodState},
             ledger::Ledger,
@@ -62,7 +63,7 @@ pub struct PodSnapshot {
     /// Its name.
     pub id: String,
     /// Its identity.
-    pub uid: String,
+    pub uid: Uid,
     /// Key, address and presence, where the sink has them.
     #[serde(flatten)]
     pub detail: Option<PodDetail>,
@@ -79,11 +80,11 @@ pub struct PodSnapshot {
     /// How often it was withheld, this time included.
     pub retry_count: u32,
     /// The gate's explanation; `None`: it serves, and no breaker objects.
-    pub explanation: Option<Explanation>,
+    pub explanation: Option<Box<Explanation>>,
     /// One line of text.
     pub summary: String,
     /// Oldest first.
-    pub history: Vec<HistoryEntry>,
+    pub history: Arc<[HistoryEntry]>,
 }
 
 /// The newest values of one breaker.
@@ -147,7 +148,7 @@ pub struct GateSnapshot {
     /// The plan if no policy and no breaker were a dry run; `None` when none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Plan>,
-    /// The newest plan with actions.
+    /// The newest plan that did more than claim pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_action: Option<Arc<Plan>>,
     /// The newest values of each breaker, which only the view shows.
@@ -199,7 +200,7 @@ impl GateSnapshot {
             let detail = observed.details.get(&pod.uid);
             PodSnapshot {
                 id: pod.name.clone(),
-                uid: pod.uid.to_string(),
+                uid: pod.uid.clone(),
                 ready: pod.selected && pod.ready && !pod.terminating,
                 traffic: after.traffic,
                 breaker: after.strategy,
@@ -207,7 +208,7 @@ impl GateSnapshot {
                 retry_count: after.retry_count.unwrap_or(0),
                 summary: summary(pod, detail, explanation),
                 detail: detail.cloned(),
-                explanation: explanation.cloned(),
+                explanation: explanation.cloned().map(Box::new),
                 history: history.of(&pod.name),
             }
         };
@@ -233,7 +234,7 @@ impl GateSnapshot {
         };
         self.panic = ledger.panic.is_some();
         self.ledger = Some(ledger);
-        if !plan.actions.is_empty() {
+        if plan.actions.iter().any(|action| action.verb != Verb::Claim) {
             self.last_action = Some(Arc::new(plan.clone()));
         }
         self.plan = Some(plan);

@@ -74,7 +74,7 @@ impl PodPage {
             namespace: fleet.namespace.clone(),
             fleet: fleet.name.clone(),
             name: pod.id.clone(),
-            uid: pod.uid.clone(),
+            uid: pod.uid.to_string(),
             address: pod.detail.as_ref().and_then(|detail| detail.address).map(|address| address.to_string()),
             style: phase.word(),
             sign: phase.sign(),
@@ -141,7 +141,7 @@ fn steps(fleet: &GateSnapshot, pod: &PodSnapshot) -> Vec<Step> {
 fn measured(fleet: &GateSnapshot, pod: &PodSnapshot) -> Vec<Step> {
     let answer = |reading: &crate::roles::gate::snapshot::BreakerReading| {
         let measured = &reading.measurements;
-        let value = measured.of(&pod.uid)?;
+        let value = measured.of(pod.uid.as_str())?;
         let low = measured.low.filter(|low| value < *low);
         let high = measured.high.filter(|high| value > *high);
         let range = match (measured.low, measured.high) {

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     decide::{
-        fleet::{Traffic, Uid},
+        fleet::Traffic,
         gate::{
             explain::PodState,
             ledger::{EntryState, Ledger},
@@ -207,8 +207,7 @@ pub(in crate::roles) fn seconds(at: Timestamp) -> u32 {
 
 /// What the ledger of an earlier process tells about a pod: when it was withheld, or when it came back.
 fn recalled(ledger: &Ledger, pod: &PodSnapshot) -> VecDeque<Change> {
-    let uid = Uid::from(pod.uid.as_str());
-    let change = match (ledger.entries.get(&uid), ledger.returned.get(&uid)) {
+    let change = match (ledger.entries.get(&pod.uid), ledger.returned.get(&pod.uid)) {
         (Some(entry), _) => {
             let phase = match entry.state {
                 EntryState::Paused => LanePhase::Paused,

@@ -54,7 +54,7 @@ fn plan() -> Plan {
 fn pod_snapshot(name: &str, traffic: Traffic) -> PodSnapshot {
     PodSnapshot {
         id: name.to_owned(),
-        uid: format!("uid-of-{name}"),
+        uid: format!("uid-of-{name}").as_str().into(),
         detail: None,
         ready: true,
         traffic,
@@ -63,7 +63,7 @@ fn pod_snapshot(name: &str, traffic: Traffic) -> PodSnapshot {
         retry_count: 0,
         explanation: None,
         summary: String::new(),
-        history: Vec::new(),
+        history: [].into(),
     }
 }
 

@@ -19,16 +19,16 @@ fn pod(name: &str, standing: Option<PodState>) -> PodSnapshot {
     });
     PodSnapshot {
         id: name.to_owned(),
-        uid: name.to_owned(),
+        uid: name.into(),
         detail: None,
         ready: true,
         traffic: Traffic::Yes,
         breaker: None,
         break_at: None,
         retry_count: 0,
-        explanation,
+        explanation: explanation.map(Box::new),
         summary: String::new(),
-        history: Vec::new(),
+        history: [].into(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn the_same_facts_later_make_the_same_status() {
     let mut view = view();
-    view.pods[0].explanation = Some(explained("web-1", Some(0)));
+    view.pods[0].explanation = Some(Box::new(explained("web-1", Some(0))));
     view.plan.as_mut().unwrap().explanations = vec![explained("web-1", Some(0))];
     let first = status(&facts(Some(&view)));
     // Only today's numbers are others.
