@@ -122,7 +122,7 @@ async fn a_pod_that_refuses_twice_is_asked_and_the_log_says_why() {
     stage.recover().await;
 }
 
-/// The finalizer, and with it the last of the marks.
+/// First the write that takes the finalizer off, by then without any mark on a pod, then one that takes marks off a pod.
 #[tokio::test]
 async fn a_release_that_is_refused_once_is_tried_again_within_seconds() {
     let plane = plane::shared().await;
