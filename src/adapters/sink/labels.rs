@@ -49,7 +49,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt, future::try_join, stream};
+use futures::{FutureExt, StreamExt, future::try_join, stream};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -364,9 +364,15 @@ impl TrafficSink for LabelSink {
         }
         let this = &*self;
         let seen: Vec<_> = actions.iter().map(|action| this.cluster.pod(&action.uid)).collect();
-        let writes: Vec<_> = actions.iter().map(|action| this.execute(action)).collect();
-        let answers: Vec<Result<(), WriteRefusal>> =
-            stream::iter(writes).buffered(MAX_CONCURRENT_WRITES).collect().await;
+        let writes: Vec<_> = actions
+            .iter()
+            .enumerate()
+            .map(|(at, action)| this.execute(action).map(move |answer| (at, answer)))
+            .collect();
+        // Not in order: a slow answer does not keep the next write waiting.
+        let answered = stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES);
+        let answers: BTreeMap<usize, Result<(), WriteRefusal>> = answered.collect().await;
+        let answers: Vec<_> = answers.into_values().collect();
         self.confirmation = None;
         let sent = actions.iter().zip(&answers);
         let landed = sent.clone().filter(|(action, answer)| {

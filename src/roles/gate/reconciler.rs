@@ -226,7 +226,7 @@ impl GateReconciler {
         }
         let wait = until(now, &plan, &observed);
         state.history.observe(now, &observed.fleet, &observed.details);
-        let mut snapshot = GateSnapshot::clone(&self.snapshot.borrow());
+        let mut snapshot = self.snapshot.borrow().next();
         (snapshot.unknown_verdicts, snapshot.rehearsal) = (unknown, rehearsal);
         snapshot.record_readings(&verdicts);
         snapshot.record(observed, plan.clone(), &state.history);

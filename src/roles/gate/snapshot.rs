@@ -185,6 +185,18 @@ pub struct PodCounts {
 }
 
 impl GateSnapshot {
+    /// What goes on from this snapshot to the next; everything else is recorded anew at each reconcile.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            dry_run: self.dry_run,
+            last_action: self.last_action.clone(),
+            episodes: self.episodes.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Records one observation and its plan.
     pub(super) fn record(&mut self, observed: Observed, plan: Plan, history: &History) {
         let entered: BTreeSet<Uid> = observed.ledger.entries.keys().cloned().collect();

@@ -210,12 +210,17 @@ impl GateHandle {
         self.roster_gate.iter().map(|roster_gate| roster_gate.snapshot()).collect()
     }
 
+    /// What the gate decided last, shared with it.
+    fn decided(&self) -> Option<Arc<GateSnapshot>> {
+        self.roster_gate.as_ref().map(|roster_gate| roster_gate.reconciler().snapshot())
+    }
+
     /// `$FLEET_FILE`: one JSON row for every known pod.
     pub(super) fn fleet_file(&self, reader: &EnsembleReader) -> Vec<u8> {
-        let views = self.views();
+        let decided = self.decided();
         let stories: BTreeMap<&str, &PodSnapshot> =
-            views.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
-        let ledgers: Vec<&Ledger> = views.iter().filter_map(|view| view.ledger.as_ref()).collect();
+            decided.iter().flat_map(|view| &view.pods).map(|story| (story.uid.as_str(), story)).collect();
+        let ledger = decided.as_ref().and_then(|view| view.ledger.as_ref());
         let rows = reader.rows().unwrap_or_default();
         let mut file = Vec::with_capacity(rows.len() * FLEET_ROW_BYTES);
         file.push(b'[');
@@ -224,7 +229,7 @@ impl GateHandle {
                 file.push(b',');
             }
             // Cannot fail: a plain structure is written to memory.
-            let _written = serde_json::to_writer(&mut file, &fleet_row(row, &stories, &ledgers));
+            let _written = serde_json::to_writer(&mut file, &fleet_row(row, &stories, ledger));
         }
         file.push(b']');
         file
@@ -232,8 +237,8 @@ impl GateHandle {
 
     /// The pods as the detectors judge them.
     pub(super) fn observations(&self, reader: &EnsembleReader) -> Vec<Observation> {
-        let views = self.views();
-        let withheld: BTreeSet<&str> = views
+        let decided = self.decided();
+        let withheld: BTreeSet<&str> = decided
             .iter()
             .flat_map(|view| &view.pods)
             .filter(|story| matches!(story.traffic, Traffic::No | Traffic::Pause))
@@ -256,11 +261,11 @@ impl GateHandle {
 fn fleet_row<'a>(
     row: &'a PodRow,
     stories: &BTreeMap<&str, &'a PodSnapshot>,
-    ledgers: &[&'a Ledger],
+    ledger: Option<&'a Ledger>,
 ) -> FleetRow<'a> {
     let (uid, record) = (row.record.uid(), &*row.record);
-    let entry = ledgers.iter().find_map(|ledger| ledger.entries.get(uid));
-    let returned = ledgers.iter().find_map(|ledger| ledger.returned.get(uid));
+    let entry = ledger.and_then(|ledger| ledger.entries.get(uid));
+    let returned = ledger.and_then(|ledger| ledger.returned.get(uid));
     let story = stories.get(uid.as_str());
     let retries = entry.map(|entry| entry.retry_count).or(returned.map(|returned| returned.retry_count));
     FleetRow {
