@@ -175,6 +175,11 @@ impl PodView {
     pub fn claim_refused(&self) -> bool {
         self.refusal.as_ref().is_some_and(|refusal| refusal.verb == Verb::Claim)
     }
+
+    /// It is not claimed, and its fence is not of the ledger of `epoch`: another resource has claimed it.
+    pub fn taken_over(&self, epoch: Epoch) -> bool {
+        !self.claimed && self.fence.is_some_and(|fence| fence.epoch != epoch)
+    }
 }
 
 /// The fleet at one moment.

@@ -49,13 +49,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt, future::try_join, stream};
+use futures::future::try_join;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use self::{
     errors::WriteRefusal,
+    limiter::in_turn,
     listing::ListingTracker,
     managers::SwitchManagers,
     patch::PatchTarget,
@@ -82,9 +83,6 @@ use crate::{
         time::Timestamp,
     },
 };
-
-/// Writes of one plan that run at a time.
-const MAX_CONCURRENT_WRITES: usize = 32;
 
 /// The spec that was read with the ledger is newer than the policy: that follows in milliseconds and ends the wait.
 const SPEC_LAG: Duration = Duration::from_secs(1);
@@ -364,15 +362,7 @@ impl TrafficSink for LabelSink {
         }
         let this = &*self;
         let seen: Vec<_> = actions.iter().map(|action| this.cluster.pod(&action.uid)).collect();
-        let writes: Vec<_> = actions
-            .iter()
-            .enumerate()
-            .map(|(at, action)| this.execute(action).map(move |answer| (at, answer)))
-            .collect();
-        // Not in order: a slow answer does not keep the next write waiting.
-        let answered = stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES);
-        let answers: BTreeMap<usize, Result<(), WriteRefusal>> = answered.collect().await;
-        let answers: Vec<_> = answers.into_values().collect();
+        let answers = in_turn(actions.iter().map(|action| this.execute(action))).await;
         self.confirmation = None;
         let sent = actions.iter().zip(&answers);
         let landed = sent.clone().filter(|(action, answer)| {

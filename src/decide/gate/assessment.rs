@@ -215,14 +215,14 @@ struct FleetContext<'a> {
 fn reconcile(slot: &mut EntryAssessment<'_>, candidate: &Candidate<'_>, context: &FleetContext<'_>) {
     let FleetContext { now, policy, fleet, refilled, write_fence } = *context;
     let pod = candidate.pod;
-    let elsewhere = pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
-    if !pod.selected && !pod.claimed && elsewhere {
+    let taken_over = pod.taken_over(write_fence.epoch);
+    if taken_over && !pod.selected {
         return slot.decide(EntryDecision::Release(ReleaseReason::Gone), "another resource has claimed it");
     }
     let Some(fence) = pod.fence.filter(|fence| fence.epoch == write_fence.epoch) else {
         let dark = pod.break_at.is_some() && matches!(pod.traffic, Traffic::No | Traffic::Pause);
         // Nobody claims a pod for a resource that ends, unless it has to be given back.
-        if fleet.leaving && fleet.absence_proven && !pod.claimed && (elsewhere || !dark) {
+        if fleet.leaving && fleet.absence_proven && (taken_over || !pod.claimed && !dark) {
             return slot
                 .decide(EntryDecision::Release(ReleaseReason::Gone), "nothing of this resource is on it");
         }

@@ -254,8 +254,8 @@ fn claims(policy: &Policy, fleet: &Fleet, assessment: &Assessment<'_>, write_fen
         let fenced = pod.fence.is_some_and(|fence| fence.epoch == write_fence.epoch && !behind(fence));
         if policy.dry_run || fleet.leaving {
             let waits = slot.is_some_and(|slot| slot.decision == EntryDecision::Wait);
-            let elsewhere = !pod.claimed && pod.fence.is_some_and(|fence| fence.epoch != write_fence.epoch);
-            return waits && !elsewhere && (!fenced || pod.traffic == Traffic::Unlabelled);
+            let taken_over = pod.taken_over(write_fence.epoch);
+            return waits && !taken_over && (!fenced || pod.traffic == Traffic::Unlabelled);
         }
         if !pod.selected {
             // Only so that it can be given back.

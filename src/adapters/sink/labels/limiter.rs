@@ -1,12 +1,15 @@
 //! Limits concurrent requests to the API server, over all resources of the process: a request that gives traffic back
 //! never waits behind other writes, neither here nor in a queue of the API server.
 
+use std::{collections::BTreeMap, future::Future};
+
+use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::decide::gate::action::Verb;
 
 /// Writes to pods of any kind: as many as one plan sends at a time.
-const WRITES: usize = super::MAX_CONCURRENT_WRITES;
+const WRITES: usize = 32;
 /// Further writes that give traffic back, which may use the others' permits, too.
 const RESERVED_FOR_RESTORES: usize = 8;
 /// Confirmations: a LIST and the owners that are read after it.
@@ -49,11 +52,40 @@ impl WriteLimiter {
     }
 }
 
+/// Runs the writes of one plan, at most [`WRITES`] of them at a time, each begun as soon as any other has ended.
+/// The answers are in the order of the writes.
+pub(super) async fn in_turn<T>(writes: impl Iterator<Item = impl Future<Output = T> + Send>) -> Vec<T> {
+    let numbered: Vec<_> =
+        writes.enumerate().map(|(at, write)| write.map(move |answer| (at, answer))).collect();
+    let answers: BTreeMap<usize, T> = stream::iter(numbered).buffer_unordered(WRITES).collect().await;
+    answers.into_values().collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_slow_write_keeps_no_other_waiting_and_the_answers_stay_in_order() {
+        let (slow, ended) = (Notify::new(), AtomicUsize::new(0));
+        let write = |at: usize| {
+            let (slow, ended) = (&slow, &ended);
+            async move {
+                if at == 0 {
+                    slow.notified().await;
+                } else if ended.fetch_add(1, Ordering::Relaxed) + 1 == 3 * WRITES {
+                    slow.notify_one();
+                }
+                at
+            }
+        };
+        let answers = in_turn((0..=3 * WRITES).map(write)).await;
+        assert_eq!(answers, (0..=3 * WRITES).collect::<Vec<_>>());
+    }
 
     #[test]
     fn restores_get_a_permit_while_other_writes_wait() {

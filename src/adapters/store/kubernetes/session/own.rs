@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        leases::{LeaseWrite, check_schema, name_of},
+        leases::{LeaseWrite, SeenLease, check_schema, name_of},
         names::{self, ObjectRole},
         requests::RequestFailure,
     },
@@ -11,6 +11,9 @@ use super::{
 use crate::adapters::store::{
     Operation, StoreError, layout::MEMBERS, lease::RENEWALS, membership::MemberRecord,
 };
+
+/// Attempts to remove our own Lease at a stop, while it changes in between.
+const REMOVALS: usize = 5;
 
 impl KubernetesSession {
     /// Renews our Leases. The leader's comes first: without it our own does not prolong the leadership.
@@ -156,21 +159,38 @@ impl KubernetesSession {
         Err(RequestFailure::Conflict.into())
     }
 
-    /// Frees the leader's Lease, if we hold it, and removes our own.
+    /// Frees the leader's Lease, if we hold it, and removes our own. Both are read first: a write that was under way when
+    /// the stop came may have arrived or not.
     pub(in super::super) async fn leave(&mut self) {
         self.candidacy = None;
-        let holds = self.leases.leader().is_some_and(|seen| seen.holder() == self.id());
-        let freed = match holds {
-            true => self.write(ObjectRole::Leader, Some(self.highest), false).await.map(drop),
-            false => Ok(()),
-        };
-        let own = self.leases.get(&self.member_key).map(|seen| seen.lease.clone());
-        let removed = match own {
-            Some(own) => self.shared.requests.delete(&own).await.map_err(StoreError::from),
-            None => Ok(()),
-        };
+        let freed = self.free_lead().await;
+        let removed = self.remove_own().await;
         if let Err(error) = freed.and(removed) {
             tracing::warn!(%error, "our Leases run out by themselves, until then nobody takes over");
         }
+    }
+
+    async fn free_lead(&mut self) -> Result<(), StoreError> {
+        self.read_again(&self.leader_key.clone(), ObjectRole::Leader).await?;
+        let held = self.leases.leader().filter(|seen| seen.holder() == self.id()).map(SeenLease::term);
+        match held {
+            Some(term) => self.write(ObjectRole::Leader, Some(term.max(self.highest)), false).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn remove_own(&mut self) -> Result<(), StoreError> {
+        let key = self.member_key.clone();
+        for _ in 0..REMOVALS {
+            self.read_again(&key, ObjectRole::Member).await?;
+            let Some(own) = self.leases.get(&key).map(|seen| seen.lease.clone()) else { return Ok(()) };
+            match self.shared.requests.delete(&own).await {
+                Ok(()) => return Ok(()),
+                Err(RequestFailure::Failed(error)) => return Err(error),
+                // The write arrived only now, or a person has edited it.
+                Err(RequestFailure::Conflict) => {}
+            }
+        }
+        Err(RequestFailure::Conflict.into())
     }
 }
