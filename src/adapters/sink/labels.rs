@@ -56,7 +56,7 @@ use tokio::sync::watch;
 
 use self::{
     errors::WriteRefusal,
-    limiter::in_turn,
+    limiter::run_all,
     listing::ListingTracker,
     managers::SwitchManagers,
     patch::PatchTarget,
@@ -362,7 +362,7 @@ impl TrafficSink for LabelSink {
         }
         let this = &*self;
         let seen: Vec<_> = actions.iter().map(|action| this.cluster.pod(&action.uid)).collect();
-        let answers = in_turn(actions.iter().map(|action| this.execute(action))).await;
+        let answers = run_all(actions.iter().map(|action| this.execute(action))).await;
         self.confirmation = None;
         let sent = actions.iter().zip(&answers);
         let landed = sent.clone().filter(|(action, answer)| {
